@@ -1,0 +1,59 @@
+"""What can go wrong, by whose fault it is; the text of every error is shown to the user as it is.
+
+``SplitbedError`` is the base. Its subclasses say who has to act: the user (``UserError`` and below), the author of
+an algorithm (``ProtocolError``), the world (``PeerLost``) or us (``Bug``). Running out of memory is an outcome
+(``DoesNotFit``), not a fault.
+"""
+
+from __future__ import annotations
+
+
+class SplitbedError(Exception):
+    """Base of all errors that splitbed raises on purpose."""
+
+
+class UserError(SplitbedError):
+    """Something the user can mend: one line that names the file, the key and what would be right; exit status 2."""
+
+
+class ProfileError(UserError):
+    """A profile file says something that cannot be emulated."""
+
+    def __init__(self, file: str, key: str, problem: str) -> None:
+        super().__init__(f"{file}: {key}: {problem}" if key else f"{file}: {problem}")
+        self.file, self.key, self.problem = file, key, problem
+
+
+class ProtocolError(SplitbedError):
+    """An algorithm, or a peer, sent or expected a message that does not belong there."""
+
+
+class WireError(ProtocolError):
+    """A message whose header or payload cannot be accepted; it is refused, counted and logged."""
+
+
+class PeerLost(SplitbedError):
+    """The other end is gone, so what was awaited can never come."""
+
+
+class Deadlock(SplitbedError):
+    """All nodes wait, no timer is set and nothing is in flight; the text names who waits for what."""
+
+
+class Bug(SplitbedError):
+    """An invariant of the emulator itself does not hold: our fault."""
+
+
+class DoesNotFit(SplitbedError):
+    """A node needed more memory than its training budget; a result of the run.
+
+    ``phase`` says what it was doing, ``asked_bytes`` how much it asked for at that moment (None where unknown).
+    """
+
+    def __init__(self, phase: str, asked_bytes: int | None, detail: str = "") -> None:
+        asked = f", asked for {asked_bytes / 2**20:.1f} MiB" if asked_bytes is not None else ""
+        super().__init__(f"does not fit in memory: {phase}{asked}{': ' + detail if detail else ''}")
+        self.phase, self.asked_bytes, self.detail = phase, asked_bytes, detail
+
+    def __reduce__(self) -> tuple[type, tuple[str, int | None, str]]:
+        return type(self), (self.phase, self.asked_bytes, self.detail)

@@ -1,0 +1,265 @@
+"""The ledger: what happened, one frozen event a line, and nothing measured a second time for display.
+
+Each process appends its own ``ledger/ALGORITHM/NODE.jsonl`` with one ``write()`` a line to an ``O_APPEND`` file,
+before the effect becomes visible to others: whatever was recorded survives any kill of the process. Readers merge by
+``(due_ns, node, seq)`` and ignore an incomplete last line.
+
+Times are emulated nanoseconds since time 0 of the algorithm's timeline. ``due_ns`` is what the model says,
+``actual_ns`` what the real clock showed (wall time since the start, divided by the dilation). Sizes are bytes.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+
+def _tag(name: str) -> str:
+    return "".join("_" + c.lower() if c.isupper() else c for c in name).lstrip("_")
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag=_tag):
+    """Base of all events. ``seq`` counts the lines of one node; the writer fills in ``node`` and ``seq``."""
+
+    due_ns: int
+    actual_ns: int
+    node: str = ""
+    seq: int = -1
+
+
+class Started(Event):
+    """A node is set up, before its model exists. ``budget_bytes`` is None where memory is not capped."""
+
+    role: str  # "server" | "client" | "network" | "evaluator"
+    pid: int
+    device: str = ""
+    network: str = ""
+    workers: int = 1
+    baseline_bytes: int = 0
+    budget_bytes: int | None = None
+    limit_bytes: int | None = None  # growth at which the soft RLIMIT_DATA stops an allocation
+
+
+class Posted(Event):
+    """A node handed a message to its link (due = the stamp it carries). Sizes as the wire module counts them."""
+
+    counter: int  # of this sender, from 0
+    destination: str
+    kind: str
+    round: int
+    payload_bytes: int  # tensor bytes
+    official_bytes: int  # the part of the payload that the official FSL-SAGE code counts
+    framed_bytes: int  # with header and ZMTP framing
+    wire_bytes: int  # with TCP/IP headers, estimated; what the link carries
+
+
+class Carried(Event):
+    """Network: the last bit of a message has left its sender (due = left). It arrives at ``arrival_ns``."""
+
+    counter: int
+    source: str
+    destination: str
+    kind: str
+    wire_bytes: int
+    payload_bytes: int
+    posted_ns: int
+    start_ns: int  # first bit leaves: later than posted_ns when the link was busy
+    arrival_ns: int
+
+
+class Undelivered(Event):
+    """Network, at its end: a message that was posted and never fetched by its receiver."""
+
+    counter: int
+    source: str
+    destination: str
+    kind: str
+    payload_bytes: int
+
+
+class Received(Event):
+    """A message became visible to the receiving node (due = arrival)."""
+
+    counter: int
+    source: str
+    kind: str
+    payload_bytes: int
+    framed_bytes: int
+    wire_bytes: int
+
+
+class Refused(Event):
+    """A malformed message was refused."""
+
+    source: str
+    reason: str
+
+
+class Waiting(Event):
+    """A task of the node began to wait for a message that is not there yet."""
+
+    kinds: list[str]
+    sources: list[str]  # empty: from anybody
+
+
+class Computed(Event):
+    """A computation's span: emulated from ``start_ns`` to ``due_ns``; ``host_ns`` is what the host needed for it."""
+
+    function: str
+    start_ns: int
+    queued_ns: int  # waited for a free worker before start_ns
+    host_ns: int
+    host_late_ns: int  # host work ended this long after the span's end was due (negative: in time)
+    operations: int
+    dense_flops: int
+    depthwise_flops: int
+    moved_bytes: int
+
+
+class Clamped(Event):
+    """An event reached the node after its time had passed it, and was moved by ``by_ns`` to the node's time."""
+
+    by_ns: int
+    what: str
+
+
+class Reported(Event):
+    """What an algorithm reports about itself, e.g. the training loss of a step or round."""
+
+    round: int
+    values: dict[str, float]
+
+
+class Memory(Event):
+    """Memory of a node above its baseline, at this moment and at its peak so far."""
+
+    growth_bytes: int
+    peak_bytes: int
+    budget_bytes: int | None = None
+
+
+class RoundEnded(Event):
+    """Server: the round's last update has arrived and is averaged; a snapshot for the evaluator was taken."""
+
+    round: int
+    started_ns: int
+
+
+class Evaluated(Event):
+    """Evaluator: the joined model of a round on the test set (due and actual: those of the round's end)."""
+
+    round: int
+    accuracy: float  # top-1, 0 to 1
+    loss: float  # mean negative log-likelihood
+
+
+class Ended(Event):
+    """A node's last words. ``outcome``: finished, does-not-fit, interrupted, peer-lost, stuck, failed."""
+
+    outcome: str
+    detail: str = ""
+    phase: str = ""
+    asked_bytes: int | None = None
+
+
+class Host(Event):
+    """Supervisor, about once a second: the load of the host. Fractions 0 to 1 of all cores; PSI as the kernel's avg10."""
+
+    busy: float
+    steal: float
+    pressure: float
+
+
+class Timeline(Event):
+    """Supervisor: an algorithm's timeline begins (outcome "") or is over."""
+
+    outcome: str
+    detail: str = ""
+    dilation: int = 1
+
+
+AnyEvent = (
+    Started
+    | Posted
+    | Carried
+    | Undelivered
+    | Received
+    | Refused
+    | Waiting
+    | Computed
+    | Clamped
+    | Reported
+    | Memory
+    | RoundEnded
+    | Evaluated
+    | Ended
+    | Host
+    | Timeline
+)
+
+_decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
+
+
+class Ledger:
+    """Append-only writer of one node's events; safe to use from several threads of the process."""
+
+    def __init__(self, folder: Path, node: str) -> None:
+        self.path = folder / f"{node}.jsonl"
+        self._node = node
+        self._seq = 0
+        self._encoder = msgspec.json.Encoder()
+        self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
+    def write(self, event: Event) -> None:
+        """Append ``event`` as one line in one ``write()``."""
+        seq, self._seq = self._seq, self._seq + 1
+        line = self._encoder.encode(msgspec.structs.replace(event, node=self._node, seq=seq))
+        os.write(self._file, line + b"\n")
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+class Tail:
+    """Reads a growing ledger file: each ``read`` returns the events that were completed since the last one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._offset = 0
+
+    def read(self) -> list[AnyEvent]:
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self._offset)
+                text = file.read()
+        except FileNotFoundError:
+            return []
+        complete = text[: text.rfind(b"\n") + 1]
+        self._offset += len(complete)
+        return [_decoder.decode(line) for line in complete.splitlines()]
+
+
+def read_node(path: Path) -> list[AnyEvent]:
+    """All complete lines of one node's file, in the order they were written."""
+    return Tail(path).read()
+
+
+def merge(streams: Iterable[Iterable[AnyEvent]], key: Callable[[AnyEvent], Any] | None = None) -> Iterator[AnyEvent]:
+    """Events of several nodes in the order (due time, node, the node's own counter)."""
+    order = key or (lambda event: (event.due_ns, event.node, event.seq))
+    return heapq.merge(*(sorted(stream, key=order) for stream in streams), key=order)
+
+
+def read_timeline(folder: Path) -> list[AnyEvent]:
+    """The merged events of one algorithm, from its folder of per-node files."""
+    return list(merge(read_node(path) for path in sorted(folder.glob("*.jsonl"))))
+
+
+def encode_line(event: Event) -> bytes:
+    """One line of JSON, without the newline."""
+    return msgspec.json.encode(event)
