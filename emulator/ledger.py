@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import heapq
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag=_t
     seq: int = -1
 
 
-class Started(Event):
+class Started(Event, frozen=True, kw_only=True):
     """A node is set up, before its model exists. ``budget_bytes`` is None where memory is not capped."""
 
     role: str  # "server" | "client" | "network" | "evaluator"
@@ -45,7 +46,7 @@ class Started(Event):
     limit_bytes: int | None = None  # growth at which the soft RLIMIT_DATA stops an allocation
 
 
-class Posted(Event):
+class Posted(Event, frozen=True, kw_only=True):
     """A node handed a message to its link (due = the stamp it carries). Sizes as the wire module counts them."""
 
     counter: int  # of this sender, from 0
@@ -58,7 +59,7 @@ class Posted(Event):
     wire_bytes: int  # with TCP/IP headers, estimated; what the link carries
 
 
-class Carried(Event):
+class Carried(Event, frozen=True, kw_only=True):
     """Network: the last bit of a message has left its sender (due = left). It arrives at ``arrival_ns``."""
 
     counter: int
@@ -72,7 +73,7 @@ class Carried(Event):
     arrival_ns: int
 
 
-class Undelivered(Event):
+class Undelivered(Event, frozen=True, kw_only=True):
     """Network, at its end: a message that was posted and never fetched by its receiver."""
 
     counter: int
@@ -82,7 +83,7 @@ class Undelivered(Event):
     payload_bytes: int
 
 
-class Received(Event):
+class Received(Event, frozen=True, kw_only=True):
     """A message became visible to the receiving node (due = arrival)."""
 
     counter: int
@@ -93,21 +94,21 @@ class Received(Event):
     wire_bytes: int
 
 
-class Refused(Event):
+class Refused(Event, frozen=True, kw_only=True):
     """A malformed message was refused."""
 
     source: str
     reason: str
 
 
-class Waiting(Event):
+class Waiting(Event, frozen=True, kw_only=True):
     """A task of the node began to wait for a message that is not there yet."""
 
     kinds: list[str]
     sources: list[str]  # empty: from anybody
 
 
-class Computed(Event):
+class Computed(Event, frozen=True, kw_only=True):
     """A computation's span: emulated from ``start_ns`` to ``due_ns``; ``host_ns`` is what the host needed for it."""
 
     function: str
@@ -121,21 +122,21 @@ class Computed(Event):
     moved_bytes: int
 
 
-class Clamped(Event):
+class Clamped(Event, frozen=True, kw_only=True):
     """An event reached the node after its time had passed it, and was moved by ``by_ns`` to the node's time."""
 
     by_ns: int
     what: str
 
 
-class Reported(Event):
+class Reported(Event, frozen=True, kw_only=True):
     """What an algorithm reports about itself, e.g. the training loss of a step or round."""
 
     round: int
     values: dict[str, float]
 
 
-class Memory(Event):
+class Memory(Event, frozen=True, kw_only=True):
     """Memory of a node above its baseline, at this moment and at its peak so far."""
 
     growth_bytes: int
@@ -143,14 +144,14 @@ class Memory(Event):
     budget_bytes: int | None = None
 
 
-class RoundEnded(Event):
+class RoundEnded(Event, frozen=True, kw_only=True):
     """Server: the round's last update has arrived and is averaged; a snapshot for the evaluator was taken."""
 
     round: int
     started_ns: int
 
 
-class Evaluated(Event):
+class Evaluated(Event, frozen=True, kw_only=True):
     """Evaluator: the joined model of a round on the test set (due and actual: those of the round's end)."""
 
     round: int
@@ -158,7 +159,7 @@ class Evaluated(Event):
     loss: float  # mean negative log-likelihood
 
 
-class Ended(Event):
+class Ended(Event, frozen=True, kw_only=True):
     """A node's last words. ``outcome``: finished, does-not-fit, interrupted, peer-lost, stuck, failed."""
 
     outcome: str
@@ -167,15 +168,15 @@ class Ended(Event):
     asked_bytes: int | None = None
 
 
-class Host(Event):
-    """Supervisor, about once a second: the load of the host. Fractions 0 to 1 of all cores; PSI as the kernel's avg10."""
+class Host(Event, frozen=True, kw_only=True):
+    """Supervisor, about once a second: the host's load. Fractions 0 to 1 of all cores; PSI as the kernel's avg10."""
 
     busy: float
     steal: float
     pressure: float
 
 
-class Timeline(Event):
+class Timeline(Event, frozen=True, kw_only=True):
     """Supervisor: an algorithm's timeline begins (outcome "") or is over."""
 
     outcome: str
@@ -212,14 +213,16 @@ class Ledger:
         self.path = folder / f"{node}.jsonl"
         self._node = node
         self._seq = 0
+        self._lock = threading.Lock()
         self._encoder = msgspec.json.Encoder()
         self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
     def write(self, event: Event) -> None:
         """Append ``event`` as one line in one ``write()``."""
-        seq, self._seq = self._seq, self._seq + 1
-        line = self._encoder.encode(msgspec.structs.replace(event, node=self._node, seq=seq))
-        os.write(self._file, line + b"\n")
+        with self._lock:
+            line = self._encoder.encode(msgspec.structs.replace(event, node=self._node, seq=self._seq))
+            self._seq += 1
+            os.write(self._file, line + b"\n")
 
     def close(self) -> None:
         os.close(self._file)

@@ -139,8 +139,10 @@ def sizes_of(header: Header, header_bytes: int, official_fields: tuple[str, ...]
 
 def byte_view(tensor: torch.Tensor) -> memoryview:
     """The bytes of a contiguous CPU tensor, without a copy."""
-    flat = tensor.detach().reshape(-1)
-    return memoryview(flat.view(torch.uint8).numpy() if flat.numel() else b"").cast("B")
+    if tensor.numel() == 0:
+        return memoryview(b"")
+    raw: Any = tensor.detach().reshape(-1).view(torch.uint8).numpy()
+    return memoryview(raw)
 
 
 class Parcel:
