@@ -1,0 +1,229 @@
+"""The event loop in whose time algorithms live.
+
+``loop.time()`` is emulated time: the due time of the event that is being handled, in seconds. Time stands still while
+callbacks run, so a coroutine sees one moment, whatever the host needs for it, and durations that it adds do not
+accumulate the host's delays. ``asyncio.sleep``, ``timeout`` and ``TaskGroup`` therefore mean emulated time.
+
+When no callback is ready, asyncio asks its selector for input. That is the one place where time moves: the loop asks
+its *pacer* whether the earliest event may happen now. A pacer is a clock: the real one lets wall time catch up with
+the event's due time; the rehearsal's does not wait at all.
+
+Events are ordered by (due time, rank, order of creation). Times are integer nanoseconds: a float second holds them
+exactly up to 46 days.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import selectors
+import time
+from collections.abc import Callable, Mapping
+from contextvars import Context
+from typing import Any, NoReturn, Protocol
+
+from emulator.errors import Deadlock, SplitbedError
+from emulator.link import SECOND_NS
+
+Sleep = Callable[[float | None], None]  # waits on the host: seconds, or None until there is input
+
+DELIVERY_RANK = 0  # at one instant a delivery precedes a timer: what arrives at the deadline is received
+LEFT_RANK = 1
+TIMER_RANK = 2
+
+
+def to_ns(seconds: float) -> int:
+    """Integer nanoseconds of a time in float seconds."""
+    return round(seconds * SECOND_NS)
+
+
+class Entry:
+    """Something that happens at ``due_ns``; not before ``ready()`` says that the host has done its part of it."""
+
+    __slots__ = ("callback", "cancelled", "due_ns", "ready", "what")
+
+    def __init__(self, due_ns: int, callback: Callable[[], None], ready: Callable[[], bool] | None, what: str) -> None:
+        self.due_ns, self.callback, self.ready, self.what = due_ns, callback, ready, what
+        self.cancelled = False
+
+
+class Pacer(Protocol):
+    """A clock: decides when the next event of a loop may happen."""
+
+    def may_run(self, entry: Entry | None, sleep: Sleep) -> bool:
+        """True: run ``entry`` now. Otherwise ``sleep`` has been called, or new events were scheduled; ask again.
+
+        ``sleep(seconds)`` waits on the host until that time has passed or there is input; None: until input.
+        """
+
+    def actual_ns(self) -> int:
+        """The emulated time that the clock shows at this moment."""
+
+
+class EmulatedLoop(asyncio.SelectorEventLoop):
+    """asyncio's loop with emulated time; ``pacer`` moves it."""
+
+    def __init__(self, pacer: Pacer) -> None:
+        self.pacer = pacer
+        self.now_ns = 0
+        self.on_clamp: Callable[[int, str], None] = lambda _by_ns, _what: None
+        self._heap: list[tuple[int, int, int, Entry]] = []
+        self._created = itertools.count()
+        self._input = _Input(self)
+        super().__init__(self._input)
+
+    def time(self) -> float:
+        return self.now_ns / SECOND_NS
+
+    def watch(self, fd: int) -> None:
+        """Let input on ``fd`` end a host wait, so that the pacer looks at it."""
+        self._input.watch(fd)
+
+    def at(
+        self,
+        due_ns: int,
+        callback: Callable[[], None],
+        rank: int = TIMER_RANK,
+        ready: Callable[[], bool] | None = None,
+        what: str = "timer",
+    ) -> Entry:
+        """Schedule ``callback`` for ``due_ns``; set ``cancelled`` on the result to withdraw it."""
+        entry = Entry(due_ns, callback, ready, what)
+        heapq.heappush(self._heap, (due_ns, rank, next(self._created), entry))
+        return entry
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        handle = asyncio.TimerHandle(when, callback, args, self, context)
+
+        def fire() -> None:
+            if not handle.cancelled():
+                handle._run()
+
+        self.at(to_ns(when), fire)
+        return handle
+
+    def run_in_executor(self, *_: Any) -> NoReturn:  # type: ignore[override]
+        raise SplitbedError("threads run in host time and are refused in an algorithm; use node.compute(fn, ...)")
+
+    def advance(self, sleep: Callable[[float | None], list[Any]]) -> list[Any]:
+        """Nothing is ready: handle the next event, or return input that asyncio itself must handle."""
+        while True:
+            while self._heap and self._heap[0][3].cancelled:
+                heapq.heappop(self._heap)
+            entry = self._heap[0][3] if self._heap else None
+            found: list[Any] = []
+            may_run = self.pacer.may_run(entry, lambda seconds: found.extend(sleep(seconds)))  # noqa: B023
+            if found:
+                return found
+            if may_run and entry is not None:
+                heapq.heappop(self._heap)
+                if entry.due_ns < self.now_ns:
+                    self.on_clamp(self.now_ns - entry.due_ns, entry.what)
+                self.now_ns = max(self.now_ns, entry.due_ns)
+                self.call_soon(entry.callback)
+                return []
+
+
+class _Input(selectors.BaseSelector):
+    """The selector that asyncio asks when it has nothing to do."""
+
+    def __init__(self, loop: EmulatedLoop) -> None:
+        self._loop = loop
+        self._inner = selectors.SelectSelector()  # microseconds; epoll rounds a wait up to a millisecond
+        self._watched: list[int] = []
+
+    def watch(self, fd: int) -> None:
+        self._watched.append(fd)
+        self._inner.register(fd, selectors.EVENT_READ)
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        if timeout is not None:  # something is ready: time stands still
+            return self._sleep(0.0)
+        return self._loop.advance(self._sleep)
+
+    def _sleep(self, seconds: float | None) -> list[Any]:
+        return [(key, mask) for key, mask in self._inner.select(seconds) if key.fd not in self._watched]
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        return self._inner.register(fileobj, events, data)
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        return self._inner.unregister(fileobj)
+
+    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
+        return self._inner.get_map()
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+class WallTime:
+    """Emulated time as wall time since an origin, divided by the dilation. CLOCK_MONOTONIC is one for all processes."""
+
+    def __init__(self, origin_ns: int, dilation: int) -> None:
+        self.origin_ns, self.dilation = origin_ns, dilation
+
+    def actual_ns(self) -> int:
+        return (time.monotonic_ns() - self.origin_ns) // self.dilation
+
+    def seconds_until(self, due_ns: int) -> float:
+        """Host seconds until ``due_ns``; negative when it has passed."""
+        return (self.origin_ns + due_ns * self.dilation - time.monotonic_ns()) / SECOND_NS
+
+
+class RealPacer:
+    """The real clock: an event happens when wall time has reached it and the host has done its part.
+
+    Events happen in due order even when the host is late: an event that is due but not ready holds up those after it,
+    so due times stay exact and only the lag grows. ``take_input`` reads what the network has sent and returns whether
+    there was anything; ``start`` is called when the loop first has nothing to do, and returns the wall time.
+    """
+
+    def __init__(self, start: Callable[[Sleep], WallTime], take_input: Callable[[], bool]) -> None:
+        self._start = start
+        self._take_input = take_input
+        self._wall: WallTime | None = None
+
+    def may_run(self, entry: Entry | None, sleep: Sleep) -> bool:
+        if self._wall is None:
+            self._wall = self._start(sleep)
+            return False
+        if self._take_input():
+            return False
+        if entry is None:
+            sleep(None)
+            return False
+        seconds = self._wall.seconds_until(entry.due_ns)
+        if seconds > 0:
+            sleep(seconds)
+            return False
+        if entry.ready is not None and not entry.ready():
+            sleep(None)
+            return False
+        return True
+
+    def actual_ns(self) -> int:
+        return self._wall.actual_ns() if self._wall else 0
+
+
+class InstantPacer:
+    """The rehearsal's clock: the next event happens at once. ``who_waits`` describes a deadlock."""
+
+    def __init__(self, who_waits: Callable[[], str]) -> None:
+        self._who_waits = who_waits
+        self._now_ns = 0
+
+    def may_run(self, entry: Entry | None, sleep: Sleep) -> bool:
+        if entry is None:
+            raise Deadlock(self._who_waits())
+        if entry.ready is not None and not entry.ready():
+            sleep(None)
+            return False
+        self._now_ns = entry.due_ns
+        return True
+
+    def actual_ns(self) -> int:
+        return self._now_ns
