@@ -1,0 +1,102 @@
+"""A client's memory: baseline, cap, peak growth.
+
+Order in a client process: sockets and threads first, one tiny training step on a throw-away layer, then
+``settle()``: unused heap goes back, the peak is reset and the baseline read. What grows above that baseline is the
+training's. The peak growth is VmHWM - VmRSS at the reset, with file pages subtracted at both ends: no sampler can miss
+it. *Fits* is decided by this peak against the budget; the soft ``RLIMIT_DATA`` only enforces, a little above, because
+it counts address space and not pages. It makes PyTorch raise a catchable error, needs no privilege, and can be lifted
+again for the last words.
+
+Sources: proc(5) (status: VmHWM, VmRSS, RssFile, VmData; clear_refs 5 resets the peak), setrlimit(2), mallopt(3).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import resource
+from pathlib import Path
+
+import msgspec
+
+MIB = 2**20
+LIMIT_FACTOR = 1.10
+LIMIT_SPARE_BYTES = 4 * MIB
+THREAD_STACK_BYTES = 512 * 1024  # each thread's default 8 MiB would count against the limit
+
+# One arena and fixed 128 KiB thresholds: freed tensors go back to the system at once, so that the peak repeats to
+# within a percent from run to run. It costs host time, which emulated time does not come from.
+MALLOC = {"M_ARENA_MAX": 1, "M_MMAP_THRESHOLD": 128 * 1024, "M_TRIM_THRESHOLD": 128 * 1024}
+_MALLOPT = {"M_TRIM_THRESHOLD": -1, "M_MMAP_THRESHOLD": -3, "M_ARENA_MAX": -8}
+
+_TORCH_ASKED = re.compile(r"tried to allocate (\d+) bytes")
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """One reading of /proc/self/status, in bytes. ``resident`` and ``peak`` are without file pages."""
+
+    resident: int
+    peak: int
+    data: int
+
+
+def read_usage() -> Usage:
+    """Resident size, its peak since the last reset, and the size that RLIMIT_DATA counts."""
+    fields: dict[str, int] = {}
+    for line in Path("/proc/self/status").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name in ("VmHWM", "VmRSS", "RssFile", "RssShmem", "VmData"):
+            fields[name] = int(value.split()[0]) * 1024
+    of_files = fields["RssFile"] + fields["RssShmem"]
+    return Usage(fields["VmRSS"] - of_files, fields["VmHWM"] - of_files, fields["VmData"])
+
+
+class MemoryCap:
+    """The growth of this process above its baseline, and the limit on it (``budget_bytes`` None: no limit)."""
+
+    def __init__(self, budget_bytes: int | None) -> None:
+        self.budget_bytes = budget_bytes
+        self.limit_bytes = None if budget_bytes is None else int(budget_bytes * LIMIT_FACTOR) + LIMIT_SPARE_BYTES
+        _trim()
+        Path("/proc/self/clear_refs").write_text("5")
+        usage = read_usage()
+        self.baseline_bytes = usage.resident
+        if self.limit_bytes is not None:
+            _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+            resource.setrlimit(resource.RLIMIT_DATA, (usage.data + self.limit_bytes, hard))
+
+    def growth_bytes(self) -> tuple[int, int]:
+        """Growth above the baseline now, and at its peak so far."""
+        usage = read_usage()
+        return usage.resident - self.baseline_bytes, max(usage.peak - self.baseline_bytes, 0)
+
+    def lift(self) -> None:
+        """Remove the limit, for the last words."""
+        if self.limit_bytes is not None:
+            _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+            resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
+
+
+def tune_malloc() -> None:
+    """Apply ``MALLOC`` to this process; on a C library without mallopt it stays as it is."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for name, value in MALLOC.items():
+            mallopt(_MALLOPT[name], value)
+
+
+def _trim() -> None:
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that an allocation failed."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+
+
+def bytes_asked(error: BaseException) -> int | None:
+    """What the failed allocation asked for, where its error says so."""
+    found = _TORCH_ASKED.search(str(error))
+    return int(found.group(1)) if found else None

@@ -1,0 +1,251 @@
+"""The network process: every byte between two nodes passes through it, and it alone applies the link models.
+
+It takes messages from their senders, computes when their last bit leaves and when they arrive (``link``), and acts at
+those times: LEFT to the sender, ARRIVING to the receiver, which then fetches the payload (``port`` has the protocol).
+It reads posts as they come but orders what happens by due time, so a post that the host delivered late still leaves
+on the schedule of its stamp. The clock starts when every node has said READY.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import select
+import time
+from collections import deque
+from multiprocessing.connection import Connection as Pipe
+from typing import Any
+
+import msgpack
+import zmq
+
+from emulator import ledger as events
+from emulator.clock import WallTime
+from emulator.errors import WireError
+from emulator.fabric import Fabric
+from emulator.ledger import Ledger
+from emulator.link import Carriage
+from emulator.port import ABORT, ARRIVING, CHUNK, LEFT, START, WELCOME, file_of, open_socket
+from emulator.wire import Header, decode_header, sizes_of
+
+HEAD_START_NS = 20_000_000  # between START and time 0, so that every node has read it
+
+
+class Transit:
+    """A message between its post and the fetch of its last byte."""
+
+    def __init__(self, source: str, destination: str, posted_ns: int, header: Header, encoded: bytes) -> None:
+        self.source, self.destination, self.posted_ns = source, destination, posted_ns
+        self.header, self.encoded = header, encoded
+        self.wire_bytes = sizes_of(header, len(encoded), ()).wire
+        self.carriage: Carriage
+        self.announced = False  # from then on the receiver answers for it
+        self.chunks: deque[bytes] = deque()
+        self.missing_bytes = header.payload_bytes  # not yet handed over by the sender
+        self.unsent_bytes = header.payload_bytes  # not yet sent on to the receiver
+        self.granted = 0  # chunks that the receiver is ready to take
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.source, self.header.counter
+
+
+class Network:
+    """The state of the network process; ``run`` ends when the supervisor says so or is gone."""
+
+    def __init__(
+        self, address: str, fabric: Fabric, nodes: list[str], dilation: int, ledger: Ledger, control: Pipe
+    ) -> None:
+        self._fabric, self._nodes, self._ledger, self._control = fabric, nodes, ledger, control
+        self._dilation = dilation
+        self._context: zmq.Context[Any] = zmq.Context()
+        self._socket = open_socket(self._context, zmq.ROUTER)
+        self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        self._socket.bind(address)
+        self._present: set[str] = set()
+        self._ready: set[str] = set()
+        self._left_in_order: set[str] = set()
+        self._wall: WallTime | None = None
+        self._transits: dict[tuple[str, int], Transit] = {}
+        self._departures: list[tuple[int, int, Transit]] = []
+        self._created = itertools.count()
+        self._stopped = False
+
+    def run(self) -> None:
+        """Serve until told to close."""
+        files = [file_of(self._socket), self._control.fileno()]
+        while not self._stopped:
+            busy = self._take_input()
+            busy = self._take_orders() or busy
+            busy = self._depart() or busy
+            if not busy and not self._stopped:
+                select.select(files, [], [], self._seconds_to_next())
+        self._close()
+
+    def _seconds_to_next(self) -> float | None:
+        if self._wall is None or not self._departures:
+            return None
+        return max(self._wall.seconds_until(self._departures[0][0]), 0.0)
+
+    def _take_orders(self) -> bool:
+        """From the supervisor: a node is gone, abort the run, close."""
+        taken = False
+        while not self._stopped and self._control.poll():
+            taken = True
+            try:
+                order, argument = self._control.recv()
+            except EOFError:
+                self._stopped = True
+                break
+            if order == "gone":
+                self._present.discard(argument)
+            elif order == "abort":
+                for node in self._nodes:
+                    self._send(node, ABORT, argument)
+            elif order == "close":
+                self._stopped = True
+        return taken
+
+    def _take_input(self) -> bool:
+        """Handle what the nodes have sent, up to a bound, so that departures are never starved."""
+        for count in range(64):
+            try:
+                frames = self._socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return count > 0
+            source = frames[0].decode("utf-8", "replace")
+            try:
+                self._handle(source, msgpack.unpackb(frames[1]), frames[2] if len(frames) > 2 else b"")
+            except (WireError, ValueError, TypeError, KeyError, IndexError, msgpack.UnpackException) as error:
+                actual_ns = self._actual_ns()
+                self._ledger.write(
+                    events.Refused(due_ns=actual_ns, actual_ns=actual_ns, source=source, reason=str(error))
+                )
+        return True
+
+    def _handle(self, source: str, fields: list[Any], chunk: bytes) -> None:
+        if source not in self._nodes:
+            raise WireError(f"{source!r} is not a node of this run")
+        match fields:
+            case ["post", str() as destination, int() as stamp_ns, bytes() as encoded]:
+                self._post(source, destination, stamp_ns, encoded)
+            case ["chunk", int() as counter]:
+                transit = self._transits[source, counter]
+                if len(chunk) > transit.missing_bytes:
+                    raise WireError(f"{transit.header.kind}: more payload than announced")
+                transit.missing_bytes -= len(chunk)
+                if transit.destination in self._present:
+                    transit.chunks.append(chunk)
+                self._serve(transit)
+            case ["fetch", str() as origin, int() as counter, int() as chunks]:
+                transit = self._transits[origin, counter]
+                if transit.destination != source:
+                    raise WireError(f"{source} asked for a message to {transit.destination}")
+                transit.granted += chunks
+                self._serve(transit)
+            case ["hello"]:
+                self._present.add(source)
+                self._send(source, WELCOME)
+            case ["ready"]:
+                self._ready.add(source)
+                if self._wall is None and self._ready.issuperset(self._nodes):
+                    self._start()
+            case ["bye"]:
+                self._present.discard(source)
+                self._left_in_order.add(source)
+            case _:
+                raise WireError(f"unknown operation {fields!r:.80}")
+
+    def _start(self) -> None:
+        origin_ns = time.monotonic_ns() + HEAD_START_NS
+        self._wall = WallTime(origin_ns, self._dilation)
+        for node in self._nodes:
+            self._send(node, START, origin_ns, self._dilation)
+        self._control.send(("started", str(origin_ns)))
+
+    def _post(self, source: str, destination: str, stamp_ns: int, encoded: bytes) -> None:
+        header = decode_header(encoded)
+        transit = Transit(source, destination, stamp_ns, header, encoded)
+        if destination not in self._nodes or transit.key in self._transits:
+            raise WireError(f"{header.kind} {header.counter} to {destination!r} cannot be carried")
+        transit.carriage = self._fabric.connection(source, destination).carry(stamp_ns, transit.wire_bytes)
+        self._transits[transit.key] = transit
+        heapq.heappush(self._departures, (transit.carriage.left_ns, next(self._created), transit))
+
+    def _depart(self) -> bool:
+        """Let go what is due: the last bit of a message has left."""
+        if self._wall is None:
+            return False
+        departed = False
+        while self._departures and self._wall.seconds_until(self._departures[0][0]) <= 0:
+            left_ns, _, transit = heapq.heappop(self._departures)
+            self._ledger.write(
+                events.Carried(
+                    due_ns=left_ns,
+                    actual_ns=self._actual_ns(),
+                    counter=transit.header.counter,
+                    source=transit.source,
+                    destination=transit.destination,
+                    kind=transit.header.kind,
+                    wire_bytes=transit.wire_bytes,
+                    payload_bytes=transit.header.payload_bytes,
+                    posted_ns=transit.posted_ns,
+                    start_ns=transit.carriage.start_ns,
+                    arrival_ns=transit.carriage.arrival_ns,
+                )
+            )
+            self._send(transit.source, LEFT, transit.header.counter, left_ns)
+            transit.announced = self._send(
+                transit.destination, ARRIVING, *transit.key, transit.carriage.arrival_ns, transit.encoded
+            )
+            if transit.announced and not transit.unsent_bytes:
+                del self._transits[transit.key]
+            departed = True
+        return departed
+
+    def _serve(self, transit: Transit) -> None:
+        """Send on as many chunks as there are and the receiver has asked for."""
+        while transit.granted and transit.chunks:
+            chunk = transit.chunks.popleft()
+            transit.granted -= 1
+            transit.unsent_bytes -= len(chunk)
+            self._send(transit.destination, CHUNK, *transit.key, chunk=chunk)
+        if not transit.unsent_bytes:
+            self._transits.pop(transit.key, None)
+
+    def _send(self, node: str, *fields: object, chunk: bytes | None = None) -> bool:
+        """False where the node is gone; the supervisor learns of a connection that broke by itself."""
+        if node not in self._present:
+            return False
+        frames = [node.encode(), msgpack.packb(fields)] + ([chunk] if chunk is not None else [])
+        try:
+            self._socket.send_multipart(frames, copy=False)
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+            self._present.discard(node)
+            self._control.send(("lost", node))
+            return False
+        return True
+
+    def _actual_ns(self) -> int:
+        return self._wall.actual_ns() if self._wall else 0
+
+    def _close(self) -> None:
+        actual_ns = self._actual_ns()
+        for transit in sorted(self._transits.values(), key=lambda t: t.key):
+            if transit.announced and transit.destination in self._left_in_order:
+                continue
+            self._ledger.write(
+                events.Undelivered(
+                    due_ns=actual_ns,
+                    actual_ns=actual_ns,
+                    counter=transit.header.counter,
+                    source=transit.source,
+                    destination=transit.destination,
+                    kind=transit.header.kind,
+                    payload_bytes=transit.header.payload_bytes,
+                )
+            )
+        self._socket.close(linger=0)
+        self._context.term()

@@ -1,0 +1,324 @@
+"""The node, as an algorithm sees it: post, send, recv, compute, now, report, snapshot.
+
+A node has one access link, one compute device with ``workers``, a send queue and an inbox. Its verbs mean emulated
+time and are the same on every clock; what a verb does to the outside goes through its port.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
+from typing import Any, Protocol, TypeVar, overload
+
+import torch
+
+from emulator import ledger as events
+from emulator.clock import EmulatedLoop
+from emulator.device import Work, duration_ns
+from emulator.errors import DoesNotFit, ProtocolError
+from emulator.ledger import Event
+from emulator.memory import MemoryCap, bytes_asked, is_out_of_memory
+from emulator.profiles import Device
+from emulator.wire import Incoming, Message, Parcel, StateDict, kind_of
+from emulator.work import Costs, HostRun
+
+M = TypeVar("M", bound=Message)
+M1 = TypeVar("M1", bound=Message)
+M2 = TypeVar("M2", bound=Message)
+M3 = TypeVar("M3", bound=Message)
+
+MEMORY_EVERY_S = 0.25  # host seconds between two memory lines
+
+
+class Outlet(Protocol):
+    """Where a node's parcels go (the real port, or the rehearsal's)."""
+
+    on_delivery: Callable[[Incoming, str, int], None]
+    on_left: Callable[[int], None]
+    on_failure: Callable[[Exception], None]
+    on_refused: Callable[[str, str], None]
+
+    def post(self, destination: str, parcel: Parcel, stamp_ns: int) -> None: ...
+
+
+class Host(Protocol):
+    """Where a node's computations run: one thread, one at a time, in order of submission."""
+
+    def submit(self, fn: Callable[[], Any], clock: Callable[[], int], wake: Callable[[], None]) -> HostRun: ...
+
+
+class Awaiting:
+    """A task that waits in ``recv``."""
+
+    def __init__(self, types: tuple[type[Message], ...], sources: frozenset[str], since_ns: int) -> None:
+        self.types, self.sources, self.since_ns = types, sources, since_ns
+        self.future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+
+    def __str__(self) -> str:
+        kinds = " or ".join(kind_of(t) for t in self.types) or "any message"
+        whom = f" from {', '.join(sorted(self.sources))}" if self.sources else ""
+        return f"awaits {kinds}{whom} since {self.since_ns / 1e9:.3f} s"
+
+
+class Node:
+    """One client or the server. ``index`` and ``clients`` are what an algorithm knows about who is there."""
+
+    def __init__(
+        self,
+        name: str,
+        device: Device,
+        loop: EmulatedLoop,
+        outlet: Outlet,
+        host: Host,
+        costs: Costs,
+        record: Callable[[Event], None],
+        *,
+        clients: tuple[str, ...],
+        workers: int = 1,
+        cap: MemoryCap | None = None,
+    ) -> None:
+        self.name, self.device, self.clients = name, device, clients
+        self.index = clients.index(name) if name in clients else -1
+        self._loop, self._outlet, self._host, self._costs, self._record = loop, outlet, host, costs, record
+        self._cap = cap
+        self._workers = asyncio.Semaphore(workers)  # first come, first served
+        self._counter = 0
+        self._held: dict[int, tuple[Parcel, asyncio.Future[None]]] = {}  # posted, last bit not left
+        self._held_bytes = 0
+        self._posting = asyncio.Lock()
+        self._inbox: deque[Message] = deque()
+        self.awaiting: list[Awaiting] = []
+        self.failed: asyncio.Future[None] = loop.create_future()
+        self._memory_at = 0.0
+        self._round_started_ns = 0
+        self.on_snapshot: Callable[[int, dict[str, StateDict]], None] = lambda _round, _parts: None
+        outlet.on_delivery, outlet.on_left = self._deliver, self._leave
+        outlet.on_failure, outlet.on_refused = self._fail, self._refuse
+        loop.on_clamp = self._clamp
+
+    # -- time ---------------------------------------------------------------------------------------------------
+
+    def now(self) -> int:
+        """Emulated time in ns: the due time of the event that woke the task."""
+        return self._loop.now_ns
+
+    def _write(self, event_type: type[Event], due_ns: int | None = None, **fields: Any) -> None:
+        due_ns = self._loop.now_ns if due_ns is None else due_ns
+        self._record(event_type(due_ns=due_ns, actual_ns=self._loop.pacer.actual_ns(), **fields))
+
+    # -- messages -----------------------------------------------------------------------------------------------
+
+    async def post(self, destination: str, message: Message) -> None:
+        """Queue ``message`` on the link; waits only while the send queue has no room for it.
+
+        The node takes its own copy of the tensors and holds it until the last bit has left.
+        """
+        await self._enqueue(destination, message)
+
+    async def send(self, destination: str, message: Message) -> None:
+        """Like ``post``, and return when the last bit has left. Cancelling stops only the waiting."""
+        left = await self._enqueue(destination, message)
+        await asyncio.shield(left)
+
+    async def _enqueue(self, destination: str, message: Message) -> asyncio.Future[None]:
+        async with self._posting:
+            room = self.device.send_queue_bytes - sum(_payload_bytes(message))
+            while self._held and self._held_bytes > room:
+                await asyncio.shield(next(iter(self._held.values()))[1])
+            try:
+                parcel = Parcel(message, self._counter)
+            except Exception as error:
+                raise self._explained(error, f"send {kind_of(type(message))}") from error
+            self._counter += 1
+            left: asyncio.Future[None] = self._loop.create_future()
+            self._held[parcel.header.counter] = (parcel, left)
+            self._held_bytes += parcel.sizes.payload
+            sizes = parcel.sizes
+            self._write(
+                events.Posted,
+                counter=parcel.header.counter,
+                destination=destination,
+                kind=parcel.header.kind,
+                round=message.round,
+                payload_bytes=sizes.payload,
+                official_bytes=sizes.official,
+                framed_bytes=sizes.framed,
+                wire_bytes=sizes.wire,
+            )
+            self._outlet.post(destination, parcel, self._loop.now_ns)
+            return left
+
+    async def drained(self) -> None:
+        """Return when everything that was posted has left."""
+        while self._held:
+            await asyncio.shield(next(iter(self._held.values()))[1])
+
+    @overload
+    async def recv(self, type1: type[M1], /, *, source: str | Collection[str] | None = None) -> M1: ...
+    @overload
+    async def recv(
+        self, type1: type[M1], type2: type[M2], /, *, source: str | Collection[str] | None = None
+    ) -> M1 | M2: ...
+    @overload
+    async def recv(
+        self, type1: type[M1], type2: type[M2], type3: type[M3], /, *, source: str | Collection[str] | None = None
+    ) -> M1 | M2 | M3: ...
+    async def recv(self, *types: type[Message], source: str | Collection[str] | None = None) -> Message:
+        """The next message, or the next from ``source`` (a name or several); ``message.sender`` says who sent it.
+
+        ProtocolError if that message is of none of ``types``.
+        """
+        sources = frozenset((source,) if isinstance(source, str) else source or ())
+        for position, message in enumerate(self._inbox):
+            if not sources or message.sender in sources:
+                del self._inbox[position]
+                return self._expected(message, types)
+        waiting = Awaiting(types, sources, self._loop.now_ns)
+        self.awaiting.append(waiting)
+        self._write(events.Waiting, kinds=[kind_of(t) for t in types], sources=sorted(sources))
+        try:
+            return self._expected(await waiting.future, types)
+        except asyncio.CancelledError:
+            if waiting.future.done() and not waiting.future.cancelled():
+                self._inbox.appendleft(waiting.future.result())  # arrived at the moment of the cancellation
+            raise
+        finally:
+            if waiting in self.awaiting:
+                self.awaiting.remove(waiting)
+
+    def _expected(self, message: Message, types: tuple[type[Message], ...]) -> Message:
+        if types and not isinstance(message, types):
+            expected = " or ".join(kind_of(t) for t in types)
+            raise ProtocolError(f"{self.name} expected {expected} but {message.sender} sent {kind_of(type(message))}")
+        return message
+
+    def _deliver(self, incoming: Incoming, source: str, counter: int) -> None:
+        sizes = incoming.sizes
+        self._write(
+            events.Received,
+            source=source,
+            counter=counter,
+            kind=incoming.kind,
+            payload_bytes=sizes.payload,
+            framed_bytes=sizes.framed,
+            wire_bytes=sizes.wire,
+        )
+        message = incoming.message()
+        for waiting in self.awaiting:
+            if not waiting.future.done() and (not waiting.sources or source in waiting.sources):
+                self.awaiting.remove(waiting)
+                waiting.future.set_result(message)
+                return
+        self._inbox.append(message)
+
+    def _leave(self, counter: int) -> None:
+        parcel, left = self._held.pop(counter)
+        self._held_bytes -= parcel.sizes.payload
+        left.set_result(None)
+
+    # -- computation --------------------------------------------------------------------------------------------
+
+    async def compute(self, fn: Callable[..., Any], *args: Any) -> Any:
+        """Run ``fn(*args)`` on the host and let the modelled time of its work pass; returns or raises what it did.
+
+        At most ``workers`` computations overlap in emulated time; the rest queue in order of arrival. Cancelling
+        frees the worker at once and raises after the host has finished ``fn``.
+        """
+        asked_ns = self._loop.now_ns
+        async with self._workers:
+            start_ns = self._loop.now_ns
+            work = self._costs.find(fn, args)
+            if work is None:  # seen for the first time: its cost is known when the host has run it
+                run = self._run_on_host(partial(self._costs.count, fn, args))
+                run.settle()
+                work = self._costs.find(fn, args) or Work()
+            else:
+                run = self._run_on_host(partial(fn, *args))
+            end_ns = start_ns + duration_ns(work, self.device)
+            finished: asyncio.Future[None] = self._loop.create_future()
+            entry = self._loop.at(end_ns, partial(finished.set_result, None), ready=run.done, what=fn.__qualname__)
+            try:
+                await finished
+            except asyncio.CancelledError:
+                entry.cancelled = True
+                run.settle()
+                raise
+            self._write(
+                events.Computed,
+                due_ns=end_ns,
+                function=fn.__qualname__,
+                start_ns=start_ns,
+                queued_ns=start_ns - asked_ns,
+                host_ns=run.host_ns,
+                host_late_ns=run.ended_actual_ns - end_ns,
+                operations=work.operations,
+                dense_flops=work.dense_flops,
+                depthwise_flops=work.depthwise_flops,
+                moved_bytes=work.moved_bytes,
+            )
+        self._sample_memory(MEMORY_EVERY_S)
+        try:
+            return run.result()
+        except Exception as error:
+            raise self._explained(error, fn.__qualname__) from error
+
+    def _run_on_host(self, fn: Callable[[], Any]) -> HostRun:
+        def wake() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self._loop.call_soon_threadsafe(lambda: None)
+
+        return self._host.submit(fn, self._loop.pacer.actual_ns, wake)
+
+    # -- reports ------------------------------------------------------------------------------------------------
+
+    def report(self, round: int, **values: float) -> None:
+        """A ledger line about the algorithm itself, e.g. ``loss``; off the clock."""
+        self._write(events.Reported, round=round, values=values)
+        self._sample_memory(0.0)
+
+    def begin_round(self, round: int) -> None:
+        """Server: the first post of ``round`` comes next."""
+        del round
+        self._round_started_ns = self._loop.now_ns
+
+    def snapshot(self, round: int, parts: dict[str, StateDict]) -> None:
+        """Server: the round is over; hand the joined model's ``parts`` to the evaluator, off the clock."""
+        self.on_snapshot(round, parts)
+        self._write(events.RoundEnded, round=round, started_ns=self._round_started_ns)
+
+    def _sample_memory(self, every_s: float) -> None:
+        if self._cap is not None and time.monotonic() - self._memory_at >= every_s:
+            self._memory_at = time.monotonic()
+            growth_bytes, peak_bytes = self._cap.growth_bytes()
+            self._write(
+                events.Memory, growth_bytes=growth_bytes, peak_bytes=peak_bytes, budget_bytes=self._cap.budget_bytes
+            )
+
+    # -- what goes wrong ----------------------------------------------------------------------------------------
+
+    def _explained(self, error: Exception, phase: str) -> Exception:
+        """An allocation that failed becomes DoesNotFit with its phase; any other error stays what it is."""
+        return DoesNotFit(phase, bytes_asked(error)) if is_out_of_memory(error) else error
+
+    def _fail(self, error: Exception) -> None:
+        if not self.failed.done():
+            self.failed.set_exception(error)
+
+    def _refuse(self, source: str, reason: str) -> None:
+        self._write(events.Refused, source=source, reason=reason)
+
+    def _clamp(self, by_ns: int, what: str) -> None:
+        self._write(events.Clamped, by_ns=by_ns, what=what)
+
+
+def _payload_bytes(message: Message) -> Iterator[int]:
+    for field in message.__struct_fields__:
+        value = getattr(message, field)
+        if isinstance(value, torch.Tensor):
+            yield value.nbytes
+        elif isinstance(value, dict):
+            yield from (tensor.nbytes for tensor in value.values())

@@ -1,0 +1,170 @@
+"""A node's socket to the network process, and the protocol between them.
+
+First frame of every message: a msgpack array that begins with an operation. Payload travels in chunks of at most
+256 KiB, each in a second frame, sent from the parcel's own buffers without a copy.
+
+node -> network                                       network -> node
+HELLO                                                 WELCOME
+READY      nothing left to do before the start        START origin_ns dilation
+POST       destination stamp_ns header                LEFT counter left_ns
+CHUNK      counter | bytes                            ARRIVING source counter arrival_ns header
+FETCH      source counter chunks                      CHUNK source counter | bytes
+BYE                                                   ABORT reason
+
+A delivery has two steps. The network announces a message (ARRIVING, header alone) as soon as its last bit has left;
+the receiver validates the header, allocates the tensors itself and fetches the payload into them, chunk by chunk, off
+the clock. The message becomes visible at its arrival time. So an allocation that fails is the receiver's catchable
+outcome; libzmq never holds more than a few chunks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import msgpack
+import zmq
+
+from emulator.clock import DELIVERY_RANK, LEFT_RANK, EmulatedLoop, Sleep, WallTime
+from emulator.errors import DoesNotFit, PeerLost, WireError
+from emulator.memory import bytes_asked, is_out_of_memory
+from emulator.wire import Incoming, Message, Parcel, decode_header
+
+CHUNK_BYTES = 256 * 1024
+WINDOW_CHUNKS = 4  # granted to the network at a time, so at most 1 MiB of chunks waits in libzmq
+MAX_FRAME_BYTES = CHUNK_BYTES + 128 * 1024
+SPARE_BYTES = 3 * 2**20  # must be free beside a message, for the chunks that wait in libzmq
+
+HELLO, READY, POST, CHUNK, FETCH, BYE = "hello", "ready", "post", "chunk", "fetch", "bye"
+WELCOME, START, LEFT, ARRIVING, ABORT = "welcome", "start", "left", "arriving", "abort"
+
+
+def open_socket(context: zmq.Context[Any], kind: int) -> zmq.Socket[Any]:
+    """A socket without high-water marks (the send queue is the only back-pressure) and with small frames only."""
+    socket: zmq.Socket[Any] = context.socket(kind)
+    socket.setsockopt(zmq.SNDHWM, 0)
+    socket.setsockopt(zmq.RCVHWM, 0)
+    socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
+    socket.setsockopt(zmq.LINGER, 2000)
+    return socket
+
+
+def file_of(socket: zmq.Socket[Any]) -> int:
+    """The descriptor that becomes readable when there is something to do; edge-triggered: read until EAGAIN first."""
+    return int(socket.getsockopt(zmq.FD))
+
+
+class Port:
+    """The real port of a node process. The node sets the three ``on_`` callbacks before the loop runs."""
+
+    def __init__(self, context: zmq.Context[Any], address: str, name: str, types: dict[str, type[Message]]) -> None:
+        self._types = types
+        self._socket = open_socket(context, zmq.DEALER)
+        self._socket.setsockopt(zmq.IDENTITY, name.encode())
+        self._socket.setsockopt(zmq.RECONNECT_IVL, -1)  # a lost connection ends the run, by name
+        self._socket.connect(address)
+        self._loop: EmulatedLoop | None = None
+        self._wall: WallTime | None = None
+        self._filling: dict[tuple[str, int], Incoming] = {}
+        self.on_delivery: Callable[[Incoming, str, int], None]
+        self.on_left: Callable[[int], None]
+        self.on_failure: Callable[[Exception], None]
+        self.on_refused: Callable[[str, str], None]
+        self._send(HELLO)
+        if not self._socket.poll(30_000) or self._receive()[0][0] != WELCOME:
+            raise PeerLost(f"{name}: the network process does not answer")
+
+    def attach(self, loop: EmulatedLoop) -> None:
+        """Deliver into ``loop``."""
+        self._loop = loop
+        loop.watch(file_of(self._socket))
+
+    def start(self, sleep: Sleep) -> WallTime:
+        """Tell the network that this node has done what it can before the start, and wait for the start."""
+        self._send(READY)
+        while self._wall is None:
+            if not self.take_input():
+                sleep(None)
+        return self._wall
+
+    def post(self, destination: str, parcel: Parcel, stamp_ns: int) -> None:
+        """Hand a parcel to the network; its buffers must stay as they are until its LEFT."""
+        self._send(POST, destination, stamp_ns, parcel.encoded)
+        envelope = msgpack.packb([CHUNK, parcel.header.counter])
+        for chunk in parcel.chunks(CHUNK_BYTES):
+            self._socket.send(envelope, zmq.SNDMORE)
+            self._socket.send(chunk, copy=False)
+
+    def take_input(self) -> bool:
+        """Handle everything that the network has sent; True if there was anything."""
+        taken = False
+        while True:
+            try:
+                frames = self._receive(zmq.NOBLOCK)
+            except zmq.Again:
+                return taken
+            taken = True
+            self._handle(*frames)
+
+    def close(self) -> None:
+        self._send(BYE)
+        self._socket.close()
+
+    def _send(self, *fields: object) -> None:
+        self._socket.send(msgpack.packb(fields))
+
+    def _receive(self, flags: int = 0) -> tuple[list[Any], bytes]:
+        frames: list[bytes] = self._socket.recv_multipart(flags)
+        return msgpack.unpackb(frames[0]), frames[1] if len(frames) > 1 else b""
+
+    def _handle(self, fields: list[Any], chunk: bytes) -> None:
+        assert self._loop is not None
+        match fields:
+            case ["left", counter, left_ns]:
+                self._loop.at(left_ns, partial(self.on_left, counter), LEFT_RANK, what="left")
+            case ["arriving", source, counter, arrival_ns, encoded]:
+                self._announce(source, counter, arrival_ns, encoded)
+            case ["chunk", source, counter]:
+                incoming = self._filling.get((source, counter))
+                if incoming is not None:
+                    incoming.fill(chunk)
+                    if incoming.missing_bytes:
+                        self._send(FETCH, source, counter, 1)
+                    else:
+                        del self._filling[source, counter]
+            case ["start", origin_ns, dilation]:
+                self._wall = WallTime(origin_ns, dilation)
+            case ["abort", reason]:
+                self._loop.call_soon(self.on_failure, PeerLost(reason))
+            case _:
+                raise WireError(f"the network process sent {fields!r}")
+
+    def _announce(self, source: str, counter: int, arrival_ns: int, encoded: bytes) -> None:
+        assert self._loop is not None
+        try:
+            incoming = Incoming(decode_header(encoded), self._types, source)
+        except WireError as error:
+            self.on_refused(source, str(error))
+            return
+        try:
+            incoming.allocate()
+            bytearray(SPARE_BYTES)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            asked = bytes_asked(error)
+            failure = DoesNotFit(f"receive {incoming.kind}", asked if asked is not None else incoming.missing_bytes)
+            incoming.release()
+            self._loop.at(arrival_ns, partial(self.on_failure, failure), DELIVERY_RANK, what=f"receive {incoming.kind}")
+            return
+        if incoming.missing_bytes:
+            self._filling[source, counter] = incoming
+            self._send(FETCH, source, counter, WINDOW_CHUNKS)
+        self._loop.at(
+            arrival_ns,
+            partial(self.on_delivery, incoming, source, counter),
+            DELIVERY_RANK,
+            ready=lambda: incoming.missing_bytes == 0,
+            what=f"arrival of {incoming.kind} from {source}",
+        )

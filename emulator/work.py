@@ -1,0 +1,174 @@
+"""What a computation consists of, counted while it runs, and the thread that runs it.
+
+A ``TorchDispatchMode`` sees every operation that torch dispatches, backward passes and optimizer steps included.
+Convolutions and matrix products count FLOPs (a multiply-add is two), by the formulas of ``torch.utils.flop_counter``,
+except for the backward of a convolution: each gradient asked for costs as much as the forward, for any ``groups``
+(torch's own formula counts a depthwise backward 65 times too dear). Everything else counts the bytes of its tensor
+operands and results, views excepted; all count as one dispatched operation, views included.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import conv_flop_count, flop_registry
+
+from emulator.device import Work
+
+aten = torch.ops.aten
+_CONVOLUTIONS = (aten.convolution, aten._convolution, aten.cudnn_convolution, aten.mkldnn_convolution)
+
+
+class WorkCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the work of everything that is dispatched while it is active, in ``work``."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.work = Work()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        self.work += _work_of(func, args, kwargs, out)
+        return out
+
+
+def _work_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Work:
+    packet = func.overloadpacket
+    if packet in _CONVOLUTIONS:
+        x, w, transposed = args[0], args[1], args[6]
+        return _convolution(conv_flop_count(x.shape, w.shape, out.shape, transposed), w, args[8])
+    if packet is aten.convolution_backward:
+        grad, x, w, transposed = args[0], args[1], args[2], args[7]
+        forward = conv_flop_count(x.shape, w.shape, grad.shape, transposed)
+        return _convolution(forward * sum(args[10][:2]), w, args[9])
+    if packet in flop_registry:
+        return Work(operations=1, dense_flops=int(flop_registry[packet](*args, **kwargs, out_val=out)))
+    if func.is_view:
+        return Work(operations=1)
+    return Work(operations=1, moved_bytes=_tensor_bytes((args, kwargs, out)))
+
+
+def _convolution(flops: int, w: torch.Tensor, groups: int) -> Work:
+    depthwise = groups > 1 and w.shape[1] == 1
+    return Work(1, 0, int(flops)) if depthwise else Work(1, int(flops))
+
+
+def _tensor_bytes(value: Any) -> int:
+    if isinstance(value, torch.Tensor):
+        return value.nbytes
+    if isinstance(value, dict):
+        return sum(map(_tensor_bytes, value.values()))
+    if isinstance(value, list | tuple):
+        return sum(map(_tensor_bytes, value))
+    return 0
+
+
+def cost_key(fn: Callable[..., Any], args: tuple[Any, ...]) -> str:
+    """Equal for computations that cost the same: the function, and its arguments by shape or value."""
+    return f"{fn.__qualname__}({', '.join(map(_describe, args))})"
+
+
+def _describe(value: Any) -> str:
+    key = getattr(value, "cost_key", None)
+    if isinstance(key, str):
+        return key
+    if isinstance(value, torch.Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
+    if isinstance(value, dict):
+        inner = ", ".join(f"{name}: {_describe(item)}" for name, item in value.items())
+        return hashlib.sha256(inner.encode()).hexdigest()[:12] if len(inner) > 64 else f"{{{inner}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_describe, value))}]"
+    if value is None or isinstance(value, bool | int | float | str):
+        return repr(value)
+    return type(value).__qualname__
+
+
+class Costs:
+    """The cost table: work by cost key. What it does not have yet is counted at its first run."""
+
+    def __init__(self, table: dict[str, Work] | None = None) -> None:
+        self.table = dict(table or {})
+
+    def find(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> Work | None:
+        return self.table.get(cost_key(fn, args))
+
+    def count(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """Run ``fn(*args)``, put its work into the table, and return what it returned."""
+        key = cost_key(fn, args)
+        with WorkCounter() as counter:
+            try:
+                return fn(*args)
+            finally:
+                self.table[key] = counter.work
+
+
+class HostRun:
+    """One computation on the host. ``host_ns``: its wall time; ``ended_actual_ns``: emulated time when it ended."""
+
+    def __init__(self) -> None:
+        self.host_ns = 0
+        self.ended_actual_ns = 0
+        self.started_wall_ns = 0  # 0: not yet
+        self._future: Future[Any] = Future()
+
+    def carry_out(self, fn: Callable[[], Any], clock: Callable[[], int]) -> None:
+        self.started_wall_ns = time.monotonic_ns()
+        try:
+            result, error = fn(), None
+        except BaseException as raised:
+            result, error = None, raised
+        self.host_ns = time.monotonic_ns() - self.started_wall_ns
+        self.ended_actual_ns = clock()
+        if error is None:
+            self._future.set_result(result)
+        else:
+            self._future.set_exception(error)
+
+    def done(self) -> bool:
+        return self._future.done()
+
+    def settle(self) -> None:
+        """Wait on the host until it has ended; its outcome stays with ``result``."""
+        self._future.exception()
+
+    def result(self) -> Any:
+        """What the computation returned or raised; no reference to it is kept."""
+        future, self._future = self._future, Future()
+        return future.result()
+
+
+class ComputeThread:
+    """Runs a node's computations one at a time, in order, in one thread of low priority (nice is per thread)."""
+
+    NICE = 10
+
+    def __init__(self) -> None:
+        self.current: HostRun | None = None
+        self._pool = ThreadPoolExecutor(1, "compute", initializer=lambda: os.setpriority(os.PRIO_PROCESS, 0, self.NICE))
+
+    def submit(self, fn: Callable[[], Any], clock: Callable[[], int], wake: Callable[[], None]) -> HostRun:
+        """Queue ``fn``; ``wake`` is called in the compute thread when it has ended."""
+        run = HostRun()
+
+        def work() -> None:
+            self.current = run
+            run.carry_out(fn, clock)
+            self.current = None
+            wake()
+
+        self._pool.submit(work)
+        return run
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
