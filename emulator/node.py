@@ -18,13 +18,13 @@ import torch
 
 from emulator import ledger as events
 from emulator.clock import EmulatedLoop
-from emulator.device import Work, duration_ns
+from emulator.device import duration_ns
 from emulator.errors import DoesNotFit, ProtocolError
 from emulator.ledger import Event
 from emulator.memory import MemoryCap, bytes_asked, is_out_of_memory
 from emulator.profiles import Device
 from emulator.wire import Incoming, Message, Parcel, StateDict, kind_of
-from emulator.work import Costs, HostRun
+from emulator.work import Costs, HostRun, cost_key
 
 M = TypeVar("M", bound=Message)
 M1 = TypeVar("M1", bound=Message)
@@ -65,7 +65,7 @@ class Awaiting:
 
 
 class Node:
-    """One client or the server. ``index`` and ``clients`` are what an algorithm knows about who is there."""
+    """What a client and the server have in common."""
 
     def __init__(
         self,
@@ -77,12 +77,10 @@ class Node:
         costs: Costs,
         record: Callable[[Event], None],
         *,
-        clients: tuple[str, ...],
         workers: int = 1,
         cap: MemoryCap | None = None,
     ) -> None:
-        self.name, self.device, self.clients = name, device, clients
-        self.index = clients.index(name) if name in clients else -1
+        self.name, self.device = name, device
         self._loop, self._outlet, self._host, self._costs, self._record = loop, outlet, host, costs, record
         self._cap = cap
         self._workers = asyncio.Semaphore(workers)  # first come, first served
@@ -94,8 +92,6 @@ class Node:
         self.awaiting: list[Awaiting] = []
         self.failed: asyncio.Future[None] = loop.create_future()
         self._memory_at = 0.0
-        self._round_started_ns = 0
-        self.on_snapshot: Callable[[int, dict[str, StateDict]], None] = lambda _round, _parts: None
         outlet.on_delivery, outlet.on_left = self._deliver, self._leave
         outlet.on_failure, outlet.on_refused = self._fail, self._refuse
         loop.on_clamp = self._clamp
@@ -231,14 +227,13 @@ class Node:
         asked_ns = self._loop.now_ns
         async with self._workers:
             start_ns = self._loop.now_ns
-            work = self._costs.find(fn, args)
-            if work is None:  # seen for the first time: its cost is known when the host has run it
-                run = self._run_on_host(partial(self._costs.count, fn, args))
-                run.settle()
-                work = self._costs.find(fn, args) or Work()
-            else:
+            key = cost_key(fn, args)
+            if self._costs.knows(key):
                 run = self._run_on_host(partial(fn, *args))
-            end_ns = start_ns + duration_ns(work, self.device)
+            else:  # its cost is known when the host has run it
+                run = self._run_on_host(partial(self._costs.count, key, fn, args))
+                run.settle()
+            end_ns = start_ns + duration_ns(self._costs.table[key], self.device)
             finished: asyncio.Future[None] = self._loop.create_future()
             entry = self._loop.at(end_ns, partial(finished.set_result, None), ready=run.done, what=fn.__qualname__)
             try:
@@ -247,6 +242,7 @@ class Node:
                 entry.cancelled = True
                 run.settle()
                 raise
+            work = self._costs.table[key]
             self._write(
                 events.Computed,
                 due_ns=end_ns,
@@ -280,16 +276,6 @@ class Node:
         self._write(events.Reported, round=round, values=values)
         self._sample_memory(0.0)
 
-    def begin_round(self, round: int) -> None:
-        """Server: the first post of ``round`` comes next."""
-        del round
-        self._round_started_ns = self._loop.now_ns
-
-    def snapshot(self, round: int, parts: dict[str, StateDict]) -> None:
-        """Server: the round is over; hand the joined model's ``parts`` to the evaluator, off the clock."""
-        self.on_snapshot(round, parts)
-        self._write(events.RoundEnded, round=round, started_ns=self._round_started_ns)
-
     def _sample_memory(self, every_s: float) -> None:
         if self._cap is not None and time.monotonic() - self._memory_at >= every_s:
             self._memory_at = time.monotonic()
@@ -313,6 +299,34 @@ class Node:
 
     def _clamp(self, by_ns: int, what: str) -> None:
         self._write(events.Clamped, by_ns=by_ns, what=what)
+
+
+class ClientNode(Node):
+    """A client. ``index``: its place among the clients of the scenario, from 0."""
+
+    def __init__(self, *args: Any, index: int, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.index = index
+
+
+class ServerNode(Node):
+    """The server. ``clients``: the names of the clients, in order."""
+
+    def __init__(self, *args: Any, clients: tuple[str, ...], **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.clients = clients
+        self.on_snapshot: Callable[[int, dict[str, StateDict]], None] = lambda _round, _parts: None
+        self._round_started_ns = 0
+
+    def begin_round(self, round: int) -> None:
+        """The first post of ``round`` comes next."""
+        del round
+        self._round_started_ns = self._loop.now_ns
+
+    def snapshot(self, round: int, parts: dict[str, StateDict]) -> None:
+        """The round is over; hand a copy of the joined model's ``parts`` to the evaluator, off the clock."""
+        self.on_snapshot(round, parts)
+        self._write(events.RoundEnded, round=round, started_ns=self._round_started_ns)
 
 
 def _payload_bytes(message: Message) -> Iterator[int]:

@@ -67,6 +67,8 @@ class Port:
         self._loop: EmulatedLoop | None = None
         self._wall: WallTime | None = None
         self._filling: dict[tuple[str, int], Incoming] = {}
+        self._ungranted: dict[tuple[str, int], int] = {}  # chunks still to ask for
+        self._announced: dict[tuple[str, int], Incoming] = {}  # not yet visible to the node
         self.on_delivery: Callable[[Incoming, str, int], None]
         self.on_left: Callable[[int], None]
         self.on_failure: Callable[[Exception], None]
@@ -107,6 +109,10 @@ class Port:
             taken = True
             self._handle(*frames)
 
+    def announced(self) -> list[tuple[str, int, Incoming]]:
+        """Messages that are on their way to this node: (source, counter, message)."""
+        return [(*key, incoming) for key, incoming in self._announced.items()]
+
     def close(self) -> None:
         self._send(BYE)
         self._socket.close()
@@ -129,16 +135,22 @@ class Port:
                 incoming = self._filling.get((source, counter))
                 if incoming is not None:
                     incoming.fill(chunk)
-                    if incoming.missing_bytes:
-                        self._send(FETCH, source, counter, 1)
-                    else:
+                    if not incoming.missing_bytes:
                         del self._filling[source, counter]
+                    elif self._ungranted[source, counter]:
+                        self._ungranted[source, counter] -= 1
+                        self._send(FETCH, source, counter, 1)
             case ["start", origin_ns, dilation]:
                 self._wall = WallTime(origin_ns, dilation)
             case ["abort", reason]:
                 self._loop.call_soon(self.on_failure, PeerLost(reason))
             case _:
                 raise WireError(f"the network process sent {fields!r}")
+
+    def _arrive(self, incoming: Incoming, source: str, counter: int) -> None:
+        del self._announced[source, counter]
+        self._ungranted.pop((source, counter), None)
+        self.on_delivery(incoming, source, counter)
 
     def _announce(self, source: str, counter: int, arrival_ns: int, encoded: bytes) -> None:
         assert self._loop is not None
@@ -158,12 +170,14 @@ class Port:
             incoming.release()
             self._loop.at(arrival_ns, partial(self.on_failure, failure), DELIVERY_RANK, what=f"receive {incoming.kind}")
             return
+        self._announced[source, counter] = incoming
         if incoming.missing_bytes:
             self._filling[source, counter] = incoming
+            self._ungranted[source, counter] = max(incoming.chunk_count(CHUNK_BYTES) - WINDOW_CHUNKS, 0)
             self._send(FETCH, source, counter, WINDOW_CHUNKS)
         self._loop.at(
             arrival_ns,
-            partial(self.on_delivery, incoming, source, counter),
+            partial(self._arrive, incoming, source, counter),
             DELIVERY_RANK,
             ready=lambda: incoming.missing_bytes == 0,
             what=f"arrival of {incoming.kind} from {source}",

@@ -242,6 +242,18 @@ class Incoming:
     def missing_bytes(self) -> int:
         return self._header.payload_bytes - self._filled
 
+    @property
+    def kind(self) -> str:
+        return self._header.kind
+
+    def chunk_count(self, chunk_bytes: int) -> int:
+        """In how many pieces the payload comes."""
+        return sum(-(-spec.payload_bytes // chunk_bytes) for spec in self._header.tensors)
+
+    def release(self) -> None:
+        """Give back what ``allocate`` could get."""
+        self._views, self._tensors = [], []
+
     def allocate(self) -> None:
         """Make room for the payload; running out of memory here raises what torch raises for it."""
         self._tensors = [torch.empty(spec.shape, dtype=_DTYPES[spec.dtype]) for spec in self._header.tensors]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -100,12 +101,11 @@ class Costs:
     def __init__(self, table: dict[str, Work] | None = None) -> None:
         self.table = dict(table or {})
 
-    def find(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> Work | None:
-        return self.table.get(cost_key(fn, args))
+    def knows(self, key: str) -> bool:
+        return key in self.table
 
-    def count(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        """Run ``fn(*args)``, put its work into the table, and return what it returned."""
-        key = cost_key(fn, args)
+    def count(self, key: str, fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """Run ``fn(*args)``, put its work into the table under ``key``, and return what it returned."""
         with WorkCounter() as counter:
             try:
                 return fn(*args)
@@ -155,6 +155,7 @@ class ComputeThread:
 
     def __init__(self) -> None:
         self.current: HostRun | None = None
+        self.ident = 0
         self._pool = ThreadPoolExecutor(1, "compute", initializer=lambda: os.setpriority(os.PRIO_PROCESS, 0, self.NICE))
 
     def submit(self, fn: Callable[[], Any], clock: Callable[[], int], wake: Callable[[], None]) -> HostRun:
@@ -162,7 +163,7 @@ class ComputeThread:
         run = HostRun()
 
         def work() -> None:
-            self.current = run
+            self.current, self.ident = run, threading.get_ident()
             run.carry_out(fn, clock)
             self.current = None
             wake()

@@ -1,0 +1,158 @@
+"""What the supervisor starts: targets of child processes, light to import (torch is preloaded in the children).
+
+``Placement`` is everything that a child is told. ``enter`` makes any child end with the supervisor, and shows that it
+is alive.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from emulator.device import Work
+from emulator.dilation import Rehearsed
+from emulator.errors import Bug, SplitbedError
+from emulator.preload import die_with_parent
+from emulator.profiles import Scenario
+
+HEARTBEAT_S = 0.5
+HEARTBEAT_BYTES = 8
+
+# Exit status of a node
+FINISHED, DOES_NOT_FIT, FAILED, ABORTED, STUCK, ORPHANED = 0, 3, 4, 5, 6, 7
+
+
+class Placement(msgspec.Struct, frozen=True):
+    """One node's place in a timeline. ``settings`` becomes the ``Config`` of the algorithm's module."""
+
+    node: str
+    role: str  # server | client | network | evaluator
+    number: int  # its heartbeat's place
+    algorithm: str
+    module: str
+    evaluate: str  # dotted name of the function that judges a snapshot
+    settings: dict[str, Any]
+    scenario: Scenario
+    seed: int
+    dilation: int
+    address: str
+    ledger_folder: str
+    snapshot_folder: str
+    heartbeat_file: str
+    costs: dict[str, Work]
+    stuck_after_s: float
+
+    @property
+    def budget_bytes(self) -> int | None:
+        for client in self.scenario.clients:
+            if client.name == self.node:
+                return client.device.budget_bytes
+        return None
+
+
+class Vigil(threading.Thread):
+    """Watches over one child: shows its heartbeat, ends it when the supervisor is gone or ``trouble()`` says so."""
+
+    def __init__(self, placement: Placement, lifeline: Connection) -> None:
+        super().__init__(name="vigil", daemon=True)
+        self._placement, self._lifeline = placement, lifeline
+        self._heartbeats = os.open(placement.heartbeat_file, os.O_WRONLY)
+        self.trouble: Callable[[], bool] = lambda: False
+        self.last_words: Callable[[str], None] = lambda _reason: None
+
+    def run(self) -> None:
+        while True:
+            beat = time.monotonic_ns().to_bytes(HEARTBEAT_BYTES, "little")
+            os.pwrite(self._heartbeats, beat, self._placement.number * HEARTBEAT_BYTES)
+            # The supervisor never writes: readable means that it is gone.
+            if select.select([self._lifeline], [], [], HEARTBEAT_S)[0]:
+                self.last_words("the supervisor is gone")
+                os._exit(ORPHANED)
+            if self.trouble():
+                os._exit(STUCK)
+
+
+def enter(placement: Placement, lifeline: Connection, parent: int) -> Vigil:
+    """To be called first in every child."""
+    die_with_parent(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides what Ctrl-C means
+    sys.setswitchinterval(0.0005)  # the event loop must not wait 5 ms for a computing thread's GIL
+    threading.stack_size(512 * 1024)
+    vigil = Vigil(placement, lifeline)
+    vigil.start()
+    return vigil
+
+
+def run_node(placement: Placement, lifeline: Connection, parent: int) -> None:
+    """A client or the server."""
+    vigil = enter(placement, lifeline, parent)
+    from emulator import worker
+
+    sys.exit(worker.run(placement, vigil))
+
+
+def run_network(placement: Placement, lifeline: Connection, parent: int, control: Connection) -> None:
+    """The network."""
+    enter(placement, lifeline, parent)
+    from emulator.fabric import Fabric
+    from emulator.ledger import Ledger
+    from emulator.network import Network
+
+    names = [client.name for client in placement.scenario.clients] + [placement.scenario.server.name]
+    ledger = Ledger(Path(placement.ledger_folder), placement.node)
+    fabric = Fabric(placement.scenario, placement.seed)
+    Network(placement.address, fabric, names, placement.dilation, ledger, control).run()
+
+
+def run_evaluator(placement: Placement, lifeline: Connection, parent: int, control: Connection) -> None:
+    """The evaluator."""
+    enter(placement, lifeline, parent)
+    from emulator import evaluator
+
+    evaluator.run(placement, control)
+
+
+def run_rehearsal(placement: Placement, lifeline: Connection, parent: int, answer: Connection) -> None:
+    """Sends back a ``Rehearsed``, or the error to show."""
+    enter(placement, lifeline, parent)
+    import torch
+
+    from emulator.rehearsal import rehearse
+
+    torch.set_num_threads(1)
+    found: Rehearsed | Exception
+    try:
+        found = rehearse(placement.module, placement.settings, placement.scenario, placement.seed)
+    except SplitbedError as error:
+        found = error
+    except Exception as error:
+        import traceback
+
+        found = Bug(f"{placement.algorithm}: the rehearsal failed: {error}\n{traceback.format_exc()}")
+    answer.send(found)
+
+
+def prepare_data(
+    placement: Placement, lifeline: Connection, parent: int, answer: Connection, prepare: str, folder: str
+) -> None:
+    """Calls the dotted ``prepare(task, folder)`` once before the nodes start; sends back the task to give them."""
+    enter(placement, lifeline, parent)
+    import importlib
+
+    config = msgspec.convert(placement.settings, importlib.import_module(placement.module).Config)
+    module, _, function = prepare.rpartition(".")
+    try:
+        task = getattr(importlib.import_module(module), function)(config.task, Path(folder))
+        answer.send(msgspec.to_builtins(task))
+    except SplitbedError as error:
+        answer.send(error)

@@ -1,0 +1,79 @@
+"""How many times slower than wall time the real clock must run so that the host keeps up with the timeline.
+
+A rehearsal measures, once and without contention, what each distinct computation costs the host, and how long the
+timeline takes. From that:
+
+- every computation must end within its emulated span, or late by less than the host's scheduler makes any span:
+  N >= (host time - ``SLACK_NS``) / span;
+- all nodes together may ask for at most ``CORE_SHARE`` of the cores: N >= host seconds per emulated second of the
+  whole scenario / (share x cores).
+"""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+from emulator.device import Work
+
+CORE_SHARE = 0.8
+SLACK_NS = 1_000_000
+
+
+class Span(msgspec.Struct, frozen=True):
+    """One distinct computation on one kind of device: what the model says and what the host needed."""
+
+    device: str
+    function: str
+    span_ns: int
+    host_ns: int
+    times: int
+
+
+class Rehearsed(msgspec.Struct, frozen=True):
+    """What a rehearsal found out. ``host_ns`` and ``clients`` by device; ``elapsed_ns`` is emulated."""
+
+    costs: dict[str, Work]
+    spans: list[Span]
+    elapsed_ns: int
+    server_host_ns: int
+    client_host_ns: dict[str, int]
+    clients: dict[str, int]
+
+    def slowest_host_ns(self) -> int:
+        return max((span.host_ns for span in self.spans), default=0)
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """The smallest dilation that will do, and why."""
+
+    dilation: int
+    tightest: Span | None
+    cores_asked: float  # host seconds per emulated second, all nodes together
+
+    def explain(self, cores: int) -> str:
+        span = self.tightest
+        spans = (
+            f"tightest span {span.function} on {span.device}: {span.host_ns / 1e6:.2f} ms on the host for"
+            f" {span.span_ns / 1e6:.2f} ms emulated; "
+            if span
+            else ""
+        )
+        return f"{spans}all nodes ask for {self.cores_asked:.2f} of {cores} cores"
+
+
+def choose(rehearsed: Rehearsed, scenario_clients: dict[str, int], cores: int) -> Choice:
+    """The smallest N >= 1 for a scenario with ``scenario_clients`` clients by device, on ``cores`` cores."""
+    tightest = max(rehearsed.spans, key=_ratio, default=None)
+    count, rehearsed_count = sum(scenario_clients.values()), sum(rehearsed.clients.values())
+    host_ns = rehearsed.server_host_ns * count / max(rehearsed_count, 1)
+    for device, device_host_ns in rehearsed.client_host_ns.items():
+        host_ns += device_host_ns * scenario_clients[device] / rehearsed.clients[device]
+    cores_asked = host_ns / max(rehearsed.elapsed_ns, 1)
+    needed = max(1.0, _ratio(tightest) if tightest else 0.0, cores_asked / (CORE_SHARE * cores))
+    return Choice(math.ceil(needed), tightest, cores_asked)
+
+
+def _ratio(span: Span) -> float:
+    return (span.host_ns - SLACK_NS) / max(span.span_ns, 1)

@@ -1,0 +1,62 @@
+"""The evaluator: test accuracy of each round's joined model, from snapshot files, off the clock.
+
+It runs only when nothing else wants the host, reads snapshots in order, and removes each when its line is written.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import msgspec
+import torch
+
+from emulator.child import Placement
+from emulator.ledger import Evaluated, Ledger
+from emulator.wire import StateDict
+
+POLL_S = 0.05
+
+
+def snapshot_path(folder: Path, round: int) -> Path:
+    return folder / f"{round:06d}.pt"
+
+
+def write_snapshot(folder: Path, round: int, due_ns: int, actual_ns: int, parts: dict[str, StateDict]) -> None:
+    """Make the snapshot of ``round`` appear, complete."""
+    path = snapshot_path(folder, round)
+    torch.save({"due_ns": due_ns, "actual_ns": actual_ns, "parts": parts}, path.with_suffix(".part"))
+    path.with_suffix(".part").rename(path)
+
+
+def run(placement: Placement, control: Connection) -> None:
+    """Evaluate snapshots until the supervisor has said that no more will come."""
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    torch.set_num_threads(1)
+    folder, round, no_more = Path(placement.snapshot_folder), 0, False
+    ledger = Ledger(Path(placement.ledger_folder), placement.node)
+    module_name, _, function = placement.evaluate.rpartition(".")
+    module = importlib.import_module(module_name)
+    config = msgspec.convert(placement.settings, importlib.import_module(placement.module).Config)
+    while True:
+        path = snapshot_path(folder, round)
+        if path.exists():
+            snapshot = torch.load(path, weights_only=True)
+            accuracy, loss = getattr(module, function)(config.task, snapshot["parts"])
+            ledger.write(
+                Evaluated(
+                    due_ns=snapshot["due_ns"],
+                    actual_ns=snapshot["actual_ns"],
+                    round=round,
+                    accuracy=accuracy,
+                    loss=loss,
+                )
+            )
+            path.unlink()
+            round += 1
+        elif no_more:
+            return
+        elif control.poll(POLL_S):
+            no_more = True

@@ -1,0 +1,210 @@
+"""One process plays an algorithm on a few clients without waiting: what its computations cost, how long it takes.
+
+The same nodes, links and wire format as in a run, but in one event loop whose time jumps from event to event and with
+computations run in line. The work of each distinct computation is counted at its first few runs and timed at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, NamedTuple
+
+import msgspec
+
+from emulator.clock import DELIVERY_RANK, LEFT_RANK, EmulatedLoop, InstantPacer
+from emulator.device import Work, duration_ns
+from emulator.dilation import Rehearsed, Span
+from emulator.fabric import Fabric
+from emulator.ledger import Event
+from emulator.node import ClientNode, Node, ServerNode
+from emulator.port import CHUNK_BYTES
+from emulator.profiles import Device, Scenario
+from emulator.wire import Incoming, Message, Parcel, decode_header, kind_of
+from emulator.work import Costs, HostRun
+
+HOST_BUDGET_S = 2.0  # what it has not met by then is counted at its first run
+
+
+class RehearsedCosts(Costs):
+    """A cost table that counts each computation at its first ``counted_runs`` and keeps the least.
+
+    An optimizer allocates its state at its first step, so with one optimizer a node, one run more than there are
+    nodes sees a later step. ``key`` is that of the computation in hand.
+    """
+
+    def __init__(self, counted_runs: int) -> None:
+        super().__init__()
+        self.key = ""
+        self.counted_runs = counted_runs
+        self._counted: dict[str, int] = {}
+
+    def knows(self, key: str) -> bool:
+        self.key = key
+        return self._counted.get(key, 0) >= self.counted_runs
+
+    def count(self, key: str, fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        self._counted[key] = self._counted.get(key, 0) + 1
+        before = self.table.get(key)
+        try:
+            return super().count(key, fn, args)
+        finally:
+            if before is not None:
+                self.table[key] = min(before, self.table[key], key=lambda work: work.operations)
+
+
+class InlineHost:
+    """Runs one node's computations at once, in the loop's own thread; keeps their host times by cost key."""
+
+    def __init__(self, costs: RehearsedCosts) -> None:
+        self._costs = costs
+        self.host_ns: dict[str, list[int]] = {}  # without counting
+        self.counted_ns: dict[str, list[int]] = {}
+
+    def submit(self, fn: Callable[[], Any], clock: Callable[[], int], wake: Callable[[], None]) -> HostRun:
+        del wake
+        counted = not self._costs.knows(self._costs.key)
+        run = HostRun()
+        run.carry_out(fn, clock)
+        kind = self.counted_ns if counted else self.host_ns
+        kind.setdefault(self._costs.key, []).append(run.host_ns)
+        return run
+
+
+class InlineOutlet:
+    """Carries parcels over the fabric's connections to the other nodes of the same loop."""
+
+    def __init__(self, name: str, loop: EmulatedLoop, fabric: Fabric, outlets: dict[str, InlineOutlet]) -> None:
+        self.name, self._loop, self._fabric, self._outlets = name, loop, fabric, outlets
+        self.types: dict[str, type[Message]] = {}
+        self.on_delivery: Callable[[Incoming, str, int], None]
+        self.on_left: Callable[[int], None]
+        self.on_failure: Callable[[Exception], None]
+        self.on_refused: Callable[[str, str], None]
+        outlets[name] = self
+
+    def post(self, destination: str, parcel: Parcel, stamp_ns: int) -> None:
+        receiver, counter = self._outlets[destination], parcel.header.counter
+        carriage = self._fabric.connection(self.name, destination).carry(stamp_ns, parcel.sizes.wire)
+        incoming = Incoming(decode_header(parcel.encoded), receiver.types, self.name)
+        incoming.allocate()
+        for chunk in parcel.chunks(CHUNK_BYTES):
+            incoming.fill(chunk)
+        deliver = partial(receiver.on_delivery, incoming, self.name, counter)
+        self._loop.at(carriage.left_ns, partial(self.on_left, counter), LEFT_RANK)
+        self._loop.at(carriage.arrival_ns, deliver, DELIVERY_RANK)
+
+
+class Players(NamedTuple):
+    """What is left of nodes that have played in one loop."""
+
+    nodes: dict[str, Node]
+    hosts: dict[str, InlineHost]
+    costs: Costs
+    elapsed_ns: int
+
+
+def rehearse(
+    module_name: str, settings: dict[str, Any], scenario: Scenario, seed: int, host_budget_s: float = HOST_BUDGET_S
+) -> Rehearsed:
+    """Play ``module_name`` with the first client of each kind of device, until it ends or the budget is used up."""
+    first_of = {client.device.name: client for client in reversed(scenario.clients)}
+    specs = sorted(first_of.values(), key=lambda client: client.index)
+    members = {**{client.name: client.device for client in specs}, scenario.server.name: scenario.server.device}
+    players = play(module_name, settings, scenario, seed, members, host_budget_s)
+    table = players.costs.table
+    overhead_ns = _counting_overhead_ns(table, players.hosts.values())
+    spans: list[Span] = []
+    host_ns_of: dict[str, int] = {}
+    for name, host in players.hosts.items():
+        device, host_ns_of[name] = members[name], 0
+        for key in sorted(host.host_ns.keys() | host.counted_ns.keys()):
+            plain, counted = host.host_ns.get(key, []), host.counted_ns.get(key, [])
+            counting_ns = int(table[key].operations * overhead_ns)
+            host_ns = int(statistics.median(plain)) if plain else max(min(counted) - counting_ns, 0)
+            times = len(plain) + len(counted)
+            host_ns_of[name] += host_ns * times
+            if times > 1:  # a first run pays for what torch prepares once for each shape
+                spans.append(Span(device.name, key.split("(")[0], duration_ns(table[key], device), host_ns, times))
+    return Rehearsed(
+        costs=table,
+        spans=spans,
+        elapsed_ns=players.elapsed_ns,
+        server_host_ns=host_ns_of[scenario.server.name],
+        client_host_ns={client.device.name: host_ns_of[client.name] for client in specs},
+        clients={client.device.name: 1 for client in specs},
+    )
+
+
+def _counting_overhead_ns(table: dict[str, Work], hosts: Iterable[InlineHost]) -> float:
+    """What counting adds to the host time of one operation: the median over what ran both ways."""
+    found = [
+        (min(host.counted_ns[key]) - statistics.median(plain)) / max(table[key].operations, 1)
+        for host in hosts
+        for key, plain in host.host_ns.items()
+        if key in host.counted_ns
+    ]
+    return max(statistics.median(found), 0.0) if found else 0.0
+
+
+def play(
+    module_name: str,
+    settings: dict[str, Any],
+    scenario: Scenario,
+    seed: int,
+    members: dict[str, Device],
+    host_budget_s: float,
+) -> Players:
+    """Run the coroutines of ``members`` (the server last) in one loop without waiting, within a host budget."""
+    module = importlib.import_module(module_name)
+    config = msgspec.convert(settings, module.Config)
+    nodes: dict[str, Node] = {}
+    loop = EmulatedLoop(InstantPacer(lambda: who_waits(nodes.values())))
+    fabric, costs = Fabric(scenario, seed), RehearsedCosts(len(members))
+    hosts = {name: InlineHost(costs) for name in members}
+    outlets: dict[str, InlineOutlet] = {}
+    clients = tuple(name for name in members if name != scenario.server.name)
+    indices = {client.name: client.index for client in scenario.clients}
+    for name, device in members.items():
+        outlet = InlineOutlet(name, loop, fabric, outlets)
+        outlet.types = {kind_of(message_type): message_type for message_type in module.MESSAGES}
+        common = name, device, loop, outlet, hosts[name], costs, _forget
+        if name == scenario.server.name:
+            nodes[name] = ServerNode(*common, clients=clients, workers=scenario.server.workers)
+        else:
+            nodes[name] = ClientNode(*common, index=indices[name])
+
+    async def everybody() -> None:
+        async with asyncio.TaskGroup() as group:
+            for name, node in nodes.items():
+                role = module.server if name == scenario.server.name else module.client
+                group.create_task(role(node, config))
+
+    async def within_budget() -> None:
+        playing = asyncio.ensure_future(everybody())
+        deadline_s = time.monotonic() + host_budget_s
+        while not playing.done() and time.monotonic() < deadline_s:
+            await asyncio.wait((playing,), timeout=1.0)  # emulated seconds
+        playing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await playing
+
+    try:
+        loop.run_until_complete(within_budget())
+        return Players(nodes, hosts, costs, loop.now_ns)
+    finally:
+        loop.close()
+
+
+def _forget(_event: Event) -> None:
+    """A rehearsal keeps no ledger."""
+
+
+def who_waits(nodes: Iterable[Node]) -> str:
+    """Who waits for what since when, for a deadlock's report."""
+    return "; ".join(f"{node.name} {waiting}" for node in nodes for waiting in node.awaiting) or "no node waits"

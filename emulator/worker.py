@@ -1,0 +1,208 @@
+"""A node's process: limits, seeds, clock, the algorithm's coroutine, last words."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+import zmq
+
+from emulator import child
+from emulator import ledger as events
+from emulator.child import Placement, Vigil
+from emulator.clock import EmulatedLoop, RealPacer
+from emulator.errors import DoesNotFit, PeerLost
+from emulator.evaluator import write_snapshot
+from emulator.ledger import Ledger
+from emulator.memory import MemoryCap, bytes_asked, is_out_of_memory, tune_malloc
+from emulator.node import ClientNode, Node, ServerNode
+from emulator.port import Port
+from emulator.wire import StateDict, kind_of
+from emulator.work import ComputeThread, Costs
+
+
+def run(placement: Placement, vigil: Vigil) -> int:
+    """Play the node's part of the timeline; the exit status that says how it ended."""
+    torch.set_num_threads(1)
+    ledger = Ledger(Path(placement.ledger_folder), placement.node)
+    module = importlib.import_module(placement.module)
+    if placement.role == "client":
+        tune_malloc()
+    context: zmq.Context[Any] = zmq.Context(io_threads=1)
+    types = {kind_of(message_type): message_type for message_type in module.MESSAGES}
+    port = Port(context, placement.address, placement.node, types)
+    thread = ComputeThread()
+    thread.submit(_throw_away_step, time.monotonic_ns, lambda: None).settle()
+    loop = EmulatedLoop(RealPacer(port.start, port.take_input))
+    port.attach(loop)
+    asyncio.set_event_loop(loop)
+
+    cap = MemoryCap(placement.budget_bytes)
+    node, device_name, network_name, workers = _node(placement, loop, port, thread, ledger, cap)
+    ledger.write(
+        events.Started(
+            due_ns=0,
+            actual_ns=0,
+            role=placement.role,
+            pid=os.getpid(),
+            device=device_name,
+            network=network_name,
+            workers=workers,
+            baseline_bytes=cap.baseline_bytes,
+            budget_bytes=cap.budget_bytes,
+            limit_bytes=cap.limit_bytes,
+        )
+    )
+    snapshots = ThreadPoolExecutor(1, "snapshots")
+    if isinstance(node, ServerNode):
+        node.on_snapshot = _snapshot_writer(placement, node, loop, snapshots)
+
+    def last_words(outcome: str, detail: str = "", phase: str = "", asked_bytes: int | None = None) -> None:
+        growth_bytes, peak_bytes = cap.growth_bytes()
+        now: dict[str, Any] = {"due_ns": loop.now_ns, "actual_ns": loop.pacer.actual_ns()}
+        for source, counter, incoming in port.announced():
+            ledger.write(
+                events.Undelivered(
+                    **now,
+                    source=source,
+                    counter=counter,
+                    destination=placement.node,
+                    kind=incoming.kind,
+                    payload_bytes=incoming.sizes.payload,
+                )
+            )
+        ledger.write(
+            events.Memory(**now, growth_bytes=growth_bytes, peak_bytes=peak_bytes, budget_bytes=cap.budget_bytes)
+        )
+        ledger.write(events.Ended(**now, outcome=outcome, detail=detail, phase=phase, asked_bytes=asked_bytes))
+
+    vigil.last_words = lambda reason: last_words("interrupted", reason)
+    vigil.trouble = _stuck_computation(thread, placement.stuck_after_s, last_words)
+    try:
+        config = msgspec.convert(placement.settings, module.Config)
+        role = module.server if placement.role == "server" else module.client
+        loop.run_until_complete(_until_failure(role(node, config), node))
+        status = child.FINISHED
+        last_words("finished")
+    except BaseException as raised:
+        cap.lift()
+        error = _root(raised)
+        if isinstance(error, DoesNotFit):
+            status = child.DOES_NOT_FIT
+            last_words("does-not-fit", str(error), error.phase, error.asked_bytes)
+        elif is_out_of_memory(error):
+            status = child.DOES_NOT_FIT
+            last_words("does-not-fit", str(error), "build the model", bytes_asked(error))
+        elif isinstance(error, PeerLost):
+            status = child.ABORTED
+            last_words("peer-lost", str(error))
+        else:
+            status = child.FAILED
+            where = traceback.extract_tb(error.__traceback__)
+            last = f" ({Path(where[-1].filename).name}:{where[-1].lineno})" if where else ""
+            last_words("failed", f"{type(error).__name__}: {error}{last}")
+    snapshots.shutdown(wait=True)
+    port.close()
+    context.term()
+    return status
+
+
+async def _until_failure(coroutine: Coroutine[Any, Any, None], node: Node) -> None:
+    """The algorithm and what it still has on the link, unless the run fails around it."""
+
+    async def play() -> None:
+        await coroutine
+        await node.drained()
+
+    playing = asyncio.ensure_future(play())
+    await asyncio.wait((playing, node.failed), return_when=asyncio.FIRST_COMPLETED)
+    if playing.done():
+        playing.result()
+    else:
+        playing.cancel()
+        await asyncio.wait((playing,))
+        node.failed.result()
+
+
+def _node(
+    placement: Placement, loop: EmulatedLoop, port: Port, thread: ComputeThread, ledger: Ledger, cap: MemoryCap
+) -> tuple[Node, str, str, int]:
+    costs = Costs(placement.costs)
+    scenario = placement.scenario
+    if placement.role == "server":
+        server = scenario.server
+        names = tuple(client.name for client in scenario.clients)
+        node: Node = ServerNode(
+            server.name,
+            server.device,
+            loop,
+            port,
+            thread,
+            costs,
+            ledger.write,
+            workers=server.workers,
+            cap=cap,
+            clients=names,
+        )
+        return node, server.device.name, server.network.name, server.workers
+    client = next(client for client in scenario.clients if client.name == placement.node)
+    node = ClientNode(client.name, client.device, loop, port, thread, costs, ledger.write, cap=cap, index=client.index)
+    return node, client.device.name, client.network.name, 1
+
+
+def _throw_away_step() -> None:
+    """One tiny training step, so that what torch allocates once does not count as growth."""
+    layer = torch.nn.Conv2d(1, 2, 3)
+    optimizer = torch.optim.Adam(layer.parameters())
+    loss = torch.nn.functional.cross_entropy(layer(torch.zeros(2, 1, 4, 4)).flatten(1), torch.zeros(2).long())
+    torch.autograd.backward(loss)
+    optimizer.step()
+
+
+def _snapshot_writer(
+    placement: Placement, node: Node, loop: EmulatedLoop, pool: ThreadPoolExecutor
+) -> Callable[[int, dict[str, StateDict]], None]:
+    folder = Path(placement.snapshot_folder)
+
+    def write(round: int, parts: dict[str, StateDict]) -> None:
+        copies = {
+            part: {name: tensor.detach().clone() for name, tensor in state.items()} for part, state in parts.items()
+        }
+        pool.submit(write_snapshot, folder, round, node.now(), loop.pacer.actual_ns(), copies)
+
+    return write
+
+
+def _stuck_computation(
+    thread: ComputeThread, stuck_after_s: float, last_words: Callable[..., None]
+) -> Callable[[], bool]:
+    """Whether a computation takes many times longer than any did in the rehearsal; says so with its stack."""
+
+    def stuck() -> bool:
+        run = thread.current
+        if run is None or (time.monotonic_ns() - run.started_wall_ns) / 1e9 < stuck_after_s:
+            return False
+        frames = sys._current_frames()
+        stack = "".join(traceback.format_stack(frames[thread.ident])[-4:]) if thread.ident in frames else ""
+        last_words("stuck", f"a computation has run for more than {stuck_after_s:.0f} s on the host; {stack}")
+        return True
+
+    return stuck
+
+
+def _root(error: BaseException) -> BaseException:
+    """The error that a task group wraps: running out of memory first, else the first."""
+    while isinstance(error, BaseExceptionGroup):
+        leaves = list(error.exceptions)
+        error = next((leaf for leaf in leaves if isinstance(leaf, DoesNotFit)), leaves[0])
+    return error
