@@ -1,0 +1,115 @@
+"""Profiles as text: what ships, and one profile with the sources of its numbers. Plain lines, no colour, no boxes."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from textwrap import wrap
+
+from emulator.profile_files import KINDS, shipped
+from emulator.profiles import Device, Network, Profile, Row, Scenario, describe
+
+NARROWEST, WIDEST = 80, 100  # narrower terminals wrap by themselves; longer lines of prose are hard to read
+GRADES = (
+    "Grades: A measured, open data or many users; B standard or data sheet; "
+    "C secondary page or a single tester; R assumption, no source found."
+)
+
+
+def show_profiles(name: str | None) -> None:
+    """Prints what ships, or with ``name`` (or a path) every profile of that name with its sources."""
+    width = max(NARROWEST, min(shutil.get_terminal_size().columns, WIDEST))
+    print("\n".join(profile_lines(describe(name), width) if name else list_lines(width)))
+
+
+def list_lines(width: int) -> list[str]:
+    """All shipped profiles, one entry each, with the numbers that matter most."""
+    lines: list[str] = []
+    for kind in KINDS:
+        lines += _entry(*HEADINGS[kind], width)
+        for name in shipped(kind):
+            profile = next(profile for profile in describe(name) if profile.kind == kind)
+            lines += _entry(_columns(profile), profile.description, width)
+        lines.append("")
+    remedy = "`python run.py profiles NAME` shows one with its sources; --profile takes a scenario."
+    return [*lines, *_wrapped(remedy, width, 0)]
+
+
+def profile_lines(profiles: list[Profile], width: int) -> list[str]:
+    """Each profile with what it comes to, then every number with grade, date and source."""
+    lines: list[str] = []
+    for profile in profiles:
+        lines += _wrapped(f"{profile.kind} {profile.name}: {profile.description}", width, 0)
+        lines += [profile.file, ""]
+        for fact in _facts(profile.content):
+            lines += _wrapped(fact, width, 2)
+        lines.append("")
+        for row in profile.rows:
+            lines += _number(row, width)
+        lines.append("")
+    return [*lines, *_wrapped(GRADES, width, 0)]
+
+
+HEADINGS = {
+    "scenario": (f"{'scenarios':<14}{'clients':>7}{'workers':>9}", "workers: computations the server does at once"),
+    "network": (f"{'networks':<14}{'up':>7}{'down':>8}{'delay':>7}", "Mbit/s; delay one way in ms"),
+    "device": (f"{'devices':<14}{'memory':>7}{'budget':>8}{'GFLOP/s':>9}", "MiB fitted, MiB left to train in"),
+}
+
+
+def _columns(profile: Profile) -> str:
+    """The name and key numbers of a profile, under the heading of its kind."""
+    name, content = f"  {profile.name:<12}", profile.content
+    if isinstance(content, Network):
+        one_way = "/".join(sorted({_short(side.one_way_ns, 10**6) for side in (content.up, content.down)}))
+        return f"{name}{_short(content.up.rate_bps, 10**6):>7}{_short(content.down.rate_bps, 10**6):>8}{one_way:>7}"
+    if isinstance(content, Device):
+        memory = f"{_short(content.memory_bytes, 2**20):>7}{_short(content.budget_bytes, 2**20):>8}"
+        return f"{name}{memory}{_short(content.dense_flops, 10**9):>9}"
+    return f"{name}{len(content.clients):>7}{content.server.workers:>9}"
+
+
+def _facts(content: Network | Device | Scenario) -> list[str]:
+    """What the numbers of a profile come to, in sentences."""
+    if isinstance(content, Network):
+        return [
+            f"1 MB takes {_short(8 * 10**15 // content.up.rate_bps, 10**9, 3)} s up and "
+            f"{_short(8 * 10**15 // content.down.rate_bps, 10**9, 3)} s down, and the delay."
+        ]
+    if isinstance(content, Device):
+        parts = (content.memory_bytes, content.os_reserved_bytes, content.runtime_bytes)
+        sizes = " - ".join(_short(part, 2**20) for part in parts)
+        return [f"training budget: {sizes} = {_short(content.budget_bytes, 2**20)} MiB (memory - system - runtime)"]
+    server = content.server
+    workers = f"{server.workers} worker{'s' if server.workers > 1 else ''}"
+    facts = [f"server: {server.device.name} on {server.network.name}, {workers}"]
+    groups = Counter((client.device, client.network) for client in content.clients)
+    for (device, network), count in groups.items():
+        who = f"{count} client{'s' if count > 1 else ''}: {device.name}"
+        rates = f"{_short(network.up.rate_bps, 10**6)} up, {_short(network.down.rate_bps, 10**6)} down"
+        facts.append(f"{who} ({_short(device.budget_bytes, 2**20)} MiB to train in) on {network.name} ({rates} Mbit/s)")
+    return [*facts, "profiles NAME shows each of these with its sources"]
+
+
+def _number(row: Row, width: int) -> list[str]:
+    """One number: key, value, unit, grade and date, and beneath it the source."""
+    grade = f"  grade {row.grade}" if row.grade else ""
+    date = f"  {row.date}" if row.date else ""
+    return [f"  {row.key:<18} {f'{row.value} {row.unit}'.strip()}{grade}{date}", *_wrapped(row.source, width, 6)]
+
+
+def _entry(columns: str, description: str, width: int) -> list[str]:
+    """Columns with the description after them, which goes on beneath itself when the line is full."""
+    lead = f"{columns}  "
+    return _wrapped(description, width, len(lead), lead)
+
+
+def _wrapped(text: str, width: int, indent: int, lead: str | None = None) -> list[str]:
+    """``text`` in lines of ``width``, indented; the first begins with ``lead``."""
+    first = " " * indent if lead is None else lead
+    return wrap(text, width, initial_indent=first, subsequent_indent=" " * indent, break_on_hyphens=False) or [first]
+
+
+def _short(value: int, unit: int, digits: int = 6) -> str:
+    """``value`` in units of ``unit``, without trailing zeros or an exponent."""
+    return f"{float(f'{value / unit:.{digits}g}'):f}".rstrip("0").rstrip(".")
