@@ -21,7 +21,7 @@ import msgspec
 
 from emulator.device import Work
 from emulator.dilation import Rehearsed
-from emulator.errors import Bug, SplitbedError
+from emulator.errors import Bug, SplitbedError, UserError
 from emulator.preload import die_with_parent
 from emulator.profiles import Scenario
 
@@ -143,16 +143,30 @@ def run_rehearsal(placement: Placement, lifeline: Connection, parent: int, answe
 
 
 def prepare_data(
-    placement: Placement, lifeline: Connection, parent: int, answer: Connection, prepare: str, folder: str
+    placement: Placement, lifeline: Connection, parent: int, answer: Connection, prepare: str, modules: dict[str, Any]
 ) -> None:
-    """Calls the dotted ``prepare(task, folder)`` once before the nodes start; sends back the task to give them."""
+    """Checks every algorithm's settings and calls the dotted ``prepare(task, folder)`` once, before any node starts.
+
+    ``modules``: algorithm -> (module, settings). Sends back the task to give the nodes and warnings to show.
+    """
     enter(placement, lifeline, parent)
     import importlib
 
-    config = msgspec.convert(placement.settings, importlib.import_module(placement.module).Config)
-    module, _, function = prepare.rpartition(".")
+    answer_with: tuple[dict[str, Any], list[str]] | SplitbedError
     try:
-        task = getattr(importlib.import_module(module), function)(config.task, Path(folder))
-        answer.send(msgspec.to_builtins(task))
+        warnings: list[str] = []
+        for name, (module_name, settings) in modules.items():
+            module = importlib.import_module(module_name)
+            try:
+                config = msgspec.convert(settings, module.Config)
+            except msgspec.ValidationError as error:
+                known = ", ".join(module.Config.__struct_fields__)
+                raise UserError(f"--set for {name}: {error}; it has: {known}") from None
+            config.check()
+            warnings += [f"{name}: {text}" for text in getattr(module, "warnings", lambda _config: [])(config)]
+        where, _, function = prepare.rpartition(".")
+        task = getattr(importlib.import_module(where), function)(config.task, Path(placement.snapshot_folder))
+        answer_with = msgspec.to_builtins(task), warnings
     except SplitbedError as error:
-        answer.send(error)
+        answer_with = error
+    answer.send(answer_with)

@@ -28,7 +28,7 @@ from emulator import child
 from emulator import ledger as events
 from emulator.child import HEARTBEAT_BYTES, Placement
 from emulator.dilation import Choice, choose
-from emulator.errors import SplitbedError
+from emulator.errors import SplitbedError, UserError
 from emulator.hostload import HostLoad
 from emulator.ledger import Ledger, Tail
 from emulator.preload import SUPERVISOR_VARIABLE
@@ -73,7 +73,8 @@ class Launcher:
         self._context = multiprocessing.get_context("forkserver")
         os.environ |= dict.fromkeys(THREAD_VARIABLES, "1") | {SUPERVISOR_VARIABLE: str(os.getpid())}
         mine = ("emulator.worker", "emulator.network", "emulator.rehearsal")
-        self._context.set_forkserver_preload(["emulator.preload", *mine, *preload, "emulator.preloaded"])
+        late = ("torch._dynamo", "numpy.random")  # torch imports them when the first optimizer is made
+        self._context.set_forkserver_preload(["emulator.preload", *mine, *late, *preload, "emulator.preloaded"])
         self._reader, self._writer = multiprocessing.Pipe(duplex=False)
         self._stop_reason = ""
         self._task: dict[str, Any] = {}
@@ -103,43 +104,52 @@ class Launcher:
         process.start()
         return process
 
+    def prepare(self, modules: dict[str, tuple[str, dict[str, Any]]]) -> list[str]:
+        """Check the settings of all algorithms (name -> module, settings) and prepare their data; warnings to show."""
+        folder = self._scratch / "data"
+        folder.mkdir()
+        where = self._placement("", "", {}, self._scratch, self._scratch, snapshots=folder)
+        self._task, warnings = self._ask(child.prepare_data, where, lambda: None, self._plan.prepare, modules)
+        return list(warnings)
+
+    def _placement(
+        self, algorithm: str, module: str, settings: dict[str, Any], ledger: Path, timeline: Path, snapshots: Path
+    ) -> Placement:
+        """What all processes of a timeline are told."""
+        heartbeats = timeline / "heartbeats"
+        heartbeats.write_bytes(bytes((len(self._plan.scenario.clients) + 3) * HEARTBEAT_BYTES))
+        return Placement(
+            node="preparation",
+            role="preparation",
+            number=0,
+            algorithm=algorithm,
+            module=module,
+            evaluate=self._plan.evaluate,
+            settings={**settings, "task": self._task},
+            scenario=self._plan.scenario,
+            seed=self._plan.seed,
+            dilation=1,
+            address=f"ipc://{timeline}/network",
+            ledger_folder=str(ledger),
+            snapshot_folder=str(snapshots),
+            heartbeat_file=str(heartbeats),
+            costs={},
+            stuck_after_s=STUCK_LEAST_S,
+        )
+
     def play(
-        self,
-        algorithm: str,
-        module: str,
-        settings: dict[str, Any],
-        begin: Callable[[Ending | None], None],
-        tick: Callable[[], None],
+        self, algorithm: str, module: str, settings: dict[str, Any], begin: Callable[[], None], tick: Callable[[], None]
     ) -> Ending:
-        """Rehearse and play one algorithm; ``begin`` when its processes start, ``tick`` several times a second."""
+        """Rehearse and play one algorithm; ``begin`` when its ledger begins, ``tick`` several times a second."""
         plan = self._plan
         timeline = Path(tempfile.mkdtemp(dir=self._scratch))  # mode 0700
         ledger_folder = self._folder / "ledger" / algorithm
         ledger_folder.mkdir(parents=True)
         ledger = Ledger(ledger_folder, "supervisor")
-        placement = Placement(
-            node="rehearsal",
-            role="rehearsal",
-            number=0,
-            algorithm=algorithm,
-            module=module,
-            evaluate=plan.evaluate,
-            settings=settings,
-            scenario=plan.scenario,
-            seed=plan.seed,
-            dilation=1,
-            address=f"ipc://{timeline}/network",
-            ledger_folder=str(ledger_folder),
-            snapshot_folder=str(timeline),
-            heartbeat_file=str(timeline / "heartbeats"),
-            costs={},
-            stuck_after_s=STUCK_LEAST_S,
-        )
-        places = len(plan.scenario.clients) + 3
-        Path(placement.heartbeat_file).write_bytes(bytes(places * HEARTBEAT_BYTES))
+        begin()
+        placement = self._placement(algorithm, module, settings, ledger_folder, timeline, timeline)
         choice: Choice | None = None
         try:
-            placement = msgspec.structs.replace(placement, settings=self._prepare(placement))
             rehearsed = self._ask(child.run_rehearsal, placement, tick)
             devices = Counter(client.device.name for client in plan.scenario.clients)
             choice = choose(rehearsed, devices, os.cpu_count() or 1)
@@ -150,22 +160,18 @@ class Launcher:
                 stuck_after_s=max(STUCK_LEAST_S, STUCK_FACTOR * rehearsed.slowest_host_ns() / 1e9),
             )
             ledger.write(events.Timeline(due_ns=0, actual_ns=0, outcome="", dilation=placement.dilation))
-            begin(None)
             outcome, detail = Timeline(self, placement, ledger, tick).play()
         except Interrupted as interrupted:
             outcome, detail = "interrupted", str(interrupted)
+        except UserError:
+            raise
+        except SplitbedError as error:
+            outcome, detail = "failed", str(error)
         ledger.write(
             events.Timeline(due_ns=0, actual_ns=0, outcome=outcome, detail=detail, dilation=placement.dilation)
         )
         ledger.close()
         return Ending(outcome, detail, placement.dilation, choice)
-
-    def _prepare(self, placement: Placement) -> dict[str, Any]:
-        """The settings of an algorithm with the task's prepared data, which all algorithms share."""
-        if not self._task:
-            folder = str(self._scratch / "data")
-            self._task = self._ask(child.prepare_data, placement, lambda: None, self._plan.prepare, folder)
-        return {**placement.settings, "task": self._task}
 
     def _ask(self, target: Callable[..., None], placement: Placement, tick: Callable[[], None], *more: object) -> Any:
         """The answer of a child that does one thing."""

@@ -25,7 +25,7 @@ from emulator.errors import WireError
 from emulator.fabric import Fabric
 from emulator.ledger import Ledger
 from emulator.link import Carriage
-from emulator.port import ABORT, ARRIVING, CHUNK, LEFT, START, WELCOME, file_of, open_socket
+from emulator.port import ABORT, ARRIVING, CHUNK, FAREWELL, LEFT, START, WELCOME, file_of, open_socket
 from emulator.wire import Header, decode_header, sizes_of
 
 HEAD_START_NS = 20_000_000  # between START and time 0, so that every node has read it
@@ -63,6 +63,7 @@ class Network:
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self._socket.bind(address)
         self._present: set[str] = set()
+        self._gone: set[str] = set()
         self._ready: set[str] = set()
         self._left_in_order: set[str] = set()
         self._wall: WallTime | None = None
@@ -98,7 +99,7 @@ class Network:
                 self._stopped = True
                 break
             if order == "gone":
-                self._present.discard(argument)
+                self._lose(argument)
             elif order == "abort":
                 for node in self._nodes:
                     self._send(node, ABORT, argument)
@@ -134,7 +135,7 @@ class Network:
                 if len(chunk) > transit.missing_bytes:
                     raise WireError(f"{transit.header.kind}: more payload than announced")
                 transit.missing_bytes -= len(chunk)
-                if transit.destination in self._present:
+                if transit.destination not in self._gone:
                     transit.chunks.append(chunk)
                 self._serve(transit)
             case ["fetch", str() as origin, int() as counter, int() as chunks]:
@@ -151,7 +152,8 @@ class Network:
                 if self._wall is None and self._ready.issuperset(self._nodes):
                     self._start()
             case ["bye"]:
-                self._present.discard(source)
+                self._send(source, FAREWELL)
+                self._lose(source)
                 self._left_in_order.add(source)
             case _:
                 raise WireError(f"unknown operation {fields!r:.80}")
@@ -223,10 +225,15 @@ class Network:
         except zmq.ZMQError as error:
             if error.errno != zmq.EHOSTUNREACH:
                 raise
-            self._present.discard(node)
+            self._lose(node)
             self._control.send(("lost", node))
             return False
         return True
+
+    def _lose(self, node: str) -> None:
+        """Nothing more can be sent to ``node``; what is on its way to it stays undelivered."""
+        self._present.discard(node)
+        self._gone.add(node)
 
     def _actual_ns(self) -> int:
         return self._wall.actual_ns() if self._wall else 0
@@ -247,5 +254,6 @@ class Network:
                     payload_bytes=transit.header.payload_bytes,
                 )
             )
+        self._ledger.write(events.Ended(due_ns=actual_ns, actual_ns=actual_ns, outcome="finished"))
         self._socket.close(linger=0)
         self._context.term()

@@ -9,7 +9,8 @@ READY      nothing left to do before the start        START origin_ns dilation
 POST       destination stamp_ns header                LEFT counter left_ns
 CHUNK      counter | bytes                            ARRIVING source counter arrival_ns header
 FETCH      source counter chunks                      CHUNK source counter | bytes
-BYE                                                   ABORT reason
+BYE        it takes nothing more                      FAREWELL nothing more will come
+                                                      ABORT reason
 
 A delivery has two steps. The network announces a message (ARRIVING, header alone) as soon as its last bit has left;
 the receiver validates the header, allocates the tensors itself and fetches the payload into them, chunk by chunk, off
@@ -19,6 +20,7 @@ outcome; libzmq never holds more than a few chunks.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -37,7 +39,7 @@ MAX_FRAME_BYTES = CHUNK_BYTES + 128 * 1024
 SPARE_BYTES = 3 * 2**20  # must be free beside a message, for the chunks that wait in libzmq
 
 HELLO, READY, POST, CHUNK, FETCH, BYE = "hello", "ready", "post", "chunk", "fetch", "bye"
-WELCOME, START, LEFT, ARRIVING, ABORT = "welcome", "start", "left", "arriving", "abort"
+WELCOME, START, LEFT, ARRIVING, FAREWELL, ABORT = "welcome", "start", "left", "arriving", "farewell", "abort"
 
 
 def open_socket(context: zmq.Context[Any], kind: int) -> zmq.Socket[Any]:
@@ -66,6 +68,7 @@ class Port:
         self._socket.connect(address)
         self._loop: EmulatedLoop | None = None
         self._wall: WallTime | None = None
+        self._farewell = False
         self._filling: dict[tuple[str, int], Incoming] = {}
         self._ungranted: dict[tuple[str, int], int] = {}  # chunks still to ask for
         self._announced: dict[tuple[str, int], Incoming] = {}  # not yet visible to the node
@@ -109,12 +112,16 @@ class Port:
             taken = True
             self._handle(*frames)
 
-    def announced(self) -> list[tuple[str, int, Incoming]]:
-        """Messages that are on their way to this node: (source, counter, message)."""
+    def leave(self, within_s: float = 2.0) -> list[tuple[str, int, Incoming]]:
+        """Take leave of the network; what was on its way to this node then: (source, counter, message)."""
+        self._send(BYE)
+        deadline_s = time.monotonic() + within_s
+        while not self._farewell and time.monotonic() < deadline_s:
+            if self._socket.poll(100):
+                self.take_input()
         return [(*key, incoming) for key, incoming in self._announced.items()]
 
     def close(self) -> None:
-        self._send(BYE)
         self._socket.close()
 
     def _send(self, *fields: object) -> None:
@@ -142,6 +149,8 @@ class Port:
                         self._send(FETCH, source, counter, 1)
             case ["start", origin_ns, dilation]:
                 self._wall = WallTime(origin_ns, dilation)
+            case ["farewell"]:
+                self._farewell = True
             case ["abort", reason]:
                 self._loop.call_soon(self.on_failure, PeerLost(reason))
             case _:

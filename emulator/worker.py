@@ -67,10 +67,12 @@ def run(placement: Placement, vigil: Vigil) -> int:
     if isinstance(node, ServerNode):
         node.on_snapshot = _snapshot_writer(placement, node, loop, snapshots)
 
-    def last_words(outcome: str, detail: str = "", phase: str = "", asked_bytes: int | None = None) -> None:
+    def last_words(
+        outcome: str, detail: str = "", phase: str = "", asked_bytes: int | None = None, *, orderly: bool = True
+    ) -> None:
         growth_bytes, peak_bytes = cap.growth_bytes()
         now: dict[str, Any] = {"due_ns": loop.now_ns, "actual_ns": loop.pacer.actual_ns()}
-        for source, counter, incoming in port.announced():
+        for source, counter, incoming in port.leave() if orderly else ():
             ledger.write(
                 events.Undelivered(
                     **now,
@@ -86,7 +88,7 @@ def run(placement: Placement, vigil: Vigil) -> int:
         )
         ledger.write(events.Ended(**now, outcome=outcome, detail=detail, phase=phase, asked_bytes=asked_bytes))
 
-    vigil.last_words = lambda reason: last_words("interrupted", reason)
+    vigil.last_words = lambda reason: last_words("interrupted", reason, orderly=False)
     vigil.trouble = _stuck_computation(thread, placement.stuck_after_s, last_words)
     try:
         config = msgspec.convert(placement.settings, module.Config)
@@ -194,7 +196,8 @@ def _stuck_computation(
             return False
         frames = sys._current_frames()
         stack = "".join(traceback.format_stack(frames[thread.ident])[-4:]) if thread.ident in frames else ""
-        last_words("stuck", f"a computation has run for more than {stuck_after_s:.0f} s on the host; {stack}")
+        detail = f"a computation has run for more than {stuck_after_s:.0f} s on the host; {stack}"
+        last_words("stuck", detail, orderly=False)
         return True
 
     return stuck

@@ -1,0 +1,242 @@
+"""Data sets, how they are divided among clients, and what one client sees of them.
+
+Images are uint8 on disk (a device's flash) and become float32 one batch at a time. ``prepare`` writes one pair of
+``.npy`` files for each client and one for the test part; a shard maps its own pair and nothing else.
+
+Every random draw comes from a stream of its own, named ``f"{seed}:{purpose}"``: one more draw here moves nothing there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from emulator.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+_DIGITS = Path(__file__).parent / "digits" / "digits.npz"
+_DIGITS_TRAIN = 1500  # of 1,797; the file's order is a fixed random one
+_CHUNK = 256  # images made or written at a time: bounds the memory of preparing
+
+
+class Description(NamedTuple):
+    """What a data set is, without its samples: image shape (C, H, W) and sizes; ``levels`` is the value of white."""
+
+    shape: tuple[int, int, int]
+    classes: int
+    train: int
+    test: int
+    levels: int
+
+
+class Samples(NamedTuple):
+    """Images uint8 [N, C, H, W] and their labels int64 [N]."""
+
+    images: np.ndarray[Any, Any]
+    labels: np.ndarray[Any, Any]
+
+
+def stream_seed(seed: int, purpose: str) -> int:
+    """A 63-bit seed for one purpose, the same in every process (no ``hash``)."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{purpose}".encode()).digest()[:8], "big") >> 1
+
+
+def stream(seed: int, purpose: str) -> np.random.Generator:
+    """The named random stream ``f"{seed}:{purpose}"``."""
+    return np.random.default_rng(stream_seed(seed, purpose))
+
+
+def describe(dataset: str, data_dir: str) -> Description:
+    """Shapes and sizes of ``dataset``; UserError where there is no such data set."""
+    if dataset == "digits":
+        return Description((1, 8, 8), 10, _DIGITS_TRAIN, 1797 - _DIGITS_TRAIN, 16)
+    if dataset.startswith("synthetic:"):
+        return _describe_synthetic(dataset)
+    archive = _open(dataset, data_dir)
+    shape, count = _image_shape(archive["images"]), len(archive["labels"])
+    classes = int(max(archive["labels"].max(), archive["test_labels"].max())) + 1
+    return Description(shape, classes, count, len(archive["test_labels"]), 255)
+
+
+def load(dataset: str, data_dir: str) -> tuple[Samples, Samples]:
+    """The train and the test part, in memory. A data set depends on its name alone, never on a task's seed."""
+    if dataset == "digits":
+        with np.load(_DIGITS) as archive:
+            images, labels = archive["images"][:, None], archive["labels"].astype(np.int64)
+        cut = _DIGITS_TRAIN
+        return Samples(images[:cut], labels[:cut]), Samples(images[cut:], labels[cut:])
+    if dataset.startswith("synthetic:"):
+        about = _describe_synthetic(dataset)
+        return _synthetic(dataset, about, "train", about.train), _synthetic(dataset, about, "test", about.test)
+    archive = _open(dataset, data_dir)
+    channels_first = (-1, *_image_shape(archive["images"]))
+    return (
+        Samples(archive["images"].reshape(channels_first), archive["labels"].astype(np.int64)),
+        Samples(archive["test_images"].reshape(channels_first), archive["test_labels"].astype(np.int64)),
+    )
+
+
+def _open(dataset: str, data_dir: str) -> dict[str, np.ndarray[Any, Any]]:
+    path = Path(data_dir) / f"{dataset}.npz"
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", dataset) or not path.is_file():
+        raise UserError(
+            f"dataset: there is no {dataset!r}: say digits, synthetic:CxHxW:CLASSES:SAMPLES (such as"
+            f" synthetic:3x32x32:10:5000), or NAME for a file NAME.npz in the folder {data_dir!r}"
+        )
+    try:
+        with np.load(path) as file:
+            archive = {name: file[name] for name in ("images", "labels", "test_images", "test_labels")}
+    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{path}: not an archive of images, labels, test_images and test_labels (numpy.savez): {error}"
+        ) from None
+    for part in ("", "test_"):
+        images, labels = archive[f"{part}images"], archive[f"{part}labels"]
+        if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[1:] != archive["images"].shape[1:]:
+            raise UserError(f"{path}: {part}images: must be uint8 of shape [N, H, W] or [N, C, H, W]")
+        if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1] or not len(labels) or labels.min() < 0:
+            raise UserError(f"{path}: {part}labels: must be one class number from 0 for each of {part}images")
+    return archive
+
+
+def _image_shape(images: np.ndarray[Any, Any]) -> tuple[int, int, int]:
+    *channels, height, width = images.shape[1:]
+    return (channels[0] if channels else 1, height, width)
+
+
+def _describe_synthetic(dataset: str) -> Description:
+    match = re.fullmatch(r"synthetic:(\d+)x(\d+)x(\d+):(\d+):(\d+)", dataset)
+    numbers = [int(number) for number in match.groups()] if match else [0]
+    if min(numbers) < 1:
+        raise UserError(
+            f"dataset: {dataset!r} is not synthetic:CxHxW:CLASSES:SAMPLES with positive numbers,"
+            " such as synthetic:3x32x32:10:5000"
+        )
+    channels, height, width, classes, samples = numbers
+    if classes < 2 or samples < 2:
+        raise UserError(f"dataset: {dataset!r} needs at least 2 classes and 2 samples")
+    test = max(1, samples // 5)
+    return Description((channels, height, width), classes, samples - test, test, 255)
+
+
+def _synthetic(dataset: str, about: Description, part: str, count: int) -> Samples:
+    """For each class a random texture (4x4 pixels, repeated), and on every pixel noise of an eighth of the range."""
+    channels, height, width = about.shape
+    tiles = stream(0, f"{dataset}:textures").uniform(64, 192, (about.classes, channels, 4, 4))
+    textures = tiles[:, :, np.arange(height) % 4][:, :, :, np.arange(width) % 4]
+    draws = stream(0, f"{dataset}:{part}")
+    labels = draws.permutation(np.arange(count) % about.classes).astype(np.int64)
+    images = np.empty((count, *about.shape), np.uint8)
+    for start in range(0, count, _CHUNK):
+        clean = textures[labels[start : start + _CHUNK]]
+        images[start : start + _CHUNK] = np.clip(clean + draws.normal(0, 32, clean.shape), 0, 255)
+    return Samples(images, labels)
+
+
+def partition_alpha(partition: str) -> float | None:
+    """ALPHA of ``dirichlet:ALPHA``, None for ``iid``; UserError for anything else."""
+    if partition == "iid":
+        return None
+    kind, _, text = partition.partition(":")
+    try:
+        alpha = float(text)
+    except ValueError:
+        alpha = 0.0
+    if kind != "dirichlet" or not 0 < alpha < float("inf"):
+        raise UserError(f"partition: {partition!r}: say iid, or dirichlet:ALPHA with a number ALPHA above 0")
+    return alpha
+
+
+def shard_sizes(samples: int, clients: int) -> list[int]:
+    """Sizes of the clients' shards: equal, the first ones larger by one where it does not come out even."""
+    return [samples // clients + (index < samples % clients) for index in range(clients)]
+
+
+def divide(labels: np.ndarray[Any, Any], clients: int, partition: str, seed: int) -> list[np.ndarray[Any, Any]]:
+    """For each client the indices of its samples; together all of them, each once, in shards of equal size.
+
+    ``dirichlet:ALPHA`` draws a class mix for each client and takes samples by it without replacement. A class that is
+    used up is left out of the mix; where the whole mix is used up, the rest is taken as it is left. So late clients
+    get what remains: the price of equal sizes.
+    """
+    alpha, draws = partition_alpha(partition), stream(seed, "partition")
+    sizes = shard_sizes(len(labels), clients)
+    if alpha is None:
+        return np.split(draws.permutation(len(labels)), np.cumsum(sizes)[:-1])
+    pools = [draws.permutation(np.flatnonzero(labels == label)) for label in range(int(labels.max()) + 1)]
+    left = np.array([len(pool) for pool in pools])
+    shards = []
+    for size in sizes:
+        mix = draws.dirichlet(np.full(len(pools), alpha))
+        if not np.isfinite(mix).all():  # every gamma variate underflowed: the limit of a tiny alpha is one class
+            mix = np.eye(len(pools))[draws.integers(len(pools))]
+        taken: list[np.ndarray[Any, Any]] = []
+        missing = size
+        while missing:
+            weights = np.where(left > 0, mix, 0.0)
+            if weights.sum() < 1e-12:
+                weights = left.astype(float)
+            counts = np.minimum(draws.multinomial(missing, weights / weights.sum()), left)
+            for label, count in enumerate(counts):
+                taken.append(pools[label][left[label] - count : left[label]])
+            left -= counts
+            missing -= int(counts.sum())
+        shards.append(np.concatenate(taken))
+    return shards
+
+
+def write(folder: Path, name: str, samples: Samples, rows: np.ndarray[Any, Any] | None = None) -> None:
+    """Write ``name.images.npy`` and ``name.labels.npy`` (the given rows, or all), a few images at a time."""
+    rows = np.arange(len(samples.labels)) if rows is None else rows
+    np.save(folder / f"{name}.labels.npy", samples.labels[rows])
+    shape = (len(rows), *samples.images.shape[1:])
+    images = np.lib.format.open_memmap(folder / f"{name}.images.npy", mode="w+", dtype=np.uint8, shape=shape)
+    for start in range(0, len(rows), _CHUNK):
+        images[start : start + _CHUNK] = samples.images[rows[start : start + _CHUNK]]
+    images.flush()
+
+
+def read(folder: str, name: str) -> Samples:
+    """A prepared part as read-only memory maps; UserError where it was not prepared."""
+    try:
+        return Samples(*(np.load(Path(folder) / f"{name}.{field}.npy", mmap_mode="r") for field in Samples._fields))
+    except OSError as error:
+        raise UserError(f"{folder}: folder: the part {name!r} of the data was not prepared there: {error}") from None
+
+
+def tensors(samples: Samples, rows: np.ndarray[Any, Any], levels: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The given rows as x float32 [B, C, H, W] in 0..1 and y int64 [B]."""
+    import torch
+
+    x = np.asarray(samples.images[rows], np.float32) / np.float32(levels)
+    return torch.from_numpy(x), torch.from_numpy(np.array(samples.labels[rows]))
+
+
+class Shard:
+    """The samples of one client."""
+
+    def __init__(self, samples: Samples, batch: int, levels: int, seed: int, index: int) -> None:
+        self._samples, self._batch, self._levels = samples, batch, levels
+        self._seed, self._index = seed, index
+
+    def __len__(self) -> int:
+        return len(self._samples.labels)
+
+    @property
+    def steps(self) -> int:
+        """Batches in an epoch: the last one may be smaller."""
+        return -(-len(self) // self._batch)
+
+    def batches(self, epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """(x float32 [B, C, H, W], y int64 [B]) in the order of (seed, client, epoch), whatever the algorithm."""
+        order = stream(self._seed, f"order:{self._index}:{epoch}").permutation(len(self))
+        for start in range(0, len(order), self._batch):
+            yield tensors(self._samples, order[start : start + self._batch], self._levels)

@@ -1,0 +1,131 @@
+"""SplitFed V2: clients train in parallel against one server half, which takes their batches one at a time.
+
+C. Thapa et al., "SplitFed: When Federated Learning Meets Split Learning", AAAI 2022, https://arxiv.org/abs/2004.12088
+(section "SplitFedV2").
+
+    c_i, s      client i's half, the one server half
+    z [B, ...]  smashed batch c_i(x)     dz  gradient of the loss at z
+    n_i / N     a client's share of all samples
+
+Per client and round: every batch z and y up and dz down; c up, c down. Only the client halves are averaged.
+
+Differences: batches are served as they arrive, where the paper takes the clients one after another in a random order
+(``server_order = "blocked"``: one after another, in client order). Adam, whose states last over all rounds and are
+never averaged; mean weighted by n_i / N. The loss rides in the header of ``Gradient`` so that a client can report it.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+
+from algorithms import steps
+from algorithms.task import Settings
+from emulator.node import ClientNode, ServerNode
+from emulator.wire import Message, StateDict
+
+
+class Config(Settings, frozen=True, forbid_unknown_fields=True):
+    """Nothing of its own."""
+
+
+class Initial(Message, frozen=True, kw_only=True):
+    """Server to client, once."""
+
+    client: StateDict
+
+
+class Smashed(Message, frozen=True, kw_only=True):
+    """Client to server, every batch."""
+
+    official: ClassVar[tuple[str, ...]] = ("z",)
+    step: int
+    z: torch.Tensor
+    y: torch.Tensor
+
+
+class Gradient(Message, frozen=True, kw_only=True):
+    """Server to client, every batch."""
+
+    official: ClassVar[tuple[str, ...]] = ("dz",)
+    step: int
+    loss: float
+    dz: torch.Tensor
+
+
+class Update(Message, frozen=True, kw_only=True):
+    """Client to server, at the end of a round."""
+
+    official: ClassVar[tuple[str, ...]] = ("client",)
+    samples: int
+    client: StateDict
+
+
+class Global(Message, frozen=True, kw_only=True):
+    """Server to client: the mean of the round; ``last`` ends the training."""
+
+    official: ClassVar[tuple[str, ...]] = ("client",)
+    last: bool
+    client: StateDict
+
+
+MESSAGES: tuple[type[Message], ...] = (Initial, Smashed, Gradient, Update, Global)
+
+
+async def client(node: ClientNode, config: Config) -> None:
+    shard = config.task.shard(node.index)
+    half = steps.Part(config.task.client_half(), config.client_lr)
+
+    initial = await node.recv(Initial)
+    await node.compute(steps.load_weights, half, initial.client)
+    del initial
+    round, last = 0, False
+    while not last:
+        losses = []
+        for step, (x, y) in enumerate(shard.batches(round)):
+            z = await node.compute(steps.forward, half, x)
+            await node.post("server", Smashed(round=round, step=step, z=z.detach(), y=y))
+            gradient = await node.recv(Gradient)
+            await node.compute(steps.backward, half, z, gradient.dz)
+            losses.append(gradient.loss)
+            del z, gradient
+        node.report(round, loss=sum(losses) / len(losses))
+        await node.post("server", Update(round=round, samples=len(shard), client=steps.weights(half)))
+
+        mean = await node.recv(Global)
+        await node.compute(steps.load_weights, half, mean.client)
+        round, last = round + 1, mean.last
+        del mean
+
+
+async def server(node: ServerNode, config: Config) -> None:
+    half = steps.Part(config.task.server_half(), config.server_lr)
+    client = steps.weights(steps.Part(config.task.client_half(), None))
+
+    node.begin_round(0)
+    for name in node.clients:
+        await node.post(name, Initial(round=0, client=client))
+    round, last = 0, False
+    while not last:
+        updates: dict[str, Update] = {}
+        for names in config.turns(node.clients):
+            while not all(name in updates for name in names):
+                message = await node.recv(Smashed, Update, source=names)
+                if isinstance(message, Update):
+                    updates[message.sender] = message
+                    continue
+                loss, dz = await node.compute(steps.cut_step, half, message.z, message.y)
+                await node.post(message.sender, Gradient(round=round, step=message.step, loss=loss.item(), dz=dz))
+        ordered = [updates[name] for name in node.clients]
+        client = await node.compute(
+            steps.weighted_mean, [update.client for update in ordered], [update.samples for update in ordered]
+        )
+        node.snapshot(round, {"client": client, "server": steps.weights(half)})
+
+        last = not config.another(round + 1, node.now())
+        if not last:
+            node.begin_round(round + 1)
+        for name in node.clients:
+            await node.post(name, Global(round=round, last=last, client=client))
+        round += 1

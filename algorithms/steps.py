@@ -1,0 +1,223 @@
+"""Tensor arithmetic that algorithms share: ordinary functions of their arguments, for ``node.compute``.
+
+Nothing here knows a node or awaits. Shapes: x [B, C, H, W] images, y [B] labels, z [B, ...] smashed batch, dz and
+ĝ like z; n samples in an auxiliary's buffer, Z and G [n, ...], Y [n]. Losses are means of the cross-entropy over the
+batch unless *summed* is said; they come back detached, as tensors of one element, so that a round's losses are read
+once at its end. Gradients are None after every function.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from emulator.wire import StateDict
+
+
+class Part:
+    """A part of the model on one node, with its Adam; ``lr`` None: frozen, without optimizer and gradients.
+
+    ``cost_key`` is the same for parts whose computations cost the same: same layers, same kind of training.
+    """
+
+    def __init__(self, module: nn.Module, lr: float | None) -> None:
+        self.module = module.train()
+        module.requires_grad_(lr is not None)
+        self.adam = torch.optim.Adam(module.parameters(), lr=lr) if lr is not None else None
+        layers = hashlib.sha256(repr(module).encode()).hexdigest()[:12]
+        self.cost_key = f"{layers}:{'adam' if self.adam else 'frozen'}"
+
+    def step(self) -> None:
+        """One step of Adam with the gradients at hand, which are None afterwards."""
+        if self.adam is not None:
+            self.adam.step()
+            self.adam.zero_grad(set_to_none=True)
+
+
+# --- the cut: true gradients ------------------------------------------------------------------------------------------
+
+
+def train_step(model: Part, x: Tensor, y: Tensor) -> Tensor:
+    """One step of a whole model on one node; its loss."""
+    loss = cross_entropy(model.module(x), y)
+    torch.autograd.backward(loss)
+    model.step()
+    return loss.detach()
+
+
+def forward(client: Part, x: Tensor) -> Tensor:
+    """z, with the graph that ``backward`` will need: it holds the activations until then."""
+    z: Tensor = client.module(x)
+    return z
+
+
+def backward(client: Part, z: Tensor, dz: Tensor) -> None:
+    """The client's step, from the gradient at the cut; frees the graph of z."""
+    torch.autograd.backward(z, dz)
+    client.step()
+
+
+def cut_step(server: Part, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """A step of what follows the cut; its loss, and dz, the gradient at the cut from before the step."""
+    cut = z.detach().requires_grad_()
+    loss = cross_entropy(server.module(cut), y)
+    torch.autograd.backward(loss)
+    dz = cut.grad
+    assert dz is not None
+    server.step()
+    return loss.detach(), dz
+
+
+def server_step(server: Part, z: Tensor, y: Tensor) -> Tensor:
+    """The server's step on a smashed batch, where nobody asks for dz; its loss."""
+    return train_step(server, z, y)
+
+
+# --- a client that does not wait --------------------------------------------------------------------------------------
+
+
+def local_step(client: Part, aux: Part, z: Tensor, y: Tensor) -> Tensor:
+    """A step of client and auxiliary on the auxiliary's loss, which is returned; one backward, frees the graph of z."""
+    loss = cross_entropy(aux.module(z), y)
+    torch.autograd.backward(loss)
+    aux.step()
+    client.step()
+    return loss.detach()
+
+
+def whole_local_step(client: Part, aux: Part, x: Tensor, y: Tensor) -> Tensor:
+    """``forward`` and ``local_step`` in one, for a step that uploads nothing."""
+    return local_step(client, aux, forward(client, x), y)
+
+
+def estimate(aux: Part, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Loss of a frozen auxiliary and ĝ, the gradient of that loss at z: FSL-SAGE's estimate of the true dz.
+
+    First order only: no graph of the gradient is kept, and the auxiliary's parameters get no gradients.
+    """
+    cut = z.detach().requires_grad_()
+    loss = cross_entropy(aux.module(cut), y)
+    (gradient,) = torch.autograd.grad(loss, cut)
+    return loss.detach(), gradient
+
+
+def estimated_step(client: Part, aux: Part, z: Tensor, y: Tensor) -> Tensor:
+    """A step of the client by the auxiliary's estimate; the auxiliary's loss. Frees the graph of z."""
+    loss, gradient = estimate(aux, z, y)
+    backward(client, z, gradient)
+    return loss
+
+
+def whole_estimated_step(client: Part, aux: Part, x: Tensor, y: Tensor) -> Tensor:
+    """``forward`` and ``estimated_step`` in one, for a step that uploads nothing."""
+    return estimated_step(client, aux, forward(client, x), y)
+
+
+# --- alignment --------------------------------------------------------------------------------------------------------
+
+
+class Buffer:
+    """The most recent smashed samples of one client; ``limit`` counts samples, not batches.
+
+    z of a sample is never computed anew: older ones are those of an older client half.
+    """
+
+    def __init__(self, limit: int, seed: int) -> None:
+        self._limit = limit
+        self._z: list[Tensor] = []
+        self._y: list[Tensor] = []
+        self.shuffle = torch.Generator().manual_seed(seed)
+
+    def append(self, z: Tensor, y: Tensor) -> None:
+        """Add a batch, and forget the oldest samples beyond the limit."""
+        self._z.append(z.detach())
+        self._y.append(y)
+        surplus = sum(map(len, self._y)) - self._limit
+        while surplus > 0 and surplus >= len(self._y[0]):
+            surplus -= len(self._y[0])
+            del self._z[0], self._y[0]
+        if surplus > 0:  # cloned, or the slice would keep the whole batch's storage
+            self._z[0], self._y[0] = self._z[0][surplus:].clone(), self._y[0][surplus:].clone()
+
+    def samples(self) -> tuple[Tensor, Tensor]:
+        """Z and Y, oldest first."""
+        return torch.cat(self._z), torch.cat(self._y)
+
+    def orders(self, epochs: int) -> Iterator[Tensor]:
+        """For each epoch a random order of the samples."""
+        count = sum(map(len, self._y))
+        return (torch.randperm(count, generator=self.shuffle) for _ in range(epochs))
+
+
+def refresh(server: Part, z: Tensor, y: Tensor) -> Tensor:
+    """G, the true gradients of the *summed* loss at Z, in one pass over the buffer; the server half learns nothing.
+
+    Train mode as in the authors' code: batch statistics, where a model has them, see the buffer once more.
+    """
+    cut = z.detach().requires_grad_()
+    loss = cross_entropy(server.module(cut), y, reduction="sum")
+    (gradient,) = torch.autograd.grad(loss, cut)
+    return gradient
+
+
+def align(aux: Part, z: Tensor, g: Tensor, y: Tensor, orders: Sequence[Tensor], batch: int) -> tuple[float, float]:
+    """Fit the auxiliary to true gradients: for each epoch's order, one Adam step a batch on Σ|ĝ − G|² / n².
+
+    ĝ and G are gradients of summed losses and n is the size of the batch, so the scale is right for any sizes; where
+    the batch is the whole buffer, the loss is that of the authors' code (mean losses, squared error summed). Returns
+    the normalised squared error Σ|ĝ − G|² / Σ|G|² of the first and of the last epoch, each before its steps.
+    """
+    parameters = list(aux.module.parameters())
+    errors: list[Tensor] = []
+    for order in orders:
+        error = torch.zeros(())
+        for chosen in torch.split(order, batch) if len(order) > batch else [slice(None)]:
+            cut = z[chosen].detach().requires_grad_()
+            loss = cross_entropy(aux.module(cut), y[chosen], reduction="sum")
+            (estimated,) = torch.autograd.grad(loss, cut, create_graph=True)
+            squared = (estimated - g[chosen]).square().sum()
+            torch.autograd.backward(squared / len(cut) ** 2, inputs=parameters)
+            aux.step()
+            error = error + squared.detach()
+        errors.append(error)
+    scale = g.square().sum().clamp_min(1e-30)
+    return (errors[0] / scale).item(), (errors[-1] / scale).item()
+
+
+# --- weights ----------------------------------------------------------------------------------------------------------
+
+
+def weights(part: Part) -> StateDict:
+    """Parameters and buffers as they are, not copied: ``post`` and ``snapshot`` copy what they are given."""
+    return {key: tensor.detach() for key, tensor in part.module.state_dict().items()}
+
+
+def load_weights(part: Part, state: StateDict) -> None:
+    """Overwrite parameters and buffers; Adam's moments stay."""
+    part.module.load_state_dict(state)
+
+
+def weighted_mean(states: Sequence[StateDict], counts: Sequence[int]) -> StateDict:
+    """Σ n_i · state_i / Σ n_i, taken up in the order given (float addition is not associative: give client order).
+
+    A running mean, m += n_i / (n_1 + … + n_i) · (state_i − m), so that the mean of equal states is that state exactly.
+    Integer buffers, such as batch norm's counters, are averaged in float64 and rounded.
+    """
+    mean: StateDict = {}
+    for key, first in states[0].items():
+        running = first.clone() if first.is_floating_point() else first.double()
+        taken = counts[0]
+        for state, count in zip(states[1:], counts[1:], strict=True):
+            taken += count
+            running.lerp_(state[key].to(running.dtype), count / taken)
+        mean[key] = running if first.is_floating_point() else running.round().to(first.dtype)
+    return mean
+
+
+def mean_of(losses: Sequence[Tensor]) -> float:
+    """The mean of a round's losses."""
+    return torch.stack(list(losses)).mean().item()

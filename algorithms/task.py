@@ -1,0 +1,215 @@
+"""What is trained: data set, model, cut, auxiliary, partition, batch and seed; and how a result is judged.
+
+``Task`` is plain configuration, the same for every algorithm: it imports torch only when asked for modules, so that
+a supervisor can check it without. ``Settings`` is the base of every algorithm's ``Config``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from algorithms import data
+from emulator.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from emulator.wire import StateDict
+
+# Where a model can be cut (after that stage), the default first; and the auxiliaries, the default first.
+CUTS = {"cnn": ("conv2", "conv1", "conv3"), "resnet18": ("layer2", "layer1", "layer3")}
+AUXILIARIES = {"cnn": ("linear", "pool", "stage"), "resnet18": ("stage", "linear", "pool")}
+
+_CNN_LEAST_PIXELS = 4  # two pools halve height and width
+_RESNET_BATCH_PIXELS = 32  # up to here layer4 sees 1x1 pixels, and batch norm needs two values a channel
+_TEST_BATCH = 256
+
+
+class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The workload. ``cut`` and ``aux`` empty: the model's default. ``folder``: where ``prepare`` wrote the data
+    (empty: every node loads the data set itself and keeps its own part)."""
+
+    dataset: str = "digits"
+    model: str = "cnn"
+    cut: str = ""
+    aux: str = ""
+    partition: str = "iid"
+    batch: int = 16
+    seed: int = 1
+    clients: int = 10
+    data_dir: str = "data"
+    folder: str = ""
+
+    def check(self) -> None:
+        """UserError, one line, for the first value that cannot be."""
+        if self.model not in CUTS:
+            raise UserError(f"model: there is no {self.model!r}: say {' or '.join(CUTS)}")
+        if self.cut and self.cut not in CUTS[self.model]:
+            cuts = ", ".join(sorted(CUTS[self.model]))
+            raise UserError(f"cut: {self.model} has no cut {self.cut!r}: say one of {cuts}")
+        if self.aux and self.aux not in AUXILIARIES[self.model]:
+            raise UserError(f"aux: there is no {self.aux!r}: say one of {', '.join(AUXILIARIES[self.model])}")
+        at_least(1, batch=self.batch, clients=self.clients)
+        about = data.describe(self.dataset, self.data_dir)
+        data.partition_alpha(self.partition)
+        if self.clients > about.train:
+            raise UserError(f"clients: {self.clients} are more than the {about.train} samples of {self.dataset}")
+        pixels = min(about.shape[1:])
+        if self.model == "cnn" and pixels < _CNN_LEAST_PIXELS:
+            raise UserError(f"dataset: the cnn needs images of at least {_CNN_LEAST_PIXELS} pixels a side")
+        sizes = data.shard_sizes(about.train, self.clients)
+        if self.model == "resnet18" and max(about.shape[1:]) <= _RESNET_BATCH_PIXELS:
+            for size in {sizes[0], sizes[-1]}:
+                if size % self.batch == 1 or self.batch == 1:
+                    raise UserError(
+                        f"batch: {self.batch} leaves a batch of one of a client's {size} samples, on which the batch"
+                        " norm of resnet18 is not defined: take another"
+                    )
+
+    def client_half(self) -> nn.Sequential:
+        """The model up to the cut."""
+        return self._half("client")
+
+    def server_half(self) -> nn.Sequential:
+        """The model after the cut."""
+        return self._half("server")
+
+    def whole(self) -> nn.Sequential:
+        """The model in one piece."""
+        from algorithms import split
+
+        about = data.describe(self.dataset, self.data_dir)
+        return split.whole(self.model, about.shape, about.classes, self.seed)
+
+    def auxiliary(self) -> nn.Module:
+        """The auxiliary head for the cut; the same initial weights for every client."""
+        from algorithms import split
+
+        about = data.describe(self.dataset, self.data_dir)
+        kind = self.aux or AUXILIARIES[self.model][0]
+        return split.auxiliary(kind, self.model, self._cut, about.shape, about.classes, self.seed)
+
+    def halves(self, state: StateDict) -> dict[str, StateDict]:
+        """The state of a whole model as ``{"client": ..., "server": ...}``."""
+        from algorithms import split
+
+        return split.divide_state(state, self.model, self._cut)
+
+    def shard(self, index: int) -> data.Shard:
+        """The samples of client ``index`` (from 0)."""
+        about = data.describe(self.dataset, self.data_dir)
+        if self.folder:
+            samples = data.read(self.folder, f"client-{index}")
+        else:
+            train, _ = data.load(self.dataset, self.data_dir)
+            rows = data.divide(train.labels, self.clients, self.partition, self.seed)[index]
+            samples = data.Samples(train.images[rows], train.labels[rows])
+        return data.Shard(samples, self.batch, about.levels, self.seed, index)
+
+    def shard_samples(self) -> list[int]:
+        """How many samples each client has."""
+        return data.shard_sizes(data.describe(self.dataset, self.data_dir).train, self.clients)
+
+    @property
+    def _cut(self) -> str:
+        return self.cut or CUTS[self.model][0]
+
+    def _half(self, which: str) -> nn.Sequential:
+        from algorithms import split
+
+        about = data.describe(self.dataset, self.data_dir)
+        return split.half(self.model, self._cut, which, about.shape, about.classes, self.seed)
+
+
+def prepare(task: Task, folder: Path) -> Task:
+    """Write every client's samples and the test part to ``folder``, once, before nodes start; the task to give them."""
+    train, test = data.load(task.dataset, task.data_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, rows in enumerate(data.divide(train.labels, task.clients, task.partition, task.seed)):
+        data.write(folder, f"client-{index}", train, rows)
+    data.write(folder, "test", test)
+    return msgspec.structs.replace(task, folder=str(folder))
+
+
+def evaluate(task: Task, parts: dict[str, StateDict]) -> tuple[float, float]:
+    """Top-1 accuracy (0 to 1) and mean negative log-likelihood of ``client`` and ``server`` joined, on the test part.
+
+    In eval mode; other parts are not looked at.
+    """
+    import numpy as np
+    import torch
+    from torch.nn import functional
+
+    about = data.describe(task.dataset, task.data_dir)
+    test = data.read(task.folder, "test") if task.folder else data.load(task.dataset, task.data_dir)[1]
+    model = task.whole()
+    model.load_state_dict({**parts["client"], **parts["server"]})
+    model.eval()
+    correct, loss = 0, 0.0
+    with torch.no_grad():
+        for start in range(0, about.test, _TEST_BATCH):
+            rows = np.arange(start, min(start + _TEST_BATCH, about.test))
+            x, y = data.tensors(test, rows, about.levels)
+            logits = model(x)
+            loss += functional.cross_entropy(logits, y, reduction="sum").item()
+            correct += int((logits.argmax(1) == y).sum().item())
+    return correct / about.test, loss / about.test
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What every algorithm's ``Config`` has. Learning rates are Adam's.
+
+    ``server_order``: the order in which one server half sees the clients' batches of a round. ``arrival``: as they
+    come. ``blocked``: all of one client's before the next client's, as in the FSL-SAGE authors' code, which plays one
+    client after another. Without effect where the server keeps no half of its own.
+    """
+
+    task: Task = msgspec.field(default_factory=Task)
+    rounds: int = 12
+    stop_after_s: float | None = 15.0
+    client_lr: float = 1e-3
+    server_lr: float = 1e-3
+    server_order: Literal["arrival", "blocked"] = "arrival"
+
+    def another(self, round: int, now_ns: int) -> bool:
+        """Whether ``round`` (from 0) is played when it could start at ``now_ns``; the first one always is."""
+        if round == 0:
+            return True
+        return round < self.rounds and (self.stop_after_s is None or now_ns < self.stop_after_s * 1e9)
+
+    def turns(self, clients: tuple[str, ...]) -> list[tuple[str, ...]]:
+        """The groups of clients whose messages of a round the server takes as they come, one group after another."""
+        return [clients] if self.server_order == "arrival" else [(client,) for client in clients]
+
+    def check(self) -> None:
+        """UserError, one line, for the first value that cannot be."""
+        self.task.check()
+        at_least(1, rounds=self.rounds)
+        if self.stop_after_s is not None and not self.stop_after_s > 0:
+            raise UserError(f"stop_after_s: must be above 0 seconds, not {self.stop_after_s}")
+        rates(client_lr=self.client_lr, server_lr=self.server_lr)
+
+
+def rates(**values: float) -> None:
+    """UserError for a learning rate that is none; 0 is one (nothing is learnt)."""
+    for name, value in values.items():
+        if not 0 <= value < float("inf"):
+            raise UserError(f"{name}: must be a learning rate from 0 on, not {value}")
+
+
+def at_least(least: int, **values: int) -> None:
+    """UserError for a number below ``least``."""
+    for name, value in values.items():
+        if value < least:
+            raise UserError(f"{name}: must be at least {least}, not {value}")
+
+
+def rare_uploads(task: Task, q: int) -> list[str]:
+    """A warning where a counter that begins anew in each round reaches ``q`` in none of them."""
+    steps = -(-max(task.shard_samples()) // task.batch)
+    if q <= steps:
+        return []
+    return [f"q: {q} exceeds the {steps} steps of a round: with q_per_round each client uploads once a round"]

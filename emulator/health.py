@@ -1,0 +1,235 @@
+"""A run's verdict on itself: did the real clock keep to the model's times, and do the processes' records agree?
+
+``check`` looks at what was recorded by different processes and compares it with laws that none of them applies by
+itself: bytes posted = received + undelivered, no message faster than its link, order and time monotone, nodes in time.
+A reason makes the verdict bad; a note asks to look twice. Running out of memory or an interrupt alone is neither.
+
+Limits, and why these:
+
+- A round's end may be 1 % of the round's length + 5 ms off its due time in 95 % of all rounds (what timers and
+  scheduling of a sound host cost), and 5 % + 50 ms in every one (a pause of the host, once).
+- Nothing may be received more than 1 ms before it is due (the resolution of poll timeouts).
+- A node's clamps may add up to 1 % of the run's length; under the virtual clock there may be none.
+- One computation in twenty may end more than 2 ms after its span.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from math import ceil
+from typing import Any
+
+import msgspec
+
+from emulator.conservation import (
+    by_node,
+    conserved,
+    ending_of,
+    in_order,
+    nodes_of,
+    only,
+    tally,
+    whole_ledgers,
+    within_links,
+)
+from emulator.ledger import AnyEvent, Clamped, Computed, Host, Posted, Received, RoundEnded, Timeline, Undelivered
+
+MS = 10**6
+LAG_SHARE, LAG_NS, LAG_ROUNDS_SHARE = 0.01, 5 * MS, 0.95
+LAG_WORST_SHARE, LAG_WORST_NS = 0.05, 50 * MS
+EARLY_NS = 1 * MS
+CLAMP_SHARE = 0.01
+HOST_LATE_NS, HOST_LATE_SHARE = 2 * MS, 0.05
+STEAL_SHARE = 0.05
+PRESSURE_SHARE = 0.20  # a fifth of the time some task waited for a core
+
+
+class Tight(msgspec.Struct, frozen=True, kw_only=True):
+    """The computation of one device and function that used most of its span's time on the host."""
+
+    device: str
+    function: str
+    ratio: float  # host time / (span x dilation); above 1 the host was too slow
+    host_ms: float
+    span_ms: float  # emulated
+
+
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
+    """What was measured of one algorithm's timeline; None where there is nothing to measure. Emulated ms."""
+
+    rounds: int
+    lag_p95_ms: float | None  # actual - due of round ends, magnitude
+    lag_max_ms: float | None
+    late_p50_ms: float | None  # actual - due of received messages
+    late_p95_ms: float | None
+    late_max_ms: float | None
+    messages: int
+    undelivered: int
+    clamps: int
+    clamped_ms: float
+    clamp_max_ms: float
+    spans: int
+    spans_late: int  # host work ended more than 2 ms after the span
+    tightest: list[Tight]
+    host_busy: float | None  # mean, fraction of all cores
+    host_steal: float | None
+    host_pressure: float | None
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    verdict: str  # "good" | "bad"
+    reasons: list[str]
+    notes: list[str]
+    algorithms: dict[str, Figures]
+
+
+def check(manifest: Mapping[str, Any], timelines: Mapping[str, Sequence[AnyEvent]]) -> Health:
+    """Judge a run from its manifest and the merged events of each algorithm's timeline."""
+    reasons: list[str] = []
+    notes: list[str] = []
+    rounds: list[RoundEnded] = []
+    figures: dict[str, Figures] = {}
+    real = manifest.get("clock", "real") == "real"
+    for algorithm, events in timelines.items():
+        ending = ending_of(events)
+        if ending != "finished":
+            notes.append(f"{algorithm}: {ending}")
+        found, remarks = conserved(events, ending)
+        found += whole_ledgers(events) + within_links(manifest, events) + in_order(events)
+        found += _clamps(manifest, events, real)
+        if real:
+            found += _early(events) + _host_late(events)
+            rounds += only(events, RoundEnded)
+        reasons += [f"{algorithm}: {text}" for text in found]
+        notes += [f"{algorithm}: {text}" for text in remarks]
+        figures[algorithm] = _figures(manifest, events)
+    reasons += _lag(rounds)
+    notes += _host(timelines)
+    return Health(verdict="bad" if reasons else "good", reasons=reasons, notes=notes, algorithms=figures)
+
+
+def length_of(events: Iterable[AnyEvent]) -> int:
+    """Length of a timeline in ns: the latest due time of anything that takes place in emulated time."""
+    return max((e.due_ns for e in events if isinstance(e, Posted | Received | Computed | RoundEnded)), default=0)
+
+
+def percentile(values: Iterable[int], share: float) -> int | None:
+    """The smallest value that is not exceeded by ``share`` of all (nearest rank)."""
+    ranked = sorted(values)
+    return ranked[max(ceil(share * len(ranked)) - 1, 0)] if ranked else None
+
+
+def _lag(rounds: Sequence[RoundEnded]) -> list[str]:
+    """Ends of rounds against their due times, over all algorithms of the run."""
+    beyond = [r for r in rounds if _off(r) > LAG_SHARE * (r.due_ns - r.started_ns) + LAG_NS]
+    far = [r for r in rounds if _off(r) > LAG_WORST_SHARE * (r.due_ns - r.started_ns) + LAG_WORST_NS]
+    reasons = []
+    if len(beyond) > (1 - LAG_ROUNDS_SHARE) * len(rounds):
+        reasons.append(f"lag: {len(beyond)} of {len(rounds)} rounds ended more than 1 % + 5 ms off their due time")
+    if far:
+        worst = max(_off(r) for r in far)
+        reasons.append(f"lag: {len(far)} rounds ended more than 5 % + 50 ms off, the worst by {worst / MS:.1f} ms")
+    return reasons
+
+
+def _off(ended: RoundEnded) -> int:
+    return abs(ended.actual_ns - ended.due_ns)
+
+
+def _early(events: Sequence[AnyEvent]) -> list[str]:
+    early = [e for e in only(events, Received) if e.actual_ns < e.due_ns - EARLY_NS]
+    return tally("received before they were due", [(e.source, e.counter) for e in early])
+
+
+def _clamps(manifest: Mapping[str, Any], events: Sequence[AnyEvent], real: bool) -> list[str]:
+    """A node's clamps together; the network's are spread over the links of all clients."""
+    length_ns = length_of(events)
+    clients = sum(node["role"] == "client" for node in manifest.get("nodes", []))
+    reasons = []
+    for node, clamps in by_node(events, Clamped).items():
+        limit_ns = CLAMP_SHARE * length_ns * (max(clients, 1) if node == "network" else 1) if real else 0
+        total_ns = sum(clamp.by_ns for clamp in clamps)
+        if total_ns > limit_ns:
+            allowed = "more than 1 % of the run" if real else "the virtual clock allows none"
+            reasons.append(f"{len(clamps)} clamps of {node} moved events by {total_ns / MS:.1f} ms ({allowed})")
+    return reasons
+
+
+def _host_late(events: Sequence[AnyEvent]) -> list[str]:
+    spans = only(events, Computed)
+    late = [span for span in spans if span.host_late_ns > HOST_LATE_NS]
+    if len(late) <= HOST_LATE_SHARE * len(spans):
+        return []
+    worst = max(late, key=lambda span: span.host_late_ns)
+    return [
+        f"host too slow: {len(late)} of {len(spans)} computations ended over 2 ms late, "
+        f"the worst ({worst.function} of {worst.node}) by {worst.host_late_ns / MS:.1f} ms; try --dilation auto"
+    ]
+
+
+def _host(timelines: Mapping[str, Sequence[AnyEvent]]) -> list[str]:
+    """Reasons to mistrust the host: notes, since lag already shows what they did."""
+    hosts = [host for events in timelines.values() for host in only(events, Host)]
+    notes = []
+    stolen = sum(host.steal > STEAL_SHARE for host in hosts)
+    if stolen:
+        notes.append(
+            f"host: other machines took more than 5 % of the cores in {stolen} of {len(hosts)} samples (steal)"
+        )
+    pressed = sum(host.pressure > PRESSURE_SHARE for host in hosts)
+    if pressed:
+        notes.append(f"host: work waited for a core over 20 % of the time in {pressed} of {len(hosts)} samples (PSI)")
+    return notes
+
+
+def _tightest(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> list[Tight]:
+    nodes = nodes_of(manifest)
+    dilation = max((event.dilation for event in only(events, Timeline)), default=1)
+    tightest: dict[tuple[str, str], Tight] = {}
+    for span in only(events, Computed):
+        length_ns = span.due_ns - span.start_ns
+        if length_ns <= 0:
+            continue
+        device = str(nodes.get(span.node, {}).get("device", span.node))
+        ratio = span.host_ns / (length_ns * dilation)
+        known = tightest.get((device, span.function))
+        if known is None or ratio > known.ratio:
+            tightest[(device, span.function)] = Tight(
+                device=device, function=span.function, ratio=ratio, host_ms=span.host_ns / MS, span_ms=length_ns / MS
+            )
+    return sorted(tightest.values(), key=lambda tight: (-tight.ratio, tight.device, tight.function))[:5]
+
+
+def _figures(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> Figures:
+    rounds = only(events, RoundEnded)
+    late = [event.actual_ns - event.due_ns for event in only(events, Received)]
+    clamps = [event.by_ns for event in only(events, Clamped)]
+    spans = only(events, Computed)
+    hosts = only(events, Host)
+    return Figures(
+        rounds=len(rounds),
+        lag_p95_ms=_ms(percentile(map(_off, rounds), 0.95)),
+        lag_max_ms=_ms(max(map(_off, rounds), default=None)),
+        late_p50_ms=_ms(percentile(late, 0.50)),
+        late_p95_ms=_ms(percentile(late, 0.95)),
+        late_max_ms=_ms(max(late, default=None)),
+        messages=len(late),
+        undelivered=len(only(events, Undelivered)),
+        clamps=len(clamps),
+        clamped_ms=sum(clamps) / MS,
+        clamp_max_ms=max(clamps, default=0) / MS,
+        spans=len(spans),
+        spans_late=sum(span.host_late_ns > HOST_LATE_NS for span in spans),
+        tightest=_tightest(manifest, events),
+        host_busy=_mean([host.busy for host in hosts]),
+        host_steal=_mean([host.steal for host in hosts]),
+        host_pressure=_mean([host.pressure for host in hosts]),
+    )
+
+
+def _ms(value_ns: int | None) -> float | None:
+    return None if value_ns is None else value_ns / MS
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None

@@ -1,0 +1,134 @@
+"""A run's folder: manifest before anything starts; summary and tables from the ledger, whenever it ended."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psutil
+
+from emulator import tables
+from emulator.errors import UserError
+from emulator.ledger import AnyEvent, encode_line, read_timeline
+from emulator.memory import LIMIT_FACTOR, LIMIT_SPARE_BYTES, MALLOC
+from emulator.profiles import ClientSpec, Scenario, ServerSpec
+from emulator.summary import summarize
+
+SCHEMA = "splitbed/1"
+PACKAGES = ("splitbed", "torch", "torchvision", "pyzmq", "msgpack", "msgspec", "numpy", "psutil", "rich")
+
+
+def open_folder(out: str | None, profile: str, what: str) -> Path:
+    """A new folder for a run: ``out``, or ``runs/<time>-<profile>-<what>``; UserError where it cannot be."""
+    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{Path(profile).stem}-{what}"
+    folder = Path(out) if out else Path("runs") / stem
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise UserError(
+                f"--out {folder}: the folder is not empty and nothing recorded is overwritten; name a new one"
+            )
+        (folder / "ledger").mkdir()
+    except OSError as error:
+        raise UserError(f"--out {folder}: cannot be written ({error.strerror}); name a folder that can") from None
+    return folder
+
+
+def make_manifest(
+    scenario: Scenario,
+    settings: dict[str, dict[str, Any]],
+    *,
+    clock: str,
+    seed: int,
+    dilation: int | None,
+    argv: list[str],
+) -> dict[str, Any]:
+    """Everything that is needed to run it again, as ``manifest.json`` holds it."""
+    first = next(iter(settings.values()))
+    return {
+        "schema": SCHEMA,
+        "command": ["run.py", *argv],
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "profile": scenario.name,
+        "profile_files": scenario.files,
+        "clock": clock,
+        "seed": seed,
+        "dilation": dilation,
+        "algorithms": list(settings),
+        "rounds": first["rounds"],
+        "stop_after_s": first["stop_after_s"],
+        "settings": settings,
+        "nodes": [_node(scenario.server, scenario.server.workers), *map(_node, scenario.clients)],
+        "memory": {"malloc": MALLOC, "limit": f"budget x {LIMIT_FACTOR} + {LIMIT_SPARE_BYTES} B", "cap": "RLIMIT_DATA"},
+        "threads": {"torch_threads_a_node": 1},
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "host": {
+            "cpu": _cpu(),
+            "cores": os.cpu_count(),
+            "memory_mib": psutil.virtual_memory().total // 2**20,
+            "system": f"{platform.system()} {platform.release()}",
+        },
+    }
+
+
+def _node(spec: ClientSpec | ServerSpec, workers: int = 1) -> dict[str, Any]:
+    server = isinstance(spec, ServerSpec)
+    network = spec.network
+    return {
+        "name": spec.name,
+        "role": "server" if server else "client",
+        "device": spec.device.name,
+        "network": network.name,
+        "workers": workers,
+        "up_bps": network.up.rate_bps,
+        "down_bps": network.down.rate_bps,
+        "up_one_way_ns": network.up.one_way_ns,
+        "down_one_way_ns": network.down.one_way_ns,
+        "budget_bytes": None if server else spec.device.budget_bytes,
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+
+
+def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+def read_timelines(folder: Path, manifest: dict[str, Any]) -> dict[str, list[AnyEvent]]:
+    """The merged events of each algorithm that has begun, in the order of the manifest."""
+    folders = {name: folder / "ledger" / name for name in manifest["algorithms"]}
+    return {name: read_timeline(path) for name, path in folders.items() if path.is_dir()}
+
+
+def conclude(folder: Path) -> dict[str, Any]:
+    """Write ``ledger.jsonl``, ``summary.json``, ``tables.md`` and ``tables.csv`` from the ledger; the summary."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    timelines = read_timelines(folder, manifest)
+    with (folder / "ledger.jsonl").open("wb") as merged:
+        for name, events in timelines.items():
+            prefix = msgspec.json.encode({"algorithm": name})[:-1] + b","
+            merged.writelines(prefix + encode_line(event)[1:] + b"\n" for event in events)
+    summary = summarize(manifest, timelines)
+    (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    (folder / "tables.md").write_text(tables.to_markdown(summary))
+    (folder / "tables.csv").write_text(tables.to_csv(summary))
+    return summary

@@ -1,0 +1,276 @@
+"""The run in one dictionary, ``summary.json``: a pure function of the manifest and the ledger.
+
+Seconds of a run on the real clock are actual times (what the wall showed, divided by the dilation), on the virtual
+clock due times. ``due_s`` and ``actual_s`` of the history say both. Bytes are payload unless a name says otherwise;
+``up`` is what clients sent, ``down`` what the server sent. 1 MiB is 2^20 bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from emulator.conservation import ending_of, only
+from emulator.health import check, length_of
+from emulator.ledger import (
+    AnyEvent,
+    Carried,
+    Computed,
+    Ended,
+    Evaluated,
+    Memory,
+    Posted,
+    RoundEnded,
+    Started,
+    Timeline,
+)
+
+SCHEMA = "splitbed/1"
+TARGETS = ("0.85", "0.9")
+SIZES = ("payload", "framed", "wire")
+MIB = 2**20
+SECOND_NS = 10**9
+
+Spans = list[tuple[int, int]]
+Json = dict[str, Any]
+
+
+def summarize(manifest: Mapping[str, Any], timelines: Mapping[str, Sequence[AnyEvent]]) -> Json:
+    """What ``summary.json`` holds: the run, its verdict on itself, and one entry for each algorithm.
+
+    ``timelines`` are the merged events of each algorithm, as ``emulator.ledger.read_timeline`` gives them.
+    """
+    return {
+        "schema": manifest.get("schema", SCHEMA),
+        "profile": manifest.get("profile"),
+        "clock": manifest.get("clock"),
+        "seed": manifest.get("seed"),
+        "dilation": manifest.get("dilation"),
+        "health": msgspec.to_builtins(check(manifest, timelines)),
+        "algorithms": {name: _algorithm(manifest, events) for name, events in timelines.items()},
+    }
+
+
+def _algorithm(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
+    nodes = manifest.get("nodes", [])
+    clients = [_client(node, events) for node in nodes if node["role"] == "client"]
+    servers = [_server(node, events) for node in nodes if node["role"] == "server"]
+    posted = only(events, Posted)
+    names = {client["name"] for client in clients}
+    history = _history(events, names)
+    evaluated = [row for row in history if row["accuracy"] is not None]
+    clock = "due_s" if manifest.get("clock") == "virtual" else "actual_s"
+    outcome, detail = _outcome(events, clients)
+    initial = [message for message in posted if message.round < 0]
+    return {
+        "outcome": outcome,
+        "detail": detail,
+        "does_not_fit": _does_not_fit(events, clients),
+        "rounds": len(history),
+        "seconds": history[-1][clock] if history else None,
+        "length_s": length_of(events) / SECOND_NS,
+        "accuracy": evaluated[-1]["accuracy"] if evaluated else None,
+        "loss": evaluated[-1]["loss"] if evaluated else None,
+        "official_bytes": sum(message.official_bytes for message in posted),
+        "bytes": _both_ways(posted, names),
+        "initial_bytes": _both_ways(initial, names),
+        "by_kind": _by_kind(posted),
+        "history": history,
+        "to_target": {target: _to_target(evaluated, float(target), clock) for target in TARGETS},
+        "server": servers[0] if servers else None,
+        "clients": clients,
+    }
+
+
+# --- bytes and rounds ---------------------------------------------------------------------------------------------
+
+
+def _both_ways(posted: Iterable[Posted], clients: set[str]) -> dict[str, dict[str, int]]:
+    total = {size: {"up": 0, "down": 0} for size in SIZES}
+    for message in posted:
+        way = "up" if message.node in clients else "down"
+        for size in SIZES:
+            total[size][way] += getattr(message, f"{size}_bytes")
+    return total
+
+
+def _by_kind(posted: Iterable[Posted]) -> dict[str, dict[str, int]]:
+    kinds: dict[str, dict[str, int]] = {}
+    for message in posted:
+        row = kinds.setdefault(message.kind, {"messages": 0, "payload": 0, "framed": 0, "wire": 0, "official": 0})
+        row["messages"] += 1
+        row["official"] += message.official_bytes
+        for size in SIZES:
+            row[size] += getattr(message, f"{size}_bytes")
+    return dict(sorted(kinds.items()))
+
+
+def _history(events: Sequence[AnyEvent], clients: set[str]) -> list[Json]:
+    """One row a finished round; bytes are those of all messages labelled with it or an earlier round (-1: initial)."""
+    posted = sorted(only(events, Posted), key=lambda message: message.round)
+    scores = {event.round: event for event in only(events, Evaluated)}
+    rows: list[Json] = []
+    counted = official = up = down = 0
+    for ended in sorted(only(events, RoundEnded), key=lambda event: event.round):
+        while counted < len(posted) and posted[counted].round <= ended.round:
+            message = posted[counted]
+            official += message.official_bytes
+            up += message.payload_bytes if message.node in clients else 0
+            down += message.payload_bytes if message.node not in clients else 0
+            counted += 1
+        score = scores.get(ended.round)
+        rows.append(
+            {
+                "round": ended.round,
+                "started_s": ended.started_ns / SECOND_NS,
+                "due_s": ended.due_ns / SECOND_NS,
+                "actual_s": ended.actual_ns / SECOND_NS,
+                "accuracy": score.accuracy if score else None,
+                "loss": score.loss if score else None,
+                "official_bytes": official,
+                "payload_up": up,
+                "payload_down": down,
+            }
+        )
+    return rows
+
+
+def _to_target(evaluated: Iterable[Json], target: float, clock: str) -> Json | None:
+    """The first evaluated round that reached ``target``; bytes are payload, both ways, initial weights included."""
+    for row in evaluated:
+        if row["accuracy"] >= target:
+            return {
+                "round": row["round"],
+                "seconds": row[clock],
+                "bytes": row["payload_up"] + row["payload_down"],
+                "official_bytes": row["official_bytes"],
+            }
+    return None
+
+
+# --- outcomes -----------------------------------------------------------------------------------------------------
+
+
+def _outcome(events: Sequence[AnyEvent], clients: Sequence[Json]) -> tuple[str, str]:
+    """finished, does-not-fit, failed, stuck, interrupted or partial (the supervisor saw no end), and a detail."""
+    ending = ending_of(events)
+    details = [event.detail for event in only(events, Timeline) if event.outcome and event.detail]
+    if any(client["outcome"] == "does-not-fit" for client in clients):
+        ending = "does-not-fit"
+    elif ending not in ("finished", "does-not-fit", "stuck", "interrupted", "partial"):
+        ending = "failed"
+    return ending, details[-1] if details else ""
+
+
+def _does_not_fit(events: Sequence[AnyEvent], clients: Sequence[Json]) -> Json | None:
+    """The first client that did not fit: one that an allocation failed in, else one whose peak passed its budget."""
+    unfit = [client for client in clients if client["outcome"] == "does-not-fit"]
+    if not unfit:
+        return None
+    words = {e.node: e for e in only(events, Ended) if e.outcome == "does-not-fit"}
+    stopped = sorted((client for client in unfit if client["name"] in words), key=lambda c: words[c["name"]].due_ns)
+    client = (stopped or unfit)[0]
+    last = words.get(client["name"])
+    return {
+        "client": client["name"],
+        "device": client["device"],
+        "phase": last.phase if last else "peak above the budget",
+        "budget_mib": client["budget_mib"],
+        "peak_mib": client["peak_mib"],
+        "asked_mib": _mib(last.asked_bytes) if last else None,
+        "clients": [other["name"] for other in unfit],
+    }
+
+
+# --- nodes --------------------------------------------------------------------------------------------------------
+
+
+def _server(node: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
+    """The server's spans, each in full although ``workers`` of them may overlap; align_s is a part of busy_s."""
+    spans = [span for span in only(events, Computed) if span.node == node["name"]]
+    align = [span for span in spans if "align" in span.function.lower() or "refresh" in span.function.lower()]
+    return {
+        "device": node.get("device"),
+        "busy_s": sum(span.due_ns - span.start_ns for span in spans) / SECOND_NS,
+        "align_s": sum(span.due_ns - span.start_ns for span in align) / SECOND_NS,
+        "queue_wait_s": sum(span.queued_ns for span in spans) / SECOND_NS,
+        "workers": node.get("workers"),
+        "peak_mib": _memory(node, events)["peak_mib"],
+    }
+
+
+def _client(node: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
+    name = node["name"]
+    memory = _memory(node, events)
+    ends = [event.outcome for event in only(events, Ended) if event.node == name]
+    peak, budget = memory["peak_mib"], memory["budget_mib"]
+    if "does-not-fit" in ends or (peak is not None and budget is not None and peak > budget):
+        outcome = "does-not-fit"
+    elif ends == ["finished"] and peak is not None and budget is not None:
+        outcome = "fits"
+    else:
+        outcome = ends[-1] if ends else "unknown"
+    sent = [e for e in only(events, Posted) if name in (e.node, e.destination)]
+    time = {f"{what}_s": spent_ns / SECOND_NS for what, spent_ns in split_time(name, events).items()}
+    return {
+        "name": name,
+        "device": node.get("device"),
+        "network": node.get("network"),
+        "outcome": outcome,
+        **memory,
+        **time,
+        "bytes": _both_ways(sent, {name}),
+    }
+
+
+def _memory(node: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
+    """Baseline, budget and peak growth above the baseline; None where nothing was measured or capped."""
+    started = [event for event in only(events, Started) if event.node == node["name"]]
+    peaks = [event.peak_bytes for event in only(events, Memory) if event.node == node["name"]]
+    budgets = [event.budget_bytes for event in started if event.budget_bytes is not None]
+    baselines = [event.baseline_bytes for event in started if event.baseline_bytes]
+    return {
+        "budget_mib": _mib(budgets[0] if budgets else node.get("budget_bytes")),
+        "baseline_mib": _mib(baselines[0] if baselines else None),
+        "peak_mib": _mib(max(peaks, default=None)),
+    }
+
+
+def _mib(size_bytes: int | None) -> float | None:
+    return None if size_bytes is None else size_bytes / MIB
+
+
+# --- how a client spends its time ---------------------------------------------------------------------------------
+
+
+def split_time(client: str, events: Sequence[AnyEvent]) -> dict[str, int]:
+    """Nanoseconds (due times) in which a client computes, does not compute but has a message under way, and waits.
+
+    A message of the client, either way, is under way from its first bit to its arrival. The three are disjoint and
+    sum to the timeline's length, which ends with the latest due time of anything posted, received, computed or ended.
+    """
+    length_ns = length_of(events)
+    computing = _union(((e.start_ns, e.due_ns) for e in only(events, Computed) if e.node == client), length_ns)
+    carried = ((e.start_ns, e.arrival_ns) for e in only(events, Carried) if client in (e.source, e.destination))
+    either = _union([*computing, *carried], length_ns)
+    compute_ns, either_ns = _total(computing), _total(either)
+    return {"compute": compute_ns, "transfer": either_ns - compute_ns, "wait": length_ns - either_ns}
+
+
+def _union(spans: Iterable[tuple[int, int]], length_ns: int) -> Spans:
+    """Disjoint spans that cover the same instants of 0 … length."""
+    joined: Spans = []
+    for start, end in sorted((max(start, 0), min(end, length_ns)) for start, end in spans):
+        if end <= start:
+            continue
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((start, end))
+    return joined
+
+
+def _total(spans: Spans) -> int:
+    return sum(end - start for start, end in spans)

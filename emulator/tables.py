@@ -1,0 +1,312 @@
+"""The run's tables, from ``summary.json`` alone: on the terminal, as Markdown and as CSV.
+
+A verdict that is bad stands above the tables, with its reasons. Every head says the unit; a sentence or two below a
+table say what its columns mean. Made for 80 columns.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+Json = Mapping[str, Any]
+
+NOTHING = "–"  # not reached, not measured
+OUTCOMES = {"does-not-fit": "does not fit"}
+KB, MB = 10**3, 10**6
+FULL_PERCENT = 100.0
+
+
+class Sheet(msgspec.Struct, frozen=True, kw_only=True):
+    """One table as text: heads may hold line breaks; the first ``names`` columns are words, the rest numbers."""
+
+    title: str
+    heads: list[str]
+    names: int
+    rows: list[list[str]]
+    meaning: str
+    results: list[str] = []  # sentences that belong to rows: what does not fit
+
+
+def print_tables(summary: Json, console: Console) -> None:
+    """Print verdict, tables and their meaning to a terminal."""
+    bad = summary["health"]["verdict"] != "good"
+    console.print(Text(_title(summary), style="bold"))
+    for line in _verdict(summary):
+        console.print(Text(line, style="bold red" if bad else ""))
+    for sheet in _sheets(summary):
+        table = Table(
+            title=sheet.title,
+            title_justify="left",
+            title_style="bold",
+            box=box.SIMPLE_HEAD,
+            pad_edge=False,
+            collapse_padding=True,
+            padding=(0, 1),
+        )
+        for index, head in enumerate(sheet.heads):
+            table.add_column(head, justify="left" if index < sheet.names else "right", no_wrap=True, vertical="bottom")
+        for row in sheet.rows:
+            table.add_row(*row)
+        console.print()
+        console.print(table)
+        for result in sheet.results:
+            console.print(Text(result, style="bold"))
+        console.print(Text(sheet.meaning, style="dim"))
+    for line in _remarks(summary):
+        console.print()
+        console.print(Text(line))
+
+
+def to_markdown(summary: Json) -> str:
+    """The same as ``tables.md``."""
+    lines = [f"# {_title(summary)}", ""]
+    for line in _verdict(summary):
+        lines += [f"**{line}**" if summary["health"]["verdict"] != "good" else line, ""]
+    for sheet in _sheets(summary):
+        rules = ["---" if index < sheet.names else "---:" for index in range(len(sheet.heads))]
+        heads = [" ".join(head.split()) for head in sheet.heads]
+        lines += [f"## {sheet.title}", ""]
+        lines += [f"| {' | '.join(cells)} |" for cells in (heads, rules, *sheet.rows)]
+        for text in (*sheet.results, sheet.meaning):
+            lines += ["", text]
+        lines.append("")
+    for line in _remarks(summary):
+        lines += [line, ""]
+    return "\n".join(lines)
+
+
+def to_csv(summary: Json) -> str:
+    """Long form: a row for each algorithm, then one for each of its clients; cells that do not apply are empty.
+
+    A client's rows have its own bytes and times, an algorithm's the totals over clients. Bytes are whole bytes.
+    """
+    sizes = [(size, way) for size in ("payload", "framed", "wire") for way in ("up", "down")]
+    heads = ["row", "algorithm", "name", "device", "network", "outcome", "rounds", "seconds_s", "accuracy", "loss"]
+    heads += ["official_bytes", *(f"{size}_{way}_bytes" for size, way in sizes)]
+    heads += ["to_0.85_s", "to_0.85_bytes", "to_0.9_s", "to_0.9_bytes"]
+    heads += ["server_busy_s", "server_align_s", "server_queue_wait_s"]
+    heads += ["budget_mib", "baseline_mib", "peak_mib", "compute_s", "transfer_s", "wait_s"]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, heads, restval="", lineterminator="\n")
+    writer.writeheader()
+    for name, algorithm in summary["algorithms"].items():
+        row = {key: algorithm[key] for key in ("outcome", "rounds", "accuracy", "loss", "official_bytes")}
+        row |= {"row": "algorithm", "algorithm": name, "seconds_s": algorithm["seconds"]}
+        row |= {f"{size}_{way}_bytes": algorithm["bytes"][size][way] for size, way in sizes}
+        for target, reached in algorithm["to_target"].items():
+            row[f"to_{target}_s"] = reached["seconds"] if reached else ""
+            row[f"to_{target}_bytes"] = reached["bytes"] if reached else ""
+        for key in ("busy_s", "align_s", "queue_wait_s"):
+            row[f"server_{key}"] = (algorithm["server"] or {}).get(key, "")
+        writer.writerow(row)
+        for client in algorithm["clients"]:
+            row = {key: value for key, value in client.items() if key in heads}
+            row |= {"row": "client", "algorithm": name}
+            row |= {f"{size}_{way}_bytes": client["bytes"][size][way] for size, way in sizes}
+            writer.writerow(row)
+    return text.getvalue()
+
+
+# --- the tables ---------------------------------------------------------------------------------------------------
+
+
+def _sheets(summary: Json) -> list[Sheet]:
+    algorithms = summary["algorithms"]
+    return [_latency(algorithms), _bytes(algorithms), _memory(algorithms), _time(algorithms)]
+
+
+def _latency(algorithms: Json) -> Sheet:
+    rows = []
+    for name, algorithm in algorithms.items():
+        rounds, seconds = algorithm["rounds"], algorithm["seconds"]
+        rows.append(
+            [
+                name,
+                _outcome(algorithm["outcome"]),
+                str(rounds),
+                _number(seconds / rounds if rounds else None),
+                _number(seconds),
+                *(_number(_reached(algorithm, target, "seconds")) for target in ("0.85", "0.9")),
+                _number(algorithm["accuracy"], FULL_PERCENT),
+            ]
+        )
+    return Sheet(
+        title="Latency",
+        heads=["algorithm", "outcome", "rounds", "s per\nround", "total\ns", "s to\n85 %", "s to\n90 %", "accuracy\n%"],
+        names=2,
+        rows=rows,
+        meaning="Emulated seconds until the end of the last round, their mean per round, and until the first round "
+        "whose joined model has 85 or 90 % top-1 accuracy on the test set; accuracy after the last round.",
+        results=[text for name, algorithm in algorithms.items() if (text := _unfit(name, algorithm))],
+    )
+
+
+def _bytes(algorithms: Json) -> Sheet:
+    rows = []
+    for name, algorithm in algorithms.items():
+        rows.append([name])
+        shares = len(algorithm["clients"]) * algorithm["rounds"]
+        for way in ("up", "down"):
+            last = algorithm["history"][-1][f"payload_{way}"] if shares else 0
+            first = algorithm["initial_bytes"]["payload"][way]
+            rows[-1].append(_number((last - first) / shares if shares else None, 1 / KB))
+        for size in ("payload", "framed", "wire"):
+            rows[-1].append(_number(sum(algorithm["bytes"][size].values()), 1 / MB))
+        rows[-1].append(_number(algorithm["official_bytes"], 1 / MB))
+        rows[-1] += [_number(_reached(algorithm, target, "bytes"), 1 / MB) for target in ("0.85", "0.9")]
+    heads = [
+        "up\nkB",
+        "down\nkB",
+        "payload\nMB",
+        "framed\nMB",
+        "wire\nMB",
+        "official\nMB",
+        "to 85 %\nMB",
+        "to 90 %\nMB",
+    ]
+    return Sheet(
+        title="Bytes",
+        heads=["algorithm", *heads],
+        names=1,
+        rows=rows,
+        meaning="Up, down: payload (tensor bytes) per client and round, without the initial weights. The others are "
+        "totals of all clients, both ways: payload, framed (with headers), wire (with TCP/IP headers, estimated; what "
+        "the links carry), official (without labels and initial weights), and payload until 85 or 90 % accuracy. "
+        "A kB is 1000 bytes.",
+    )
+
+
+def _memory(algorithms: Json) -> Sheet:
+    rows = []
+    for name, algorithm in algorithms.items():
+        devices: dict[str, list[Json]] = {}
+        for client in algorithm["clients"]:
+            devices.setdefault(client["device"], []).append(client)
+        for device, clients in devices.items():
+            fitting = sum(client["outcome"] == "fits" for client in clients)
+            unfit = sum(client["outcome"] == "does-not-fit" for client in clients)
+            known = all(client["outcome"] in ("fits", "does-not-fit") for client in clients)
+            columns = [_number(_largest(clients, key)) for key in ("baseline_mib", "budget_mib", "peak_mib")]
+            fits = f"{fitting} of {len(clients)}" if known else f"no ({unfit})" if unfit else NOTHING
+            rows.append([name, device, *columns, fits])
+    return Sheet(
+        title="Client memory",
+        heads=["algorithm", "device", "baseline\nMiB", "budget\nMiB", "peak\nMiB", "clients\nthat fit"],
+        names=2,
+        rows=rows,
+        meaning="Baseline: the process before its model exists (on the host). Budget: what the device leaves for "
+        "training. Peak: largest growth above the baseline over the clients of this device; a client fits when its "
+        "peak is within the budget. 'no (1)': one client did not fit, which ended the others before they could show.",
+    )
+
+
+def _time(algorithms: Json) -> Sheet:
+    rows = []
+    for name, algorithm in algorithms.items():
+        clients = algorithm["clients"]
+        length_s = algorithm["length_s"] * len(clients)
+        shares = [sum(client[f"{what}_s"] for client in clients) for what in ("compute", "transfer", "wait")]
+        percents = [_number(share / length_s if length_s else None, FULL_PERCENT) for share in shares]
+        server = algorithm["server"] or {}
+        rows.append([name, *percents, *(_number(server.get(f"{what}_s")) for what in ("busy", "align", "queue_wait"))])
+    return Sheet(
+        title="Where the time goes",
+        heads=[
+            "algorithm",
+            "compute\n%",
+            "transfer\n%",
+            "wait\n%",
+            "server\nbusy s",
+            "server\nalign s",
+            "server\nqueue s",
+        ],
+        names=1,
+        rows=rows,
+        meaning="Mean over clients of the run's length: computing; not computing, with a message of its own on the "
+        "way (either direction, until it arrives); neither. Server: sum of its computations' durations, the part that "
+        "aligns auxiliary models, and how long computations queued for a free worker. By due times.",
+    )
+
+
+# --- lines around them --------------------------------------------------------------------------------------------
+
+
+def _title(summary: Json) -> str:
+    dilation = summary.get("dilation") or 1
+    slowed = f", dilation {dilation}" if dilation != 1 else ""
+    return f"Profile {summary['profile']}, {summary['clock']} clock, seed {summary['seed']}{slowed}"
+
+
+def _verdict(summary: Json) -> list[str]:
+    health = summary["health"]
+    if health["verdict"] == "good":
+        figures = list(health["algorithms"].values())
+        lag = _largest(figures, "lag_max_ms")
+        late = _largest(figures, "late_p95_ms")
+        clamps = sum(figure["clamps"] for figure in figures)
+        moved = sum(figure["clamped_ms"] for figure in figures)
+        return [
+            f"Verdict: good. Rounds ended at most {_number(lag)} ms off; 95 % of messages at most {_number(late)} ms "
+            f"late; {clamps} clamps ({_number(moved)} ms in all)."
+        ]
+    return ["Verdict: BAD. Do not trust the figures below:", *(f"- {reason}" for reason in health["reasons"])]
+
+
+def _remarks(summary: Json) -> list[str]:
+    """What stands below the tables: what the verdict noted, and where the host was tightest."""
+    notes = [note for note in summary["health"]["notes"] if not note.endswith(": does-not-fit")]
+    remarks = [f"Note: {note}" for note in notes]
+    tight = [item for figures in summary["health"]["algorithms"].values() for item in figures["tightest"]]
+    spans: dict[tuple[str, str], Json] = {}
+    for item in sorted(tight, key=lambda item: -item["ratio"]):
+        spans.setdefault((item["function"], item["device"]), item)
+    if spans:
+        worst = "; ".join(
+            f"{function} of {device} {_number(item['host_ms'])} of {_number(item['span_ms'])}"
+            for (function, device), item in list(spans.items())[:3]
+        )
+        remarks.append(f"Tightest computations, ms that the host took of the emulated ms: {worst}.")
+    return remarks
+
+
+def _unfit(name: str, algorithm: Json) -> str:
+    unfit = algorithm["does_not_fit"]
+    if unfit is None:
+        return ""
+    asked = f", and asked for {_number(unfit['asked_mib'])} MiB more" if unfit["asked_mib"] is not None else ""
+    peak = f", peak {_number(unfit['peak_mib'])} MiB" if unfit["peak_mib"] is not None else ""
+    return (
+        f"{name} does not fit: {unfit['client']} ({unfit['device']}), in phase {unfit['phase']}, "
+        f"budget {_number(unfit['budget_mib'])} MiB{peak}{asked}."
+    )
+
+
+def _outcome(outcome: str) -> str:
+    return OUTCOMES.get(outcome, outcome)
+
+
+def _reached(algorithm: Json, target: str, key: str) -> float | None:
+    reached = algorithm["to_target"].get(target)
+    return None if reached is None else reached[key]
+
+
+def _largest(rows: Sequence[Json], key: str) -> float | None:
+    return max((row[key] for row in rows if row[key] is not None), default=None)
+
+
+def _number(value: float | None, factor: float = 1.0) -> str:
+    """``value * factor`` with three digits or more, at most seven characters wide up to a million."""
+    if value is None:
+        return NOTHING
+    scaled = value * factor
+    digits = 0 if abs(scaled) >= 1000 else 1 if abs(scaled) >= 100 else 2
+    return f"{scaled:.{digits}f}"

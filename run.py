@@ -1,0 +1,209 @@
+"""splitbed's command line: ``python run.py --profile iot-4g``.
+
+Children of the fork server import this file again, so it imports at top level only what parses flags.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from algorithms import ALGORITHMS
+from emulator.errors import SplitbedError, UserError
+
+if TYPE_CHECKING:
+    from emulator.dashboard import View
+    from emulator.launcher import Ending, Launcher
+
+DEFAULT_ROUNDS = 12
+DEFAULT_STOP_AFTER_S = 15.0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags of a run."""
+    flags = argparse.ArgumentParser(
+        prog="run.py",
+        description="How long a split-learning method takes on these links and devices, how many bytes leave a client,"
+        " and whether it fits in a client's memory.",
+        epilog="Also: 'run.py profiles' lists networks, devices and scenarios; 'run.py profiles NAME' shows one with"
+        " the source of each number.",
+        allow_abbrev=False,
+    )
+    flags.add_argument("--profile", required=True, metavar="NAME|FILE", help="a shipped scenario, or a scenario's file")
+    flags.add_argument("--algorithm", default="all", metavar="all|A,B", help=f"any of {', '.join(ALGORITHMS)}")
+    flags.add_argument(
+        "--rounds",
+        type=int,
+        help="so many rounds for every algorithm; default: up to"
+        f" {DEFAULT_ROUNDS}, none starting after {DEFAULT_STOP_AFTER_S:.0f} emulated seconds",
+    )
+    flags.add_argument("--clients", type=int, help="so many clients, in the scenario's proportions")
+    flags.add_argument("--batch", type=int, default=16, help="samples in a batch (default 16)")
+    flags.add_argument("--seed", type=int, default=1)
+    flags.add_argument("--clock", choices=["real"], default="real", help="real: emulated time is wall time")
+    flags.add_argument(
+        "--dilation",
+        default="auto",
+        metavar="N|auto",
+        help="slow the real clock N times; auto: as much as this host needs, usually 1",
+    )
+    flags.add_argument("--partition", default="iid", metavar="iid|dirichlet:ALPHA", help="how samples are divided")
+    flags.add_argument("--dataset", default="digits", metavar="digits|synthetic:CxHxW:CLASSES:SAMPLES")
+    flags.add_argument("--model", default="cnn", help="cnn or resnet18")
+    flags.add_argument("--cut", default="", help="the stage after which the model is cut; default: the model's")
+    flags.add_argument("--aux", default="", help="the auxiliary model; default: the cut's")
+    flags.add_argument(
+        "--server-order",
+        choices=["arrival", "blocked"],
+        default="arrival",
+        help="in which order a single server half sees the clients (blocked: the official code's)",
+    )
+    flags.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="[ALGORITHM:]KEY=VALUE",
+        dest="options",
+        help="an option of an algorithm, e.g. fsl-sage:l=10, q_per_round=true",
+    )
+    flags.add_argument("--out", metavar="DIR", help="the run's folder; default: runs/<time>-<profile>-<algorithms>")
+    flags.add_argument("--no-dashboard", action="store_true", help="plain lines instead of the live dashboard")
+    return flags
+
+
+def chosen_algorithms(text: str) -> list[str]:
+    """The algorithms of ``--algorithm``, in the table's order."""
+    names = list(ALGORITHMS) if text == "all" else [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in ALGORITHMS:
+            raise UserError(
+                f"--algorithm {name}: there is none of this name; say all or any of {', '.join(ALGORITHMS)}"
+            )
+    return [name for name in ALGORITHMS if name in names]
+
+
+def chosen_dilation(text: str) -> int | None:
+    """``--dilation`` as a whole number from 1, or None for auto."""
+    if text == "auto":
+        return None
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise UserError(f"--dilation {text}: say auto or a whole number from 1")
+    return int(text)
+
+
+def settings_of(name: str, flags: argparse.Namespace, clients: int) -> dict[str, Any]:
+    """What becomes the ``Config`` of an algorithm."""
+    import msgspec
+
+    if flags.rounds is not None and flags.rounds < 1:
+        raise UserError(f"--rounds {flags.rounds}: say a number from 1")
+    keys = ("dataset", "model", "cut", "aux", "partition", "batch", "seed")
+    settings: dict[str, Any] = {
+        "task": {key: getattr(flags, key) for key in keys} | {"clients": clients},
+        "rounds": flags.rounds or DEFAULT_ROUNDS,
+        "stop_after_s": None if flags.rounds else DEFAULT_STOP_AFTER_S,
+        "server_order": flags.server_order,
+    }
+    for option in flags.options:
+        key, equals, value = option.partition("=")
+        algorithm, colon, field = key.rpartition(":")
+        if not equals or (colon and algorithm not in ALGORITHMS):
+            raise UserError(f"--set {option}: say [ALGORITHM:]KEY=VALUE, e.g. fsl-sage:l=10")
+        if not colon or algorithm == name:
+            try:
+                settings[field] = msgspec.json.decode(value)
+            except msgspec.DecodeError:
+                settings[field] = value
+    return settings
+
+
+def play_all(launcher: Launcher, settings: dict[str, dict[str, Any]], view: View) -> list[Ending]:
+    """Each algorithm on a timeline of its own, until one is broken off."""
+    endings: list[Ending] = []
+    for name, algorithm_settings in settings.items():
+        ending = launcher.play(
+            name, ALGORITHMS[name], algorithm_settings, lambda name=name: view.begin(name), view.tick
+        )
+        endings.append(ending)
+        view.end(name, outcome_line(ending))
+        if ending.outcome not in ("finished", "does-not-fit"):
+            break
+    return endings
+
+
+def outcome_line(ending: Ending) -> str:
+    """How an algorithm's timeline ended, for the view."""
+    slowed = f" (dilation {ending.dilation})" if ending.dilation != 1 else ""
+    return f"{ending.outcome}{slowed}{': ' + ending.detail if ending.detail else ''}"
+
+
+def run(argv: list[str]) -> int:
+    """Play the algorithms of ``argv`` and print the tables; the exit status."""
+    flags = parser().parse_args(argv)
+    import os
+
+    from rich.console import Console
+
+    from algorithms.task import Task
+    from emulator import record, tables
+    from emulator.dashboard import Dashboard, PlainLines
+    from emulator.launcher import Launcher, Plan
+    from emulator.profiles import load_scenario
+
+    names = chosen_algorithms(flags.algorithm)
+    dilation = chosen_dilation(flags.dilation)
+    scenario = load_scenario(flags.profile, flags.clients)
+    settings = {name: settings_of(name, flags, len(scenario.clients)) for name in names}
+    Task(**settings[names[0]]["task"]).check()
+    manifest = record.make_manifest(
+        scenario, settings, clock=flags.clock, seed=flags.seed, dilation=dilation, argv=argv
+    )
+    folder = record.open_folder(flags.out, flags.profile, flags.algorithm.replace(",", "+"))
+    record.write_manifest(folder, manifest)
+
+    console = Console()
+    view_type = Dashboard if console.is_terminal and not flags.no_dashboard else PlainLines
+    plan = Plan(scenario, flags.seed, dilation, "algorithms.task.evaluate", "algorithms.task.prepare")
+    modules = [*ALGORITHMS.values(), "torchvision.models"]
+    endings: list[Ending] = []
+    with Launcher(folder, plan, modules) as launcher:
+        os.nice(10)  # from here on this process only watches and draws
+        for warning in launcher.prepare({name: (ALGORITHMS[name], settings[name]) for name in names}):
+            console.print(f"warning: {warning}")
+        with view_type(manifest, folder) as view:
+            endings = play_all(launcher, settings, view)
+    summary = record.conclude(folder)
+    tables.print_tables(summary, console)
+    console.print(f"Record: {folder}", soft_wrap=True)
+    broken = [ending for ending in endings if ending.outcome not in ("finished", "does-not-fit")]
+    for ending in broken:
+        console.print(f"{ending.outcome}: {ending.detail}", soft_wrap=True, markup=False)
+    return 0 if not broken else 130 if broken[0].outcome == "interrupted" else 1
+
+
+def main(argv: list[str]) -> int:
+    """The exit status of a command; a user's mistake is one line and 2."""
+    try:
+        if argv[:1] == ["profiles"]:
+            from emulator.profile_views import show_profiles
+
+            if len(argv) > 2:
+                raise UserError("profiles: say 'run.py profiles' or 'run.py profiles NAME'")
+            show_profiles(argv[1] if len(argv) == 2 else None)
+            return 0
+        return run(argv)
+    except UserError as error:
+        print(f"run.py: {error}", file=sys.stderr)
+        return 2
+    except SplitbedError as error:
+        print(f"run.py: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has had enough
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
