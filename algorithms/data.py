@@ -207,7 +207,8 @@ def write(folder: Path, name: str, samples: Samples, rows: np.ndarray[Any, Any] 
 def read(folder: str, name: str) -> Samples:
     """A prepared part as read-only memory maps; UserError where it was not prepared."""
     try:
-        return Samples(*(np.load(Path(folder) / f"{name}.{field}.npy", mmap_mode="r") for field in Samples._fields))
+        maps = (np.load(Path(folder) / f"{name}.{field}.npy", mmap_mode="r") for field in Samples._fields)
+        return Samples(*(np.asarray(array) for array in maps))  # plain views: np.memmap is slow to index
     except OSError as error:
         raise UserError(f"{folder}: folder: the part {name!r} of the data was not prepared there: {error}") from None
 

@@ -63,7 +63,7 @@ def run(placement: Placement, vigil: Vigil) -> int:
             limit_bytes=cap.limit_bytes,
         )
     )
-    snapshots = ThreadPoolExecutor(1, "snapshots")
+    snapshots = ThreadPoolExecutor(1, "snapshots", initializer=lambda: os.setpriority(os.PRIO_PROCESS, 0, 19))
     if isinstance(node, ServerNode):
         node.on_snapshot = _snapshot_writer(placement, node, loop, snapshots)
 

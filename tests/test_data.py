@@ -121,7 +121,7 @@ def test_prepared_files_hold_what_a_node_would_load_and_no_other_client_s_sample
     prepared = prepare(task, tmp_path / "made")
     for index in range(3):
         plain, mapped = task.shard(index), prepared.shard(index)
-        assert isinstance(mapped._samples.images, np.memmap)
+        assert isinstance(mapped._samples.images.base, np.memmap)
         assert not mapped._samples.images.flags.writeable
         assert len(plain) == len(mapped) == mapped._samples.images.shape[0]
         for (x1, y1), (x2, y2) in zip(plain.batches(2), mapped.batches(2), strict=True):

@@ -157,7 +157,7 @@ def clamp_the_network(events):
 def slow_host(events):
     """One of twelve computations is late; one in twenty may be."""
     late = next(e for e in events if isinstance(e, Computed))
-    return edit(events, lambda e: e == late, lambda _: {"host_late_ns": 2 * MS + 1})
+    return edit(events, lambda e: e == late, lambda _: {"host_late_ns": 20 * MS + 1})
 
 
 def lag_beyond_1_percent(events):
@@ -219,7 +219,7 @@ def test_what_is_exactly_at_a_limit_is_good():
             return {"actual_ns": event.due_ns + 6 * MS}
         if isinstance(event, Received):
             return {"actual_ns": event.due_ns - MS}
-        return {"host_late_ns": 2 * MS}
+        return {"host_late_ns": 20 * MS}
 
     events = edit(make_timeline(), lambda e: isinstance(e, RoundEnded | Received | Computed), to_the_limit)
     events = append(events, Clamped(**at(300 * MS), node="client-0", by_ns=3 * MS, what="posted"))
@@ -348,8 +348,8 @@ def test_figures_of_the_toy_run():
 def test_the_tightest_spans_are_the_worst_of_each_device_and_function():
     slow = edit(
         make_timeline(),
-        lambda e: isinstance(e, Computed) and e.node == "client-1" and e.start_ns == 120 * MS,
-        lambda _: {"host_ns": 27 * MS},
+        lambda e: isinstance(e, Computed) and e.node == "client-1" and e.function == "task.step",
+        lambda e: {"host_ns": (e.due_ns - e.start_ns) * 9 // 10},
     )
     first, *others = judge(slow).algorithms["fedavg"].tightest
     assert (first.device, first.function, first.ratio) == ("pi-zero-2w", "task.step", 0.9)

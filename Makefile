@@ -1,0 +1,32 @@
+# make run    the main job: all algorithms on the iot-4g scenario, live, with tables at the end
+# make test   linters, types, tests
+# make bench  figures about the emulator itself on this machine (about 10 minutes)
+# Each makes .venv first, once.
+
+PYTHON ?= python3
+VENV := .venv
+ARGS ?=
+
+.PHONY: run test bench lint clean
+
+run: $(VENV)/ready
+	$(VENV)/bin/python run.py --profile iot-4g $(ARGS)
+
+test: $(VENV)/ready lint
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+lint: $(VENV)/ready
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+bench: $(VENV)/ready
+	$(VENV)/bin/python -m benchmarks $(ARGS)
+
+$(VENV)/ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --editable '.[test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info
