@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from algorithms import ALGORITHMS
@@ -122,9 +123,7 @@ def play_all(launcher: Launcher, settings: dict[str, dict[str, Any]], view: View
     """Each algorithm on a timeline of its own, until one is broken off."""
     endings: list[Ending] = []
     for name, algorithm_settings in settings.items():
-        ending = launcher.play(
-            name, ALGORITHMS[name], algorithm_settings, lambda name=name: view.begin(name), view.tick
-        )
+        ending = launcher.play(name, ALGORITHMS[name], algorithm_settings, partial(view.begin, name), view.tick)
         endings.append(ending)
         view.end(name, outcome_line(ending))
         if ending.outcome not in ("finished", "does-not-fit"):

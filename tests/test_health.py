@@ -348,7 +348,7 @@ def test_figures_of_the_toy_run():
 def test_the_tightest_spans_are_the_worst_of_each_device_and_function():
     slow = edit(
         make_timeline(),
-        lambda e: isinstance(e, Computed) and e.node == "client-1" and e.function == "task.step",
+        lambda e: isinstance(e, Computed) and e.function == "task.step",
         lambda e: {"host_ns": (e.due_ns - e.start_ns) * 9 // 10},
     )
     first, *others = judge(slow).algorithms["fedavg"].tightest
