@@ -1,7 +1,8 @@
 """The network process: every byte between two nodes passes through it, and it alone applies the link models.
 
 It takes messages from their senders, computes when their last bit leaves and when they arrive (``link``), and acts at
-those times: LEFT to the sender, ARRIVING to the receiver, which then fetches the payload (``port`` has the protocol).
+those times: ANNOUNCED to the receiver shortly before, so that it can fetch the payload; then LEFT to the sender and
+ARRIVING to the receiver (``port`` has the protocol).
 It reads posts as they come but orders what happens by due time, so a post that the host delivered late still leaves
 on the schedule of its stamp. The clock starts when every node has said READY.
 """
@@ -13,6 +14,7 @@ import itertools
 import select
 import time
 from collections import deque
+from collections.abc import Callable
 from multiprocessing.connection import Connection as Pipe
 from typing import Any
 
@@ -25,10 +27,11 @@ from emulator.errors import WireError
 from emulator.fabric import Fabric
 from emulator.ledger import Ledger
 from emulator.link import Carriage
-from emulator.port import ABORT, ARRIVING, CHUNK, FAREWELL, LEFT, START, WELCOME, file_of, open_socket
+from emulator.port import ABORT, ANNOUNCED, ARRIVING, CHUNK, FAREWELL, LEFT, START, WELCOME, file_of, open_socket
 from emulator.wire import Header, decode_header, sizes_of
 
 HEAD_START_NS = 20_000_000  # between START and time 0, so that every node has read it
+LEAD_NS_PER_BYTE = 20  # a payload is announced so long before its last bit leaves: its relay takes host time
 
 
 class Transit:
@@ -40,6 +43,7 @@ class Transit:
         self.wire_bytes = sizes_of(header, len(encoded), ()).wire
         self.carriage: Carriage
         self.announced = False  # from then on the receiver answers for it
+        self.left = False
         self.chunks: deque[bytes] = deque()
         self.missing_bytes = header.payload_bytes  # not yet handed over by the sender
         self.unsent_bytes = header.payload_bytes  # not yet sent on to the receiver
@@ -68,7 +72,7 @@ class Network:
         self._left_in_order: set[str] = set()
         self._wall: WallTime | None = None
         self._transits: dict[tuple[str, int], Transit] = {}
-        self._departures: list[tuple[int, int, Transit]] = []
+        self._agenda: list[tuple[int, int, Callable[[Transit], None], Transit]] = []
         self._created = itertools.count()
         self._stopped = False
 
@@ -78,15 +82,15 @@ class Network:
         while not self._stopped:
             busy = self._take_input()
             busy = self._take_orders() or busy
-            busy = self._depart() or busy
+            busy = self._act() or busy
             if not busy and not self._stopped:
                 select.select(files, [], [], self._seconds_to_next())
         self._close()
 
     def _seconds_to_next(self) -> float | None:
-        if self._wall is None or not self._departures:
+        if self._wall is None or not self._agenda:
             return None
-        return max(self._wall.seconds_until(self._departures[0][0]), 0.0)
+        return max(self._wall.seconds_until(self._agenda[0][0]), 0.0)
 
     def _take_orders(self) -> bool:
         """From the supervisor: a node is gone, abort the run, close."""
@@ -172,38 +176,47 @@ class Network:
             raise WireError(f"{header.kind} {header.counter} to {destination!r} cannot be carried")
         transit.carriage = self._fabric.connection(source, destination).carry(stamp_ns, transit.wire_bytes)
         self._transits[transit.key] = transit
-        heapq.heappush(self._departures, (transit.carriage.left_ns, next(self._created), transit))
+        lead_ns = transit.header.payload_bytes * LEAD_NS_PER_BYTE
+        self._plan(max(transit.carriage.start_ns, transit.carriage.left_ns - lead_ns), self._announce, transit)
+        self._plan(transit.carriage.left_ns, self._depart, transit)
 
-    def _depart(self) -> bool:
-        """Let go what is due: the last bit of a message has left."""
-        if self._wall is None:
-            return False
-        departed = False
-        while self._departures and self._wall.seconds_until(self._departures[0][0]) <= 0:
-            left_ns, _, transit = heapq.heappop(self._departures)
-            self._ledger.write(
-                events.Carried(
-                    due_ns=left_ns,
-                    actual_ns=self._actual_ns(),
-                    counter=transit.header.counter,
-                    source=transit.source,
-                    destination=transit.destination,
-                    kind=transit.header.kind,
-                    wire_bytes=transit.wire_bytes,
-                    payload_bytes=transit.header.payload_bytes,
-                    posted_ns=transit.posted_ns,
-                    start_ns=transit.carriage.start_ns,
-                    arrival_ns=transit.carriage.arrival_ns,
-                )
+    def _plan(self, due_ns: int, action: Callable[[Transit], None], transit: Transit) -> None:
+        heapq.heappush(self._agenda, (due_ns, next(self._created), action, transit))
+
+    def _act(self) -> bool:
+        """Do what is due; whether there was anything."""
+        acted = False
+        while self._wall and self._agenda and self._wall.seconds_until(self._agenda[0][0]) <= 0:
+            _, _, action, transit = heapq.heappop(self._agenda)
+            action(transit)
+            acted = True
+        return acted
+
+    def _announce(self, transit: Transit) -> None:
+        """Let the receiver make room and fetch the payload, off the clock."""
+        transit.announced = self._send(transit.destination, ANNOUNCED, *transit.key, transit.encoded)
+
+    def _depart(self, transit: Transit) -> None:
+        """The last bit has left."""
+        self._ledger.write(
+            events.Carried(
+                due_ns=transit.carriage.left_ns,
+                actual_ns=self._actual_ns(),
+                counter=transit.header.counter,
+                source=transit.source,
+                destination=transit.destination,
+                kind=transit.header.kind,
+                wire_bytes=transit.wire_bytes,
+                payload_bytes=transit.header.payload_bytes,
+                posted_ns=transit.posted_ns,
+                start_ns=transit.carriage.start_ns,
+                arrival_ns=transit.carriage.arrival_ns,
             )
-            self._send(transit.source, LEFT, transit.header.counter, left_ns)
-            transit.announced = self._send(
-                transit.destination, ARRIVING, *transit.key, transit.carriage.arrival_ns, transit.encoded
-            )
-            if transit.announced and not transit.unsent_bytes:
-                del self._transits[transit.key]
-            departed = True
-        return departed
+        )
+        transit.left = True
+        self._send(transit.source, LEFT, transit.header.counter, transit.carriage.left_ns)
+        self._send(transit.destination, ARRIVING, *transit.key, transit.carriage.arrival_ns)
+        self._forget_if_done(transit)
 
     def _serve(self, transit: Transit) -> None:
         """Send on as many chunks as there are and the receiver has asked for."""
@@ -212,7 +225,10 @@ class Network:
             transit.granted -= 1
             transit.unsent_bytes -= len(chunk)
             self._send(transit.destination, CHUNK, *transit.key, chunk=chunk)
-        if not transit.unsent_bytes:
+        self._forget_if_done(transit)
+
+    def _forget_if_done(self, transit: Transit) -> None:
+        if transit.left and transit.announced and not transit.unsent_bytes:
             self._transits.pop(transit.key, None)
 
     def _send(self, node: str, *fields: object, chunk: bytes | None = None) -> bool:

@@ -21,7 +21,7 @@ from emulator.clock import EmulatedLoop
 from emulator.device import duration_ns
 from emulator.errors import DoesNotFit, ProtocolError
 from emulator.ledger import Event
-from emulator.memory import MemoryCap, bytes_asked, is_out_of_memory
+from emulator.memory import MIB, MemoryCap, bytes_asked, is_out_of_memory
 from emulator.profiles import Device
 from emulator.wire import Incoming, Message, Parcel, StateDict, kind_of
 from emulator.work import Costs, HostRun, cost_key
@@ -92,6 +92,7 @@ class Node:
         self.awaiting: list[Awaiting] = []
         self.failed: asyncio.Future[None] = loop.create_future()
         self._memory_at = 0.0
+        self._phase = "build the model"  # until the first computation
         outlet.on_delivery, outlet.on_left = self._deliver, self._leave
         outlet.on_failure, outlet.on_refused = self._fail, self._refuse
         loop.on_clamp = self._clamp
@@ -173,6 +174,8 @@ class Node:
             if not sources or message.sender in sources:
                 del self._inbox[position]
                 return self._expected(message, types)
+        if self._phase:
+            self._check_memory(self._phase)
         waiting = Awaiting(types, sources, self._loop.now_ns)
         self.awaiting.append(waiting)
         self._write(events.Waiting, kinds=[kind_of(t) for t in types], sources=sorted(sources))
@@ -203,6 +206,11 @@ class Node:
             framed_bytes=sizes.framed,
             wire_bytes=sizes.wire,
         )
+        try:
+            self._check_memory(f"receive {incoming.kind}")
+        except DoesNotFit as error:
+            self._fail(error)
+            return
         message = incoming.message()
         for waiting in self.awaiting:
             if not waiting.future.done() and (not waiting.sources or source in waiting.sources):
@@ -256,11 +264,13 @@ class Node:
                 depthwise_flops=work.depthwise_flops,
                 moved_bytes=work.moved_bytes,
             )
-        self._sample_memory(MEMORY_EVERY_S)
         try:
             return run.result()
         except Exception as error:
             raise self._explained(error, fn.__qualname__) from error
+        finally:
+            self._phase = ""
+            self._check_memory(fn.__qualname__)
 
     def _run_on_host(self, fn: Callable[[], Any]) -> HostRun:
         def wake() -> None:
@@ -274,15 +284,20 @@ class Node:
     def report(self, round: int, **values: float) -> None:
         """A ledger line about the algorithm itself, e.g. ``loss``; off the clock."""
         self._write(events.Reported, round=round, values=values)
-        self._sample_memory(0.0)
+        self._check_memory("report", 0.0)
 
-    def _sample_memory(self, every_s: float) -> None:
-        if self._cap is not None and time.monotonic() - self._memory_at >= every_s:
+    def _check_memory(self, phase: str, every_s: float = MEMORY_EVERY_S) -> None:
+        """DoesNotFit when the peak has passed the budget; now and then a ledger line."""
+        if self._cap is None:
+            return
+        growth_bytes, peak_bytes = self._cap.growth_bytes()
+        budget_bytes = self._cap.budget_bytes
+        if time.monotonic() - self._memory_at >= every_s:
             self._memory_at = time.monotonic()
-            growth_bytes, peak_bytes = self._cap.growth_bytes()
-            self._write(
-                events.Memory, growth_bytes=growth_bytes, peak_bytes=peak_bytes, budget_bytes=self._cap.budget_bytes
-            )
+            self._write(events.Memory, growth_bytes=growth_bytes, peak_bytes=peak_bytes, budget_bytes=budget_bytes)
+        if budget_bytes is not None and peak_bytes > budget_bytes:
+            needed = f"needed {peak_bytes / MIB:.1f} MiB, the budget is {budget_bytes / MIB:.1f} MiB"
+            raise DoesNotFit(phase, None, needed)
 
     # -- what goes wrong ----------------------------------------------------------------------------------------
 

@@ -7,15 +7,16 @@ node -> network                                       network -> node
 HELLO                                                 WELCOME
 READY      nothing left to do before the start        START origin_ns dilation
 POST       destination stamp_ns header                LEFT counter left_ns
-CHUNK      counter | bytes                            ARRIVING source counter arrival_ns header
+CHUNK      counter | bytes                            ANNOUNCED source counter header
 FETCH      source counter chunks                      CHUNK source counter | bytes
+                                                      ARRIVING source counter arrival_ns
 BYE        it takes nothing more                      FAREWELL nothing more will come
                                                       ABORT reason
 
-A delivery has two steps. The network announces a message (ARRIVING, header alone) as soon as its last bit has left;
-the receiver validates the header, allocates the tensors itself and fetches the payload into them, chunk by chunk, off
-the clock. The message becomes visible at its arrival time. So an allocation that fails is the receiver's catchable
-outcome; libzmq never holds more than a few chunks.
+A delivery has two steps. The network announces a message (header alone) shortly before its last bit leaves; the
+receiver validates the header, allocates the tensors itself and fetches the payload into them, chunk by chunk, off the
+clock. When the last bit has left, ARRIVING tells the time at which the message becomes visible. So an allocation that
+fails is the receiver's catchable outcome; libzmq never holds more than a few chunks.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ SPARE_BYTES = 3 * 2**20  # must be free beside a message, for the chunks that wa
 
 HELLO, READY, POST, CHUNK, FETCH, BYE = "hello", "ready", "post", "chunk", "fetch", "bye"
 WELCOME, START, LEFT, ARRIVING, FAREWELL, ABORT = "welcome", "start", "left", "arriving", "farewell", "abort"
+ANNOUNCED = "announced"
 
 
 def open_socket(context: zmq.Context[Any], kind: int) -> zmq.Socket[Any]:
@@ -70,6 +72,7 @@ class Port:
         self._wall: WallTime | None = None
         self._farewell = False
         self._filling: dict[tuple[str, int], Incoming] = {}
+        self._failed: dict[tuple[str, int], DoesNotFit] = {}
         self._ungranted: dict[tuple[str, int], int] = {}  # chunks still to ask for
         self._announced: dict[tuple[str, int], Incoming] = {}  # not yet visible to the node
         self.on_delivery: Callable[[Incoming, str, int], None]
@@ -136,8 +139,10 @@ class Port:
         match fields:
             case ["left", counter, left_ns]:
                 self._loop.at(left_ns, partial(self.on_left, counter), LEFT_RANK, what="left")
-            case ["arriving", source, counter, arrival_ns, encoded]:
-                self._announce(source, counter, arrival_ns, encoded)
+            case ["announced", source, counter, encoded]:
+                self._make_room(source, counter, encoded)
+            case ["arriving", source, counter, arrival_ns]:
+                self._schedule(source, counter, arrival_ns)
             case ["chunk", source, counter]:
                 incoming = self._filling.get((source, counter))
                 if incoming is not None:
@@ -156,18 +161,14 @@ class Port:
             case _:
                 raise WireError(f"the network process sent {fields!r}")
 
-    def _arrive(self, incoming: Incoming, source: str, counter: int) -> None:
-        del self._announced[source, counter]
-        self._ungranted.pop((source, counter), None)
-        self.on_delivery(incoming, source, counter)
-
-    def _announce(self, source: str, counter: int, arrival_ns: int, encoded: bytes) -> None:
-        assert self._loop is not None
+    def _make_room(self, source: str, counter: int, encoded: bytes) -> None:
+        """Validate an announced message, allocate its tensors and begin to fetch its payload."""
         try:
             incoming = Incoming(decode_header(encoded), self._types, source)
         except WireError as error:
             self.on_refused(source, str(error))
             return
+        self._announced[source, counter] = incoming
         try:
             incoming.allocate()
             bytearray(SPARE_BYTES)
@@ -175,19 +176,32 @@ class Port:
             if not is_out_of_memory(error):
                 raise
             asked = bytes_asked(error)
-            failure = DoesNotFit(f"receive {incoming.kind}", asked if asked is not None else incoming.missing_bytes)
+            self._failed[source, counter] = DoesNotFit(
+                f"receive {incoming.kind}", asked if asked is not None else incoming.missing_bytes
+            )
             incoming.release()
-            self._loop.at(arrival_ns, partial(self.on_failure, failure), DELIVERY_RANK, what=f"receive {incoming.kind}")
             return
-        self._announced[source, counter] = incoming
         if incoming.missing_bytes:
             self._filling[source, counter] = incoming
             self._ungranted[source, counter] = max(incoming.chunk_count(CHUNK_BYTES) - WINDOW_CHUNKS, 0)
             self._send(FETCH, source, counter, WINDOW_CHUNKS)
+
+    def _schedule(self, source: str, counter: int, arrival_ns: int) -> None:
+        """Make a message visible at its arrival, when its payload is there; one that was refused never will be."""
+        assert self._loop is not None
+        incoming = self._announced.get((source, counter))
+        if incoming is None:
+            return
+        failure = self._failed.pop((source, counter), None)
         self._loop.at(
             arrival_ns,
-            partial(self._arrive, incoming, source, counter),
+            partial(self.on_failure, failure) if failure else partial(self._arrive, incoming, source, counter),
             DELIVERY_RANK,
-            ready=lambda: incoming.missing_bytes == 0,
+            ready=None if failure else lambda: incoming.missing_bytes == 0,
             what=f"arrival of {incoming.kind} from {source}",
         )
+
+    def _arrive(self, incoming: Incoming, source: str, counter: int) -> None:
+        del self._announced[source, counter]
+        self._ungranted.pop((source, counter), None)
+        self.on_delivery(incoming, source, counter)
