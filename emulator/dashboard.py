@@ -92,8 +92,7 @@ def make_screen(progress: Progress, width: int, height: int) -> RenderableType:
 
 def _header(progress: Progress, width: int) -> Iterator[Text]:
     manifest = progress.manifest
-    dilation = manifest.get("dilation") or 1
-    slowed = f", dilation {dilation}" if dilation != 1 else ""
+    slowed = f", dilation {progress.dilation}" if progress.dilation != 1 else ""
     title = f"splitbed  {manifest.get('profile')}, {manifest.get('clock')} clock{slowed}, seed {manifest.get('seed')}"
     yield Text(title, style="bold", no_wrap=True, overflow="ellipsis")
 

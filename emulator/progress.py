@@ -24,6 +24,7 @@ from emulator.ledger import (
     Reported,
     RoundEnded,
     Started,
+    Timeline,
     Undelivered,
     Waiting,
 )
@@ -133,6 +134,7 @@ class Progress:
                 budget_bytes=node.get("budget_bytes"),
             )
         self.now_ns = 0
+        self.dilation = 1
         self.ended: dict[int, RoundEnded] = {}
         self.scores: dict[int, Evaluated] = {}
         self.payload_of_round: dict[int, int] = {}
@@ -189,6 +191,8 @@ class Progress:
             self.worst_lag_ns = max(self.worst_lag_ns, abs(event.actual_ns - event.due_ns))
         elif isinstance(event, Evaluated):
             self.scores[event.round] = event
+        elif isinstance(event, Timeline):
+            self.dilation = event.dilation
         elif isinstance(event, Clamped):
             self.clamps += 1
             self.clamped_ns += event.by_ns
@@ -239,7 +243,7 @@ def _own(node: Seen, event: AnyEvent) -> None:
         node.awaited = ""
     elif isinstance(event, Reported):
         node.round = max(event.round, node.round if node.round is not None else event.round)
-        node.loss = event.values.get("loss", next(iter(event.values.values()), node.loss))
+        node.loss = event.values.get("loss", node.loss)
     elif isinstance(event, Memory):
         node.growth_bytes, node.peak_bytes = event.growth_bytes, event.peak_bytes
         node.budget_bytes = event.budget_bytes if event.budget_bytes is not None else node.budget_bytes

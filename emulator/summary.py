@@ -47,7 +47,7 @@ def summarize(manifest: Mapping[str, Any], timelines: Mapping[str, Sequence[AnyE
         "profile": manifest.get("profile"),
         "clock": manifest.get("clock"),
         "seed": manifest.get("seed"),
-        "dilation": manifest.get("dilation"),
+        "dilation": max((_dilation(events) for events in timelines.values()), default=1),
         "health": msgspec.to_builtins(check(manifest, timelines)),
         "algorithms": {name: _algorithm(manifest, events) for name, events in timelines.items()},
     }
@@ -67,6 +67,7 @@ def _algorithm(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
     return {
         "outcome": outcome,
         "detail": detail,
+        "dilation": _dilation(events),
         "does_not_fit": _does_not_fit(events, clients),
         "rounds": len(history),
         "seconds": history[-1][clock] if history else None,
@@ -85,6 +86,10 @@ def _algorithm(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
 
 
 # --- bytes and rounds ---------------------------------------------------------------------------------------------
+
+
+def _dilation(events: Iterable[AnyEvent]) -> int:
+    return max((event.dilation for event in only(events, Timeline)), default=1)
 
 
 def _both_ways(posted: Iterable[Posted], clients: set[str]) -> dict[str, dict[str, int]]:
