@@ -1,0 +1,1 @@
+"""Tiny algorithms for benchmarks, of the same form as those in ``algorithms``."""
