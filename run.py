@@ -6,9 +6,10 @@ Children of the fork server import this file again, so it imports at top level o
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from algorithms import ALGORITHMS
 from emulator.errors import SplitbedError, UserError
@@ -21,9 +22,16 @@ DEFAULT_ROUNDS = 12
 DEFAULT_STOP_AFTER_S = 15.0
 
 
-def parser() -> argparse.ArgumentParser:
+class Flags(argparse.ArgumentParser):
+    """argparse, but a mistake is one line like any other."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; run.py --help shows the flags")
+
+
+def parser() -> Flags:
     """The flags of a run."""
-    flags = argparse.ArgumentParser(
+    flags = Flags(
         prog="run.py",
         description="How long a split-learning method takes on these links and devices, how many bytes leave a client,"
         " and whether it fits in a client's memory.",
@@ -140,8 +148,6 @@ def outcome_line(ending: Ending) -> str:
 def run(argv: list[str]) -> int:
     """Play the algorithms of ``argv`` and print the tables; the exit status."""
     flags = parser().parse_args(argv)
-    import os
-
     from rich.console import Console
 
     from algorithms.task import Task
@@ -168,7 +174,12 @@ def run(argv: list[str]) -> int:
     endings: list[Ending] = []
     with Launcher(folder, plan, modules) as launcher:
         os.nice(10)  # from here on this process only watches and draws
-        for warning in launcher.prepare({name: (ALGORITHMS[name], settings[name]) for name in names}):
+        try:
+            warnings = launcher.prepare({name: (ALGORITHMS[name], settings[name]) for name in names})
+        except (UserError, KeyboardInterrupt):
+            record.withdraw_folder(folder)  # nothing was played
+            raise
+        for warning in warnings:
             console.print(f"warning: {warning}")
         with view_type(manifest, folder) as view:
             endings = play_all(launcher, settings, view)
@@ -181,25 +192,35 @@ def run(argv: list[str]) -> int:
     return 0 if not broken else 130 if broken[0].outcome == "interrupted" else 1
 
 
+def command(argv: list[str]) -> int:
+    """Show profiles, or run; the exit status."""
+    if argv[:1] != ["profiles"]:
+        return run(argv)
+    from emulator.profile_views import show_profiles
+
+    if len(argv) > 2:
+        raise UserError("profiles: say 'run.py profiles' or 'run.py profiles NAME'")
+    show_profiles(argv[1] if len(argv) == 2 else None)
+    return 0
+
+
 def main(argv: list[str]) -> int:
     """The exit status of a command; a user's mistake is one line and 2."""
     try:
-        if argv[:1] == ["profiles"]:
-            from emulator.profile_views import show_profiles
-
-            if len(argv) > 2:
-                raise UserError("profiles: say 'run.py profiles' or 'run.py profiles NAME'")
-            show_profiles(argv[1] if len(argv) == 2 else None)
-            return 0
-        return run(argv)
+        try:
+            return command(argv)
+        finally:
+            sys.stdout.flush()
     except UserError as error:
         print(f"run.py: {error}", file=sys.stderr)
         return 2
     except SplitbedError as error:
         print(f"run.py: {error}", file=sys.stderr)
         return 1
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output has had enough
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output has had enough; Python flushes once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 

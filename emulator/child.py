@@ -101,17 +101,22 @@ def run_node(placement: Placement, lifeline: Connection, parent: int) -> None:
     sys.exit(worker.run(placement, vigil))
 
 
-def run_network(placement: Placement, lifeline: Connection, parent: int, control: Connection) -> None:
-    """The network."""
+def run_network(
+    placement: Placement, lifeline: Connection, parent: int, control: Connection, bound: Connection
+) -> None:
+    """The network; ``bound`` is closed when nodes can connect."""
     enter(placement, lifeline, parent)
     from emulator.fabric import Fabric
-    from emulator.ledger import Ledger
+    from emulator.ledger import Ledger, Started
     from emulator.network import Network
 
     names = [client.name for client in placement.scenario.clients] + [placement.scenario.server.name]
     ledger = Ledger(Path(placement.ledger_folder), placement.node)
+    ledger.write(Started(due_ns=0, actual_ns=0, role=placement.role, pid=os.getpid()))
     fabric = Fabric(placement.scenario, placement.seed)
-    Network(placement.address, fabric, names, placement.dilation, ledger, control).run()
+    network = Network(placement.address, fabric, names, placement.dilation, ledger, control)
+    bound.close()
+    network.run()
 
 
 def run_evaluator(placement: Placement, lifeline: Connection, parent: int, control: Connection) -> None:

@@ -96,13 +96,13 @@ class EmulatedLoop(asyncio.SelectorEventLoop):
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        handle = _Timer(when, callback, args, self, context)
 
         def fire() -> None:
             if not handle.cancelled():
                 handle._run()
 
-        self.at(to_ns(when), fire)
+        handle.entry = self.at(to_ns(when), fire)
         return handle
 
     def run_in_executor(self, *_: Any) -> NoReturn:  # type: ignore[override]
@@ -116,8 +116,6 @@ class EmulatedLoop(asyncio.SelectorEventLoop):
             entry = self._heap[0][3] if self._heap else None
             found: list[Any] = []
             may_run = self.pacer.may_run(entry, lambda seconds: found.extend(sleep(seconds)))  # noqa: B023
-            if found:
-                return found
             if may_run and entry is not None:
                 heapq.heappop(self._heap)
                 if entry.due_ns < self.now_ns:
@@ -125,6 +123,19 @@ class EmulatedLoop(asyncio.SelectorEventLoop):
                 self.now_ns = max(self.now_ns, entry.due_ns)
                 self.call_soon(entry.callback)
                 return []
+            if found or self._ready:  # type: ignore[attr-defined]  # for asyncio, or what the pacer's input has called
+                return found
+
+
+class _Timer(asyncio.TimerHandle):
+    """asyncio's timer; cancelling it withdraws its entry, so that time does not move to where it was set."""
+
+    __slots__ = ("entry",)
+    entry: Entry
+
+    def cancel(self) -> None:
+        super().cancel()
+        self.entry.cancelled = True
 
 
 class _Input(selectors.BaseSelector):
@@ -179,12 +190,16 @@ class RealPacer:
 
     Events happen in due order even when the host is late: an event that is due but not ready holds up those after it,
     so due times stay exact and only the lag grows. ``take_input`` reads what the network has sent and returns whether
-    there was anything; ``start`` is called when the loop first has nothing to do, and returns the wall time.
+    there was anything; ``start`` is called while the loop has nothing to do, until it returns the wall time;
+    ``idle`` whenever there is no event to wait for, so that only input can go on.
     """
 
-    def __init__(self, start: Callable[[Sleep], WallTime], take_input: Callable[[], bool]) -> None:
+    def __init__(
+        self, start: Callable[[Sleep], WallTime | None], take_input: Callable[[], bool], idle: Callable[[], None]
+    ) -> None:
         self._start = start
         self._take_input = take_input
+        self._idle = idle
         self._wall: WallTime | None = None
 
     def may_run(self, entry: Entry | None, sleep: Sleep) -> bool:
@@ -194,7 +209,9 @@ class RealPacer:
         if self._take_input():
             return False
         if entry is None:
-            sleep(None)
+            self._idle()
+            if not self._take_input():  # sending may have taken in what came meanwhile
+                sleep(None)
             return False
         seconds = self._wall.seconds_until(entry.due_ns)
         if seconds > 0:

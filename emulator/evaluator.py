@@ -14,7 +14,7 @@ import msgspec
 import torch
 
 from emulator.child import Placement
-from emulator.ledger import Evaluated, Ledger
+from emulator.ledger import Evaluated, Ledger, Started
 from emulator.wire import StateDict
 
 POLL_S = 0.05
@@ -37,6 +37,7 @@ def run(placement: Placement, control: Connection) -> None:
     torch.set_num_threads(1)
     folder, round, no_more = Path(placement.snapshot_folder), 0, False
     ledger = Ledger(Path(placement.ledger_folder), placement.node)
+    ledger.write(Started(due_ns=0, actual_ns=0, role=placement.role, pid=os.getpid()))
     module_name, _, function = placement.evaluate.rpartition(".")
     module = importlib.import_module(module_name)
     config = msgspec.convert(placement.settings, importlib.import_module(placement.module).Config)

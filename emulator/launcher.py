@@ -12,10 +12,11 @@ import multiprocessing
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from multiprocessing import connection, forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -39,7 +40,10 @@ TICK_S = 0.25
 SILENT_AFTER_S = 5.0  # without a heartbeat: ten beats
 GRACE_S = 2.0  # from the end of a run to the kill of what is still there
 REHEARSAL_LIMIT_S = 120.0
+DEADLOCK_AFTER_S = 0.5  # a process that ended is the better explanation, and is seen by then
+BIND_LIMIT_S = 30.0
 STUCK_FACTOR, STUCK_LEAST_S = 50.0, 60.0
+FORK_SERVER_GONE = 255  # what multiprocessing makes of a child's status that nobody can report
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -61,7 +65,7 @@ class Ending(msgspec.Struct, frozen=True):
     choice: Choice | None
 
 
-class Interrupted(Exception):
+class Interrupted(KeyboardInterrupt):
     """Ctrl-C or SIGTERM."""
 
 
@@ -72,6 +76,8 @@ class Launcher:
         self._folder, self._plan = run_folder, plan
         self._context = multiprocessing.get_context("forkserver")
         os.environ |= dict.fromkeys(THREAD_VARIABLES, "1") | {SUPERVISOR_VARIABLE: str(os.getpid())}
+        # The fork server takes over neither sys.path nor, when a preload cannot be found, says so.
+        os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
         mine = ("emulator.worker", "emulator.network", "emulator.rehearsal")
         late = ("torch._dynamo", "numpy.random")  # torch imports them when the first optimizer is made
         self._context.set_forkserver_preload(["emulator.preload", *mine, *late, *preload, "emulator.preloaded"])
@@ -80,20 +86,23 @@ class Launcher:
         self._task: dict[str, Any] = {}
 
     def __enter__(self) -> Launcher:
+        self._handlers = {signal.SIGTERM: signal.signal(signal.SIGTERM, self._on_signal)}
+        # What is ignored stays so in a new program: Ctrl-C reaches all processes of a terminal, we alone act on it.
+        self._handlers[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN)
         forkserver.ensure_running()
-        self._scratch = Path(tempfile.mkdtemp(prefix="splitbed-"))
+        signal.signal(signal.SIGINT, self._on_signal)
         self._server_pid = int(forkserver._forkserver._forkserver_pid)  # type: ignore[attr-defined]
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._on_signal)
+        self._scratch = Path(tempfile.mkdtemp(prefix="splitbed-"))
         return self
 
     def __exit__(self, *_: object) -> None:
         self._writer.close()
-        os.kill(self._server_pid, signal.SIGKILL)  # it has nothing to tidy up
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._server_pid, signal.SIGKILL)  # it has nothing to tidy up
         forkserver._forkserver._stop()  # type: ignore[attr-defined]
         shutil.rmtree(self._scratch, ignore_errors=True)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_DFL)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
 
     def _on_signal(self, number: int, _frame: object) -> None:
         self._stop_reason = "interrupted" if number == signal.SIGINT else "terminated"
@@ -101,7 +110,10 @@ class Launcher:
     def _start(self, target: Callable[..., None], placement: Placement, *more: object) -> BaseProcess:
         arguments = (placement, self._reader, self._server_pid, *more)
         process = self._context.Process(target=target, args=arguments, name=placement.node, daemon=True)
-        process.start()
+        try:
+            process.start()
+        except (OSError, EOFError) as error:
+            raise SplitbedError(f"{placement.node} cannot be started: {error or 'the fork server was ended'}") from None
         return process
 
     def prepare(self, modules: dict[str, tuple[str, dict[str, Any]]]) -> list[str]:
@@ -183,15 +195,15 @@ class Launcher:
             while not answer.poll(TICK_S):
                 tick()
                 self.check_stop()
-                if not process.is_alive() and not answer.poll():
-                    raise SplitbedError(
-                        f"{placement.node} of {placement.algorithm} ended with status {process.exitcode}"
-                    )
                 if time.monotonic() > deadline_s:
                     raise SplitbedError(
                         f"{placement.node} of {placement.algorithm} took over {REHEARSAL_LIMIT_S:.0f} s"
                     )
+            self.check_stop()
             found = answer.recv()
+        except EOFError:
+            process.join(GRACE_S)
+            raise SplitbedError(f"{placement.node} of {placement.algorithm} {_how(process)}") from None
         finally:
             process.join(GRACE_S)
             process.kill()
@@ -208,12 +220,17 @@ class Launcher:
         scenario = self._plan.scenario
         roles = [("network", "network"), ("evaluator", "evaluator"), (scenario.server.name, "server")]
         roles += [(client.name, "client") for client in scenario.clients]
-        more = {"network": (control,), "evaluator": (done,)}
-        targets = {"network": child.run_network, "evaluator": child.run_evaluator}
+        bound, theirs = multiprocessing.Pipe(duplex=False)
+        more: dict[str, tuple[object, ...]] = {"network": (control, theirs), "evaluator": (done,)}
+        targets: dict[str, Callable[..., None]] = {"network": child.run_network, "evaluator": child.run_evaluator}
         processes = {}
         for number, (name, role) in enumerate(roles):
             where = msgspec.structs.replace(placement, node=name, role=role, number=number)
             processes[name] = self._start(targets.get(role, child.run_node), where, *more.get(role, ()))
+            if role == "network":  # a node connects once and never again
+                theirs.close()
+                bound.poll(BIND_LIMIT_S)
+        bound.close()
         return processes
 
 
@@ -228,6 +245,8 @@ class Timeline:
         self._started_wall_ns: int | None = None
         self._started_s = time.monotonic()
         self._processes: dict[str, BaseProcess] = {}
+        self._deadlock = ("", 0.0)
+        self._lost: dict[str, float] = {}  # connections that broke, and when
 
     def play(self) -> tuple[str, str]:
         """Outcome and its explanation."""
@@ -237,10 +256,16 @@ class Timeline:
         outcome, detail = "failed", "the supervisor failed"
         try:
             outcome, detail = self._watch()
+            self._end_nodes(outcome, detail)
+            if outcome in ("finished", "does-not-fit"):
+                outcome, detail = self._catch_up() or (outcome, detail)
         except Interrupted as interrupted:
             outcome, detail = "interrupted", str(interrupted)
         finally:
-            self._reap(outcome, detail)
+            self._end_nodes(outcome, detail)
+            _end(self._processes["evaluator"], time.monotonic())
+            self._control.close()
+            self._done.close()
         return outcome, detail
 
     def _nodes(self) -> dict[str, BaseProcess]:
@@ -264,14 +289,20 @@ class Timeline:
                     self._tell("gone", name)
                     if process.exitcode != child.FINISHED:
                         return self._verdict(name, process)
+            words, since_s = self._deadlock
+            if words and time.monotonic() - since_s > DEADLOCK_AFTER_S:
+                return "failed", f"deadlock: {words}"
+            for name, since_s in self._lost.items():
+                if name in waiting and time.monotonic() - since_s > GRACE_S:  # its end would have been seen
+                    return "failed", f"the connection between {name} and the network broke"
             silent = self._silent()
             if silent:
-                return (
-                    "stuck",
-                    f"{silent} shows no sign of life for {SILENT_AFTER_S:.0f} s (stopped, or starved of CPU)",
-                )
+                return self._stopped(silent)
             self._note_load()
         return "finished", ""
+
+    def _stopped(self, name: str) -> tuple[str, str]:
+        return "stuck", f"{name} shows no sign of life for {SILENT_AFTER_S:.0f} s (stopped, or starved of CPU)"
 
     def _verdict(self, name: str, process: BaseProcess) -> tuple[str, str]:
         ended = next((e for e in reversed(self._events(name)) if isinstance(e, events.Ended)), None)
@@ -293,6 +324,10 @@ class Timeline:
                 word, argument = self._control.recv()
                 if word == "started":
                     self._started_wall_ns = int(argument)
+                elif word == "lost":
+                    self._lost.setdefault(argument, time.monotonic())
+                elif word == "deadlock":
+                    self._deadlock = argument, time.monotonic()
 
     def _silent(self) -> str:
         """A node whose heart has stopped beating."""
@@ -316,8 +351,8 @@ class Timeline:
         with contextlib.suppress(OSError):
             self._control.send((order, argument))
 
-    def _reap(self, outcome: str, detail: str) -> None:
-        """End everything: the nodes, then the network, then (when it has caught up) the evaluator."""
+    def _end_nodes(self, outcome: str, detail: str) -> None:
+        """End the nodes, then the network."""
         if outcome != "finished":
             self._tell("abort", f"the run ends: {detail}")
         deadline_s = time.monotonic() + GRACE_S
@@ -325,22 +360,19 @@ class Timeline:
             _end(process, deadline_s)
         self._tell("close", "")
         _end(self._processes["network"], time.monotonic() + GRACE_S)
+
+    def _catch_up(self) -> tuple[str, str] | None:
+        """Until the evaluator has judged the last snapshot; outcome and explanation where it does not."""
         with contextlib.suppress(OSError):
             self._done.send("no more")
         evaluator = self._processes["evaluator"]
-        for _ in self._ticking(GRACE_S if outcome in ("interrupted", "failed", "stuck") else 600.0):
-            if evaluator.exitcode is not None:
-                break
+        while evaluator.exitcode is None:
             connection.wait([evaluator.sentinel], TICK_S)
-        _end(evaluator, time.monotonic())
-        self._control.close()
-        self._done.close()
-
-    def _ticking(self, seconds: float) -> Iterator[None]:
-        deadline_s = time.monotonic() + seconds
-        while time.monotonic() < deadline_s:
             self._tick()
-            yield
+            self._launcher.check_stop()
+            if self._silent():
+                return self._stopped("evaluator")
+        return ("failed", f"the evaluator process {_how(evaluator)}") if evaluator.exitcode else None
 
 
 def _end(process: BaseProcess, deadline_s: float) -> None:
@@ -353,6 +385,8 @@ def _end(process: BaseProcess, deadline_s: float) -> None:
 
 def _how(process: BaseProcess) -> str:
     code = process.exitcode
+    if code == FORK_SERVER_GONE:
+        return "is lost: the fork server was ended"
     if code is not None and code < 0:
         return f"was ended by {signal.Signals(-code).name}"
     return f"ended with status {code}"

@@ -31,7 +31,9 @@ from emulator.port import ABORT, ANNOUNCED, ARRIVING, CHUNK, FAREWELL, LEFT, STA
 from emulator.wire import Header, decode_header, sizes_of
 
 HEAD_START_NS = 20_000_000  # between START and time 0, so that every node has read it
-LEAD_NS_PER_BYTE = 20  # a payload is announced so long before its last bit leaves: its relay takes host time
+LONGEST_WAIT_S = 3600.0  # select refuses a time that the system's clock cannot hold
+# A message is announced so long before its last bit leaves: its relay takes host time.
+LEAD_NS, LEAD_NS_PER_BYTE = 2_000_000, 20
 
 
 class Transit:
@@ -70,6 +72,8 @@ class Network:
         self._gone: set[str] = set()
         self._ready: set[str] = set()
         self._left_in_order: set[str] = set()
+        self._told = dict.fromkeys(nodes, 0)  # LEFT and ARRIVING sent
+        self._idle: dict[str, str] = {}  # what the tasks of an idle node await
         self._wall: WallTime | None = None
         self._transits: dict[tuple[str, int], Transit] = {}
         self._agenda: list[tuple[int, int, Callable[[Transit], None], Transit]] = []
@@ -90,7 +94,7 @@ class Network:
     def _seconds_to_next(self) -> float | None:
         if self._wall is None or not self._agenda:
             return None
-        return max(self._wall.seconds_until(self._agenda[0][0]), 0.0)
+        return min(max(self._wall.seconds_until(self._agenda[0][0]), 0.0), LONGEST_WAIT_S)
 
     def _take_orders(self) -> bool:
         """From the supervisor: a node is gone, abort the run, close."""
@@ -123,9 +127,8 @@ class Network:
                 self._handle(source, msgpack.unpackb(frames[1]), frames[2] if len(frames) > 2 else b"")
             except (WireError, ValueError, TypeError, KeyError, IndexError, msgpack.UnpackException) as error:
                 actual_ns = self._actual_ns()
-                self._ledger.write(
-                    events.Refused(due_ns=actual_ns, actual_ns=actual_ns, source=source, reason=str(error))
-                )
+                reason = str(error) if isinstance(error, WireError) else repr(error)
+                self._ledger.write(events.Refused(due_ns=actual_ns, actual_ns=actual_ns, source=source, reason=reason))
         return True
 
     def _handle(self, source: str, fields: list[Any], chunk: bytes) -> None:
@@ -153,8 +156,11 @@ class Network:
                 self._send(source, WELCOME)
             case ["ready"]:
                 self._ready.add(source)
-                if self._wall is None and self._ready.issuperset(self._nodes):
-                    self._start()
+                self._start_if_ready()
+            case ["idle", int() as heard, str() as awaits]:
+                if heard == self._told[source]:
+                    self._idle[source] = awaits
+                    self._report_deadlock()
             case ["bye"]:
                 self._send(source, FAREWELL)
                 self._lose(source)
@@ -162,7 +168,10 @@ class Network:
             case _:
                 raise WireError(f"unknown operation {fields!r:.80}")
 
-    def _start(self) -> None:
+    def _start_if_ready(self) -> None:
+        """Time 0 comes when every node waits, or has ended without ever waiting."""
+        if self._wall is not None or not (self._ready | self._gone).issuperset(self._nodes):
+            return
         origin_ns = time.monotonic_ns() + HEAD_START_NS
         self._wall = WallTime(origin_ns, self._dilation)
         for node in self._nodes:
@@ -172,11 +181,11 @@ class Network:
     def _post(self, source: str, destination: str, stamp_ns: int, encoded: bytes) -> None:
         header = decode_header(encoded)
         transit = Transit(source, destination, stamp_ns, header, encoded)
-        if destination not in self._nodes or transit.key in self._transits:
+        if destination not in self._nodes or transit.key in self._transits or stamp_ns < 0:
             raise WireError(f"{header.kind} {header.counter} to {destination!r} cannot be carried")
         transit.carriage = self._fabric.connection(source, destination).carry(stamp_ns, transit.wire_bytes)
         self._transits[transit.key] = transit
-        lead_ns = transit.header.payload_bytes * LEAD_NS_PER_BYTE
+        lead_ns = LEAD_NS + transit.header.payload_bytes * LEAD_NS_PER_BYTE
         self._plan(max(transit.carriage.start_ns, transit.carriage.left_ns - lead_ns), self._announce, transit)
         self._plan(transit.carriage.left_ns, self._depart, transit)
 
@@ -214,6 +223,9 @@ class Network:
             )
         )
         transit.left = True
+        for node in (transit.source, transit.destination):
+            self._idle.pop(node, None)
+            self._told[node] += 1
         self._send(transit.source, LEFT, transit.header.counter, transit.carriage.left_ns)
         self._send(transit.destination, ARRIVING, *transit.key, transit.carriage.arrival_ns)
         self._forget_if_done(transit)
@@ -250,6 +262,15 @@ class Network:
         """Nothing more can be sent to ``node``; what is on its way to it stays undelivered."""
         self._present.discard(node)
         self._gone.add(node)
+        self._start_if_ready()
+        self._report_deadlock()
+
+    def _report_deadlock(self) -> None:
+        """Tell the supervisor when nothing is on its way and whoever is left only waits."""
+        left = [node for node in self._nodes if node not in self._gone]
+        if left and not self._agenda and all(node in self._idle for node in left):
+            ended = [f"{node} has ended" for node in self._nodes if node in self._gone]
+            self._control.send(("deadlock", "; ".join([f"{node} {self._idle[node]}" for node in left] + ended)))
 
     def _actual_ns(self) -> int:
         return self._wall.actual_ns() if self._wall else 0

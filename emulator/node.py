@@ -107,6 +107,10 @@ class Node:
         due_ns = self._loop.now_ns if due_ns is None else due_ns
         self._record(event_type(due_ns=due_ns, actual_ns=self._loop.pacer.actual_ns(), **fields))
 
+    def awaits(self) -> str:
+        """What its tasks wait for in ``recv``, for the report of a deadlock."""
+        return ", ".join(map(str, self.awaiting)) or "awaits nothing that could come"
+
     # -- messages -----------------------------------------------------------------------------------------------
 
     async def post(self, destination: str, message: Message) -> None:
@@ -125,11 +129,9 @@ class Node:
         async with self._posting:
             room = self.device.send_queue_bytes - sum(_payload_bytes(message))
             while self._held and self._held_bytes > room:
-                await asyncio.shield(next(iter(self._held.values()))[1])
-            try:
+                await asyncio.wait([left for _, left in self._held.values()], return_when=asyncio.FIRST_COMPLETED)
+            with _out_of_memory_explained(f"send {kind_of(type(message))}"):
                 parcel = Parcel(message, self._counter)
-            except Exception as error:
-                raise self._explained(error, f"send {kind_of(type(message))}") from error
             self._counter += 1
             left: asyncio.Future[None] = self._loop.create_future()
             self._held[parcel.header.counter] = (parcel, left)
@@ -183,7 +185,7 @@ class Node:
             return self._expected(await waiting.future, types)
         except asyncio.CancelledError:
             if waiting.future.done() and not waiting.future.cancelled():
-                self._inbox.appendleft(waiting.future.result())  # arrived at the moment of the cancellation
+                self._hand_over(waiting.future.result(), self._inbox.appendleft)  # arrived with the cancellation
             raise
         finally:
             if waiting in self.awaiting:
@@ -211,13 +213,16 @@ class Node:
         except DoesNotFit as error:
             self._fail(error)
             return
-        message = incoming.message()
+        self._hand_over(incoming.message(), self._inbox.append)
+
+    def _hand_over(self, message: Message, keep: Callable[[Message], None]) -> None:
+        """Give ``message`` to the first task that waits for it, or ``keep`` it."""
         for waiting in self.awaiting:
-            if not waiting.future.done() and (not waiting.sources or source in waiting.sources):
+            if not waiting.future.done() and (not waiting.sources or message.sender in waiting.sources):
                 self.awaiting.remove(waiting)
                 waiting.future.set_result(message)
                 return
-        self._inbox.append(message)
+        keep(message)
 
     def _leave(self, counter: int) -> None:
         parcel, left = self._held.pop(counter)
@@ -265,9 +270,8 @@ class Node:
                 moved_bytes=work.moved_bytes,
             )
         try:
-            return run.result()
-        except Exception as error:
-            raise self._explained(error, fn.__qualname__) from error
+            with _out_of_memory_explained(fn.__qualname__):
+                return run.result()
         finally:
             self._phase = ""
             self._check_memory(fn.__qualname__)
@@ -290,6 +294,8 @@ class Node:
         """DoesNotFit when the peak has passed the budget; now and then a ledger line."""
         if self._cap is None:
             return
+        if self._cap.budget_bytes is None and time.monotonic() - self._memory_at < every_s:
+            return  # nothing to check against
         growth_bytes, peak_bytes = self._cap.growth_bytes()
         budget_bytes = self._cap.budget_bytes
         if time.monotonic() - self._memory_at >= every_s:
@@ -300,10 +306,6 @@ class Node:
             raise DoesNotFit(phase, None, needed)
 
     # -- what goes wrong ----------------------------------------------------------------------------------------
-
-    def _explained(self, error: Exception, phase: str) -> Exception:
-        """An allocation that failed becomes DoesNotFit with its phase; any other error stays what it is."""
-        return DoesNotFit(phase, bytes_asked(error)) if is_out_of_memory(error) else error
 
     def _fail(self, error: Exception) -> None:
         if not self.failed.done():
@@ -342,6 +344,17 @@ class ServerNode(Node):
         """The round is over; hand a copy of the joined model's ``parts`` to the evaluator, off the clock."""
         self.on_snapshot(round, parts)
         self._write(events.RoundEnded, round=round, started_ns=self._round_started_ns)
+
+
+@contextlib.contextmanager
+def _out_of_memory_explained(phase: str) -> Iterator[None]:
+    """An allocation that fails becomes DoesNotFit with its phase; any other error stays what it is."""
+    try:
+        yield
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise DoesNotFit(phase, bytes_asked(error)) from error
+        raise
 
 
 def _payload_bytes(message: Message) -> Iterator[int]:

@@ -10,6 +10,7 @@ POST       destination stamp_ns header                LEFT counter left_ns
 CHUNK      counter | bytes                            ANNOUNCED source counter header
 FETCH      source counter chunks                      CHUNK source counter | bytes
                                                       ARRIVING source counter arrival_ns
+IDLE       heard, what its tasks await
 BYE        it takes nothing more                      FAREWELL nothing more will come
                                                       ABORT reason
 
@@ -27,6 +28,7 @@ from functools import partial
 from typing import Any
 
 import msgpack
+import numpy
 import zmq
 
 from emulator.clock import DELIVERY_RANK, LEFT_RANK, EmulatedLoop, Sleep, WallTime
@@ -39,7 +41,7 @@ WINDOW_CHUNKS = 4  # granted to the network at a time, so at most 1 MiB of chunk
 MAX_FRAME_BYTES = CHUNK_BYTES + 128 * 1024
 SPARE_BYTES = 3 * 2**20  # must be free beside a message, for the chunks that wait in libzmq
 
-HELLO, READY, POST, CHUNK, FETCH, BYE = "hello", "ready", "post", "chunk", "fetch", "bye"
+HELLO, READY, POST, CHUNK, FETCH, IDLE, BYE = "hello", "ready", "post", "chunk", "fetch", "idle", "bye"
 WELCOME, START, LEFT, ARRIVING, FAREWELL, ABORT = "welcome", "start", "left", "arriving", "farewell", "abort"
 ANNOUNCED = "announced"
 
@@ -70,7 +72,9 @@ class Port:
         self._socket.connect(address)
         self._loop: EmulatedLoop | None = None
         self._wall: WallTime | None = None
+        self._ready = False
         self._farewell = False
+        self._heard = 0  # LEFT and ARRIVING so far, so that the network can tell an IDLE that has been overtaken
         self._filling: dict[tuple[str, int], Incoming] = {}
         self._failed: dict[tuple[str, int], DoesNotFit] = {}
         self._ungranted: dict[tuple[str, int], int] = {}  # chunks still to ask for
@@ -88,12 +92,13 @@ class Port:
         self._loop = loop
         loop.watch(file_of(self._socket))
 
-    def start(self, sleep: Sleep) -> WallTime:
-        """Tell the network that this node has done what it can before the start, and wait for the start."""
-        self._send(READY)
-        while self._wall is None:
-            if not self.take_input():
-                sleep(None)
+    def start(self, sleep: Sleep) -> WallTime | None:
+        """Tell the network that this node has done what it can before the start, and wait for input: None, not yet."""
+        if not self._ready:
+            self._ready = True
+            self._send(READY)
+        if not self.take_input():
+            sleep(None)
         return self._wall
 
     def post(self, destination: str, parcel: Parcel, stamp_ns: int) -> None:
@@ -103,6 +108,10 @@ class Port:
         for chunk in parcel.chunks(CHUNK_BYTES):
             self._socket.send(envelope, zmq.SNDMORE)
             self._socket.send(chunk, copy=False)
+
+    def idle(self, awaits: str) -> None:
+        """Tell the network that this node goes on only when it hears something."""
+        self._send(IDLE, self._heard, awaits)
 
     def take_input(self) -> bool:
         """Handle everything that the network has sent; True if there was anything."""
@@ -138,10 +147,12 @@ class Port:
         assert self._loop is not None
         match fields:
             case ["left", counter, left_ns]:
+                self._heard += 1
                 self._loop.at(left_ns, partial(self.on_left, counter), LEFT_RANK, what="left")
             case ["announced", source, counter, encoded]:
                 self._make_room(source, counter, encoded)
             case ["arriving", source, counter, arrival_ns]:
+                self._heard += 1
                 self._schedule(source, counter, arrival_ns)
             case ["chunk", source, counter]:
                 incoming = self._filling.get((source, counter))
@@ -171,7 +182,7 @@ class Port:
         self._announced[source, counter] = incoming
         try:
             incoming.allocate()
-            bytearray(SPARE_BYTES)
+            numpy.empty(SPARE_BYTES, numpy.uint8)  # never written, so it is in no peak
         except Exception as error:
             if not is_out_of_memory(error):
                 raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -38,6 +39,14 @@ def open_folder(out: str | None, profile: str, what: str) -> Path:
     except OSError as error:
         raise UserError(f"--out {folder}: cannot be written ({error.strerror}); name a folder that can") from None
     return folder
+
+
+def withdraw_folder(folder: Path) -> None:
+    """Remove what ``open_folder`` and ``write_manifest`` made, where nothing else is in it."""
+    with contextlib.suppress(OSError):
+        (folder / "ledger").rmdir()
+        (folder / "manifest.json").unlink()
+        folder.rmdir()
 
 
 def make_manifest(

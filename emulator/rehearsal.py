@@ -207,4 +207,4 @@ def _forget(_event: Event) -> None:
 
 def who_waits(nodes: Iterable[Node]) -> str:
     """Who waits for what since when, for a deadlock's report."""
-    return "; ".join(f"{node.name} {waiting}" for node in nodes for waiting in node.awaiting) or "no node waits"
+    return "deadlock: " + "; ".join(f"{node.name} {node.awaits()}" for node in nodes)

@@ -34,6 +34,7 @@ StateDict = dict[str, torch.Tensor]
 
 MAX_HEADER_BYTES = 64 * 1024
 MAX_PAYLOAD_BYTES = 64 * 2**30
+MAX_DIMENSIONS = 16
 STAMP_BYTES = 8
 TCP_SEGMENT_BYTES = 1448
 TCP_HEADER_BYTES = 52
@@ -194,11 +195,13 @@ def decode_header(encoded: bytes) -> Header:
     try:
         header = msgspec.convert(msgpack.unpackb(encoded, strict_map_key=True), Header, strict=True)
     except (msgspec.ValidationError, ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
-        raise WireError(f"malformed header: {error}") from None
+        raise WireError(f"malformed header: {str(error) or type(error).__name__}") from None
     for spec in header.tensors:
         if spec.dtype not in _DTYPES:
             raise WireError(f"{header.kind}.{spec.name}: unknown dtype {spec.dtype!r}")
-        if any(length < 0 or length > 2**40 for length in spec.shape) or len(spec.shape) > 16:
+        # Strides are products of lengths, so a length of 0 does not excuse the others.
+        strides = math.prod(max(length, 1) for length in spec.shape[:MAX_DIMENSIONS])
+        if min(spec.shape, default=0) < 0 or len(spec.shape) > MAX_DIMENSIONS or strides > MAX_PAYLOAD_BYTES:
             raise WireError(f"{header.kind}.{spec.name}: impossible shape {spec.shape}")
     if header.counter < 0 or header.payload_bytes > MAX_PAYLOAD_BYTES:
         raise WireError(f"{header.kind}: counter {header.counter} or size {header.payload_bytes} out of range")
@@ -275,8 +278,8 @@ class Incoming:
             raise Bug(f"{self._header.kind} from {self._sender} is not complete")
         values: dict[str, Any] = {field: {} for field, is_state in self._tensor_fields.items() if is_state}
         for spec, tensor in zip(self._header.tensors, self._tensors, strict=True):
-            field, _, key = spec.name.partition("/")
-            if key:
+            field, slash, key = spec.name.partition("/")
+            if slash:
                 values[field][key] = tensor
             else:
                 values[field] = tensor

@@ -43,7 +43,7 @@ def run(placement: Placement, vigil: Vigil) -> int:
     port = Port(context, placement.address, placement.node, types)
     thread = ComputeThread()
     thread.submit(_throw_away_step, time.monotonic_ns, lambda: None).settle()
-    loop = EmulatedLoop(RealPacer(port.start, port.take_input))
+    loop = EmulatedLoop(RealPacer(port.start, port.take_input, lambda: port.idle(node.awaits())))
     port.attach(loop)
     asyncio.set_event_loop(loop)
 
