@@ -1,0 +1,121 @@
+"""Settings of all tests: none may fail because the host is slow; one torch thread, as in a node. Sockets that must
+not leak. Commands whose records several tests read."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import zmq
+import zmq.utils.garbage
+from hypothesis import HealthCheck, settings
+from processes import BATCH, LARGE_BATCH, NARROW_MIB, ROUNDS, Board, Played, Wire, options, play, write_scenario
+
+settings.register_profile("splitbed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("splitbed")
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def no_leaks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fails the test that leaves a ZeroMQ socket or context open."""
+    opened: list[Any] = []
+
+    def watch(kind: type) -> None:
+        make = kind.__init__
+
+        def init(self: Any, *args: Any, **options: Any) -> None:
+            make(self, *args, **options)
+            opened.append(self)
+
+        monkeypatch.setattr(kind, "__init__", init)
+
+    watch(zmq.Context)
+    watch(zmq.Socket)
+    yield
+    own = zmq.utils.garbage.gc._context  # pyzmq's, for sending without a copy; lives as long as the process
+    leaked = [thing for thing in opened if not thing.closed and own not in (thing, getattr(thing, "context", None))]
+    assert not leaked, f"left open: {leaked}"
+
+
+@pytest.fixture
+def folder(no_leaks: None) -> Iterator[Path]:
+    """A folder with a short path: that of a ZeroMQ socket has at most 107 bytes."""
+    del no_leaks
+    with tempfile.TemporaryDirectory(prefix="sb") as made:
+        yield Path(made)
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+def finished(played: Played) -> Played:
+    assert (played.status, played.err) == (0, ""), f"{played.out}\n{played.err}"
+    return played
+
+
+@pytest.fixture(scope="session")
+def three_clients(runs: Path) -> Played:
+    """FedAvg, SplitFed V1 and CSE-FSL on three equal clients, without jitter; and nodes that list their modules."""
+    scenario = write_scenario(runs / "three", [(3, Board())])
+    names = "fedavg,splitfed-v1,cse-fsl,census,overwrite"
+    arguments = "--profile", scenario, "--algorithm", names, "--rounds", ROUNDS, "--batch", BATCH
+    return finished(play(runs / "three-run", *arguments))
+
+
+@pytest.fixture(scope="session")
+def unthrottled(runs: Path) -> Played:
+    """FedAvg as in ``three_clients``, on links of a thousand times the rate."""
+    wire, server = Wire(up_mbps=20_000, down_mbps=40_000), Wire(10**6, 10**6, 1, 1)
+    scenario = write_scenario(runs / "unthrottled", [(3, Board())], wire, server)
+    arguments = "--profile", scenario, "--algorithm", "fedavg", "--rounds", 1, "--batch", BATCH
+    return finished(play(runs / "unthrottled-run", *arguments))
+
+
+@pytest.fixture(scope="session")
+def one_client(runs: Path) -> Played:
+    """SL and both SplitFeds on one client."""
+    scenario = write_scenario(runs / "one", [(1, Board())], Wire(up_mbps=1000, down_mbps=1000))
+    names = "sl,splitfed-v1,splitfed-v2"
+    arguments = "--profile", scenario, "--algorithm", names, "--rounds", ROUNDS, "--batch", LARGE_BATCH
+    return finished(play(runs / "one-run", *arguments))
+
+
+@pytest.fixture(scope="session")
+def blocked(runs: Path) -> Played:
+    """What follows from a local loss, on two clients whose uploads the server takes one client after the other."""
+    scenario = write_scenario(runs / "two", [(2, Board())])
+    settings = {
+        "cse-fsl-1": {"q": 1},
+        "cse-fsl-5": {"q": 5},
+        "cse-fsl-frozen": {"aux_lr": 0},
+        "fsl-sage-never": {"l": 0},
+    }
+    names = ",".join(["local-loss", *settings])
+    arguments = "--profile", scenario, "--algorithm", names, "--rounds", ROUNDS, "--batch", BATCH
+    return finished(play(runs / "two-run", *arguments, "--server-order", "blocked", *options(settings)))
+
+
+@pytest.fixture(scope="session")
+def memory(runs: Path) -> Played:
+    """A roomy client (client-0) and a narrow one (client-1), which hold what the settings say."""
+    wire = Wire(up_mbps=10_000, down_mbps=10_000, up_one_way_ms=1, down_one_way_ms=1)
+    scenario = write_scenario(runs / "memory", [(1, Board(1024)), (1, Board(NARROW_MIB))], wire, wire)
+    fits: dict[str, object] = {"message_mib": 8, "step_mib": 6, "steps": 3}
+    settings: dict[str, dict[str, object]] = {
+        "over-model": {"model_mib": 60},
+        "over-budget": {"step_mib": 60},
+        "over-limit": {"step_mib": 200},
+        "message": {"message_mib": 60},
+        "large-message": {"message_mib": 90},
+        "fits": fits,
+        "fits-again": fits,
+    }
+    arguments = "--profile", scenario, "--algorithm", ",".join(settings)
+    return finished(play(runs / "memory-run", *arguments, *options(settings)))

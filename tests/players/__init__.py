@@ -1,0 +1,1 @@
+"""Algorithms for tests: each does one thing, and reports what a test wants to know."""

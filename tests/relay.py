@@ -1,0 +1,197 @@
+"""The network process as a thread, and what speaks to it: sockets in the hand of a test, or nodes in threads."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import threading
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import zmq
+from stage import BYTE_NS, WAY_NS, Blob, Note, make_scenario
+
+from emulator import ledger as events
+from emulator.clock import EmulatedLoop, RealPacer
+from emulator.conservation import only
+from emulator.fabric import Fabric
+from emulator.ledger import Ended, Ledger, Undelivered, read_node
+from emulator.network import Network
+from emulator.node import ClientNode, Node, ServerNode
+from emulator.port import CHUNK_BYTES, Port, open_socket
+from emulator.profiles import Scenario
+from emulator.rehearsal import InlineHost, RehearsedCosts
+from emulator.wire import Message, Parcel, kind_of
+
+PATIENCE_S = 60.0  # until a test that waits for something is called failed
+TYPES: dict[str, type[Message]] = {kind_of(message_type): message_type for message_type in (Blob, Note)}
+
+
+class Relay:
+    """A network process as a thread, with the supervisor's end of its pipe."""
+
+    def __init__(self, folder: Path, scenario: Scenario) -> None:
+        self.folder, self.scenario = folder, scenario
+        self.address = f"ipc://{folder}/s"
+        self.control, far_end = multiprocessing.Pipe()
+        self.ledger = Ledger(folder, "network")
+        self.names = [client.name for client in scenario.clients] + ["server"]
+        network = Network(self.address, Fabric(scenario, 1), self.names, 1, self.ledger, far_end)
+        self._failure: BaseException | None = None
+        self._pipes = self.control, far_end
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, args=(network,))
+        self._thread.start()
+
+    def _run(self, network: Network) -> None:
+        try:
+            network.run()
+        except BaseException as failure:
+            self._failure = failure
+
+    def close(self) -> None:
+        """End it as the supervisor does, once; whatever went wrong in it is raised here."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._thread.is_alive():
+            self.control.send(("close", ""))
+        self._thread.join(PATIENCE_S)
+        assert not self._thread.is_alive()
+        for pipe in self._pipes:
+            pipe.close()
+        self.ledger.close()
+        if self._failure:
+            raise self._failure
+
+    def hear(self) -> tuple[str, str]:
+        """The next that the supervisor is told."""
+        assert self.control.poll(PATIENCE_S), "the supervisor hears nothing"
+        told: tuple[str, str] = self.control.recv()
+        return told
+
+    def of(self, kind: type[events.Event]) -> list[Any]:
+        return only(read_node(self.ledger.path), kind)
+
+
+class Peer:
+    """A node's socket in the hand of a test."""
+
+    def __init__(self, context: zmq.Context[Any], relay: Relay, name: str, greet: bool = True) -> None:
+        self.name = name
+        self._socket = open_socket(context, zmq.DEALER)
+        self._socket.setsockopt(zmq.IDENTITY, name.encode())
+        self._socket.connect(relay.address)
+        if greet:
+            self.say("hello")
+            assert self.hear() == ["welcome"]
+
+    def say(self, *fields: object, chunk: bytes | None = None) -> None:
+        self.say_raw(msgpack.packb(fields), *([chunk] if chunk is not None else []))
+
+    def say_raw(self, *frames: bytes) -> None:
+        self._socket.send_multipart(frames)
+
+    def hear(self) -> list[Any]:
+        """The next message's fields; a chunk's bytes are the last of them."""
+        assert self._socket.poll(PATIENCE_S * 1000), f"{self.name} hears nothing"
+        first, *chunks = self._socket.recv_multipart()
+        return [*msgpack.unpackb(first), *chunks]
+
+    def settle(self) -> None:
+        """Return when the network has handled all that was said."""
+        self.say("hello")
+        assert self.hear() == ["welcome"]
+
+    def post(self, destination: str, message: Message, counter: int = 0, stamp_ns: int = 0) -> Parcel:
+        parcel = Parcel(message, counter)
+        self.say("post", destination, stamp_ns, parcel.encoded)
+        for chunk in parcel.chunks(CHUNK_BYTES):
+            self.say("chunk", counter, chunk=bytes(chunk))
+        return parcel
+
+    def begin(self) -> None:
+        """Hear the start."""
+        start, _origin_ns, dilation = self.hear()
+        assert (start, dilation) == ("start", 1)
+
+    def hang_up(self) -> None:
+        self._socket.close(linger=0)
+
+
+def times(message: Message, *before: Message) -> tuple[int, int]:
+    """When a message leaves and arrives that was posted at 0 after others on the same link."""
+    left_ns = BYTE_NS * sum(Parcel(m, 0).sizes.wire for m in (*before, message))
+    return left_ns, left_ns + WAY_NS
+
+
+Role = Callable[[Any], Coroutine[Any, Any, Any]]
+
+
+class NodeThread:
+    """A node as in its process, but in a thread and without cap; ``result()`` is what its coroutine came to."""
+
+    def __init__(self, relay: Relay, name: str, role: Role) -> None:
+        self._relay, self._name, self._role = relay, name, role
+        self._outcome: tuple[Any, BaseException | None] = None, RuntimeError(f"{name} has not ended")
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def result(self) -> Any:
+        self._thread.join(PATIENCE_S)
+        result, error = self._outcome
+        if error is not None:
+            raise error
+        return result
+
+    def _run(self) -> None:
+        context: zmq.Context[Any] = zmq.Context()
+        ledger = Ledger(self._relay.folder, self._name)
+        port = Port(context, self._relay.address, self._name, TYPES)
+        loop = EmulatedLoop(RealPacer(port.start, port.take_input, lambda: port.idle(node.awaits())))
+        try:
+            port.attach(loop)
+            node = self._node(loop, port, ledger)
+            self._outcome = loop.run_until_complete(self._play(node)), None
+        except BaseException as error:
+            self._outcome = None, error
+        now = {"due_ns": loop.now_ns, "actual_ns": loop.now_ns}
+        for source, counter, incoming in port.leave():
+            ends = {"source": source, "destination": self._name, "counter": counter}
+            payload_bytes = incoming.sizes.payload
+            ledger.write(Undelivered(**now, **ends, kind=incoming.kind, payload_bytes=payload_bytes))
+        ledger.write(Ended(**now, outcome="finished"))
+        ledger.close()
+        loop.close()
+        port.close()
+        context.term()
+
+    def _node(self, loop: EmulatedLoop, port: Port, ledger: Ledger) -> Node:
+        scenario, costs = self._relay.scenario, RehearsedCosts(1)
+        common = self._name, scenario.server.device, loop, port, InlineHost(costs), costs, ledger.write
+        if self._name == "server":
+            return ServerNode(*common, clients=tuple(client.name for client in scenario.clients))
+        return ClientNode(*common, index=0)
+
+    async def _play(self, node: Node) -> Any:
+        playing = asyncio.ensure_future(self._role(node))
+        await asyncio.wait((playing, node.failed), return_when=asyncio.FIRST_COMPLETED)
+        if not playing.done():
+            playing.cancel()
+            await asyncio.gather(playing, return_exceptions=True)
+            node.failed.result()
+        await node.drained()
+        return playing.result()
+
+
+def play(folder: Path, clients: int, server: Role, client: Role, **link: int) -> tuple[Relay, list[Any]]:
+    """A whole timeline; the results of the clients and then the server's."""
+    relay = Relay(folder, make_scenario(clients=clients, **link))
+    try:
+        roles = {name: server if name == "server" else client for name in relay.names}
+        threads = [NodeThread(relay, name, role) for name, role in roles.items()]
+        return relay, [thread.result() for thread in threads]
+    finally:
+        relay.close()

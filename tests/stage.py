@@ -1,0 +1,151 @@
+"""Nodes of a small scenario in one loop whose time jumps, as in a rehearsal; what they record is kept.
+
+Every figure follows by hand: 1 Mbit/s and 10 ms a link, so a byte takes 8 µs and every way 20 ms; an operation that
+torch dispatches takes 1 ms, and ``operations(n)`` dispatches n of them and moves no bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, ClassVar
+
+import torch
+
+from emulator.clock import EmulatedLoop, InstantPacer
+from emulator.fabric import Fabric
+from emulator.ledger import Event
+from emulator.node import ClientNode, Host, Node, ServerNode
+from emulator.profiles import ClientSpec, Device, Direction, Network, Scenario, ServerSpec
+from emulator.rehearsal import InlineHost, InlineOutlet, RehearsedCosts, who_waits
+from emulator.wire import Message, Parcel, kind_of
+
+MS = 10**6
+SECOND = 10**9
+MBIT = 10**6
+BYTE_NS = 8000  # on 1 Mbit/s
+WAY_NS = 20 * MS
+
+_ONE = torch.zeros(1)
+
+
+class Blob(Message, frozen=True, kw_only=True):
+    """A message that weighs something."""
+
+    official: ClassVar[tuple[str, ...]] = ("x",)
+    x: torch.Tensor
+
+
+class Note(Message, frozen=True, kw_only=True):
+    """A message that weighs next to nothing."""
+
+    number: int
+
+
+def blob(size_bytes: int, fill: int = 0, round: int = 0) -> Blob:
+    return Blob(round=round, x=torch.full((size_bytes,), fill, dtype=torch.uint8))
+
+
+def note(number: int) -> Note:
+    return Note(round=0, number=number)
+
+
+def link_ns(*messages: Message) -> int:
+    """How long a link of 1 Mbit/s needs for these."""
+    return BYTE_NS * sum(Parcel(message, 0).sizes.wire for message in messages)
+
+
+def operations(count: int) -> int:
+    """Dispatch ``count`` operations, views, that move no bytes."""
+    for _ in range(count):
+        _ONE.view(1)
+    return count
+
+
+def make_network(name: str = "link", rate_bps: int = MBIT, one_way_ns: int = 10 * MS, jitter_ns: int = 0) -> Network:
+    direction = Direction(rate_bps, one_way_ns, jitter_ns)
+    return Network(name, direction, direction)
+
+
+def make_device(name: str = "board", dispatch_ns: int = MS, send_queue_bytes: int = 2**30) -> Device:
+    return Device(name, 2**30, 2**20, 2**20, 10**9, 10**8, 10**9, dispatch_ns, send_queue_bytes)
+
+
+def make_scenario(clients: int = 2, workers: int = 1, device: Device | None = None, **network: int) -> Scenario:
+    """Equal clients and a server on equal links."""
+    device, link = device or make_device(), make_network(**network)
+    specs = tuple(ClientSpec(f"client-{i}", i, device, link) for i in range(clients))
+    return Scenario("stage", "for tests", ServerSpec("server", device, link, workers), specs, {})
+
+
+def queue_of(size_bytes: int) -> Stage:
+    """A stage whose nodes have send queues of that size."""
+    return Stage(make_scenario(device=make_device(send_queue_bytes=size_bytes)))
+
+
+class Stage:
+    """The nodes of ``scenario`` (``members``: only these). ``events``: what each has recorded, in its order."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        *types: type[Message],
+        seed: int = 1,
+        members: tuple[str, ...] | None = None,
+        host: Callable[[RehearsedCosts], Host] = InlineHost,
+        cap: Any = None,
+    ) -> None:
+        self.loop = EmulatedLoop(InstantPacer(lambda: who_waits(self.nodes.values())))
+        self.nodes: dict[str, Node] = {}
+        self.events: dict[str, list[Event]] = {}
+        specs = {client.name: client for client in scenario.clients if not members or client.name in members}
+        devices = {name: client.device for name, client in specs.items()} | {"server": scenario.server.device}
+        self.outlets: dict[str, InlineOutlet] = {}
+        fabric, costs = Fabric(scenario, seed), RehearsedCosts(len(devices))
+        for name, device in devices.items():
+            outlet = InlineOutlet(name, self.loop, fabric, self.outlets)
+            outlet.types = {kind_of(message_type): message_type for message_type in types or (Blob, Note)}
+            record = partial(list.append, self.events.setdefault(name, []))
+            common = name, device, self.loop, outlet, host(costs), costs, record
+            if name == "server":
+                self.nodes[name] = ServerNode(*common, clients=tuple(specs), workers=scenario.server.workers)
+            else:
+                self.nodes[name] = ClientNode(*common, index=specs[name].index, cap=cap)
+
+    @property
+    def client(self) -> ClientNode:
+        node = self.nodes["client-0"]
+        assert isinstance(node, ClientNode)
+        return node
+
+    @property
+    def server(self) -> ServerNode:
+        node = self.nodes["server"]
+        assert isinstance(node, ServerNode)
+        return node
+
+    def play(self, *coroutines: Coroutine[Any, Any, Any]) -> list[Any]:
+        """Run them side by side to their ends; what they returned."""
+
+        async def everybody() -> list[Any]:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(coroutine) for coroutine in coroutines]
+            return [task.result() for task in tasks]
+
+        return self.loop.run_until_complete(everybody())
+
+    def of(self, node: str, kind: type[Event]) -> list[Any]:
+        """A node's events of one kind."""
+        return [event for event in self.events[node] if isinstance(event, kind)]
+
+    def __enter__(self) -> Stage:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        tasks = asyncio.all_tasks(self.loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        self.loop.close()

@@ -1,0 +1,186 @@
+"""What every algorithm's module offers; and what each sends a round, against the closed forms of the papers' tables."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+from collections import Counter
+from itertools import pairwise
+from types import ModuleType
+from typing import Any
+
+import msgspec
+import pytest
+from stage import Stage
+
+from algorithms import ALGORITHMS
+from algorithms.task import Settings, Task
+from emulator.ledger import Event, Posted, Received, Reported, RoundEnded
+from emulator.profiles import load_scenario
+from emulator.wire import Message, kind_of
+
+CLIENTS, ROUNDS = 2, 4  # rounds 0 and 3 of FSL-SAGE are aligned (l = 3)
+
+# The default workload: 150 samples a client in batches of 16, z of 1 KiB a sample.
+SAMPLES, BATCH, Q = 150, 16, 5
+C, S, A, E = 10_176, 156_424, 10_280, 1024  # bytes of client half, server half, auxiliary, one sample's z
+LABEL = 8
+STEPS = 10  # 9 batches of 16 and one of 6
+UPLOADED = 2 * BATCH  # steps 0 and 5 of a round: the counter runs on, and 10 steps are twice q
+
+
+def module_of(name: str) -> ModuleType:
+    return importlib.import_module(ALGORITHMS[name])
+
+
+@functools.cache
+def played(name: str) -> dict[str, list[Event]]:
+    """The events of a few rounds with two of the scenario's ten clients, in this process."""
+    module = module_of(name)
+    scenario = load_scenario("iot-4g")
+    config = msgspec.convert({"rounds": ROUNDS, "stop_after_s": None}, module.Config)
+    members = tuple(client.name for client in scenario.clients[:CLIENTS])
+    with Stage(scenario, *module.MESSAGES, members=members) as stage:
+        roles = [module.client(stage.nodes[member], config) for member in members]
+        stage.play(*roles, module.server(stage.server, config))
+        assert all(node.awaiting == [] for node in stage.nodes.values())
+    return stage.events
+
+
+def posted(name: str, node: str, round: int) -> list[Posted]:
+    return [e for e in played(name)[node] if isinstance(e, Posted) and e.round == round]
+
+
+def sent(name: str, round: int, size: str) -> dict[str, tuple[int, int]]:
+    """Bytes up and down of each client in a round, by one accounting."""
+    down: Counter[str] = Counter()
+    for event in posted(name, "server", round):
+        down[event.destination] += getattr(event, size)
+    clients = [f"client-{i}" for i in range(CLIENTS)]
+    return {c: (sum(getattr(event, size) for event in posted(name, c, round)), down[c]) for c in clients}
+
+
+# --- the contract -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_an_algorithm_is_a_config_messages_a_client_and_a_server(name: str) -> None:
+    module = module_of(name)
+    assert issubclass(module.Config, Settings)
+    assert module.Config.__struct_config__.frozen
+    assert module.Config.__struct_config__.forbid_unknown_fields
+    for role in (module.client, module.server):
+        assert inspect.iscoroutinefunction(role)
+        assert list(inspect.signature(role).parameters) == ["node", "config"]
+    assert inspect.getdoc(module).splitlines()[0].endswith(".")
+    assert "https://" in inspect.getdoc(module)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_every_message_of_an_algorithm_is_listed_once_and_names_tensors_that_it_has(name: str) -> None:
+    module = module_of(name)
+    defined = [
+        thing for thing in vars(module).values() if inspect.isclass(thing) and thing.__module__ == module.__name__
+    ]
+    messages = [thing for thing in defined if issubclass(thing, Message)]
+    assert list(module.MESSAGES) == messages
+    assert len({kind_of(message) for message in messages}) == len(messages)
+    for message in messages:
+        assert set(message.official) <= set(message.__struct_fields__)
+        assert message.__struct_config__.frozen
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_default_settings_are_sound_and_unknown_ones_refused(name: str) -> None:
+    config = module_of(name).Config()
+    config.check()
+    assert msgspec.convert(msgspec.to_builtins(config), module_of(name).Config) == config
+    with pytest.raises(msgspec.ValidationError, match="unknown field `bandwith`"):
+        msgspec.convert({"bandwith": 1}, module_of(name).Config)
+
+
+# --- bytes ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_default_workload_has_the_sizes_of_the_closed_forms() -> None:
+    task = Task()
+    parts = (task.client_half(), task.server_half(), task.auxiliary())
+    assert [sum(t.nbytes for t in part.state_dict().values()) for part in parts] == [C, S, A]
+    batches = [y.shape[0] for _, y in task.shard(0).batches(0)]
+    assert (sum(batches), len(batches), batches[0]) == (SAMPLES, STEPS, BATCH)
+    assert sum(size for step, size in enumerate(batches) if step % Q == 0) == UPLOADED
+
+
+def closed_form(name: str, round: int) -> tuple[int, int]:
+    """Official bytes a client sends up and gets down in a round: no labels, no initial weights."""
+    aligned = round % 3 == 0
+    return {
+        "fedavg": (C + S, C + S),
+        "sl": (SAMPLES * E + C, SAMPLES * E + C),
+        "splitfed-v1": (SAMPLES * E + C, SAMPLES * E + C),
+        "splitfed-v2": (SAMPLES * E + C, SAMPLES * E + C),
+        "local-loss": (SAMPLES * E + C + A, C + A),
+        "cse-fsl": (UPLOADED * E + C + A, C + A),
+        "fsl-sage": (UPLOADED * E + C, C + aligned * A),
+    }[name]
+
+
+def initial(name: str) -> int:
+    """Bytes of the weights that a client is given before the first round; SL hands them over in its first turn."""
+    return {"fedavg": C + S, "sl": 0, "local-loss": C + A, "cse-fsl": C + A}.get(name, C)
+
+
+def labels(name: str) -> int:
+    """Bytes of the labels that a client sends in a round."""
+    samples = {"fedavg": 0, "cse-fsl": UPLOADED, "fsl-sage": UPLOADED}.get(name, SAMPLES)
+    return samples * LABEL
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_official_bytes_of_every_round_and_client_are_those_of_the_closed_form(name: str) -> None:
+    for round in range(ROUNDS):
+        assert set(sent(name, round, "official_bytes").values()) == {closed_form(name, round)}
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_payload_is_the_official_part_and_labels_and_initial_weights(name: str) -> None:
+    for round in range(ROUNDS):
+        up, down = closed_form(name, round)
+        expected = up + labels(name), down + (initial(name) if round == 0 else 0)
+        assert set(sent(name, round, "payload_bytes").values()) == {expected}
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_every_posted_message_arrives(name: str) -> None:
+    events = played(name)
+    posts = Counter((node, e.destination, e.kind) for node in events for e in events[node] if isinstance(e, Posted))
+    arrivals = Counter((e.source, node, e.kind) for node in events for e in events[node] if isinstance(e, Received))
+    assert posts == arrivals
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_rounds_end_one_after_the_other_and_each_is_reported_by_every_client(name: str) -> None:
+    ends = [e for e in played(name)["server"] if isinstance(e, RoundEnded)]
+    assert [e.round for e in ends] == list(range(ROUNDS))
+    assert all(e.started_ns < e.due_ns for e in ends)
+    assert all(before.due_ns <= after.started_ns for before, after in pairwise(ends))
+    for i in range(CLIENTS):
+        reports = [e for e in played(name)[f"client-{i}"] if isinstance(e, Reported)]
+        assert [e.round for e in reports] == list(range(ROUNDS))
+        assert all(0 < e.values["loss"] < 10 for e in reports)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_the_same_seed_gives_the_same_timeline(name: str) -> None:
+    assert timeline(played(name)) == timeline(played.__wrapped__(name))
+
+
+def timeline(events: dict[str, list[Event]]) -> list[Any]:
+    """Everything but what the host needed for it."""
+    host = ("actual_ns", "host_ns", "host_late_ns")
+    return [
+        {key: value for key, value in msgspec.structs.asdict(event).items() if key not in host}
+        for node in sorted(events)
+        for event in events[node]
+    ]

@@ -1,0 +1,212 @@
+"""A mistake on the command line is one line that names it, and exit status 2; nothing is started."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from processes import ROOT, Board, Wire, write_scenario
+
+import run
+from algorithms import ALGORITHMS
+from emulator import launcher
+
+# Flags beside --profile, and what the line must name.
+MISTAKES = {
+    "an unknown algorithm": (["--algorithm", "sgd"], ["--algorithm sgd", "fsl-sage"]),
+    "one of several algorithms": (["--algorithm", "sl,,fedavg"], ["--algorithm"]),
+    "no clients": (["--clients", "0"], ["--clients 0"]),
+    "a negative number of clients": (["--clients", "-3"], ["--clients -3"]),
+    "clients that are no number": (["--clients", "ten"], ["--clients", "ten"]),
+    "more clients than samples": (["--clients", "2000"], ["clients", "2000", "1500"]),
+    "no rounds": (["--rounds", "0"], ["--rounds 0"]),
+    "negative rounds": (["--rounds", "-1"], ["--rounds -1"]),
+    "rounds that are no number": (["--rounds", "1.5"], ["--rounds", "1.5"]),
+    "an empty batch": (["--batch", "0"], ["batch", "0"]),
+    "a negative batch": (["--batch", "-16"], ["batch", "-16"]),
+    "no dilation": (["--dilation", "0"], ["--dilation 0", "auto"]),
+    "a negative dilation": (["--dilation", "-2"], ["--dilation -2"]),
+    "a fraction of a dilation": (["--dilation", "1.5"], ["--dilation 1.5"]),
+    "a dilation in words": (["--dilation", "slow"], ["--dilation slow"]),
+    "an unknown clock": (["--clock", "lunar"], ["--clock", "lunar", "real"]),
+    "a seed that is no number": (["--seed", "x"], ["--seed", "x"]),
+    "an unknown server order": (["--server-order", "random"], ["--server-order", "random", "blocked"]),
+    "an unknown partition": (["--partition", "sorted"], ["partition", "sorted", "dirichlet"]),
+    "a partition without its parameter": (["--partition", "dirichlet"], ["partition", "dirichlet"]),
+    "a negative alpha": (["--partition", "dirichlet:-1"], ["partition", "-1"]),
+    "an unknown data set": (["--dataset", "mnist"], ["dataset", "mnist", "synthetic"]),
+    "a data set of no size": (["--dataset", "synthetic:3x0x32:10:100"], ["dataset", "synthetic:3x0x32:10:100"]),
+    "an unknown model": (["--model", "gpt"], ["model", "gpt", "resnet18"]),
+    "a cut that the model has not": (["--cut", "layer2"], ["cut", "layer2", "conv2"]),
+    "an unknown auxiliary": (["--aux", "deep"], ["aux", "deep", "linear"]),
+    "an unknown flag": (["--speed", "9"], ["--speed"]),
+    "an abbreviated flag": (["--round", "9"], ["--round"]),
+    "a flag without its value": (["--seed"], ["--seed"]),
+    "a setting without a value": (["--set", "q"], ["--set q", "KEY=VALUE"]),
+    "a setting of an unknown algorithm": (["--set", "sgd:q=1"], ["--set sgd:q=1"]),
+}
+
+# A line of the scenario's files to replace, by what, and what the line must name.
+BAD_PROFILES = {
+    "not TOML": ("link.toml", "up_mbps = 20", "up_mbps 20", ["link.toml", "not TOML"]),
+    "an unknown key": ("link.toml", "up_mbps = 20", "up_speed = 20", ["link.toml", "up_speed", "up_mbps"]),
+    "an unknown unit": ("link.toml", "up_mbps = 20", "up_kbps = 20", ["link.toml", "up_kbps", "up_mbps"]),
+    "a rate without a unit": ("link.toml", "up_mbps = 20", "up = 20", ["link.toml", "up", "up_mbps"]),
+    "a negative rate": ("link.toml", "up_mbps = 20", "up_mbps = -20", ["link.toml", "up_mbps", "-20"]),
+    "no rate": ("link.toml", "up_mbps = 20", "up_mbps = 0", ["link.toml", "up_mbps", "above 0"]),
+    "a rate in quotes": ("link.toml", "up_mbps = 20", 'up_mbps = "20"', ["link.toml", "up_mbps"]),
+    "no clients": ("scenario.toml", "count = 1", "count = 0", ["scenario.toml", "clients[0].count"]),
+    "an unknown device": (
+        "scenario.toml",
+        '"board-0.toml"',
+        '"abacus"',
+        ["scenario.toml", "clients[0].device", "abacus"],
+    ),
+    "a device without memory": ("board-0.toml", "memory_mib = 1024", "memory_mib = 0", ["board-0.toml", "memory_mib"]),
+    "a network for a device": ("scenario.toml", '"board-0.toml"', '"link.toml"', ["link.toml", "kind"]),
+}
+
+
+@pytest.fixture
+def scenario(tmp_path: Path) -> Path:
+    return write_scenario(tmp_path / "scenario", [(1, Board())], Wire())
+
+
+@pytest.fixture
+def refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[list[str]], str]:
+    """Gives a command's one line; nothing was started or written for it."""
+
+    def start(_self: object) -> None:
+        raise AssertionError("a process is about to be started")
+
+    monkeypatch.setattr(launcher.Launcher, "__enter__", start)
+    monkeypatch.chdir(tmp_path)
+
+    def refuse(arguments: list[str]) -> str:
+        before = sorted(tmp_path.rglob("*"))
+        assert run.main(arguments) == 2
+        out, err = capsys.readouterr()
+        assert (out, err.count("\n"), err.startswith("run.py: ")) == ("", 1, True), out + err
+        assert sorted(tmp_path.rglob("*")) == before, "something was written"
+        return err
+
+    return refuse
+
+
+def assert_names(line: str, words: list[str]) -> None:
+    assert [word for word in words if word not in line] == [], line
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_a_mistake_is_one_line_that_names_it(case: str, refused: Callable[[list[str]], str], scenario: Path) -> None:
+    flags, words = MISTAKES[case]
+    assert_names(refused(["--profile", str(scenario), *flags]), words)
+
+
+@pytest.mark.parametrize("case", BAD_PROFILES)
+def test_a_mistake_in_a_profile_is_one_line_with_file_and_key(
+    case: str, refused: Callable[[list[str]], str], scenario: Path
+) -> None:
+    file, old, new, words = BAD_PROFILES[case]
+    path = scenario.with_name(file)
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    assert_names(refused(["--profile", str(scenario)]), words)
+
+
+@pytest.mark.parametrize("name", ["iot-5g", "5g", "missing.toml", "/", ""])
+def test_an_unknown_profile_is_named(name: str, refused: Callable[[list[str]], str]) -> None:
+    assert_names(refused(["--profile", name]), [name, "iot-4g"])
+
+
+def test_a_command_without_a_profile_says_so(refused: Callable[[list[str]], str]) -> None:
+    assert "--profile" in refused([])
+
+
+@pytest.mark.parametrize("arguments", [["profiles", "nokia"], ["profiles", "iot-4g", "lan"]])
+def test_profiles_of_unknown_names_are_refused(arguments: list[str], refused: Callable[[list[str]], str]) -> None:
+    assert "profiles" in refused(arguments)
+
+
+def test_an_output_folder_that_cannot_be_written_is_named(
+    refused: Callable[[list[str]], str], scenario: Path, tmp_path: Path
+) -> None:
+    """Below a regular file: not even root can make a folder there."""
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file" / "run", tmp_path / "file"):
+        assert_names(refused(["--profile", str(scenario), "--out", str(out)]), [f"--out {out}", "cannot be written"])
+
+
+def test_an_output_folder_that_is_not_empty_is_left_alone(
+    refused: Callable[[list[str]], str], scenario: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "results").write_text("precious")
+    line = refused(["--profile", str(scenario), "--out", str(tmp_path / "old")])
+    assert_names(line, [f"--out {tmp_path / 'old'}", "not empty"])
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("cse-fsl:z=1", ["cse-fsl", "z", "aux_lr"]),
+        ("z=1", ["sl", "z", "rounds"]),
+        ("cse-fsl:q=often", ["cse-fsl", "q", "int"]),
+        ("cse-fsl:q=0", ["q", "0"]),
+    ],
+)
+def test_a_setting_that_an_algorithm_does_not_have_is_named_and_nothing_is_left(
+    setting: str, words: list[str], tmp_path: Path, scenario: Path
+) -> None:
+    """Which settings there are is known to a child that has torch."""
+    command = [sys.executable, "run.py", "--profile", str(scenario), "--algorithm", "sl,cse-fsl", "--set", setting]
+    out = tmp_path / "run"
+    done = subprocess.run([*command, "--out", str(out)], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    assert_names(done.stderr, words)
+    assert not out.exists()
+
+
+def test_a_mistake_of_a_real_command_is_one_line_too() -> None:
+    command = [sys.executable, "run.py", "--profile", "nokia", "--rounds", "3"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "--profile nokia" in done.stderr
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["profiles"], ["profiles", "iot-4g"], ["--help"]])
+def test_output_into_a_closed_pipe_ends_without_a_word(arguments: list[str], unbuffered: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "run.py", *arguments],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_help_names_every_algorithm_and_profiles(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        run.main(["--help"])
+    out, err = capsys.readouterr()
+    assert (left.value.code, err) == (0, "")
+    assert_names(out.replace("-\n", "-").replace(" ", ""), [*ALGORITHMS, "--profile", "run.pyprofiles"])
+
+
+def test_several_algorithms_are_played_in_the_order_of_the_table() -> None:
+    assert run.chosen_algorithms("sl, fedavg") == ["fedavg", "sl"]
+    assert run.chosen_algorithms("all") == list(ALGORITHMS)

@@ -1,0 +1,177 @@
+"""Nodes on real ports and a real clock: what they record agrees with the links, across all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from relay import PATIENCE_S, NodeThread, Relay, play, times
+from stage import MS, Blob, Note, blob, make_scenario, note, operations
+
+from emulator.conservation import conserved, in_order, only, within_links
+from emulator.errors import DoesNotFit, PeerLost
+from emulator.fabric import Fabric
+from emulator.ledger import Carried, Posted, Received, Refused, Undelivered, read_timeline
+from emulator.node import ClientNode, Node, ServerNode
+from emulator.wire import Incoming, Message
+
+
+def test_messages_between_nodes_keep_to_their_links_and_none_is_lost(folder: Path) -> None:
+    sizes = [10, 70_000, 0, 300_000, 1]  # the second exceeds what a transport copies, the fourth a chunk
+
+    async def client(node: ClientNode) -> list[tuple[int, int]]:
+        for i, size in enumerate(sizes):
+            message = blob(size, fill=i)
+            await node.post("server", message)
+            message.x.fill_(255)
+        received = [await node.recv(Blob) for _ in sizes]
+        return [(len(message.x), int(message.x.sum())) for message in received]
+
+    async def server(node: ServerNode) -> int:
+        for _ in range(len(node.clients) * len(sizes)):
+            message = await node.recv(Blob)
+            await node.post(message.sender, Blob(round=0, x=message.x + 1))
+        return node.now()
+
+    relay, results = play(folder, 2, server, client, rate_bps=100 * 10**6, jitter_ns=2 * MS)
+    assert results[:2] == [[(size, size * (i + 1)) for i, size in enumerate(sizes)]] * 2
+
+    timeline = read_timeline(folder)
+    assert conserved(timeline, "finished") == ([], [])
+    assert in_order(timeline) == []
+    link = {"up_bps": 10**8, "down_bps": 10**8, "up_one_way_ns": 10 * MS, "down_one_way_ns": 10 * MS}
+    assert within_links({"nodes": [{"name": name, **link} for name in relay.names]}, timeline) == []
+
+    fabric = Fabric(relay.scenario, 1)
+    carried = only(timeline, Carried)
+    assert len(carried) == 4 * len(sizes)
+    posted = {(event.node, event.counter): event for event in only(timeline, Posted)}
+    arrival = {(event.source, event.counter): event.due_ns for event in only(timeline, Received)}
+    for event in sorted(carried, key=lambda event: (event.source, event.counter)):
+        sent = posted[event.source, event.counter]
+        expected = fabric.connection(event.source, event.destination).carry(sent.due_ns, sent.wire_bytes)
+        assert (event.start_ns, event.due_ns, event.arrival_ns) == expected
+        assert arrival[event.source, event.counter] == expected.arrival_ns
+
+
+def test_a_send_ends_when_the_last_bit_has_left_and_a_message_arrives_a_way_later(folder: Path) -> None:
+    async def client(node: ClientNode) -> int:
+        await node.send("server", blob(1000))
+        return node.now()
+
+    async def server(node: ServerNode) -> int:
+        await node.recv(Blob)
+        return node.now()
+
+    _, results = play(folder, 1, server, client)
+    assert results == list(times(blob(1000)))
+
+
+def test_what_was_never_received_is_accounted_for(folder: Path) -> None:
+    """The server ends at once, while messages are before, on, and behind the link."""
+
+    async def client(node: ClientNode) -> None:
+        for size in (10, 1000, 3000):
+            await node.post("server", blob(size))
+
+    async def server(node: ServerNode) -> None:
+        await node.recv(Blob)
+
+    play(folder, 1, server, client)
+    timeline = read_timeline(folder)
+    assert conserved(timeline, "finished") == ([], [])
+    assert len(only(timeline, Received)) + len(only(timeline, Undelivered)) == 3
+    assert len(only(timeline, Undelivered)) >= 1
+
+
+def test_nodes_that_wait_for_each_other_are_reported_and_not_before(folder: Path) -> None:
+    relay = Relay(folder, make_scenario(clients=1))
+
+    async def client(node: ClientNode) -> None:
+        await node.send("server", note(0))
+        await node.compute(operations, 5)
+        await node.recv(Blob, source="server")
+
+    async def server(node: ServerNode) -> None:
+        await node.recv(Note)
+        await asyncio.sleep(0.01)
+        await node.recv(Blob)
+
+    threads = [NodeThread(relay, "client-0", client), NodeThread(relay, "server", server)]
+    told = relay.hear(), relay.hear()
+    left_ns, arrival_ns = times(note(0))
+    waits = [f"client-0 awaits blob from server since {(left_ns + 5 * MS) / 1e9:.3f} s"]
+    waits.append(f"server awaits blob since {(arrival_ns + 10 * MS) / 1e9:.3f} s")
+    assert (told[0][0], told[1]) == ("started", ("deadlock", "; ".join(waits)))
+    relay.control.send(("abort", "deadlock"))
+    for thread in threads:
+        with pytest.raises(PeerLost, match="deadlock"):
+            thread.result()
+    relay.close()
+
+
+@pytest.mark.parametrize("before_the_start", [False, True])
+def test_an_abort_reaches_every_node_as_a_lost_peer(folder: Path, before_the_start: bool) -> None:
+    relay = Relay(folder, make_scenario(clients=2))
+    waiting = threading.Semaphore(0)
+
+    async def wait(node: Node) -> None:
+        waiting.release()
+        await node.recv(Blob)
+
+    names = relay.names[:-1] if before_the_start else relay.names
+    threads = [NodeThread(relay, name, wait) for name in names]
+    for _ in threads:
+        assert waiting.acquire(timeout=PATIENCE_S)
+    if not before_the_start:
+        assert relay.hear()[0] == "started"
+    relay.control.send(("abort", "client-7 was killed by signal 9"))
+    for thread in threads:
+        with pytest.raises(PeerLost, match="client-7 was killed by signal 9"):
+            thread.result()
+    relay.close()
+
+
+def test_a_header_that_the_receiver_does_not_know_is_refused_and_the_run_goes_on(folder: Path) -> None:
+    class Unheard(Message, frozen=True, kw_only=True):
+        x: torch.Tensor
+
+    async def client(node: ClientNode) -> None:
+        await node.post("server", Unheard(round=0, x=torch.zeros(100_000)))
+        await node.post("server", note(5))
+
+    async def server(node: ServerNode) -> int:
+        return (await node.recv(Note)).number
+
+    _, results = play(folder, 1, server, client, rate_bps=10**9)
+    assert results[-1] == 5
+    (refused,) = only(read_timeline(folder), Refused)
+    assert (refused.node, refused.source) == ("server", "client-0")
+    assert "unknown kind 'unheard' from client-0; known: blob, note" in refused.reason
+
+
+def test_a_message_that_cannot_be_allocated_does_not_fit_when_it_arrives(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_self: Incoming) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 12345 bytes.")
+
+    monkeypatch.setattr(Incoming, "allocate", refuse)
+    at: list[int] = []
+
+    async def client(node: ClientNode) -> None:
+        await node.post("server", blob(1000))
+
+    async def server(node: ServerNode) -> None:
+        try:
+            await node.recv(Blob)
+        finally:
+            at.append(node.now())
+
+    with pytest.raises(DoesNotFit) as caught:
+        play(folder, 1, server, client)
+    assert (caught.value.phase, caught.value.asked_bytes) == ("receive blob", 12345)
+    assert at == [times(blob(1000))[1]]
