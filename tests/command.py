@@ -13,6 +13,7 @@ from algorithms import ALGORITHMS
 ALGORITHMS |= {
     "census": "players.census",
     "cut-off": "players.cut_off",
+    "forgetful": "players.forgetful",
     "overwrite": "players.overwrite",
     **dict.fromkeys(("over-model", "over-budget", "over-limit", "message", "large-message"), "players.hold"),
     **dict.fromkeys(("fits", "fits-again"), "players.hold"),

@@ -144,6 +144,15 @@ def test_a_connection_that_breaks_ends_the_run_by_name(tmp_path: Path) -> None:
     assert "connection" in result["detail"]
 
 
+def test_a_deadlock_ends_the_run_and_says_who_waits_for_what(tmp_path: Path) -> None:
+    scenario = write_scenario(tmp_path / "scenario", [(2, Board())])
+    played = play(tmp_path / "run", "--profile", scenario, "--algorithm", "forgetful")
+    result = played.summary["algorithms"]["forgetful"]
+    assert (played.status, result["outcome"]) == (1, "failed")
+    assert result["detail"].startswith("deadlock: client-1 awaits hello since 0.000 s; server awaits hello since")
+    assert "client-0 has ended" in result["detail"]
+
+
 def test_an_evaluator_that_is_stopped_is_not_waited_for(tmp_path: Path) -> None:
     """The nodes finish, and it has not caught up."""
     with start(tmp_path, rounds=1) as command:

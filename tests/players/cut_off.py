@@ -27,10 +27,10 @@ MESSAGES: tuple[type[Message], ...] = (Hello,)
 def break_connection() -> None:
     """Shut down every socket of this process whose other end is bound to a path named ``network``."""
     for entry in sorted(Path("/proc/self/fd").iterdir()):
-        with contextlib.suppress(OSError):  # no socket, or without a peer
-            with socket.socket(fileno=os.dup(int(entry.name))) as duplicate:
-                if str(duplicate.getpeername()).endswith("network"):
-                    duplicate.shutdown(socket.SHUT_RDWR)
+        # OSError: no socket, or without a peer.
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(entry.name))) as duplicate:
+            if str(duplicate.getpeername()).endswith("network"):
+                duplicate.shutdown(socket.SHUT_RDWR)
 
 
 async def client(node: ClientNode, config: Config) -> None:

@@ -1,0 +1,31 @@
+"""A server that forgets all clients but the first: a deadlock that no rehearsal with one client shows."""
+
+from __future__ import annotations
+
+from algorithms.task import Settings
+from emulator.node import ClientNode, ServerNode
+from emulator.wire import Message
+
+
+class Config(Settings, frozen=True, forbid_unknown_fields=True):
+    """Nothing of its own."""
+
+
+class Hello(Message, frozen=True, kw_only=True):
+    """Server to its first client, and back."""
+
+
+MESSAGES: tuple[type[Message], ...] = (Hello,)
+
+
+async def client(node: ClientNode, config: Config) -> None:
+    del config
+    await node.recv(Hello)
+    await node.post("server", Hello(round=0))
+
+
+async def server(node: ServerNode, config: Config) -> None:
+    del config
+    await node.post(node.clients[0], Hello(round=0))
+    for _ in node.clients:
+        await node.recv(Hello)
