@@ -29,20 +29,27 @@ PATIENCE_S = 60.0  # until a test that waits for something is called failed
 TYPES: dict[str, type[Message]] = {kind_of(message_type): message_type for message_type in (Blob, Note)}
 
 
-class Relay:
-    """A network process as a thread, with the supervisor's end of its pipe."""
+class Place:
+    """Where a network and its nodes meet, and who they are."""
 
     def __init__(self, folder: Path, scenario: Scenario) -> None:
         self.folder, self.scenario = folder, scenario
         self.address = f"ipc://{folder}/s"
+        self.names = [client.name for client in scenario.clients] + ["server"]
+
+
+class Relay(Place):
+    """A network process as a thread, with the supervisor's end of its pipe."""
+
+    def __init__(self, folder: Path, scenario: Scenario) -> None:
+        super().__init__(folder, scenario)
         self.control, far_end = multiprocessing.Pipe()
         self.ledger = Ledger(folder, "network")
-        self.names = [client.name for client in scenario.clients] + ["server"]
         network = Network(self.address, Fabric(scenario, 1), self.names, 1, self.ledger, far_end)
         self._failure: BaseException | None = None
         self._pipes = self.control, far_end
         self._closed = False
-        self._thread = threading.Thread(target=self._run, args=(network,))
+        self._thread = threading.Thread(target=self._run, args=(network,), daemon=True)
         self._thread.start()
 
     def _run(self, network: Network) -> None:
@@ -133,10 +140,10 @@ Role = Callable[[Any], Coroutine[Any, Any, Any]]
 class NodeThread:
     """A node as in its process, but in a thread and without cap; ``result()`` is what its coroutine came to."""
 
-    def __init__(self, relay: Relay, name: str, role: Role) -> None:
-        self._relay, self._name, self._role = relay, name, role
+    def __init__(self, place: Place, name: str, role: Role) -> None:
+        self._place, self._name, self._role = place, name, role
         self._outcome: tuple[Any, BaseException | None] = None, RuntimeError(f"{name} has not ended")
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def result(self) -> Any:
@@ -148,8 +155,8 @@ class NodeThread:
 
     def _run(self) -> None:
         context: zmq.Context[Any] = zmq.Context()
-        ledger = Ledger(self._relay.folder, self._name)
-        port = Port(context, self._relay.address, self._name, TYPES)
+        ledger = Ledger(self._place.folder, self._name)
+        port = Port(context, self._place.address, self._name, TYPES)
         loop = EmulatedLoop(RealPacer(port.start, port.take_input, lambda: port.idle(node.awaits())))
         try:
             port.attach(loop)
@@ -169,7 +176,7 @@ class NodeThread:
         context.term()
 
     def _node(self, loop: EmulatedLoop, port: Port, ledger: Ledger) -> Node:
-        scenario, costs = self._relay.scenario, RehearsedCosts(1)
+        scenario, costs = self._place.scenario, RehearsedCosts(1)
         common = self._name, scenario.server.device, loop, port, InlineHost(costs), costs, ledger.write
         if self._name == "server":
             return ServerNode(*common, clients=tuple(client.name for client in scenario.clients))

@@ -97,6 +97,8 @@ class Stage:
         cap: Any = None,
     ) -> None:
         self.loop = EmulatedLoop(InstantPacer(lambda: who_waits(self.nodes.values())))
+        self._broken: list[dict[str, Any]] = []  # exceptions in callbacks, which asyncio would only log
+        self.loop.set_exception_handler(lambda _loop, context: self._broken.append(context))
         self.nodes: dict[str, Node] = {}
         self.events: dict[str, list[Event]] = {}
         specs = {client.name: client for client in scenario.clients if not members or client.name in members}
@@ -149,3 +151,4 @@ class Stage:
         if tasks:
             self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
         self.loop.close()
+        assert self._broken == []

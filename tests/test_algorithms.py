@@ -35,11 +35,11 @@ def module_of(name: str) -> ModuleType:
 
 
 @functools.cache
-def played(name: str) -> dict[str, list[Event]]:
+def played(name: str, **settings: Any) -> dict[str, list[Event]]:
     """The events of a few rounds with two of the scenario's ten clients, in this process."""
     module = module_of(name)
     scenario = load_scenario("iot-4g")
-    config = msgspec.convert({"rounds": ROUNDS, "stop_after_s": None}, module.Config)
+    config = msgspec.convert({"rounds": ROUNDS, "stop_after_s": None, **settings}, module.Config)
     members = tuple(client.name for client in scenario.clients[:CLIENTS])
     with Stage(scenario, *module.MESSAGES, members=members) as stage:
         roles = [module.client(stage.nodes[member], config) for member in members]
@@ -48,17 +48,15 @@ def played(name: str) -> dict[str, list[Event]]:
     return stage.events
 
 
-def posted(name: str, node: str, round: int) -> list[Posted]:
-    return [e for e in played(name)[node] if isinstance(e, Posted) and e.round == round]
-
-
-def sent(name: str, round: int, size: str) -> dict[str, tuple[int, int]]:
+def sent(events: dict[str, list[Event]], round: int, size: str) -> dict[str, tuple[int, int]]:
     """Bytes up and down of each client in a round, by one accounting."""
-    down: Counter[str] = Counter()
-    for event in posted(name, "server", round):
-        down[event.destination] += getattr(event, size)
-    clients = [f"client-{i}" for i in range(CLIENTS)]
-    return {c: (sum(getattr(event, size) for event in posted(name, c, round)), down[c]) for c in clients}
+    up, down = Counter[str](), Counter[str]()
+    for node, lines in events.items():
+        for event in lines:
+            if isinstance(event, Posted) and event.round == round:
+                side, client = (down, event.destination) if node == "server" else (up, node)
+                side[client] += getattr(event, size)
+    return {client: (up[client], down[client]) for client in events if client != "server"}
 
 
 # --- the contract -----------------------------------------------------------------------------------------------------
@@ -140,7 +138,7 @@ def labels(name: str) -> int:
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_official_bytes_of_every_round_and_client_are_those_of_the_closed_form(name: str) -> None:
     for round in range(ROUNDS):
-        assert set(sent(name, round, "official_bytes").values()) == {closed_form(name, round)}
+        assert set(sent(played(name), round, "official_bytes").values()) == {closed_form(name, round)}
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
@@ -148,7 +146,30 @@ def test_payload_is_the_official_part_and_labels_and_initial_weights(name: str) 
     for round in range(ROUNDS):
         up, down = closed_form(name, round)
         expected = up + labels(name), down + (initial(name) if round == 0 else 0)
-        assert set(sent(name, round, "payload_bytes").values()) == {expected}
+        assert set(sent(played(name), round, "payload_bytes").values()) == {expected}
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "samples"),
+    [
+        # Of ten steps the last has 6 samples. Running on, steps 0 3 6 9, then 2 5 8, then 1 4 7, then 0 3 6 9 upload.
+        ("cse-fsl", {"q": 3}, [54, 48, 48, 54]),
+        ("cse-fsl", {"q": 3, "q_per_round": True}, [54, 54, 54, 54]),
+        ("cse-fsl", {"q": 20}, [16, 0, 16, 0]),
+        ("fsl-sage", {"q": 3, "l": 0}, [54, 48, 48, 54]),
+        ("fsl-sage", {"q": 3, "l": 0, "q_per_round": True}, [54, 54, 54, 54]),
+        # The first batch of an aligned round is uploaded whatever the counter is.
+        ("fsl-sage", {"q": 3, "l": 1}, [54, 64, 64, 54]),
+        ("fsl-sage", {"q": 20, "l": 3}, [16, 0, 16, 16]),
+    ],
+)
+def test_the_upload_counter_runs_on_across_rounds_unless_told_to_begin_anew(
+    name: str, settings: dict[str, Any], samples: list[int]
+) -> None:
+    events = played.__wrapped__(name, **settings)
+    weights = C + (A if name == "cse-fsl" else 0)
+    ups = [{up for up, _ in sent(events, round, "official_bytes").values()} for round in range(ROUNDS)]
+    assert ups == [{count * E + weights} for count in samples]
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)

@@ -126,6 +126,7 @@ def test_cancelling_a_computation_frees_its_worker_at_once() -> None:
             assert running.cancelled() and queued.cancelled()
             assert await last == 5
             assert stage.server.now() == 4 * MS + 5 * MS
+            await asyncio.sleep(1)  # past the ends that the others would have had
 
         stage.play(main())
         assert [(event.start_ns, event.due_ns) for event in stage.of("server", Computed)] == [(4 * MS, 9 * MS)]

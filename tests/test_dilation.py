@@ -69,6 +69,11 @@ def test_each_kind_of_device_counts_by_its_number() -> None:
     assert choose(found, {"slow": 8, "fast": 2}, 2).cores_asked == pytest.approx(0.43)
 
 
+def test_what_several_rehearsed_clients_asked_for_together_is_shared_out() -> None:
+    found = Rehearsed({}, [], SECOND, 30 * MS, {"slow": 20 * MS, "fast": 100 * MS}, {"slow": 2, "fast": 1})
+    assert choose(found, {"slow": 8, "fast": 1}, 2).cores_asked == pytest.approx(0.09 + 0.08 + 0.1)
+
+
 def test_a_rehearsal_that_found_nothing_needs_no_dilation() -> None:
     empty = Rehearsed({}, [], 0, 0, {}, {})
     choice = choose(empty, {}, 2)

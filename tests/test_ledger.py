@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import threading
+import time
 import typing
 from pathlib import Path
 from typing import Any
@@ -87,9 +88,18 @@ def test_a_line_is_one_write(writer: Ledger, monkeypatch: pytest.MonkeyPatch) ->
     assert written[0].endswith(b"\n")
 
 
-def test_threads_of_a_node_leave_whole_lines_in_the_order_of_their_numbers(writer: Ledger) -> None:
+def test_threads_of_a_node_leave_whole_lines_in_the_order_of_their_numbers(
+    writer: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
     threads, each = 8, 200
     start = threading.Barrier(threads)
+    real_write = os.write
+
+    def late_write(file: int, line: bytes) -> int:
+        time.sleep(0)  # lets another thread overtake this one, if it may
+        return real_write(file, line)
+
+    monkeypatch.setattr(ledger.os, "write", late_write)
 
     def write(thread: int) -> None:
         start.wait()

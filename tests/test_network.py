@@ -245,6 +245,19 @@ def test_what_nobody_fetched_is_recorded_as_undelivered(relay: Relay, call: Call
     assert [event.outcome for event in relay.of(Ended)] == ["finished"]
 
 
+def test_what_was_announced_to_a_node_that_took_its_leave_is_for_that_node_to_record(
+    relay: Relay, call: Callable[..., Peer]
+) -> None:
+    client, server = call("client-0"), call("server")
+    start(client, server)
+    client.post("server", blob(100))
+    assert [server.hear()[0] for _ in range(2)] == ["announced", "arriving"]
+    server.say("bye")
+    assert server.hear() == ["farewell"]
+    relay.close()
+    assert relay.of(Undelivered) == []
+
+
 def test_what_is_for_a_node_that_is_gone_still_leaves_and_is_undelivered(
     relay: Relay, call: Callable[..., Peer]
 ) -> None:

@@ -6,9 +6,11 @@ import asyncio
 import threading
 from pathlib import Path
 
+import msgpack
 import pytest
 import torch
-from relay import PATIENCE_S, NodeThread, Relay, play, times
+import zmq
+from relay import PATIENCE_S, NodeThread, Place, Relay, play, times
 from stage import MS, Blob, Note, blob, make_scenario, note, operations
 
 from emulator.conservation import conserved, in_order, only, within_links
@@ -16,11 +18,14 @@ from emulator.errors import DoesNotFit, PeerLost
 from emulator.fabric import Fabric
 from emulator.ledger import Carried, Posted, Received, Refused, Undelivered, read_timeline
 from emulator.node import ClientNode, Node, ServerNode
-from emulator.wire import Incoming, Message
+from emulator.port import CHUNK_BYTES, WINDOW_CHUNKS, open_socket
+from emulator.wire import Incoming, Message, Parcel
+
+RATE_BPS = 500 * 10**6
 
 
 def test_messages_between_nodes_keep_to_their_links_and_none_is_lost(folder: Path) -> None:
-    sizes = [10, 70_000, 0, 300_000, 1]  # the second exceeds what a transport copies, the fourth a chunk
+    sizes = [10, 70_000, 0, 1_400_000, 1]  # the second exceeds what a transport copies, the fourth a window of chunks
 
     async def client(node: ClientNode) -> list[tuple[int, int]]:
         for i, size in enumerate(sizes):
@@ -36,13 +41,13 @@ def test_messages_between_nodes_keep_to_their_links_and_none_is_lost(folder: Pat
             await node.post(message.sender, Blob(round=0, x=message.x + 1))
         return node.now()
 
-    relay, results = play(folder, 2, server, client, rate_bps=100 * 10**6, jitter_ns=2 * MS)
+    relay, results = play(folder, 2, server, client, rate_bps=RATE_BPS, jitter_ns=2 * MS)
     assert results[:2] == [[(size, size * (i + 1)) for i, size in enumerate(sizes)]] * 2
 
     timeline = read_timeline(folder)
     assert conserved(timeline, "finished") == ([], [])
     assert in_order(timeline) == []
-    link = {"up_bps": 10**8, "down_bps": 10**8, "up_one_way_ns": 10 * MS, "down_one_way_ns": 10 * MS}
+    link = {"up_bps": RATE_BPS, "down_bps": RATE_BPS, "up_one_way_ns": 10 * MS, "down_one_way_ns": 10 * MS}
     assert within_links({"nodes": [{"name": name, **link} for name in relay.names]}, timeline) == []
 
     fabric = Fabric(relay.scenario, 1)
@@ -151,6 +156,50 @@ def test_a_header_that_the_receiver_does_not_know_is_refused_and_the_run_goes_on
     (refused,) = only(read_timeline(folder), Refused)
     assert (refused.node, refused.source) == ("server", "client-0")
     assert "unknown kind 'unheard' from client-0; known: blob, note" in refused.reason
+
+
+def test_a_payload_is_fetched_window_by_window_and_the_message_not_visible_before_its_last_byte(folder: Path) -> None:
+    """The test plays the network: it says that a message has arrived long before it sends what is in it."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    network = open_socket(context, zmq.ROUTER)
+    network.bind(f"ipc://{folder}/s")
+
+    def hear(*expected: object) -> None:
+        heard: list[object] = ["idle"]
+        while heard[0] == "idle":
+            assert network.poll(PATIENCE_S * 1000)
+            heard = msgpack.unpackb(network.recv_multipart()[1])
+        assert tuple(heard) == expected
+
+    def say(*fields: object, chunk: bytes | None = None) -> None:
+        network.send_multipart([b"server", msgpack.packb(fields), *([chunk] if chunk is not None else [])])
+
+    async def server(node: ServerNode) -> int:
+        return int((await node.recv(Blob)).x.sum())
+
+    thread = NodeThread(Place(folder, make_scenario(clients=1)), "server", server)
+    hear("hello")
+    say("welcome")
+    hear("ready")
+    say("start", 0, 1)  # the clock has run since the host was started
+    parcel = Parcel(blob(WINDOW_CHUNKS * CHUNK_BYTES + CHUNK_BYTES + 1, fill=2), 0)
+    first, *others = parcel.chunks(CHUNK_BYTES)
+    assert len(others) == WINDOW_CHUNKS + 1
+    say("announced", "client-0", 0, parcel.encoded)
+    say("arriving", "client-0", 0, 7)
+    hear("fetch", "client-0", 0, WINDOW_CHUNKS)
+    for chunk in (first, others[0]):
+        say("chunk", "client-0", 0, chunk=bytes(chunk))
+        hear("fetch", "client-0", 0, 1)
+    for chunk in others[1:]:
+        say("chunk", "client-0", 0, chunk=bytes(chunk))
+    hear("bye")
+    say("farewell")
+    assert thread.result() == 2 * parcel.sizes.payload
+    (received,) = only(read_timeline(folder), Received)
+    assert received.due_ns == 7
+    network.close()
+    context.term()
 
 
 def test_a_message_that_cannot_be_allocated_does_not_fit_when_it_arrives(
