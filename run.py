@@ -119,6 +119,8 @@ def settings_of(name: str, flags: argparse.Namespace, clients: int) -> dict[str,
         algorithm, colon, field = key.rpartition(":")
         if not equals or (colon and algorithm not in ALGORITHMS):
             raise UserError(f"--set {option}: say [ALGORITHM:]KEY=VALUE, e.g. fsl-sage:l=10")
+        if field == "task":
+            raise UserError(f"--set {option}: the task is set by flags of its own, such as --dataset and --batch")
         if not colon or algorithm == name:
             try:
                 settings[field] = msgspec.json.decode(value)

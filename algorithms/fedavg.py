@@ -78,7 +78,7 @@ async def server(node: ServerNode, config: Config) -> None:
 
     node.begin_round(0)
     for name in node.clients:
-        await node.post(name, Initial(round=0, model=steps.weights(model)))
+        await node.post(name, Initial(round=-1, model=steps.weights(model)))
     round, last = 0, False
     while not last:
         updates: dict[str, Update] = {}

@@ -110,7 +110,7 @@ async def server(node: ServerNode, config: Config) -> None:
 
     node.begin_round(0)
     for name in node.clients:
-        await node.post(name, Initial(round=0, client=client, aux=aux))
+        await node.post(name, Initial(round=-1, client=client, aux=aux))
     round, last = 0, False
     while not last:
         updates: dict[str, Update] = {}

@@ -115,7 +115,7 @@ async def server(node: ServerNode, config: Config) -> None:
 
     node.begin_round(0)
     for name in node.clients:
-        await node.post(name, Initial(round=0, client=client))
+        await node.post(name, Initial(round=-1, client=client))
     round, last = 0, False
     while not last:
         async with asyncio.TaskGroup() as group:

@@ -6,6 +6,7 @@ changes no figure. Up and down are seen from the client, in the server's row too
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -307,5 +308,6 @@ class PlainLines:
 
 
 def _print_line(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    with contextlib.suppress(BrokenPipeError):  # the reader has had enough; the run goes on
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()

@@ -5,8 +5,8 @@ timeline takes. From that:
 
 - every computation must end within its emulated span, or late by less than the host's scheduler makes any span:
   N >= (host time - ``SLACK_NS``) / span;
-- all nodes together may ask for at most ``CORE_SHARE`` of the cores: N >= host seconds per emulated second of the
-  whole scenario / (share x cores).
+- all nodes together may ask for at most ``CORE_SHARE`` of the cores, and the server, which has one thread on the
+  host whatever its workers, for at most that share of one: N >= host seconds per emulated second / (share x cores).
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ def choose(rehearsed: Rehearsed, scenario_clients: dict[str, int], cores: int) -
     for device, device_host_ns in rehearsed.client_host_ns.items():
         host_ns += device_host_ns * scenario_clients[device] / rehearsed.clients[device]
     cores_asked = host_ns / max(rehearsed.elapsed_ns, 1)
-    needed = max(1.0, _ratio(tightest) if tightest else 0.0, cores_asked / (CORE_SHARE * cores))
+    server_asks = rehearsed.server_host_ns * count / max(rehearsed_count, 1) / max(rehearsed.elapsed_ns, 1)
+    asked = max(cores_asked / cores, server_asks) / CORE_SHARE
+    needed = max(1.0, _ratio(tightest) if tightest else 0.0, asked)
     return Choice(math.ceil(needed), tightest, cores_asked)
 
 

@@ -6,13 +6,14 @@ A reason makes the verdict bad; a note asks to look twice. Running out of memory
 
 Limits, and why these:
 
-- A round's end may be 1 % of the round's length + 5 ms off its due time in 95 % of all rounds (what timers and
-  scheduling of a sound host cost), and 5 % + 50 ms in every one (a pause of the host, once).
+- A round's end may be 1 % of the round's length + 5 ms off its due time in 95 % of an algorithm's rounds (what timers
+  and scheduling of a sound host cost), and 5 % + 50 ms in every one (a pause of the host, once).
 - Nothing may be received more than 1 ms before it is due (the resolution of poll timeouts).
 - A node's clamps may add up to 1 % of the run's length; under the virtual clock there may be none.
-- One message in twenty may be received later than 5 ms + 1 % of its time on the way.
-- One computation in twenty may end more than 20 ms after its span: clients that begin a round at one moment queue for
+- One message in twenty may be received later than 10 ms + 1 % of its time on the way.
+- One computation in twenty may end more than 50 ms after its span: clients that begin a round at one moment queue for
   the host's cores and have caught up before the next wait, as the rounds' ends show. A host that is too slow does not.
+- An algorithm that failed, hung or was not judged in every round cannot be trusted whatever its figures.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from emulator.ledger import (
     Carried,
     Clamped,
     Computed,
+    Evaluated,
     Host,
     Posted,
     Received,
@@ -53,8 +55,9 @@ LAG_SHARE, LAG_NS, LAG_ROUNDS_SHARE = 0.01, 5 * MS, 0.95
 LAG_WORST_SHARE, LAG_WORST_NS = 0.05, 50 * MS
 EARLY_NS = 1 * MS
 CLAMP_SHARE = 0.01
-LATE_NS, LATE_SHARE = 5 * MS, 0.05
-HOST_LATE_NS, HOST_LATE_SHARE = 20 * MS, 0.05
+LATE_NS, LATE_SHARE = 10 * MS, 0.05
+HOST_LATE_NS, HOST_LATE_SHARE = 50 * MS, 0.05
+UNTRUSTED = ("failed", "stuck")
 STEAL_SHARE = 0.05
 PRESSURE_SHARE = 0.20  # a fifth of the time some task waited for a core
 
@@ -84,7 +87,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     clamped_ms: float
     clamp_max_ms: float
     spans: int
-    spans_late: int  # host work ended more than 20 ms after the span
+    spans_late: int  # host work ended more than 50 ms after the span
     tightest: list[Tight]
     host_busy: float | None  # mean, fraction of all cores
     host_steal: float | None
@@ -102,23 +105,21 @@ def check(manifest: Mapping[str, Any], timelines: Mapping[str, Sequence[AnyEvent
     """Judge a run from its manifest and the merged events of each algorithm's timeline."""
     reasons: list[str] = []
     notes: list[str] = []
-    rounds: list[RoundEnded] = []
     figures: dict[str, Figures] = {}
     real = manifest.get("clock", "real") == "real"
     for algorithm, events in timelines.items():
         ending = ending_of(events)
         if ending != "finished":
-            notes.append(f"{algorithm}: {ending}")
+            (reasons if ending in UNTRUSTED else notes).append(f"{algorithm}: {ending}")
         found, remarks = conserved(events, ending)
+        found += _unjudged(events) if ending == "finished" else []
         found += whole_ledgers(events) + within_links(manifest, events) + in_order(events)
         found += _clamps(manifest, events, real)
         if real:
-            found += _early(events) + _late(events) + _host_late(events)
-            rounds += only(events, RoundEnded)
+            found += _early(events) + _late(events) + _host_late(events) + _lag(only(events, RoundEnded))
         reasons += [f"{algorithm}: {text}" for text in found]
         notes += [f"{algorithm}: {text}" for text in remarks]
         figures[algorithm] = _figures(manifest, events)
-    reasons += _lag(rounds)
     notes += _host(timelines)
     return Health(verdict="bad" if reasons else "good", reasons=reasons, notes=notes, algorithms=figures)
 
@@ -135,7 +136,7 @@ def percentile(values: Iterable[int], share: float) -> int | None:
 
 
 def _lag(rounds: Sequence[RoundEnded]) -> list[str]:
-    """Ends of rounds against their due times, over all algorithms of the run."""
+    """Ends of one algorithm's rounds against their due times."""
     beyond = [r for r in rounds if _off(r) > LAG_SHARE * (r.due_ns - r.started_ns) + LAG_NS]
     far = [r for r in rounds if _off(r) > LAG_WORST_SHARE * (r.due_ns - r.started_ns) + LAG_WORST_NS]
     reasons = []
@@ -168,6 +169,13 @@ def _clamps(manifest: Mapping[str, Any], events: Sequence[AnyEvent], real: bool)
             allowed = "more than 1 % of the run" if real else "the virtual clock allows none"
             reasons.append(f"{len(clamps)} clamps of {node} moved events by {total_ns / MS:.1f} ms ({allowed})")
     return reasons
+
+
+def _unjudged(events: Sequence[AnyEvent]) -> list[str]:
+    """Rounds that ended and have no accuracy."""
+    judged = {evaluated.round for evaluated in only(events, Evaluated)}
+    missing = [ended.round for ended in only(events, RoundEnded) if ended.round not in judged]
+    return [f"{len(missing)} rounds were not evaluated, the first is round {missing[0] + 1}"] if missing else []
 
 
 def _late(events: Sequence[AnyEvent]) -> list[str]:

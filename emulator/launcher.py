@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing import connection, forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -164,7 +164,7 @@ class Launcher:
         try:
             rehearsed = self._ask(child.run_rehearsal, placement, tick)
             devices = Counter(client.device.name for client in plan.scenario.clients)
-            choice = choose(rehearsed, devices, os.cpu_count() or 1)
+            choice = choose(rehearsed, devices, len(os.sched_getaffinity(0)))
             placement = msgspec.structs.replace(
                 placement,
                 dilation=plan.dilation or choice.dilation,
@@ -215,23 +215,24 @@ class Launcher:
         if self._stop_reason:
             raise Interrupted(self._stop_reason)
 
-    def start_all(self, placement: Placement, control: Connection, done: Connection) -> dict[str, BaseProcess]:
-        """The processes of a timeline by name, in the order network, evaluator, server, clients."""
+    def start_all(
+        self, placement: Placement, control: Connection, done: Connection
+    ) -> Iterator[tuple[str, BaseProcess]]:
+        """Start the processes of a timeline one by one, in the order network, evaluator, server, clients."""
         scenario = self._plan.scenario
         roles = [("network", "network"), ("evaluator", "evaluator"), (scenario.server.name, "server")]
         roles += [(client.name, "client") for client in scenario.clients]
         bound, theirs = multiprocessing.Pipe(duplex=False)
         more: dict[str, tuple[object, ...]] = {"network": (control, theirs), "evaluator": (done,)}
         targets: dict[str, Callable[..., None]] = {"network": child.run_network, "evaluator": child.run_evaluator}
-        processes = {}
         for number, (name, role) in enumerate(roles):
             where = msgspec.structs.replace(placement, node=name, role=role, number=number)
-            processes[name] = self._start(targets.get(role, child.run_node), where, *more.get(role, ()))
+            self.check_stop()
+            yield name, self._start(targets.get(role, child.run_node), where, *more.get(role, ()))
             if role == "network":  # a node connects once and never again
                 theirs.close()
                 bound.poll(BIND_LIMIT_S)
         bound.close()
-        return processes
 
 
 class Timeline:
@@ -250,11 +251,12 @@ class Timeline:
 
     def play(self) -> tuple[str, str]:
         """Outcome and its explanation."""
-        self._processes = self._launcher.start_all(self._placement, self._theirs, self._evaluator_done)
-        self._theirs.close()
-        self._evaluator_done.close()
         outcome, detail = "failed", "the supervisor failed"
         try:
+            for name, process in self._launcher.start_all(self._placement, self._theirs, self._evaluator_done):
+                self._processes[name] = process
+            self._theirs.close()
+            self._evaluator_done.close()
             outcome, detail = self._watch()
             self._end_nodes(outcome, detail)
             if outcome in ("finished", "does-not-fit"):
@@ -263,7 +265,8 @@ class Timeline:
             outcome, detail = "interrupted", str(interrupted)
         finally:
             self._end_nodes(outcome, detail)
-            _end(self._processes["evaluator"], time.monotonic())
+            for process in self._processes.values():
+                _end(process, time.monotonic())
             self._control.close()
             self._done.close()
         return outcome, detail
@@ -359,7 +362,8 @@ class Timeline:
         for process in self._nodes().values():
             _end(process, deadline_s)
         self._tell("close", "")
-        _end(self._processes["network"], time.monotonic() + GRACE_S)
+        if "network" in self._processes:
+            _end(self._processes["network"], time.monotonic() + GRACE_S)
 
     def _catch_up(self) -> tuple[str, str] | None:
         """Until the evaluator has judged the last snapshot; outcome and explanation where it does not."""

@@ -1,11 +1,13 @@
 """A client's memory: baseline, cap, peak growth.
 
-Order in a client process: sockets and threads first, one tiny training step on a throw-away layer, then
-``settle()``: unused heap goes back, the peak is reset and the baseline read. What grows above that baseline is the
-training's. The peak growth is VmHWM - VmRSS at the reset, with file pages subtracted at both ends: no sampler can miss
-it. *Fits* is decided by this peak against the budget, after every computation and receipt. The soft ``RLIMIT_DATA``
-stops what would go far beyond within one of them: it makes PyTorch raise a catchable error, needs no privilege, and
-can be lifted again for the last words. It lies above the budget, because it counts address space and not pages.
+Order in a client process: sockets and threads first, one tiny training step on a throw-away layer, then ``MemoryCap``:
+unused heap goes back, the peak is reset and the baseline read. What grows above it is the training's. The peak growth
+is VmHWM - VmRSS at the reset, with file pages subtracted at both ends. No sampler can miss it; it can be too low by the
+file pages first touched between the peak and the next reading, which comes after every computation.
+
+*Fits* is decided by this peak against the budget, after every computation and receipt. The soft ``RLIMIT_DATA`` stops
+what would go far beyond within one of them: it makes PyTorch raise a catchable error, needs no privilege, and can be
+lifted again for the last words. It lies above the budget, because it counts address space and not pages.
 
 Sources: proc(5) (status: VmHWM, VmRSS, RssFile, VmData; clear_refs 5 resets the peak), setrlimit(2), mallopt(3).
 """
@@ -31,6 +33,7 @@ THREAD_STACK_BYTES = 512 * 1024  # each thread's default 8 MiB would count again
 MALLOC = {"M_ARENA_MAX": 1, "M_MMAP_THRESHOLD": 128 * 1024, "M_TRIM_THRESHOLD": 128 * 1024}
 _MALLOPT = {"M_TRIM_THRESHOLD": -1, "M_MMAP_THRESHOLD": -3, "M_ARENA_MAX": -8}
 
+_STATUS = re.compile(rb"^(VmHWM|VmRSS|RssFile|RssShmem|VmData):\s+(\d+) kB", re.MULTILINE)
 _TORCH_ASKED = re.compile(r"tried to allocate (\d+) bytes")
 
 
@@ -44,13 +47,10 @@ class Usage(msgspec.Struct, frozen=True):
 
 def read_usage() -> Usage:
     """Resident size, its peak since the last reset, and the size that RLIMIT_DATA counts."""
-    fields: dict[str, int] = {}
-    for line in Path("/proc/self/status").read_text().splitlines():
-        name, _, value = line.partition(":")
-        if name in ("VmHWM", "VmRSS", "RssFile", "RssShmem", "VmData"):
-            fields[name] = int(value.split()[0]) * 1024
-    of_files = fields["RssFile"] + fields["RssShmem"]
-    return Usage(fields["VmRSS"] - of_files, fields["VmHWM"] - of_files, fields["VmData"])
+    status = Path("/proc/self/status").read_bytes()
+    fields = {name: int(value) * 1024 for name, value in _STATUS.findall(status)}
+    of_files = fields[b"RssFile"] + fields[b"RssShmem"]
+    return Usage(fields[b"VmRSS"] - of_files, fields[b"VmHWM"] - of_files, fields[b"VmData"])
 
 
 class MemoryCap:
@@ -63,6 +63,7 @@ class MemoryCap:
         Path("/proc/self/clear_refs").write_text("5")
         usage = read_usage()
         self.baseline_bytes = usage.resident
+        self._peak_bytes = 0  # of all readings: file pages that come after the peak must not lower it
         if self.limit_bytes is not None:
             _, hard = resource.getrlimit(resource.RLIMIT_DATA)
             resource.setrlimit(resource.RLIMIT_DATA, (usage.data + self.limit_bytes, hard))
@@ -70,7 +71,8 @@ class MemoryCap:
     def growth_bytes(self) -> tuple[int, int]:
         """Growth above the baseline now, and at its peak so far."""
         usage = read_usage()
-        return usage.resident - self.baseline_bytes, max(usage.peak - self.baseline_bytes, 0)
+        self._peak_bytes = max(self._peak_bytes, usage.peak - self.baseline_bytes)
+        return usage.resident - self.baseline_bytes, self._peak_bytes
 
     def lift(self) -> None:
         """Remove the limit, for the last words."""

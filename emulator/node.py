@@ -92,7 +92,7 @@ class Node:
         self.awaiting: list[Awaiting] = []
         self.failed: asyncio.Future[None] = loop.create_future()
         self._memory_at = 0.0
-        self._phase = "build the model"  # until the first computation
+        self.phase = "build the model"  # until the first computation
         outlet.on_delivery, outlet.on_left = self._deliver, self._leave
         outlet.on_failure, outlet.on_refused = self._fail, self._refuse
         loop.on_clamp = self._clamp
@@ -176,8 +176,8 @@ class Node:
             if not sources or message.sender in sources:
                 del self._inbox[position]
                 return self._expected(message, types)
-        if self._phase:
-            self._check_memory(self._phase)
+        if self.phase:
+            self._check_memory(self.phase)
         waiting = Awaiting(types, sources, self._loop.now_ns)
         self.awaiting.append(waiting)
         self._write(events.Waiting, kinds=[kind_of(t) for t in types], sources=sorted(sources))
@@ -273,7 +273,7 @@ class Node:
             with _out_of_memory_explained(fn.__qualname__):
                 return run.result()
         finally:
-            self._phase = ""
+            self.phase = ""
             self._check_memory(fn.__qualname__)
 
     def _run_on_host(self, fn: Callable[[], Any]) -> HostRun:

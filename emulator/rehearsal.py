@@ -130,7 +130,15 @@ def rehearse(
             times = len(plain) + len(counted)
             host_ns_of[name] += host_ns * times
             if times > 1:  # a first run pays for what torch prepares once for each shape
-                spans.append(Span(device.name, key.split("(")[0], duration_ns(table[key], device), host_ns, times))
+                spans.append(
+                    Span(
+                        device.name,
+                        key.split("(")[0].rpartition(".")[2],
+                        duration_ns(table[key], device),
+                        host_ns,
+                        times,
+                    )
+                )
     return Rehearsed(
         costs=table,
         spans=spans,

@@ -227,6 +227,10 @@ def _client(node: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
         **memory,
         **time,
         "bytes": _both_ways(sent, {name}),
+        "by_kind": {
+            "up": _by_kind(event for event in sent if event.node == name),
+            "down": _by_kind(event for event in sent if event.node != name),
+        },
     }
 
 

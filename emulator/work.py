@@ -76,7 +76,7 @@ def _tensor_bytes(value: Any) -> int:
 
 def cost_key(fn: Callable[..., Any], args: tuple[Any, ...]) -> str:
     """Equal for computations that cost the same: the function, and its arguments by shape or value."""
-    return f"{fn.__qualname__}({', '.join(map(_describe, args))})"
+    return f"{fn.__module__}.{fn.__qualname__}({', '.join(map(_describe, args))})"
 
 
 def _describe(value: Any) -> str:

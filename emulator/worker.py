@@ -104,7 +104,7 @@ def run(placement: Placement, vigil: Vigil) -> int:
             last_words("does-not-fit", str(error), error.phase, error.asked_bytes)
         elif is_out_of_memory(error):
             status = child.DOES_NOT_FIT
-            last_words("does-not-fit", str(error), "build the model", bytes_asked(error))
+            last_words("does-not-fit", str(error), node.phase or "between computations", bytes_asked(error))
         elif isinstance(error, PeerLost):
             status = child.ABORTED
             last_words("peer-lost", str(error))

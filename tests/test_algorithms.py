@@ -142,10 +142,15 @@ def test_official_bytes_of_every_round_and_client_are_those_of_the_closed_form(n
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_payload_is_the_official_part_and_labels_and_initial_weights(name: str) -> None:
+def test_initial_weights_count_to_no_round(name: str) -> None:
+    assert set(sent(played(name), -1, "payload_bytes").values()) == {(0, initial(name))}
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_payload_is_the_official_part_and_labels(name: str) -> None:
     for round in range(ROUNDS):
         up, down = closed_form(name, round)
-        expected = up + labels(name), down + (initial(name) if round == 0 else 0)
+        expected = up + labels(name), down
         assert set(sent(played(name), round, "payload_bytes").values()) == {expected}
 
 

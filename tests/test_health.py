@@ -14,6 +14,7 @@ from emulator.ledger import (
     Clamped,
     Computed,
     Ended,
+    Evaluated,
     Host,
     Posted,
     Received,
@@ -157,7 +158,7 @@ def clamp_the_network(events):
 def slow_host(events):
     """One of twelve computations is late; one in twenty may be."""
     late = next(e for e in events if isinstance(e, Computed))
-    return edit(events, lambda e: e == late, lambda _: {"host_late_ns": 20 * MS + 1})
+    return edit(events, lambda e: e == late, lambda _: {"host_late_ns": 50 * MS + 1})
 
 
 def lag_beyond_1_percent(events):
@@ -219,7 +220,7 @@ def test_what_is_exactly_at_a_limit_is_good():
             return {"actual_ns": event.due_ns + 6 * MS}
         if isinstance(event, Received):
             return {"actual_ns": event.due_ns - MS}
-        return {"host_late_ns": 20 * MS}
+        return {"host_late_ns": 50 * MS}
 
     events = edit(make_timeline(), lambda e: isinstance(e, RoundEnded | Received | Computed), to_the_limit)
     events = append(events, Clamped(**at(300 * MS), node="client-0", by_ns=3 * MS, what="posted"))
@@ -291,7 +292,7 @@ def cut_short(events, outcome, killed=()):
     )
 
 
-@pytest.mark.parametrize("outcome", ["interrupted", "does-not-fit", "stuck"])
+@pytest.mark.parametrize("outcome", ["interrupted", "does-not-fit"])
 def test_messages_under_way_at_the_end_are_a_note(outcome):
     health = judge(cut_short(make_timeline(), outcome))
     assert health.verdict == "good"
@@ -301,10 +302,16 @@ def test_messages_under_way_at_the_end_are_a_note(outcome):
     ]
 
 
-def test_a_killed_network_is_a_note():
-    health = judge(cut_short(make_timeline(), "failed", killed={"network"}))
-    assert health.verdict == "good"
+@pytest.mark.parametrize("outcome", ["failed", "stuck"])
+def test_an_algorithm_that_broke_is_a_reason_and_what_it_left_incomplete_a_note(outcome):
+    health = judge(cut_short(make_timeline(), outcome, killed={"network"}))
+    assert (health.verdict, health.reasons) == ("bad", [f"fedavg: {outcome}"])
     assert any("network record incomplete" in note for note in health.notes)
+
+
+def test_a_round_that_was_not_evaluated_is_a_reason():
+    health = judge(edit(make_timeline(), lambda e: isinstance(e, Evaluated) and e.round == 1, lambda _: None))
+    assert health.reasons == ["fedavg: 1 rounds were not evaluated, the first is round 2"]
 
 
 def test_a_hole_before_the_end_is_a_reason_even_when_cut_short():
