@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import time
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -95,11 +96,15 @@ class Stage(Launcher):
             raise Broken(f"{name}: {ending.outcome}: {ending.detail}")
         return Played(read_timeline(self._folder / "ledger" / name), self._starting_ns, self._usage)
 
-    def start_all(self, placement: Placement, control: Connection, done: Connection) -> dict[str, BaseProcess]:
+    def start_all(
+        self, placement: Placement, control: Connection, done: Connection
+    ) -> Iterator[tuple[str, BaseProcess]]:
         self._starting_ns = time.monotonic_ns()
-        processes = super().start_all(placement, control, done)
-        self._watched = {name: psutil.Process(process.pid) for name, process in processes.items()}
-        return processes
+        self._watched = {}
+        for name, process in super().start_all(placement, control, done):
+            if process.pid is not None:
+                self._watched[name] = psutil.Process(process.pid)
+            yield name, process
 
     def _read_usage(self) -> None:
         cpu_s: dict[str, float] = {}
