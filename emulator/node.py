@@ -248,7 +248,7 @@ class Node:
                 run.settle()
             end_ns = start_ns + duration_ns(self._costs.table[key], self.device)
             finished: asyncio.Future[None] = self._loop.create_future()
-            entry = self._loop.at(end_ns, partial(finished.set_result, None), ready=run.done, what=fn.__qualname__)
+            entry = self._loop.at(end_ns, partial(finished.set_result, None), ready=run.ready, what=fn.__qualname__)
             try:
                 await finished
             except asyncio.CancelledError:

@@ -120,6 +120,7 @@ class HostRun:
         self.host_ns = 0
         self.ended_actual_ns = 0
         self.started_wall_ns = 0  # 0: not yet
+        self.urgent = False
         self._future: Future[Any] = Future()
 
     def carry_out(self, fn: Callable[[], Any], clock: Callable[[], int]) -> None:
@@ -135,7 +136,9 @@ class HostRun:
         else:
             self._future.set_exception(error)
 
-    def done(self) -> bool:
+    def ready(self) -> bool:
+        """Whether it has ended. Who asks and hears no is woken when it has: nobody else, since a wake-up costs."""
+        self.urgent = True
         return self._future.done()
 
     def settle(self) -> None:
@@ -166,7 +169,8 @@ class ComputeThread:
             self.current, self.ident = run, threading.get_ident()
             run.carry_out(fn, clock)
             self.current = None
-            wake()
+            if run.urgent:
+                wake()
 
         self._pool.submit(work)
         return run

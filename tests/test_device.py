@@ -234,7 +234,7 @@ def test_a_node_computes_in_one_thread_one_at_a_time_and_in_order() -> None:
         return threading.get_ident()
 
     runs = [thread.submit(lambda number=number: step(number), lambda: 42, woken.release) for number in range(5)]
-    assert not any(run.done() for run in runs)
+    assert not any(run.ready() for run in runs)
     gate.set()
     for run in runs:
         run.settle()
@@ -250,7 +250,7 @@ def test_a_host_run_keeps_an_exception_for_whoever_asks_for_the_result() -> None
     thread = ComputeThread()
     run = thread.submit(lambda: math.sqrt(-1), lambda: 0, lambda: None)
     run.settle()
-    assert run.done()
+    assert run.ready()
     with pytest.raises(ValueError):
         run.result()
     thread.close()
