@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 DEFAULT_ROUNDS = 12
 DEFAULT_STOP_AFTER_S = 15.0
+# The official code's settings come with its model; the small workload has its own, in each algorithm's Config.
+OFFICIAL = {"fsl-sage": {"q": 5, "l": 10, "align_epochs": 100, "align_batch": 1000, "buffer": 1000, "align_lr": 1e-3}}
 
 
 class Flags(argparse.ArgumentParser):
@@ -114,6 +116,8 @@ def settings_of(name: str, flags: argparse.Namespace, clients: int) -> dict[str,
         "stop_after_s": None if flags.rounds else DEFAULT_STOP_AFTER_S,
         "server_order": flags.server_order,
     }
+    if flags.model == "resnet18":
+        settings |= OFFICIAL.get(name, {})
     for option in flags.options:
         key, equals, value = option.partition("=")
         algorithm, colon, field = key.rpartition(":")
