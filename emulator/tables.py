@@ -248,6 +248,8 @@ def _title(summary: Json) -> str:
 
 def _verdict(summary: Json) -> list[str]:
     health = summary["health"]
+    if health["verdict"] == "good" and not any(figure["rounds"] for figure in health["algorithms"].values()):
+        return ["Verdict: good as far as it goes: no round has ended, and what was recorded is consistent."]
     if health["verdict"] == "good":
         figures = list(health["algorithms"].values())
         lag = _largest(figures, "lag_max_ms")
