@@ -52,7 +52,12 @@ def parser() -> Flags:
     flags.add_argument("--clients", type=int, help="so many clients, in the scenario's proportions")
     flags.add_argument("--batch", type=int, default=16, help="samples in a batch (default 16)")
     flags.add_argument("--seed", type=int, default=1)
-    flags.add_argument("--clock", choices=["real"], default="real", help="real: emulated time is wall time")
+    flags.add_argument(
+        "--clock",
+        choices=["real", "virtual"],
+        default="real",
+        help="real: emulated time is wall time; virtual: the same timeline as fast as the host computes, repeatable",
+    )
     flags.add_argument(
         "--dilation",
         default="auto",
@@ -175,7 +180,7 @@ def run(argv: list[str]) -> int:
 
     console = Console()
     view_type = Dashboard if console.is_terminal and not flags.no_dashboard else PlainLines
-    plan = Plan(scenario, flags.seed, dilation, "algorithms.task.evaluate", "algorithms.task.prepare")
+    plan = Plan(scenario, flags.seed, flags.clock, dilation, "algorithms.task.evaluate", "algorithms.task.prepare")
     modules = [*ALGORITHMS.values(), "torchvision.models"]
     endings: list[Ending] = []
     with Launcher(folder, plan, modules) as launcher:

@@ -44,6 +44,7 @@ class Placement(msgspec.Struct, frozen=True):
     settings: dict[str, Any]
     scenario: Scenario
     seed: int
+    clock: str
     dilation: int
     address: str
     ledger_folder: str
@@ -106,6 +107,7 @@ def run_network(
 ) -> None:
     """The network; ``bound`` is closed when nodes can connect."""
     enter(placement, lifeline, parent)
+    from emulator.coordinator import CLOCKS
     from emulator.fabric import Fabric
     from emulator.ledger import Ledger, Started
     from emulator.network import Network
@@ -114,9 +116,14 @@ def run_network(
     ledger = Ledger(Path(placement.ledger_folder), placement.node)
     ledger.write(Started(due_ns=0, actual_ns=0, role=placement.role, pid=os.getpid()))
     fabric = Fabric(placement.scenario, placement.seed)
-    network = Network(placement.address, fabric, names, placement.dilation, ledger, control)
+    conductor = CLOCKS[placement.clock].conductor(placement.dilation)
+    network = Network(placement.address, fabric, names, conductor, ledger, control)
     bound.close()
-    network.run()
+    try:
+        network.run()
+    except SplitbedError as error:
+        control.send(("broken", str(error)))
+        sys.exit(FAILED)
 
 
 def run_evaluator(placement: Placement, lifeline: Connection, parent: int, control: Connection) -> None:

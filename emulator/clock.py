@@ -6,7 +6,8 @@ accumulate the host's delays. ``asyncio.sleep``, ``timeout`` and ``TaskGroup`` t
 
 When no callback is ready, asyncio asks its selector for input. That is the one place where time moves: the loop asks
 its *pacer* whether the earliest event may happen now. A pacer is a clock: the real one lets wall time catch up with
-the event's due time; the rehearsal's does not wait at all.
+the event's due time; the virtual one asks the network process, which lets only the earliest event of all nodes happen;
+the rehearsal's does not wait at all.
 
 Events are ordered by (due time, rank, order of creation). Times are integer nanoseconds: a float second holds them
 exactly up to 46 days.
@@ -23,7 +24,7 @@ from collections.abc import Callable, Mapping
 from contextvars import Context
 from typing import Any, NoReturn, Protocol
 
-from emulator.errors import Deadlock, SplitbedError
+from emulator.errors import Bug, Deadlock, SplitbedError
 from emulator.link import SECOND_NS
 
 Sleep = Callable[[float | None], None]  # waits on the host: seconds, or None until there is input
@@ -41,10 +42,12 @@ def to_ns(seconds: float) -> int:
 class Entry:
     """Something that happens at ``due_ns``; not before ``ready()`` says that the host has done its part of it."""
 
-    __slots__ = ("callback", "cancelled", "due_ns", "ready", "what")
+    __slots__ = ("callback", "cancelled", "due_ns", "rank", "ready", "what")
 
-    def __init__(self, due_ns: int, callback: Callable[[], None], ready: Callable[[], bool] | None, what: str) -> None:
-        self.due_ns, self.callback, self.ready, self.what = due_ns, callback, ready, what
+    def __init__(
+        self, due_ns: int, rank: int, callback: Callable[[], None], ready: Callable[[], bool] | None, what: str
+    ) -> None:
+        self.due_ns, self.rank, self.callback, self.ready, self.what = due_ns, rank, callback, ready, what
         self.cancelled = False
 
 
@@ -89,7 +92,7 @@ class EmulatedLoop(asyncio.SelectorEventLoop):
         what: str = "timer",
     ) -> Entry:
         """Schedule ``callback`` for ``due_ns``; set ``cancelled`` on the result to withdraw it."""
-        entry = Entry(due_ns, callback, ready, what)
+        entry = Entry(due_ns, rank, callback, ready, what)
         heapq.heappush(self._heap, (due_ns, rank, next(self._created), entry))
         return entry
 
@@ -224,6 +227,56 @@ class RealPacer:
 
     def actual_ns(self) -> int:
         return self._wall.actual_ns() if self._wall else 0
+
+
+class VirtualPacer:
+    """The virtual clock: an event happens when the network process has granted it and the host has done its part.
+
+    ``wait(entry)`` promises the network that nothing happens here before ``entry`` (None: nothing at all) unless the
+    network delivers something first; it is called once after each event. ``granted`` is the time of the event that the
+    network has granted, or None. Host work of a computation goes on while the node waits: its end was promised.
+    """
+
+    def __init__(
+        self,
+        start: Callable[[Sleep], WallTime | None],
+        take_input: Callable[[], bool],
+        wait: Callable[[Entry | None], None],
+        granted: Callable[[], int | None],
+    ) -> None:
+        self._start, self._take_input, self._wait, self._granted = start, take_input, wait, granted
+        self._started = False
+        self._waiting = False
+        self._now_ns = 0
+
+    def may_run(self, entry: Entry | None, sleep: Sleep) -> bool:
+        if not self._started:
+            self._started = self._start(sleep) is not None
+            return False
+        if self._take_input():
+            return False
+        if not self._waiting:
+            self._waiting = True
+            self._wait(entry)
+            return False  # sending may have taken in what came meanwhile
+        granted_ns = self._granted()
+        if granted_ns is None:
+            sleep(None)
+            return False
+        if entry is None or entry.due_ns > granted_ns:  # what was to arrive then was refused
+            self._waiting = False
+            return False
+        if entry.due_ns < granted_ns:
+            raise Bug(f"{entry.what} is due at {entry.due_ns} ns, but {granted_ns} ns was granted")
+        if entry.ready is not None and not entry.ready():
+            sleep(None)
+            return False
+        self._waiting = False
+        self._now_ns = granted_ns
+        return True
+
+    def actual_ns(self) -> int:
+        return self._now_ns
 
 
 class InstantPacer:

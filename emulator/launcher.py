@@ -28,6 +28,7 @@ import msgspec
 from emulator import child
 from emulator import ledger as events
 from emulator.child import HEARTBEAT_BYTES, Placement
+from emulator.coordinator import CLOCKS
 from emulator.dilation import Choice, choose
 from emulator.errors import SplitbedError, UserError
 from emulator.hostload import HostLoad
@@ -51,6 +52,7 @@ class Plan(msgspec.Struct, frozen=True):
 
     scenario: Scenario
     seed: int
+    clock: str
     dilation: int | None  # None: chosen for each algorithm
     evaluate: str  # dotted: (task, parts) -> (accuracy, loss)
     prepare: str  # dotted: (settings, folder) -> settings, once before the nodes start
@@ -140,6 +142,7 @@ class Launcher:
             settings={**settings, "task": self._task},
             scenario=self._plan.scenario,
             seed=self._plan.seed,
+            clock=self._plan.clock,
             dilation=1,
             address=f"ipc://{timeline}/network",
             ledger_folder=str(ledger),
@@ -167,7 +170,7 @@ class Launcher:
             choice = choose(rehearsed, devices, len(os.sched_getaffinity(0)))
             placement = msgspec.structs.replace(
                 placement,
-                dilation=plan.dilation or choice.dilation,
+                dilation=CLOCKS[plan.clock].dilation(plan.dilation, choice.dilation),
                 costs=rehearsed.costs,
                 stuck_after_s=max(STUCK_LEAST_S, STUCK_FACTOR * rehearsed.slowest_host_ns() / 1e9),
             )
@@ -247,6 +250,7 @@ class Timeline:
         self._started_s = time.monotonic()
         self._processes: dict[str, BaseProcess] = {}
         self._deadlock = ("", 0.0)
+        self._broken = ""
         self._lost: dict[str, float] = {}  # connections that broke, and when
 
     def play(self) -> tuple[str, str]:
@@ -285,7 +289,7 @@ class Timeline:
             self._take_news()
             for name in ("network", "evaluator"):
                 if self._processes[name].exitcode is not None:
-                    return "failed", f"the {name} process {_how(self._processes[name])}"
+                    return "failed", self._broken or f"the {name} process {_how(self._processes[name])}"
             for name, process in list(waiting.items()):
                 if process.exitcode is not None:
                     del waiting[name]
@@ -329,6 +333,8 @@ class Timeline:
                     self._started_wall_ns = int(argument)
                 elif word == "lost":
                     self._lost.setdefault(argument, time.monotonic())
+                elif word == "broken":
+                    self._broken = f"the network process: {argument}"
                 elif word == "deadlock":
                     self._deadlock = argument, time.monotonic()
 

@@ -4,34 +4,33 @@ It takes messages from their senders, computes when their last bit leaves and wh
 those times: ANNOUNCED to the receiver shortly before, so that it can fetch the payload; then LEFT to the sender and
 ARRIVING to the receiver (``port`` has the protocol).
 It reads posts as they come but orders what happens by due time, so a post that the host delivered late still leaves
-on the schedule of its stamp. The clock starts when every node has said READY.
+on the schedule of its stamp; at one instant by sender and the sender's counter, never by who was read first. When
+something may happen is for the conductor of the run's clock to say (``coordinator``). The clock starts when every node
+has said READY.
 """
 
 from __future__ import annotations
 
 import heapq
-import itertools
 import select
-import time
 from collections import deque
 from collections.abc import Callable
 from multiprocessing.connection import Connection as Pipe
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
 import zmq
 
 from emulator import ledger as events
-from emulator.clock import WallTime
+from emulator.clock import DELIVERY_RANK, LEFT_RANK
+from emulator.coordinator import Conductor
 from emulator.errors import WireError
 from emulator.fabric import Fabric
 from emulator.ledger import Ledger
 from emulator.link import Carriage
-from emulator.port import ABORT, ANNOUNCED, ARRIVING, CHUNK, FAREWELL, LEFT, START, WELCOME, file_of, open_socket
+from emulator.port import ABORT, ANNOUNCED, ARRIVING, CHUNK, FAREWELL, GRANT, LEFT, START, WELCOME, file_of, open_socket
 from emulator.wire import Header, decode_header, sizes_of
 
-HEAD_START_NS = 20_000_000  # between START and time 0, so that every node has read it
-LONGEST_WAIT_S = 3600.0  # select refuses a time that the system's clock cannot hold
 # A message is announced so long before its last bit leaves: its relay takes host time.
 LEAD_NS, LEAD_NS_PER_BYTE = 2_000_000, 20
 
@@ -56,14 +55,26 @@ class Transit:
         return self.source, self.header.counter
 
 
+class Planned(NamedTuple):
+    """Something to do with a message at ``due_ns``; ordered by the first four."""
+
+    due_ns: int
+    source: int
+    counter: int
+    departs: bool
+    action: Callable[[Transit], None]
+    transit: Transit
+
+
 class Network:
     """The state of the network process; ``run`` ends when the supervisor says so or is gone."""
 
     def __init__(
-        self, address: str, fabric: Fabric, nodes: list[str], dilation: int, ledger: Ledger, control: Pipe
+        self, address: str, fabric: Fabric, nodes: list[str], conductor: Conductor, ledger: Ledger, control: Pipe
     ) -> None:
         self._fabric, self._nodes, self._ledger, self._control = fabric, nodes, ledger, control
-        self._dilation = dilation
+        self._conductor = conductor
+        self._index = {node: i for i, node in enumerate(nodes)}
         self._context: zmq.Context[Any] = zmq.Context()
         self._socket = open_socket(self._context, zmq.ROUTER)
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
@@ -74,10 +85,9 @@ class Network:
         self._left_in_order: set[str] = set()
         self._told = dict.fromkeys(nodes, 0)  # LEFT and ARRIVING sent
         self._idle: dict[str, str] = {}  # what the tasks of an idle node await
-        self._wall: WallTime | None = None
+        self._started = False
         self._transits: dict[tuple[str, int], Transit] = {}
-        self._agenda: list[tuple[int, int, Callable[[Transit], None], Transit]] = []
-        self._created = itertools.count()
+        self._agenda: list[Planned] = []
         self._stopped = False
 
     def run(self) -> None:
@@ -88,13 +98,11 @@ class Network:
             busy = self._take_orders() or busy
             busy = self._act() or busy
             if not busy and not self._stopped:
-                select.select(files, [], [], self._seconds_to_next())
+                select.select(files, [], [], self._conductor.rest_s(self._planned_ns()))
         self._close()
 
-    def _seconds_to_next(self) -> float | None:
-        if self._wall is None or not self._agenda:
-            return None
-        return min(max(self._wall.seconds_until(self._agenda[0][0]), 0.0), LONGEST_WAIT_S)
+    def _planned_ns(self) -> int | None:
+        return self._agenda[0].due_ns if self._agenda else None
 
     def _take_orders(self) -> bool:
         """From the supervisor: a node is gone, abort the run, close."""
@@ -126,7 +134,7 @@ class Network:
             try:
                 self._handle(source, msgpack.unpackb(frames[1]), frames[2] if len(frames) > 2 else b"")
             except (WireError, ValueError, TypeError, KeyError, IndexError, msgpack.UnpackException) as error:
-                actual_ns = self._actual_ns()
+                actual_ns = self._conductor.actual_ns()
                 reason = str(error) if isinstance(error, WireError) else repr(error)
                 self._ledger.write(events.Refused(due_ns=actual_ns, actual_ns=actual_ns, source=source, reason=reason))
         return True
@@ -157,10 +165,12 @@ class Network:
             case ["ready"]:
                 self._ready.add(source)
                 self._start_if_ready()
-            case ["idle", int() as heard, str() as awaits]:
+            case ["wait", int() as heard, (int() | None) as until_ns, int() as rank, str() as awaits]:
                 if heard == self._told[source]:
-                    self._idle[source] = awaits
-                    self._report_deadlock()
+                    self._conductor.waits(source, until_ns, rank)
+                    if until_ns is None:
+                        self._idle[source] = awaits
+                        self._report_deadlock()
             case ["bye"]:
                 self._send(source, FAREWELL)
                 self._lose(source)
@@ -170,19 +180,20 @@ class Network:
 
     def _start_if_ready(self) -> None:
         """Time 0 comes when every node waits, or has ended without ever waiting."""
-        if self._wall is not None or not (self._ready | self._gone).issuperset(self._nodes):
+        if self._started or not (self._ready | self._gone).issuperset(self._nodes):
             return
-        origin_ns = time.monotonic_ns() + HEAD_START_NS
-        self._wall = WallTime(origin_ns, self._dilation)
+        self._started = True
+        wall = self._conductor.begin([node for node in self._nodes if node not in self._gone])
         for node in self._nodes:
-            self._send(node, START, origin_ns, self._dilation)
-        self._control.send(("started", str(origin_ns)))
+            self._send(node, START, wall.origin_ns, wall.dilation)
+        self._control.send(("started", str(wall.origin_ns)))
 
     def _post(self, source: str, destination: str, stamp_ns: int, encoded: bytes) -> None:
         header = decode_header(encoded)
         transit = Transit(source, destination, stamp_ns, header, encoded)
         if destination not in self._nodes or transit.key in self._transits or stamp_ns < 0:
             raise WireError(f"{header.kind} {header.counter} to {destination!r} cannot be carried")
+        self._conductor.posts(source, stamp_ns)
         transit.carriage = self._fabric.connection(source, destination).carry(stamp_ns, transit.wire_bytes)
         self._transits[transit.key] = transit
         lead_ns = LEAD_NS + transit.header.payload_bytes * LEAD_NS_PER_BYTE
@@ -190,16 +201,24 @@ class Network:
         self._plan(transit.carriage.left_ns, self._depart, transit)
 
     def _plan(self, due_ns: int, action: Callable[[Transit], None], transit: Transit) -> None:
-        heapq.heappush(self._agenda, (due_ns, next(self._created), action, transit))
+        place = self._index[transit.source], transit.header.counter
+        heapq.heappush(self._agenda, Planned(due_ns, *place, action == self._depart, action, transit))
 
     def _act(self) -> bool:
-        """Do what is due; whether there was anything."""
+        """Do what may be done now; whether there was anything."""
         acted = False
-        while self._wall and self._agenda and self._wall.seconds_until(self._agenda[0][0]) <= 0:
-            _, _, action, transit = heapq.heappop(self._agenda)
-            action(transit)
+        while True:
+            if self._conductor.may_act(self._planned_ns()):
+                planned = heapq.heappop(self._agenda)
+                planned.action(planned.transit)
+            else:
+                granted = self._conductor.grant(self._planned_ns())
+                if granted is None:
+                    return acted
+                node, due_ns = granted
+                self._idle.pop(node, None)
+                self._send(node, GRANT, due_ns)
             acted = True
-        return acted
 
     def _announce(self, transit: Transit) -> None:
         """Let the receiver make room and fetch the payload, off the clock."""
@@ -210,7 +229,7 @@ class Network:
         self._ledger.write(
             events.Carried(
                 due_ns=transit.carriage.left_ns,
-                actual_ns=self._actual_ns(),
+                actual_ns=self._conductor.actual_ns(),
                 counter=transit.header.counter,
                 source=transit.source,
                 destination=transit.destination,
@@ -223,12 +242,17 @@ class Network:
             )
         )
         transit.left = True
-        for node in (transit.source, transit.destination):
-            self._idle.pop(node, None)
-            self._told[node] += 1
-        self._send(transit.source, LEFT, transit.header.counter, transit.carriage.left_ns)
-        self._send(transit.destination, ARRIVING, *transit.key, transit.carriage.arrival_ns)
+        left_ns, arrival_ns = transit.carriage.left_ns, transit.carriage.arrival_ns
+        self._tell(transit.source, left_ns, LEFT_RANK, LEFT, transit.header.counter, left_ns)
+        self._tell(transit.destination, arrival_ns, DELIVERY_RANK, ARRIVING, *transit.key, arrival_ns)
         self._forget_if_done(transit)
+
+    def _tell(self, node: str, due_ns: int, rank: int, *fields: object) -> None:
+        """Tell ``node`` of something that will happen to it."""
+        self._idle.pop(node, None)
+        self._told[node] += 1
+        self._conductor.tells(node, due_ns, rank)
+        self._send(node, *fields)
 
     def _serve(self, transit: Transit) -> None:
         """Send on as many chunks as there are and the receiver has asked for."""
@@ -262,6 +286,7 @@ class Network:
         """Nothing more can be sent to ``node``; what is on its way to it stays undelivered."""
         self._present.discard(node)
         self._gone.add(node)
+        self._conductor.loses(node)
         self._start_if_ready()
         self._report_deadlock()
 
@@ -272,11 +297,8 @@ class Network:
             ended = [f"{node} has ended" for node in self._nodes if node in self._gone]
             self._control.send(("deadlock", "; ".join([f"{node} {self._idle[node]}" for node in left] + ended)))
 
-    def _actual_ns(self) -> int:
-        return self._wall.actual_ns() if self._wall else 0
-
     def _close(self) -> None:
-        actual_ns = self._actual_ns()
+        actual_ns = self._conductor.actual_ns()
         for transit in sorted(self._transits.values(), key=lambda t: t.key):
             if transit.announced and transit.destination in self._left_in_order:
                 continue

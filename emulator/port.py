@@ -10,7 +10,8 @@ POST       destination stamp_ns header                LEFT counter left_ns
 CHUNK      counter | bytes                            ANNOUNCED source counter header
 FETCH      source counter chunks                      CHUNK source counter | bytes
                                                       ARRIVING source counter arrival_ns
-IDLE       heard, what its tasks await
+WAIT       heard, until_ns, rank, what its tasks await
+                                                      GRANT due_ns       (virtual clock)
 BYE        it takes nothing more                      FAREWELL nothing more will come
                                                       ABORT reason
 
@@ -31,7 +32,7 @@ import msgpack
 import numpy
 import zmq
 
-from emulator.clock import DELIVERY_RANK, LEFT_RANK, EmulatedLoop, Sleep, WallTime
+from emulator.clock import DELIVERY_RANK, LEFT_RANK, EmulatedLoop, Entry, Sleep, WallTime
 from emulator.errors import DoesNotFit, PeerLost, WireError
 from emulator.memory import bytes_asked, is_out_of_memory
 from emulator.wire import Incoming, Message, Parcel, decode_header
@@ -41,9 +42,9 @@ WINDOW_CHUNKS = 4  # granted to the network at a time, so at most 1 MiB of chunk
 MAX_FRAME_BYTES = CHUNK_BYTES + 128 * 1024
 SPARE_BYTES = 3 * 2**20  # must be free beside a message, for the chunks that wait in libzmq
 
-HELLO, READY, POST, CHUNK, FETCH, IDLE, BYE = "hello", "ready", "post", "chunk", "fetch", "idle", "bye"
+HELLO, READY, POST, CHUNK, FETCH, WAIT, BYE = "hello", "ready", "post", "chunk", "fetch", "wait", "bye"
 WELCOME, START, LEFT, ARRIVING, FAREWELL, ABORT = "welcome", "start", "left", "arriving", "farewell", "abort"
-ANNOUNCED = "announced"
+ANNOUNCED, GRANT = "announced", "grant"
 
 
 def open_socket(context: zmq.Context[Any], kind: int) -> zmq.Socket[Any]:
@@ -74,7 +75,8 @@ class Port:
         self._wall: WallTime | None = None
         self._ready = False
         self._farewell = False
-        self._heard = 0  # LEFT and ARRIVING so far, so that the network can tell an IDLE that has been overtaken
+        self._granted_ns: int | None = None
+        self._heard = 0  # LEFT and ARRIVING so far, so that the network can tell a WAIT that has been overtaken
         self._filling: dict[tuple[str, int], Incoming] = {}
         self._failed: dict[tuple[str, int], DoesNotFit] = {}
         self._ungranted: dict[tuple[str, int], int] = {}  # chunks still to ask for
@@ -109,9 +111,17 @@ class Port:
             self._socket.send(envelope, zmq.SNDMORE)
             self._socket.send(chunk, copy=False)
 
-    def idle(self, awaits: str) -> None:
-        """Tell the network that this node goes on only when it hears something."""
-        self._send(IDLE, self._heard, awaits)
+    def wait(self, entry: Entry | None, awaits: Callable[[], str]) -> None:
+        """Promise that nothing happens here before ``entry``, or None: unless it hears something."""
+        self._granted_ns = None
+        if entry is None:
+            self._send(WAIT, self._heard, None, 0, awaits())
+        else:
+            self._send(WAIT, self._heard, entry.due_ns, entry.rank, "")
+
+    def granted(self) -> int | None:
+        """The time that the network has granted since the last ``wait``."""
+        return self._granted_ns
 
     def take_input(self) -> bool:
         """Handle everything that the network has sent; True if there was anything."""
@@ -163,6 +173,8 @@ class Port:
                     elif self._ungranted[source, counter]:
                         self._ungranted[source, counter] -= 1
                         self._send(FETCH, source, counter, 1)
+            case ["grant", due_ns]:
+                self._granted_ns = due_ns
             case ["start", origin_ns, dilation]:
                 self._wall = WallTime(origin_ns, dilation)
             case ["farewell"]:

@@ -20,7 +20,8 @@ import zmq
 from emulator import child
 from emulator import ledger as events
 from emulator.child import Placement, Vigil
-from emulator.clock import EmulatedLoop, RealPacer
+from emulator.clock import EmulatedLoop
+from emulator.coordinator import CLOCKS
 from emulator.errors import DoesNotFit, PeerLost
 from emulator.evaluator import write_snapshot
 from emulator.ledger import Ledger
@@ -43,7 +44,7 @@ def run(placement: Placement, vigil: Vigil) -> int:
     port = Port(context, placement.address, placement.node, types)
     thread = ComputeThread()
     thread.submit(_throw_away_step, time.monotonic_ns, lambda: None).settle()
-    loop = EmulatedLoop(RealPacer(port.start, port.take_input, lambda: port.idle(node.awaits())))
+    loop = EmulatedLoop(CLOCKS[placement.clock].pacer(port, lambda: node.awaits()))
     port.attach(loop)
     asyncio.set_event_loop(loop)
 

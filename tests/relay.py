@@ -14,8 +14,9 @@ import zmq
 from stage import BYTE_NS, WAY_NS, Blob, Note, make_scenario
 
 from emulator import ledger as events
-from emulator.clock import EmulatedLoop, RealPacer
+from emulator.clock import EmulatedLoop
 from emulator.conservation import only
+from emulator.coordinator import CLOCKS, Clock
 from emulator.fabric import Fabric
 from emulator.ledger import Ended, Ledger, Undelivered, read_node
 from emulator.network import Network
@@ -32,8 +33,8 @@ TYPES: dict[str, type[Message]] = {kind_of(message_type): message_type for messa
 class Place:
     """Where a network and its nodes meet, and who they are."""
 
-    def __init__(self, folder: Path, scenario: Scenario) -> None:
-        self.folder, self.scenario = folder, scenario
+    def __init__(self, folder: Path, scenario: Scenario, clock: Clock = CLOCKS["real"]) -> None:
+        self.folder, self.scenario, self.clock = folder, scenario, clock
         self.address = f"ipc://{folder}/s"
         self.names = [client.name for client in scenario.clients] + ["server"]
 
@@ -41,11 +42,11 @@ class Place:
 class Relay(Place):
     """A network process as a thread, with the supervisor's end of its pipe."""
 
-    def __init__(self, folder: Path, scenario: Scenario) -> None:
-        super().__init__(folder, scenario)
+    def __init__(self, folder: Path, scenario: Scenario, clock: Clock = CLOCKS["real"]) -> None:
+        super().__init__(folder, scenario, clock)
         self.control, far_end = multiprocessing.Pipe()
         self.ledger = Ledger(folder, "network")
-        network = Network(self.address, Fabric(scenario, 1), self.names, 1, self.ledger, far_end)
+        network = Network(self.address, Fabric(scenario, 1), self.names, clock.conductor(1), self.ledger, far_end)
         self._failure: BaseException | None = None
         self._pipes = self.control, far_end
         self._closed = False
@@ -157,7 +158,7 @@ class NodeThread:
         context: zmq.Context[Any] = zmq.Context()
         ledger = Ledger(self._place.folder, self._name)
         port = Port(context, self._place.address, self._name, TYPES)
-        loop = EmulatedLoop(RealPacer(port.start, port.take_input, lambda: port.idle(node.awaits())))
+        loop = EmulatedLoop(self._place.clock.pacer(port, lambda: node.awaits()))
         try:
             port.attach(loop)
             node = self._node(loop, port, ledger)
@@ -193,12 +194,21 @@ class NodeThread:
         return playing.result()
 
 
-def play(folder: Path, clients: int, server: Role, client: Role, **link: int) -> tuple[Relay, list[Any]]:
-    """A whole timeline; the results of the clients and then the server's."""
-    relay = Relay(folder, make_scenario(clients=clients, **link))
+def play(
+    folder: Path,
+    clients: int,
+    server: Role,
+    client: Role,
+    clock: Clock = CLOCKS["real"],
+    reverse: bool = False,
+    **link: int,
+) -> tuple[Relay, list[Any]]:
+    """A whole timeline; the results of the clients and then the server's. ``reverse``: the server starts first."""
+    relay = Relay(folder, make_scenario(clients=clients, **link), clock)
     try:
         roles = {name: server if name == "server" else client for name in relay.names}
-        threads = [NodeThread(relay, name, role) for name, role in roles.items()]
-        return relay, [thread.result() for thread in threads]
+        order = reversed(roles) if reverse else iter(roles)
+        threads = {name: NodeThread(relay, name, roles[name]) for name in order}
+        return relay, [threads[name].result() for name in roles]
     finally:
         relay.close()

@@ -253,7 +253,7 @@ class Host:
 
 
 def entry_at(due_ns: int, ready: Callable[[], bool] | None = None) -> Entry:
-    return Entry(due_ns, lambda: None, ready, "test")
+    return Entry(due_ns, TIMER_RANK, lambda: None, ready, "test")
 
 
 @pytest.fixture

@@ -165,8 +165,8 @@ def test_a_payload_is_fetched_window_by_window_and_the_message_not_visible_befor
     network.bind(f"ipc://{folder}/s")
 
     def hear(*expected: object) -> None:
-        heard: list[object] = ["idle"]
-        while heard[0] == "idle":
+        heard: list[object] = ["wait"]
+        while heard[0] == "wait":
             assert network.poll(PATIENCE_S * 1000)
             heard = msgpack.unpackb(network.recv_multipart()[1])
         assert tuple(heard) == expected
