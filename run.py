@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from algorithms import ALGORITHMS
@@ -37,8 +39,8 @@ def parser() -> Flags:
         prog="run.py",
         description="How long a split-learning method takes on these links and devices, how many bytes leave a client,"
         " and whether it fits in a client's memory.",
-        epilog="Also: 'run.py profiles' lists networks, devices and scenarios; 'run.py profiles NAME' shows one with"
-        " the source of each number.",
+        epilog="Also: 'run.py verify' with these flags plays both clocks and compares them; 'run.py profiles' lists"
+        " networks, devices and scenarios; 'run.py profiles NAME' shows one with the source of each number.",
         allow_abbrev=False,
     )
     flags.add_argument("--profile", required=True, metavar="NAME|FILE", help="a shipped scenario, or a scenario's file")
@@ -203,8 +205,39 @@ def run(argv: list[str]) -> int:
     return 0 if not broken else 130 if broken[0].outcome == "interrupted" else 1
 
 
+def verify(argv: list[str]) -> int:
+    """Play the algorithms of ``argv`` under both clocks, each as a command of its own, and compare; 0: they agree."""
+    flags = parser().parse_args(argv)
+    from rich.console import Console
+
+    from emulator import record
+    from emulator import verify as both
+    from emulator.preload import die_with_parent
+    from emulator.sheets import show
+
+    if any(word.split("=")[0] == "--clock" for word in argv):
+        raise UserError("--clock: verify plays both; leave it out")
+    console = Console()
+    folder = record.open_folder(flags.out, flags.profile, "verify")
+    for clock in both.CLOCKS:
+        console.print(f"[bold]The {clock} clock[/]")
+        arguments = [*argv, "--clock", clock, "--out", str(folder / clock)]
+        command = [sys.executable, str(Path(__file__).resolve()), *arguments]
+        status = subprocess.run(command, preexec_fn=partial(die_with_parent, os.getpid()), check=False).returncode
+        if status:
+            record.withdraw_folder(folder)
+            return status if status > 0 else 1
+    comparisons = both.compare(*(record.read(folder / clock) for clock in both.CLOCKS))
+    record.write_comparison(folder, comparisons)
+    show(both.sheet(comparisons), console)
+    console.print(f"Verdict: {both.verdict_of(comparisons)}. Record: {folder}", soft_wrap=True)
+    return 0 if both.verdict_of(comparisons) == "agrees" else 1
+
+
 def command(argv: list[str]) -> int:
-    """Show profiles, or run; the exit status."""
+    """Show profiles, verify, or run; the exit status."""
+    if argv[:1] == ["verify"]:
+        return verify(argv[1:])
     if argv[:1] != ["profiles"]:
         return run(argv)
     from emulator.profile_views import show_profiles

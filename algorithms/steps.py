@@ -27,7 +27,7 @@ class Part:
     def __init__(self, module: nn.Module, lr: float | None) -> None:
         self.module = module.train()
         module.requires_grad_(lr is not None)
-        self.adam = torch.optim.Adam(module.parameters(), lr=lr) if lr is not None else None
+        self.adam = _adam(module, lr) if lr is not None else None
         layers = hashlib.sha256(repr(module).encode()).hexdigest()[:12]
         self.cost_key = f"{layers}:{'adam' if self.adam else 'frozen'}"
 
@@ -36,6 +36,17 @@ class Part:
         if self.adam is not None:
             self.adam.step()
             self.adam.zero_grad(set_to_none=True)
+
+
+def _adam(module: nn.Module, lr: float) -> torch.optim.Adam:
+    """Adam whose state exists from the start, so that its first step costs what every other does."""
+    adam = torch.optim.Adam(module.parameters(), lr=lr)
+    state = {
+        i: {"step": torch.zeros(()), "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
+        for i, p in enumerate(module.parameters())
+    }
+    adam.load_state_dict({"state": state, "param_groups": adam.state_dict()["param_groups"]})
+    return adam
 
 
 # --- the cut: true gradients ------------------------------------------------------------------------------------------

@@ -21,7 +21,8 @@ preload, preloaded, child   what a child process is told, and what makes it end 
 evaluator, worker child processes: test accuracy off the clock; limits, clock, algorithm, last words
 hostload          the load of the host
 launcher          starts, watches and reaps processes
-conservation, health, summary, tables, progress, dashboard, profile_views   views: pure functions of the ledger
+sheets, conservation, digest, health, summary, tables   views: pure functions of the ledger
+verify, progress, dashboard, profile_views              more of them
 record            a run's folder: manifest, merged ledger, summary, tables
 
 Rules that keep a run repeatable: integers inside (``_ns``, ``_bytes``, ``_bps``); one named random stream a purpose;

@@ -5,6 +5,7 @@ It runs only when nothing else wants the host, reads snapshots in order, and rem
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import os
 from multiprocessing.connection import Connection
@@ -31,6 +32,16 @@ def write_snapshot(folder: Path, round: int, due_ns: int, actual_ns: int, parts:
     path.with_suffix(".part").rename(path)
 
 
+def hash_of(parts: dict[str, StateDict]) -> str:
+    """SHA-256 of all tensors with their names, in order."""
+    digest = hashlib.sha256()
+    for part, state in sorted(parts.items()):
+        for name, tensor in state.items():
+            digest.update(f"{part}.{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
 def run(placement: Placement, control: Connection) -> None:
     """Evaluate snapshots until the supervisor has said that no more will come."""
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
@@ -53,6 +64,7 @@ def run(placement: Placement, control: Connection) -> None:
                     round=round,
                     accuracy=accuracy,
                     loss=loss,
+                    weights=hash_of(snapshot["parts"]),
                 )
             )
             path.unlink()

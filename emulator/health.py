@@ -9,7 +9,8 @@ Limits, and why these:
 - A round's end may be 1 % of the round's length + 5 ms off its due time in 95 % of an algorithm's rounds (what timers
   and scheduling of a sound host cost), and 5 % + 50 ms in every one (a pause of the host, once).
 - Nothing may be received more than 1 ms before it is due (the resolution of poll timeouts).
-- A node's clamps may add up to 1 % of the run's length; under the virtual clock there may be none.
+- A node's clamps may add up to 1 % of the run's length; under the virtual clock there may be none. There actual times
+  are due times, so the limits above hold with nothing to spare.
 - Half of an algorithm's messages may be received later than 10 ms + 1 % of their time on the way, and half of its
   computations may end more than 50 ms after their spans; from one in twenty on it is noted. No figure of a run is made
   of these times: clients that begin a round at one moment queue for the host's cores, and what counts is that they
@@ -22,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from math import ceil
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -55,12 +56,21 @@ MS = 10**6
 LAG_SHARE, LAG_NS, LAG_ROUNDS_SHARE = 0.01, 5 * MS, 0.95
 LAG_WORST_SHARE, LAG_WORST_NS = 0.05, 50 * MS
 EARLY_NS = 1 * MS
-CLAMP_SHARE = 0.01
 LATE_NS, HOST_LATE_NS = 10 * MS, 50 * MS
 NOTED_SHARE, BEHIND_SHARE = 0.05, 0.5
 UNTRUSTED = ("failed", "stuck")
 STEAL_SHARE = 0.05
 PRESSURE_SHARE = 0.20  # a fifth of the time some task waited for a core
+
+
+class Limits(NamedTuple):
+    """What depends on the clock: clamps of a node over the run's length, and whether the host's load says anything."""
+
+    clamp_share: float
+    host_matters: bool
+
+
+LIMITS = {"real": Limits(0.01, host_matters=True), "virtual": Limits(0.0, host_matters=False)}
 
 
 class Tight(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,7 +117,7 @@ def check(manifest: Mapping[str, Any], timelines: Mapping[str, Sequence[AnyEvent
     reasons: list[str] = []
     notes: list[str] = []
     figures: dict[str, Figures] = {}
-    real = manifest.get("clock", "real") == "real"
+    limits = LIMITS[manifest.get("clock", "real")]
     for algorithm, events in timelines.items():
         ending = ending_of(events)
         if ending != "finished":
@@ -115,16 +125,15 @@ def check(manifest: Mapping[str, Any], timelines: Mapping[str, Sequence[AnyEvent
         found, remarks = conserved(events, ending)
         found += _unjudged(events) if ending == "finished" else []
         found += whole_ledgers(events) + within_links(manifest, events) + in_order(events)
-        found += _clamps(manifest, events, real)
-        if real:
-            found += _early(events) + _lag(only(events, RoundEnded))
-            for share, text in (_late(events), _host_late(events)):
-                if share > NOTED_SHARE:
-                    (found if share > BEHIND_SHARE else remarks).append(text)
+        found += _clamps(manifest, events, limits.clamp_share)
+        found += _early(events) + _lag(only(events, RoundEnded))
+        for share, text in (_late(events), _host_late(events)):
+            if share > NOTED_SHARE:
+                (found if share > BEHIND_SHARE else remarks).append(text)
         reasons += [f"{algorithm}: {text}" for text in found]
         notes += [f"{algorithm}: {text}" for text in remarks]
-        figures[algorithm] = _figures(manifest, events)
-    notes += _host(timelines)
+        figures[algorithm] = _figures(events, _tightest(manifest, events) if limits.host_matters else [])
+    notes += _host(timelines) if limits.host_matters else []
     return Health(verdict="bad" if reasons else "good", reasons=reasons, notes=notes, algorithms=figures)
 
 
@@ -161,16 +170,16 @@ def _early(events: Sequence[AnyEvent]) -> list[str]:
     return tally("received before they were due", [(e.source, e.counter) for e in early])
 
 
-def _clamps(manifest: Mapping[str, Any], events: Sequence[AnyEvent], real: bool) -> list[str]:
+def _clamps(manifest: Mapping[str, Any], events: Sequence[AnyEvent], share: float) -> list[str]:
     """A node's clamps together; the network's are spread over the links of all clients."""
     length_ns = length_of(events)
     clients = sum(node["role"] == "client" for node in manifest.get("nodes", []))
     reasons = []
     for node, clamps in by_node(events, Clamped).items():
-        limit_ns = CLAMP_SHARE * length_ns * (max(clients, 1) if node == "network" else 1) if real else 0
+        limit_ns = share * length_ns * (max(clients, 1) if node == "network" else 1)
         total_ns = sum(clamp.by_ns for clamp in clamps)
         if total_ns > limit_ns:
-            allowed = "more than 1 % of the run" if real else "the virtual clock allows none"
+            allowed = f"more than {100 * share:.0f} % of the run" if share else "this clock allows none"
             reasons.append(f"{len(clamps)} clamps of {node} moved events by {total_ns / MS:.1f} ms ({allowed})")
     return reasons
 
@@ -238,7 +247,7 @@ def _tightest(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> list[T
     return sorted(tightest.values(), key=lambda tight: (-tight.ratio, tight.device, tight.function))[:5]
 
 
-def _figures(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> Figures:
+def _figures(events: Sequence[AnyEvent], tightest: list[Tight]) -> Figures:
     rounds = only(events, RoundEnded)
     late = [event.actual_ns - event.due_ns for event in only(events, Received)]
     clamps = [event.by_ns for event in only(events, Clamped)]
@@ -258,7 +267,7 @@ def _figures(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> Figures
         clamp_max_ms=max(clamps, default=0) / MS,
         spans=len(spans),
         spans_late=sum(span.host_late_ns > HOST_LATE_NS for span in spans),
-        tightest=_tightest(manifest, events),
+        tightest=tightest,
         host_busy=_mean([host.busy for host in hosts]),
         host_steal=_mean([host.steal for host in hosts]),
         host_pressure=_mean([host.pressure for host in hosts]),

@@ -29,7 +29,7 @@ from emulator import child
 from emulator import ledger as events
 from emulator.child import HEARTBEAT_BYTES, Placement
 from emulator.coordinator import CLOCKS
-from emulator.dilation import Choice, choose
+from emulator.dilation import choose
 from emulator.errors import SplitbedError, UserError
 from emulator.hostload import HostLoad
 from emulator.ledger import Ledger, Tail
@@ -64,7 +64,6 @@ class Ending(msgspec.Struct, frozen=True):
     outcome: str
     detail: str
     dilation: int
-    choice: Choice | None
 
 
 class Interrupted(KeyboardInterrupt):
@@ -163,7 +162,6 @@ class Launcher:
         ledger = Ledger(ledger_folder, "supervisor")
         begin()
         placement = self._placement(algorithm, module, settings, ledger_folder, timeline, timeline)
-        choice: Choice | None = None
         try:
             rehearsed = self._ask(child.run_rehearsal, placement, tick)
             devices = Counter(client.device.name for client in plan.scenario.clients)
@@ -186,7 +184,7 @@ class Launcher:
             events.Timeline(due_ns=0, actual_ns=0, outcome=outcome, detail=detail, dilation=placement.dilation)
         )
         ledger.close()
-        return Ending(outcome, detail, placement.dilation, choice)
+        return Ending(outcome, detail, placement.dilation)
 
     def _ask(self, target: Callable[..., None], placement: Placement, tick: Callable[[], None], *more: object) -> Any:
         """The answer of a child that does one thing."""

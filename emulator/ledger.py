@@ -157,6 +157,7 @@ class Evaluated(Event, frozen=True, kw_only=True):
     round: int
     accuracy: float  # top-1, 0 to 1
     loss: float  # mean negative log-likelihood
+    weights: str = ""  # SHA-256 of the model's parts
 
 
 class Ended(Event, frozen=True, kw_only=True):
@@ -169,7 +170,10 @@ class Ended(Event, frozen=True, kw_only=True):
 
 
 class Host(Event, frozen=True, kw_only=True):
-    """Supervisor, about once a second: the host's load. Fractions 0 to 1 of all cores; PSI as the kernel's avg10."""
+    """Supervisor, about once a second: the host's load. Fractions 0 to 1 of all cores; PSI as the kernel's avg10.
+
+    Its times are wall time since the start, divided by the dilation, on every clock.
+    """
 
     busy: float
     steal: float

@@ -9,7 +9,7 @@ import os
 import platform
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import psutil
@@ -19,14 +19,16 @@ from emulator.errors import UserError
 from emulator.ledger import AnyEvent, encode_line, read_timeline
 from emulator.memory import LIMIT_FACTOR, LIMIT_SPARE_BYTES, MALLOC
 from emulator.profiles import ClientSpec, Scenario, ServerSpec
+from emulator.sheets import markdown
 from emulator.summary import summarize
+from emulator.verify import Comparison, sheet, verdict_of
 
 SCHEMA = "splitbed/1"
 PACKAGES = ("splitbed", "torch", "torchvision", "pyzmq", "msgpack", "msgspec", "numpy", "psutil", "rich")
 
 
-def open_folder(out: str | None, profile: str, what: str) -> Path:
-    """A new folder for a run: ``out``, or ``runs/<time>-<profile>-<what>``; UserError where it cannot be."""
+def open_folder(out: str | Path | None, profile: str, what: str) -> Path:
+    """A new, empty folder: ``out``, or ``runs/<time>-<profile>-<what>``; UserError where it cannot be."""
     stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{Path(profile).stem}-{what}"
     folder = Path(out) if out else Path("runs") / stem
     try:
@@ -35,7 +37,6 @@ def open_folder(out: str | None, profile: str, what: str) -> Path:
             raise UserError(
                 f"--out {folder}: the folder is not empty and nothing recorded is overwritten; name a new one"
             )
-        (folder / "ledger").mkdir()
     except OSError as error:
         raise UserError(f"--out {folder}: cannot be written ({error.strerror}); name a folder that can") from None
     return folder
@@ -119,6 +120,8 @@ def _cpu() -> str:
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    """The first thing in a run's folder, beside an empty ledger."""
+    (folder / "ledger").mkdir()
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
 
 
@@ -126,6 +129,30 @@ def read_timelines(folder: Path, manifest: dict[str, Any]) -> dict[str, list[Any
     """The merged events of each algorithm that has begun, in the order of the manifest."""
     folders = {name: folder / "ledger" / name for name in manifest["algorithms"]}
     return {name: read_timeline(path) for name, path in folders.items() if path.is_dir()}
+
+
+class Run(NamedTuple):
+    """A run that has ended."""
+
+    summary: dict[str, Any]
+    timelines: dict[str, list[AnyEvent]]
+
+
+def read(folder: Path) -> Run:
+    """A run from its folder."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    return Run(json.loads((folder / "summary.json").read_text()), read_timelines(folder, manifest))
+
+
+def write_comparison(folder: Path, comparisons: dict[str, Comparison]) -> None:
+    """``verify.json`` and ``verify.md`` above the folders of the two runs."""
+    found = {
+        "schema": SCHEMA,
+        "verdict": verdict_of(comparisons),
+        "algorithms": {name: msgspec.to_builtins(comparison) for name, comparison in comparisons.items()},
+    }
+    (folder / "verify.json").write_text(json.dumps(found, indent=1) + "\n")
+    (folder / "verify.md").write_text("\n".join(markdown(sheet(comparisons))))
 
 
 def conclude(folder: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 The same nodes, links and wire format as in a run, but in one event loop whose time jumps from event to event and with
 computations run in line. The work of each distinct computation is counted at its first few runs and timed at all.
+It ends after a fixed amount of work, not of host time: what is counted, and so the timeline, is the same on every host.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import asyncio
 import contextlib
 import importlib
 import statistics
-import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, NamedTuple
@@ -28,19 +28,33 @@ from emulator.profiles import Device, Scenario
 from emulator.wire import Incoming, Message, Parcel, decode_header, kind_of
 from emulator.work import Costs, HostRun
 
-HOST_BUDGET_S = 2.0  # what it has not met by then is counted at its first run
+BUDGET_NS = 2 * 10**9  # of time on REFERENCE; what it has not met by then is counted at its first run
+
+
+class Reference(NamedTuple):
+    """A host of which the budget is so much time: about one core of a server of 2020, counting included."""
+
+    dense_flops: int = 25 * 10**9
+    depthwise_flops: int = 1 * 10**9
+    memory_rate_bytes: int = 4 * 10**9
+    dispatch_ns: int = 12_000
+
+
+REFERENCE = Reference()
 
 
 class RehearsedCosts(Costs):
     """A cost table that counts each computation at its first ``counted_runs`` and keeps the least.
 
     An optimizer allocates its state at its first step, so with one optimizer a node, one run more than there are
-    nodes sees a later step. ``key`` is that of the computation in hand.
+    nodes sees a later step. ``key`` is that of the computation in hand. ``spent`` is called when ``budget_ns`` are.
     """
 
-    def __init__(self, counted_runs: int) -> None:
+    def __init__(self, counted_runs: int, budget_ns: int = BUDGET_NS) -> None:
         super().__init__()
         self.key = ""
+        self.spent: Callable[[], None] = lambda: None
+        self._left_ns = budget_ns
         self.counted_runs = counted_runs
         self._counted: dict[str, int] = {}
 
@@ -56,6 +70,12 @@ class RehearsedCosts(Costs):
         finally:
             if before is not None:
                 self.table[key] = min(before, self.table[key], key=lambda work: work.operations)
+
+    def spend(self) -> None:
+        """The computation in hand has run."""
+        had_ns, self._left_ns = self._left_ns, self._left_ns - duration_ns(self.table[self.key], REFERENCE)
+        if had_ns > 0 >= self._left_ns:
+            self.spent()
 
 
 class InlineHost:
@@ -73,6 +93,7 @@ class InlineHost:
         run.carry_out(fn, clock)
         kind = self.counted_ns if counted else self.host_ns
         kind.setdefault(self._costs.key, []).append(run.host_ns)
+        self._costs.spend()
         return run
 
 
@@ -110,13 +131,13 @@ class Players(NamedTuple):
 
 
 def rehearse(
-    module_name: str, settings: dict[str, Any], scenario: Scenario, seed: int, host_budget_s: float = HOST_BUDGET_S
+    module_name: str, settings: dict[str, Any], scenario: Scenario, seed: int, budget_ns: int = BUDGET_NS
 ) -> Rehearsed:
     """Play ``module_name`` with the first client of each kind of device, until it ends or the budget is used up."""
     first_of = {client.device.name: client for client in reversed(scenario.clients)}
     specs = sorted(first_of.values(), key=lambda client: client.index)
     members = {**{client.name: client.device for client in specs}, scenario.server.name: scenario.server.device}
-    players = play(module_name, settings, scenario, seed, members, host_budget_s)
+    players = play(module_name, settings, scenario, seed, members, budget_ns)
     table = players.costs.table
     overhead_ns = _counting_overhead_ns(table, players.hosts.values())
     spans: list[Span] = []
@@ -166,14 +187,14 @@ def play(
     scenario: Scenario,
     seed: int,
     members: dict[str, Device],
-    host_budget_s: float,
+    budget_ns: int,
 ) -> Players:
-    """Run the coroutines of ``members`` (the server last) in one loop without waiting, within a host budget."""
+    """Run the coroutines of ``members`` (the server last) in one loop without waiting, within a budget of work."""
     module = importlib.import_module(module_name)
     config = msgspec.convert(settings, module.Config)
     nodes: dict[str, Node] = {}
     loop = EmulatedLoop(InstantPacer(lambda: who_waits(nodes.values())))
-    fabric, costs = Fabric(scenario, seed), RehearsedCosts(len(members))
+    fabric, costs = Fabric(scenario, seed), RehearsedCosts(len(members), budget_ns)
     hosts = {name: InlineHost(costs) for name in members}
     outlets: dict[str, InlineOutlet] = {}
     clients = tuple(name for name in members if name != scenario.server.name)
@@ -194,10 +215,9 @@ def play(
                 group.create_task(role(node, config))
 
     async def within_budget() -> None:
-        playing = asyncio.ensure_future(everybody())
-        deadline_s = time.monotonic() + host_budget_s
-        while not playing.done() and time.monotonic() < deadline_s:
-            await asyncio.wait((playing,), timeout=1.0)  # emulated seconds
+        playing, enough = asyncio.ensure_future(everybody()), loop.create_future()
+        costs.spent = partial(enough.set_result, None)
+        await asyncio.wait((playing, enough), return_when=asyncio.FIRST_COMPLETED)
         playing.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await playing

@@ -1,8 +1,8 @@
 """The run in one dictionary, ``summary.json``: a pure function of the manifest and the ledger.
 
-Seconds of a run on the real clock are actual times (what the wall showed, divided by the dilation), on the virtual
-clock due times. ``due_s`` and ``actual_s`` of the history say both. Bytes are payload unless a name says otherwise;
-``up`` is what clients sent, ``down`` what the server sent. 1 MiB is 2^20 bytes.
+Seconds are actual times: what the run's clock showed. On the real clock that is wall time divided by the dilation, on
+the virtual clock it is the due time. ``due_s`` and ``actual_s`` of the history say both. Bytes are payload unless a
+name says otherwise; ``up`` is what clients sent, ``down`` what the server sent. 1 MiB is 2^20 bytes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from emulator.conservation import ending_of, only
+from emulator.digest import numerics_digest, timeline_digest
 from emulator.health import check, length_of
 from emulator.ledger import (
     AnyEvent,
@@ -61,7 +62,7 @@ def _algorithm(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
     names = {client["name"] for client in clients}
     history = _history(events, names)
     evaluated = [row for row in history if row["accuracy"] is not None]
-    clock = "due_s" if manifest.get("clock") == "virtual" else "actual_s"
+    timeline, no_timeline = timeline_digest(events)
     outcome, detail = _outcome(events, clients)
     initial = [message for message in posted if message.round < 0]
     return {
@@ -69,8 +70,11 @@ def _algorithm(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
         "detail": detail,
         "dilation": _dilation(events),
         "does_not_fit": _does_not_fit(events, clients),
+        "timeline_digest": timeline,
+        "no_timeline_digest": no_timeline,
+        "numerics_digest": numerics_digest(events),
         "rounds": len(history),
-        "seconds": history[-1][clock] if history else None,
+        "seconds": history[-1]["actual_s"] if history else None,
         "length_s": length_of(events) / SECOND_NS,
         "accuracy": evaluated[-1]["accuracy"] if evaluated else None,
         "loss": evaluated[-1]["loss"] if evaluated else None,
@@ -79,7 +83,7 @@ def _algorithm(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
         "initial_bytes": _both_ways(initial, names),
         "by_kind": _by_kind(posted),
         "history": history,
-        "to_target": {target: _to_target(evaluated, float(target), clock) for target in TARGETS},
+        "to_target": {target: _to_target(evaluated, float(target)) for target in TARGETS},
         "server": servers[0] if servers else None,
         "clients": clients,
     }
@@ -142,13 +146,13 @@ def _history(events: Sequence[AnyEvent], clients: set[str]) -> list[Json]:
     return rows
 
 
-def _to_target(evaluated: Iterable[Json], target: float, clock: str) -> Json | None:
+def _to_target(evaluated: Iterable[Json], target: float) -> Json | None:
     """The first evaluated round that reached ``target``; bytes are payload, both ways, initial weights included."""
     for row in evaluated:
         if row["accuracy"] >= target:
             return {
                 "round": row["round"],
-                "seconds": row[clock],
+                "seconds": row["actual_s"],
                 "bytes": row["payload_up"] + row["payload_down"],
                 "official_bytes": row["official_bytes"],
             }

@@ -11,29 +11,16 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import msgspec
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
+
+from emulator.sheets import NOTHING, Sheet, markdown, number, show
 
 Json = Mapping[str, Any]
 
-NOTHING = "–"  # not reached, not measured
 OUTCOMES = {"does-not-fit": "does not fit"}
 KB, MB = 10**3, 10**6
 FULL_PERCENT = 100.0
-
-
-class Sheet(msgspec.Struct, frozen=True, kw_only=True):
-    """One table as text: heads may hold line breaks; the first ``names`` columns are words, the rest numbers."""
-
-    title: str
-    heads: list[str]
-    names: int
-    rows: list[list[str]]
-    meaning: str
-    results: list[str] = []  # sentences that belong to rows: what does not fit
 
 
 def print_tables(summary: Json, console: Console) -> None:
@@ -43,24 +30,7 @@ def print_tables(summary: Json, console: Console) -> None:
     for line in _verdict(summary):
         console.print(Text(line, style="bold red" if bad else ""))
     for sheet in _sheets(summary):
-        table = Table(
-            title=sheet.title,
-            title_justify="left",
-            title_style="bold",
-            box=box.SIMPLE_HEAD,
-            pad_edge=False,
-            collapse_padding=True,
-            padding=(0, 1),
-        )
-        for index, head in enumerate(sheet.heads):
-            table.add_column(head, justify="left" if index < sheet.names else "right", no_wrap=True, vertical="bottom")
-        for row in sheet.rows:
-            table.add_row(*row)
-        console.print()
-        console.print(table)
-        for result in sheet.results:
-            console.print(Text(result, style="bold"))
-        console.print(Text(sheet.meaning, style="dim"))
+        show(sheet, console)
     for line in _remarks(summary):
         console.print()
         console.print(Text(line))
@@ -72,13 +42,7 @@ def to_markdown(summary: Json) -> str:
     for line in _verdict(summary):
         lines += [f"**{line}**" if summary["health"]["verdict"] != "good" else line, ""]
     for sheet in _sheets(summary):
-        rules = ["---" if index < sheet.names else "---:" for index in range(len(sheet.heads))]
-        heads = [" ".join(head.split()) for head in sheet.heads]
-        lines += [f"## {sheet.title}", ""]
-        lines += [f"| {' | '.join(cells)} |" for cells in (heads, rules, *sheet.rows)]
-        for text in (*sheet.results, sheet.meaning):
-            lines += ["", text]
-        lines.append("")
+        lines += markdown(sheet)
     for line in _remarks(summary):
         lines += [line, ""]
     return "\n".join(lines)
@@ -133,10 +97,10 @@ def _latency(algorithms: Json) -> Sheet:
                 name,
                 _outcome(algorithm["outcome"]),
                 str(rounds),
-                _number(seconds / rounds if rounds else None),
-                _number(seconds),
-                *(_number(_reached(algorithm, target, "seconds")) for target in ("0.85", "0.9")),
-                _number(algorithm["accuracy"], FULL_PERCENT),
+                number(seconds / rounds if rounds else None),
+                number(seconds),
+                *(number(_reached(algorithm, target, "seconds")) for target in ("0.85", "0.9")),
+                number(algorithm["accuracy"], FULL_PERCENT),
             ]
         )
     return Sheet(
@@ -158,11 +122,11 @@ def _bytes(algorithms: Json) -> Sheet:
         for way in ("up", "down"):
             last = algorithm["history"][-1][f"payload_{way}"] if shares else 0
             first = algorithm["initial_bytes"]["payload"][way]
-            rows[-1].append(_number((last - first) / shares if shares else None, 1 / KB))
+            rows[-1].append(number((last - first) / shares if shares else None, 1 / KB))
         for size in ("payload", "framed", "wire"):
-            rows[-1].append(_number(sum(algorithm["bytes"][size].values()), 1 / MB))
-        rows[-1].append(_number(algorithm["official_bytes"], 1 / MB))
-        rows[-1] += [_number(_reached(algorithm, target, "bytes"), 1 / MB) for target in ("0.85", "0.9")]
+            rows[-1].append(number(sum(algorithm["bytes"][size].values()), 1 / MB))
+        rows[-1].append(number(algorithm["official_bytes"], 1 / MB))
+        rows[-1] += [number(_reached(algorithm, target, "bytes"), 1 / MB) for target in ("0.85", "0.9")]
     heads = [
         "up\nkB",
         "down\nkB",
@@ -195,7 +159,7 @@ def _memory(algorithms: Json) -> Sheet:
             fitting = sum(client["outcome"] == "fits" for client in clients)
             unfit = sum(client["outcome"] == "does-not-fit" for client in clients)
             known = all(client["outcome"] in ("fits", "does-not-fit") for client in clients)
-            columns = [_number(_largest(clients, key)) for key in ("baseline_mib", "budget_mib", "peak_mib")]
+            columns = [number(_largest(clients, key)) for key in ("baseline_mib", "budget_mib", "peak_mib")]
             fits = f"{fitting} of {len(clients)}" if known else f"no ({unfit})" if unfit else NOTHING
             rows.append([name, device, *columns, fits])
     return Sheet(
@@ -215,9 +179,9 @@ def _time(algorithms: Json) -> Sheet:
         clients = algorithm["clients"]
         length_s = algorithm["length_s"] * len(clients)
         shares = [sum(client[f"{what}_s"] for client in clients) for what in ("compute", "transfer", "wait")]
-        percents = [_number(share / length_s if length_s else None, FULL_PERCENT) for share in shares]
+        percents = [number(share / length_s if length_s else None, FULL_PERCENT) for share in shares]
         server = algorithm["server"] or {}
-        rows.append([name, *percents, *(_number(server.get(f"{what}_s")) for what in ("busy", "align", "queue_wait"))])
+        rows.append([name, *percents, *(number(server.get(f"{what}_s")) for what in ("busy", "align", "queue_wait"))])
     return Sheet(
         title="Where the time goes",
         heads=[
@@ -255,10 +219,12 @@ def _verdict(summary: Json) -> list[str]:
         lag = _largest(figures, "lag_max_ms")
         late = _largest(figures, "late_p95_ms")
         clamps = sum(figure["clamps"] for figure in figures)
+        if not lag and not clamps and not _largest(figures, "late_max_ms"):
+            return ["Verdict: good. Every round ended and every message arrived exactly when it was due."]
         moved = sum(figure["clamped_ms"] for figure in figures)
         return [
-            f"Verdict: good. Rounds ended at most {_number(lag)} ms off; 95 % of messages at most {_number(late)} ms "
-            f"late; {clamps} clamps ({_number(moved)} ms in all)."
+            f"Verdict: good. Rounds ended at most {number(lag)} ms off; 95 % of messages at most {number(late)} ms "
+            f"late; {clamps} clamps ({number(moved)} ms in all)."
         ]
     return ["Verdict: BAD. Do not trust the figures below:", *(f"- {reason}" for reason in health["reasons"])]
 
@@ -273,7 +239,7 @@ def _remarks(summary: Json) -> list[str]:
         spans.setdefault((item["function"], item["device"]), item)
     if spans:
         worst = "; ".join(
-            f"{function} of {device} {_number(item['host_ms'])} of {_number(item['span_ms'])}"
+            f"{function} of {device} {number(item['host_ms'])} of {number(item['span_ms'])}"
             for (function, device), item in list(spans.items())[:3]
         )
         remarks.append(f"Tightest computations, ms that the host took of the emulated ms: {worst}.")
@@ -284,11 +250,11 @@ def _unfit(name: str, algorithm: Json) -> str:
     unfit = algorithm["does_not_fit"]
     if unfit is None:
         return ""
-    asked = f", and asked for {_number(unfit['asked_mib'])} MiB more" if unfit["asked_mib"] is not None else ""
-    peak = f", peak {_number(unfit['peak_mib'])} MiB" if unfit["peak_mib"] is not None else ""
+    asked = f", and asked for {number(unfit['asked_mib'])} MiB more" if unfit["asked_mib"] is not None else ""
+    peak = f", peak {number(unfit['peak_mib'])} MiB" if unfit["peak_mib"] is not None else ""
     return (
         f"{name} does not fit: {unfit['client']} ({unfit['device']}), in phase {unfit['phase']}, "
-        f"budget {_number(unfit['budget_mib'])} MiB{peak}{asked}."
+        f"budget {number(unfit['budget_mib'])} MiB{peak}{asked}."
     )
 
 
@@ -303,12 +269,3 @@ def _reached(algorithm: Json, target: str, key: str) -> float | None:
 
 def _largest(rows: Sequence[Json], key: str) -> float | None:
     return max((row[key] for row in rows if row[key] is not None), default=None)
-
-
-def _number(value: float | None, factor: float = 1.0) -> str:
-    """``value * factor`` with three digits or more, at most seven characters wide up to a million."""
-    if value is None:
-        return NOTHING
-    scaled = value * factor
-    digits = 0 if abs(scaled) >= 1000 else 1 if abs(scaled) >= 100 else 2
-    return f"{scaled:.{digits}f}"

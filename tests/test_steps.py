@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from algorithms import steps
 from algorithms.task import Task
+from emulator.work import WorkCounter
 
 LR = 1e-3
 
@@ -248,3 +249,20 @@ def test_every_function_gives_the_same_under_a_dispatch_mode() -> None:
         counted = everything()
     assert recording.operations > 100
     assert all(torch.equal(plain[key], counted[key]) for key in plain)
+
+
+def test_the_first_step_of_adam_costs_and_does_what_it_always_does() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(4, 3))
+    part, x, y = steps.Part(copy.deepcopy(module), 1e-2), torch.randn(5, 4), torch.randint(3, (5,))
+    plain = torch.optim.Adam(module.parameters(), lr=1e-2)
+    works = []
+    for _ in range(3):
+        with WorkCounter() as counter:
+            steps.train_step(part, x, y)
+        works.append(counter.work)
+        cross_entropy(module(x), y).backward()
+        plain.step()
+        plain.zero_grad()
+    assert works[0] == works[1] == works[2]
+    assert all(torch.equal(a, b) for a, b in zip(part.module.parameters(), module.parameters(), strict=True))
