@@ -67,6 +67,13 @@ def parser() -> Flags:
         help="slow the real clock N times; auto: as much as this host needs, usually 1",
     )
     flags.add_argument("--partition", default="iid", metavar="iid|dirichlet:ALPHA", help="how samples are divided")
+    flags.add_argument(
+        "--samples-per-client",
+        type=int,
+        default=0,
+        metavar="N",
+        help="each client draws N samples of its own and shards overlap; default: the data are divided",
+    )
     flags.add_argument("--dataset", default="digits", metavar="digits|synthetic:CxHxW:CLASSES:SAMPLES")
     flags.add_argument("--model", default="cnn", help="cnn or resnet18")
     flags.add_argument("--cut", default="", help="the stage after which the model is cut; default: the model's")
@@ -116,7 +123,7 @@ def settings_of(name: str, flags: argparse.Namespace, clients: int) -> dict[str,
 
     if flags.rounds is not None and flags.rounds < 1:
         raise UserError(f"--rounds {flags.rounds}: say a number from 1")
-    keys = ("dataset", "model", "cut", "aux", "partition", "batch", "seed")
+    keys = ("dataset", "model", "cut", "aux", "partition", "samples_per_client", "batch", "seed")
     settings: dict[str, Any] = {
         "task": {key: getattr(flags, key) for key in keys} | {"clients": clients},
         "rounds": flags.rounds or DEFAULT_ROUNDS,

@@ -171,26 +171,54 @@ def divide(labels: np.ndarray[Any, Any], clients: int, partition: str, seed: int
     sizes = shard_sizes(len(labels), clients)
     if alpha is None:
         return np.split(draws.permutation(len(labels)), np.cumsum(sizes)[:-1])
-    pools = [draws.permutation(np.flatnonzero(labels == label)) for label in range(int(labels.max()) + 1)]
+    pools = _by_class(labels, draws)
     left = np.array([len(pool) for pool in pools])
+    return [_mixture(pools, left, size, alpha, draws) for size in sizes]
+
+
+def draw(
+    labels: np.ndarray[Any, Any], clients: int, partition: str, seed: int, size: int
+) -> list[np.ndarray[Any, Any]]:
+    """For each client the indices of ``size`` samples, each at most once, by a stream of its own; shards overlap."""
+    alpha = partition_alpha(partition)
     shards = []
-    for size in sizes:
-        mix = draws.dirichlet(np.full(len(pools), alpha))
-        if not np.isfinite(mix).all():  # every gamma variate underflowed: the limit of a tiny alpha is one class
-            mix = np.eye(len(pools))[draws.integers(len(pools))]
-        taken: list[np.ndarray[Any, Any]] = []
-        missing = size
-        while missing:
-            weights = np.where(left > 0, mix, 0.0)
-            if weights.sum() < 1e-12:
-                weights = left.astype(float)
-            counts = np.minimum(draws.multinomial(missing, weights / weights.sum()), left)
-            for label, count in enumerate(counts):
-                taken.append(pools[label][left[label] - count : left[label]])
-            left -= counts
-            missing -= int(counts.sum())
-        shards.append(np.concatenate(taken))
+    for index in range(clients):
+        draws = stream(seed, f"shard of client {index}")
+        if alpha is None:
+            shards.append(draws.permutation(len(labels))[:size])
+        else:
+            pools = _by_class(labels, draws)
+            shards.append(_mixture(pools, np.array([len(pool) for pool in pools]), size, alpha, draws))
     return shards
+
+
+def _by_class(labels: np.ndarray[Any, Any], draws: np.random.Generator) -> list[np.ndarray[Any, Any]]:
+    return [draws.permutation(np.flatnonzero(labels == label)) for label in range(int(labels.max()) + 1)]
+
+
+def _mixture(
+    pools: list[np.ndarray[Any, Any]],
+    left: np.ndarray[Any, Any],
+    size: int,
+    alpha: float,
+    draws: np.random.Generator,
+) -> np.ndarray[Any, Any]:
+    """``size`` samples by a mix of classes drawn from Dirichlet(alpha); takes them off ``left``, in place."""
+    mix = draws.dirichlet(np.full(len(pools), alpha))
+    if not np.isfinite(mix).all():  # every gamma variate underflowed: the limit of a tiny alpha is one class
+        mix = np.eye(len(pools))[draws.integers(len(pools))]
+    taken: list[np.ndarray[Any, Any]] = []
+    missing = size
+    while missing:
+        weights = np.where(left > 0, mix, 0.0)
+        if weights.sum() < 1e-12:
+            weights = left.astype(float)
+        counts = np.minimum(draws.multinomial(missing, weights / weights.sum()), left)
+        for label, count in enumerate(counts):
+            taken.append(pools[label][left[label] - count : left[label]])
+        left -= counts
+        missing -= int(counts.sum())
+    return np.concatenate(taken)
 
 
 def write(folder: Path, name: str, samples: Samples, rows: np.ndarray[Any, Any] | None = None) -> None:

@@ -7,7 +7,7 @@ a supervisor can check it without. ``Settings`` is the base of every algorithm's
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -15,6 +15,7 @@ from algorithms import data
 from emulator.errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import nn
 
     from emulator.wire import StateDict
@@ -40,6 +41,7 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     batch: int = 16
     seed: int = 1
     clients: int = 10
+    samples_per_client: int = 0  # 0: the training part is divided among the clients; else shards overlap
     data_dir: str = "data"
     folder: str = ""
 
@@ -55,12 +57,19 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         at_least(1, batch=self.batch, clients=self.clients)
         about = data.describe(self.dataset, self.data_dir)
         data.partition_alpha(self.partition)
-        if self.clients > about.train:
-            raise UserError(f"clients: {self.clients} are more than the {about.train} samples of {self.dataset}")
+        if not self.samples_per_client and self.clients > about.train:
+            raise UserError(
+                f"clients: {self.clients} are more than the {about.train} samples of {self.dataset}: take fewer, or let"
+                " shards overlap with --samples-per-client"
+            )
+        if not 0 <= self.samples_per_client <= about.train:
+            raise UserError(
+                f"samples_per_client: {self.samples_per_client}: {self.dataset} has {about.train} samples to train on"
+            )
         pixels = min(about.shape[1:])
         if self.model == "cnn" and pixels < _CNN_LEAST_PIXELS:
             raise UserError(f"dataset: the cnn needs images of at least {_CNN_LEAST_PIXELS} pixels a side")
-        sizes = data.shard_sizes(about.train, self.clients)
+        sizes = self.shard_samples()
         if self.model == "resnet18" and max(about.shape[1:]) <= _RESNET_BATCH_PIXELS:
             for size in {sizes[0], sizes[-1]}:
                 if size % self.batch == 1 or self.batch == 1:
@@ -105,13 +114,22 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             samples = data.read(self.folder, f"client-{index}")
         else:
             train, _ = data.load(self.dataset, self.data_dir)
-            rows = data.divide(train.labels, self.clients, self.partition, self.seed)[index]
+            rows = self._shards(train)[index]
             samples = data.Samples(train.images[rows], train.labels[rows])
         return data.Shard(samples, self.batch, about.levels, self.seed, index)
 
     def shard_samples(self) -> list[int]:
         """How many samples each client has."""
+        if self.samples_per_client:
+            return [self.samples_per_client] * self.clients
         return data.shard_sizes(data.describe(self.dataset, self.data_dir).train, self.clients)
+
+    def _shards(self, train: data.Samples) -> list[np.ndarray[Any, Any]]:
+        """The rows of each client."""
+        how = self.clients, self.partition, self.seed
+        if self.samples_per_client:
+            return data.draw(train.labels, *how, self.samples_per_client)
+        return data.divide(train.labels, *how)
 
     @property
     def _cut(self) -> str:
@@ -128,7 +146,7 @@ def prepare(task: Task, folder: Path) -> Task:
     """Write every client's samples and the test part to ``folder``, once, before nodes start; the task to give them."""
     train, test = data.load(task.dataset, task.data_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    for index, rows in enumerate(data.divide(train.labels, task.clients, task.partition, task.seed)):
+    for index, rows in enumerate(task._shards(train)):
         data.write(folder, f"client-{index}", train, rows)
     data.write(folder, "test", test)
     return msgspec.structs.replace(task, folder=str(folder))

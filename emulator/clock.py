@@ -111,6 +111,21 @@ class EmulatedLoop(asyncio.SelectorEventLoop):
     def run_in_executor(self, *_: Any) -> NoReturn:  # type: ignore[override]
         raise SplitbedError("threads run in host time and are refused in an algorithm; use node.compute(fn, ...)")
 
+    def refuse(self, *_: Any, **__: Any) -> NoReturn:
+        """What stands for asyncio's ways to the outside world, which answer in host time."""
+        raise SplitbedError(
+            "sockets, pipes, processes, signals and files answer in host time and are refused in an algorithm; "
+            "use node.post, node.recv and node.compute"
+        )
+
+    create_connection = create_server = create_datagram_endpoint = sendfile = start_tls = refuse
+    create_unix_connection = create_unix_server = connect_accepted_socket = refuse
+    connect_read_pipe = connect_write_pipe = subprocess_exec = subprocess_shell = refuse
+    add_reader = add_writer = add_signal_handler = refuse  # type: ignore[assignment]
+    getaddrinfo = getnameinfo = refuse
+    sock_connect = sock_accept = sock_recv = sock_recv_into = sock_recvfrom = refuse
+    sock_recvfrom_into = sock_sendall = sock_sendto = sock_sendfile = refuse
+
     def advance(self, sleep: Callable[[float | None], list[Any]]) -> list[Any]:
         """Nothing is ready: handle the next event, or return input that asyncio itself must handle."""
         while True:

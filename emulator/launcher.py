@@ -216,13 +216,17 @@ class Launcher:
         if self._stop_reason:
             raise Interrupted(self._stop_reason)
 
+    def roles(self) -> list[tuple[str, str]]:
+        """Names and roles of all processes that connect to the network, in the order in which they start."""
+        scenario = self._plan.scenario
+        clients = [(client.name, "client") for client in scenario.clients]
+        return [("evaluator", "evaluator"), (scenario.server.name, "server"), *clients]
+
     def start_all(
         self, placement: Placement, control: Connection, done: Connection
     ) -> Iterator[tuple[str, BaseProcess]]:
-        """Start the processes of a timeline one by one, in the order network, evaluator, server, clients."""
-        scenario = self._plan.scenario
-        roles = [("network", "network"), ("evaluator", "evaluator"), (scenario.server.name, "server")]
-        roles += [(client.name, "client") for client in scenario.clients]
+        """Start the processes of a timeline one by one: the network, then the others."""
+        roles = [("network", "network"), *self.roles()]
         bound, theirs = multiprocessing.Pipe(duplex=False)
         more: dict[str, tuple[object, ...]] = {"network": (control, theirs), "evaluator": (done,)}
         targets: dict[str, Callable[..., None]] = {"network": child.run_network, "evaluator": child.run_evaluator}

@@ -5,10 +5,14 @@ Children of the fork server import this file again, as they import ``run.py`` in
 
 from __future__ import annotations
 
+import os
 import sys
 
 import run
 from algorithms import ALGORITHMS
+from emulator.launcher import Launcher
+
+REVERSED = "SPLITBED_TEST_REVERSED"  # set: processes start in the reverse order
 
 ALGORITHMS |= {
     "census": "players.census",
@@ -20,6 +24,10 @@ ALGORITHMS |= {
     **dict.fromkeys(("cse-fsl-1", "cse-fsl-5", "cse-fsl-frozen"), "algorithms.cse_fsl"),
     "fsl-sage-never": "algorithms.fsl_sage",
 }
+
+if os.environ.get(REVERSED):
+    in_order = Launcher.roles
+    Launcher.roles = lambda launcher: in_order(launcher)[::-1]  # type: ignore[method-assign]
 
 if __name__ == "__main__":
     sys.exit(run.main(sys.argv[1:]))

@@ -64,17 +64,19 @@ class Board(NamedTuple):
 
 
 class Wire(NamedTuple):
-    """A network file without jitter, so that the closed form gives its times to the nanosecond."""
+    """A network file; without jitter the closed form gives its times to the nanosecond."""
 
     up_mbps: int = 20
     down_mbps: int = 40
     up_one_way_ms: int = 5
     down_one_way_ms: int = 3
+    jitter_ms: int = 0
 
     def toml(self) -> str:
         return (
             f'kind = "network"\ndescription = "test"\nup_mbps = {self.up_mbps}\ndown_mbps = {self.down_mbps}\n'
             f"up_one_way_ms = {self.up_one_way_ms}\ndown_one_way_ms = {self.down_one_way_ms}\n"
+            f"jitter_ms = {self.jitter_ms}\n"
         )
 
 
@@ -109,19 +111,27 @@ class Command:
     It has a session and a folder for temporary files of its own (a short one: it will hold the path of a socket).
     """
 
-    def __init__(self, folder: Path, *arguments: object, program: str = "tests/command.py", cwd: Path = ROOT) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: object,
+        program: str = "tests/command.py",
+        cwd: Path = ROOT,
+        prefix: tuple[str, ...] = (),
+        **variables: str,
+    ) -> None:
         self.folder = folder
         self.scratch = Path(tempfile.mkdtemp(prefix="sbtest-", dir="/tmp"))
         self._seen: dict[int, psutil.Process] = {}
         shown = [str(argument) for argument in arguments]
-        environment = os.environ | {"TMPDIR": str(self.scratch)}
+        environment = os.environ | {"TMPDIR": str(self.scratch)} | variables
         environment.pop("PYTHONPATH", None)
         if program != "run.py":
             environment["PYTHONPATH"] = str(ROOT)  # tests/ is there by itself, as the folder of the program
         self._out, self._err = self.scratch / "out", self.scratch / "err"
         with self._out.open("w") as out, self._err.open("w") as err:
             self.process = subprocess.Popen(
-                [sys.executable, str(ROOT / program), *shown, "--out", str(folder), "--no-dashboard"],
+                [*prefix, sys.executable, str(ROOT / program), *shown, "--out", str(folder), "--no-dashboard"],
                 cwd=cwd,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -212,9 +222,9 @@ class Played(NamedTuple):
         return [event for event in only(self.timeline(algorithm), kind) if node in ("", event.node)]
 
 
-def play(folder: Path, *arguments: object, program: str = "tests/command.py", cwd: Path = ROOT) -> Played:
-    """Run a command to its end."""
-    with Command(folder, *arguments, program=program, cwd=cwd) as command:
+def play(folder: Path, *arguments: object, **how: Any) -> Played:
+    """Run a command to its end; ``how`` as for ``Command``."""
+    with Command(folder, *arguments, **how) as command:
         status = command.finish()
         return Played(status, command.out, command.err, folder)
 

@@ -22,7 +22,7 @@ from emulator.ledger import Ended, Ledger, Undelivered, read_node
 from emulator.network import Network
 from emulator.node import ClientNode, Node, ServerNode
 from emulator.port import CHUNK_BYTES, Port, open_socket
-from emulator.profiles import Scenario
+from emulator.profiles import Device, Scenario
 from emulator.rehearsal import InlineHost, RehearsedCosts
 from emulator.wire import Message, Parcel, kind_of
 
@@ -180,7 +180,9 @@ class NodeThread:
         scenario, costs = self._place.scenario, RehearsedCosts(1)
         common = self._name, scenario.server.device, loop, port, InlineHost(costs), costs, ledger.write
         if self._name == "server":
-            return ServerNode(*common, clients=tuple(client.name for client in scenario.clients))
+            return ServerNode(
+                *common, clients=tuple(client.name for client in scenario.clients), workers=scenario.server.workers
+            )
         return ClientNode(*common, index=0)
 
     async def _play(self, node: Node) -> Any:
@@ -201,10 +203,12 @@ def play(
     client: Role,
     clock: Clock = CLOCKS["real"],
     reverse: bool = False,
+    workers: int = 1,
+    device: Device | None = None,
     **link: int,
 ) -> tuple[Relay, list[Any]]:
     """A whole timeline; the results of the clients and then the server's. ``reverse``: the server starts first."""
-    relay = Relay(folder, make_scenario(clients=clients, **link), clock)
+    relay = Relay(folder, make_scenario(clients, workers, device, **link), clock)
     try:
         roles = {name: server if name == "server" else client for name in relay.names}
         order = reversed(roles) if reverse else iter(roles)

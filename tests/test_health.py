@@ -247,9 +247,11 @@ def test_one_round_in_twenty_may_lag_between_the_two_limits(late, verdict):
     assert judge(events).verdict == verdict
 
 
-def test_the_virtual_clock_knows_no_lag_and_allows_no_clamp():
-    events = edit(make_timeline(), lambda e: isinstance(e, RoundEnded | Received), lambda _: {"actual_ns": 0})
-    assert judge(events, clock="virtual").verdict == "good"
+def test_the_virtual_clock_says_nothing_about_the_host_and_allows_no_clamp():
+    events = append(make_timeline(), Host(**at(0), node="supervisor", busy=1.0, steal=0.9, pressure=0.9))
+    assert judge(events, clock="real").notes != []
+    health = judge(events, clock="virtual")
+    assert (health.verdict, health.notes, health.algorithms["fedavg"].tightest) == ("good", [], [])
     clamped = append(events, Clamped(**at(300 * MS), node="client-0", by_ns=1, what="posted"))
     assert judge(clamped, clock="virtual").verdict == "bad"
 
