@@ -8,14 +8,14 @@ from __future__ import annotations
 import argparse
 import sys
 
-BENCHMARKS = ("links", "load", "memory", "startup", "relay")
+BENCHMARKS = ("links", "load", "memory", "startup", "relay", "virtual")
 
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
     flags = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Figures about the emulator itself on this machine (about 5 minutes on 2 cores).",
+        description="Figures about the emulator itself on this machine (about 8 minutes on 2 cores).",
     )
     flags.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(BENCHMARKS)}; default: all")
     flags.add_argument("--json", metavar="FILE", help="write the figures there too")

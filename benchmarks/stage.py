@@ -24,7 +24,7 @@ from emulator.launcher import Launcher, Plan
 from emulator.ledger import AnyEvent, Host, read_timeline
 from emulator.profiles import Scenario
 
-PLAYERS = tuple(f"benchmarks.players.{name}" for name in ("presence", "echo", "streams", "flood"))
+PLAYERS = tuple(f"benchmarks.players.{name}" for name in ("presence", "echo", "streams", "flood", "ticks"))
 
 
 class Broken(SplitbedError):
@@ -85,9 +85,11 @@ class Stage(Launcher):
         self.child_s = time.monotonic() - begin_s
         return self
 
-    def perform(self, name: str, scenario: Scenario, module: str, settings: dict[str, Any]) -> Played:
+    def perform(
+        self, name: str, scenario: Scenario, module: str, settings: dict[str, Any], clock: str = "real"
+    ) -> Played:
         """Play ``module`` once; ``name`` names its ledger."""
-        self._plan = Plan(scenario, 1, "real", 1, self._blank.evaluate, "")
+        self._plan = Plan(scenario, 1, clock, 1, self._blank.evaluate, "")
         self._usage = []
         ending = self.play(name, module, settings, lambda: None, self._read_usage)
         if ending.outcome == "interrupted":

@@ -20,7 +20,7 @@ rehearsal         one process plays a scenario without waiting: costs of computa
 preload, preloaded, child   what a child process is told, and what makes it end with the supervisor
 evaluator, worker child processes: test accuracy off the clock; limits, clock, algorithm, last words
 hostload          the load of the host
-launcher          starts, watches and reaps processes
+supervision, launcher   watches and reaps processes; starts them
 sheets, conservation, digest, health, summary, tables   views: pure functions of the ledger
 verify, progress, dashboard, profile_views              more of them
 record            a run's folder: manifest, merged ledger, summary, tables

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import select
 import selectors
 import time
 from collections.abc import Callable, Mapping
@@ -161,32 +162,38 @@ class _Input(selectors.BaseSelector):
 
     def __init__(self, loop: EmulatedLoop) -> None:
         self._loop = loop
-        self._inner = selectors.SelectSelector()  # microseconds; epoll rounds a wait up to a millisecond
-        self._watched: list[int] = []
+        self._own = selectors.SelectSelector()  # what asyncio has registered: its self-pipe
+        self._files: list[int] = []  # of asyncio, that is its self-pipe, and those watched
 
     def watch(self, fd: int) -> None:
-        self._watched.append(fd)
-        self._inner.register(fd, selectors.EVENT_READ)
+        self._files.append(fd)
 
     def select(self, timeout: float | None = None) -> list[Any]:
-        if timeout is not None:  # something is ready: time stands still
-            return self._sleep(0.0)
+        if timeout is not None:  # something is ready: time stands still, and input can wait
+            return []
         return self._loop.advance(self._sleep)
 
     def _sleep(self, seconds: float | None) -> list[Any]:
-        return [(key, mask) for key, mask in self._inner.select(seconds) if key.fd not in self._watched]
+        """Wait with ``select``: to the microsecond, while epoll rounds up to a millisecond."""
+        readable, _, _ = select.select(self._files, [], [], seconds)
+        keys = self._own.get_map()
+        return [(keys[fd], selectors.EVENT_READ) for fd in readable if fd in keys]
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        return self._inner.register(fileobj, events, data)
+        key = self._own.register(fileobj, events, data)
+        self._files.append(key.fd)
+        return key
 
     def unregister(self, fileobj: Any) -> selectors.SelectorKey:
-        return self._inner.unregister(fileobj)
+        key = self._own.unregister(fileobj)
+        self._files.remove(key.fd)
+        return key
 
     def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
-        return self._inner.get_map()
+        return self._own.get_map()
 
     def close(self) -> None:
-        self._inner.close()
+        self._own.close()
 
 
 class WallTime:
@@ -248,8 +255,9 @@ class VirtualPacer:
     """The virtual clock: an event happens when the network process has granted it and the host has done its part.
 
     ``wait(entry)`` promises the network that nothing happens here before ``entry`` (None: nothing at all) unless the
-    network delivers something first; it is called once after each event. ``granted`` is the time of the event that the
-    network has granted, or None. Host work of a computation goes on while the node waits: its end was promised.
+    network delivers something first; it is called once after each event, before any input is read: nothing is delivered
+    to a node that runs. ``granted`` is the time of the event that the network has granted, or None. Host work of a
+    computation goes on while the node waits: its end was promised.
     """
 
     def __init__(
@@ -268,12 +276,11 @@ class VirtualPacer:
         if not self._started:
             self._started = self._start(sleep) is not None
             return False
-        if self._take_input():
-            return False
         if not self._waiting:
             self._waiting = True
             self._wait(entry)
-            return False  # sending may have taken in what came meanwhile
+        if self._take_input():
+            return False
         granted_ns = self._granted()
         if granted_ns is None:
             sleep(None)

@@ -109,12 +109,16 @@ class Waiting(Event, frozen=True, kw_only=True):
 
 
 class Computed(Event, frozen=True, kw_only=True):
-    """A computation's span: emulated from ``start_ns`` to ``due_ns``; ``host_ns`` is what the host needed for it."""
+    """A computation's span: emulated from ``start_ns`` to ``due_ns``; ``host_ns`` is what the host needed for it.
+
+    ``cpu_ns`` is the part of it in which the computing thread had a core.
+    """
 
     function: str
     start_ns: int
     queued_ns: int  # waited for a free worker before start_ns
     host_ns: int
+    cpu_ns: int = 0
     host_late_ns: int  # host work ended this long after the span's end was due (negative: in time)
     operations: int
     dense_flops: int
@@ -181,11 +185,12 @@ class Host(Event, frozen=True, kw_only=True):
 
 
 class Timeline(Event, frozen=True, kw_only=True):
-    """Supervisor: an algorithm's timeline begins (outcome "") or is over."""
+    """Supervisor: an algorithm's timeline begins (outcome "") or is over; ``wall_s`` from the clock's start to it."""
 
     outcome: str
     detail: str = ""
     dilation: int = 1
+    wall_s: float | None = None
 
 
 AnyEvent = (

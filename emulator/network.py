@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import heapq
 import select
+import time
 from collections import deque
 from collections.abc import Callable
 from multiprocessing.connection import Connection as Pipe
@@ -95,20 +96,19 @@ class Network:
         files = [file_of(self._socket), self._control.fileno()]
         while not self._stopped:
             busy = self._take_input()
-            busy = self._take_orders() or busy
             busy = self._act() or busy
-            if not busy and not self._stopped:
-                select.select(files, [], [], self._conductor.rest_s(self._planned_ns()))
+            rest_s = 0.0 if busy else self._conductor.rest_s(self._planned_ns())
+            readable, _, _ = select.select(files, [], [], rest_s)
+            if self._control.fileno() in readable:
+                self._take_orders()
         self._close()
 
     def _planned_ns(self) -> int | None:
         return self._agenda[0].due_ns if self._agenda else None
 
-    def _take_orders(self) -> bool:
+    def _take_orders(self) -> None:
         """From the supervisor: a node is gone, abort the run, close."""
-        taken = False
         while not self._stopped and self._control.poll():
-            taken = True
             try:
                 order, argument = self._control.recv()
             except EOFError:
@@ -121,7 +121,6 @@ class Network:
                     self._send(node, ABORT, argument)
             elif order == "close":
                 self._stopped = True
-        return taken
 
     def _take_input(self) -> bool:
         """Handle what the nodes have sent, up to a bound, so that departures are never starved."""
@@ -287,6 +286,8 @@ class Network:
         self._present.discard(node)
         self._gone.add(node)
         self._conductor.loses(node)
+        if self._started and self._gone.issuperset(self._nodes):
+            self._control.send(("ended", str(time.monotonic_ns())))
         self._start_if_ready()
         self._report_deadlock()
 

@@ -263,6 +263,7 @@ class Node:
                 start_ns=start_ns,
                 queued_ns=start_ns - asked_ns,
                 host_ns=run.host_ns,
+                cpu_ns=run.cpu_ns,
                 host_late_ns=run.ended_actual_ns - end_ns,
                 operations=work.operations,
                 dense_flops=work.dense_flops,

@@ -133,6 +133,8 @@ class Port:
                 return taken
             taken = True
             self._handle(*frames)
+            if self._granted_ns is not None:
+                return True  # the last that comes before the next ``wait``
 
     def leave(self, within_s: float = 2.0) -> list[tuple[str, int, Incoming]]:
         """Take leave of the network; what was on its way to this node then: (source, counter, message)."""

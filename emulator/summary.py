@@ -73,6 +73,7 @@ def _algorithm(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
         "timeline_digest": timeline,
         "no_timeline_digest": no_timeline,
         "numerics_digest": numerics_digest(events),
+        "wall_s": next((event.wall_s for event in only(events, Timeline) if event.wall_s is not None), None),
         "rounds": len(history),
         "seconds": history[-1]["actual_s"] if history else None,
         "length_s": length_of(events) / SECOND_NS,

@@ -114,10 +114,10 @@ class Costs:
 
 
 class HostRun:
-    """One computation on the host. ``host_ns``: its wall time; ``ended_actual_ns``: emulated time when it ended."""
+    """One computation on the host: its wall and its CPU time; ``ended_actual_ns``: emulated time when it ended."""
 
     def __init__(self) -> None:
-        self.host_ns = 0
+        self.host_ns = self.cpu_ns = 0
         self.ended_actual_ns = 0
         self.started_wall_ns = 0  # 0: not yet
         self.urgent = False
@@ -125,11 +125,13 @@ class HostRun:
 
     def carry_out(self, fn: Callable[[], Any], clock: Callable[[], int]) -> None:
         self.started_wall_ns = time.monotonic_ns()
+        started_cpu_ns = time.thread_time_ns()
         try:
             result, error = fn(), None
         except BaseException as raised:
             result, error = None, raised
         self.host_ns = time.monotonic_ns() - self.started_wall_ns
+        self.cpu_ns = time.thread_time_ns() - started_cpu_ns
         self.ended_actual_ns = clock()
         if error is None:
             self._future.set_result(result)

@@ -204,7 +204,7 @@ def test_the_same_seed_gives_the_same_timeline(name: str) -> None:
 
 def timeline(events: dict[str, list[Event]]) -> list[Any]:
     """Everything but what the host needed for it."""
-    host = ("actual_ns", "host_ns", "host_late_ns")
+    host = ("actual_ns", "host_ns", "cpu_ns", "host_late_ns")
     return [
         {key: value for key, value in msgspec.structs.asdict(event).items() if key not in host}
         for node in sorted(events)

@@ -1,0 +1,116 @@
+"""The virtual clock: how close a run comes to the bound set by its arithmetic, and what an event costs.
+
+The bound is that of two processes that share the run's computations (``bound``); every figure is a ratio within one
+run. ``emulated s per wall s`` says how much faster than its links a scenario plays.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.bound import makespan_s, tasks
+from benchmarks.report import Section, Target
+from benchmarks.scenes import UNTHROTTLED_BPS, device, link, scene
+from benchmarks.stage import Broken, Stage
+from emulator import record
+from emulator.conservation import only
+from emulator.ledger import Reported
+
+ROOT = Path(__file__).parent.parent
+PROCESSES = 2
+JUDGED = ("fedavg", "cse-fsl", "fsl-sage")
+RATIO_AT_MOST = 1.15
+TICKS = 20_000
+RESNET = [
+    "--model",
+    "resnet18",
+    "--cut",
+    "layer2",
+    "--dataset",
+    "synthetic:3x32x32:10:1000",
+    "--batch",
+    "32",
+    "--rounds",
+    "2",
+]
+ALIGNMENT = [f"fsl-sage:{option}" for option in ("align_epochs=2", "align_batch=100", "buffer=100")]
+SCENARIO = """kind = "scenario"
+description = "ten boards with memory for a whole ResNet-18"
+[server]
+device = "edge-server"
+network = "ethernet-1g"
+workers = 2
+[[clients]]
+count = 10
+device = "pi-4b"
+network = "iot-4g"
+"""
+
+
+def run(stage: Stage, quick: bool) -> Section:
+    """ResNet-18 parts on ten clients, all methods; farm-nb-iot; ticks of 10 and 200 clients."""
+    rows = [["", "computations", "CPU s", "bound s", "wall s", "wall / bound", "emulated s per wall s"]]
+    figures: dict[str, Any] = {}
+    targets = []
+    with tempfile.TemporaryDirectory(prefix="splitbed-bench-") as name:
+        folder = Path(name)
+        (folder / "scenario.toml").write_text(SCENARIO)
+        small = ["--algorithm", ",".join(JUDGED)] if quick else []
+        options = [word for option in ALIGNMENT for word in ("--set", option)]
+        resnet = _play(
+            folder / "resnet", ["--profile", str(folder / "scenario.toml"), *RESNET, *options, *small]
+        )
+        narrow = _play(folder / "farm", ["--profile", "farm-nb-iot", "--rounds", "3", "--algorithm", ",".join(JUDGED)])
+    for where, run_ in (("resnet18", resnet), ("farm-nb-iot", narrow)):
+        for algorithm, events in run_.timelines.items():
+            work = tasks(events)
+            bound_s, wall_s = makespan_s(work, PROCESSES), run_.summary["algorithms"][algorithm]["wall_s"]
+            cpu_s, emulated_s = (
+                sum(task.cpu_ns for task in work) / 1e9,
+                run_.summary["algorithms"][algorithm]["length_s"],
+            )
+            figure = {"computations": len(work), "cpu_s": cpu_s, "bound_s": bound_s, "wall_s": wall_s}
+            figures[f"{where}/{algorithm}"] = {**figure, "ratio": wall_s / bound_s, "speed": emulated_s / wall_s}
+            cells = [f"{value:.2f}" for value in (cpu_s, bound_s, wall_s, wall_s / bound_s)]
+            rows.append([f"{where} {algorithm}", str(len(work)), *cells, f"{emulated_s / wall_s:.1f}"])
+            if where == "resnet18" and algorithm in JUDGED:
+                targets.append(Target(f"{algorithm}, wall / bound", wall_s / bound_s, "", RATIO_AT_MOST, False))
+    costs = {clients: _coordination(stage, clients, quick) for clients in (10, 200)}
+    figures["coordination"] = {str(clients): cost for clients, cost in costs.items()}
+    targets.append(Target("coordination messages, 10 clients", costs[10], "/s", 10_000, True))
+    ratio = costs[10] / costs[200]
+    targets.append(Target("cost of one at 200 clients over that at 10", ratio, "", 2.0, False))
+    remarks = [f"coordination messages a second: {costs[10]:.0f} with 10 clients, {costs[200]:.0f} with 200"]
+    title = f"virtual clock against {PROCESSES} processes that share its computations without links or a clock"
+    return Section("virtual", title, rows, figures, targets, remarks)
+
+
+def _play(folder: Path, flags: list[str]) -> record.Run:
+    command = [
+        sys.executable,
+        str(ROOT / "run.py"),
+        *flags,
+        "--clock",
+        "virtual",
+        "--no-dashboard",
+        "--out",
+        str(folder),
+    ]
+    ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if ended.returncode:
+        raise Broken(f"run.py {' '.join(flags)}: {ended.stdout[-500:]}")
+    return record.read(folder)
+
+
+def _coordination(stage: Stage, clients: int, quick: bool) -> float:
+    """Promises and grants a second."""
+    ticks = TICKS // clients // (10 if quick else 1)
+    unthrottled = link("unthrottled", UNTHROTTLED_BPS, UNTHROTTLED_BPS)
+    scenario = scene("ticks", [(device("client"), unthrottled)] * clients)
+    played = stage.perform(f"ticks-{clients}", scenario, "benchmarks.players.ticks", {"ticks": ticks}, "virtual")
+    walls = [event.values["wall_s"] for event in only(played.events, Reported)]
+    return 2 * ticks * clients / (max(walls) - min(walls))

@@ -1,0 +1,212 @@
+"""Watches the processes of a timeline and reaps them all, whatever happens.
+
+A child's end is seen at once by its sentinel, a stopped one by its heartbeat.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import signal
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing import connection
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Protocol
+
+from emulator import child
+from emulator import ledger as events
+from emulator.child import HEARTBEAT_BYTES, Placement
+from emulator.hostload import HostLoad
+from emulator.ledger import Ledger, Tail
+
+TICK_S = 0.25
+SILENT_AFTER_S = 5.0  # without a heartbeat: ten beats
+GRACE_S = 2.0  # from the end of a run to the kill of what is still there
+DEADLOCK_AFTER_S = 0.5  # a process that ended is the better explanation, and is seen by then
+FORK_SERVER_GONE = 255  # what multiprocessing makes of a child's status that nobody can report
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM."""
+
+
+class Starter(Protocol):
+    """What starts the processes, and knows whether the user wants an end."""
+
+    def start_all(
+        self, placement: Placement, control: Connection, done: Connection
+    ) -> Iterator[tuple[str, BaseProcess]]: ...
+    def check_stop(self) -> None: ...
+
+
+class Supervision:
+    """One algorithm's processes, from start to the last reaped; ``starter`` starts them."""
+
+    def __init__(self, starter: Starter, placement: Placement, ledger: Ledger, tick: Callable[[], None]) -> None:
+        self._starter, self._placement, self._ledger, self._tick = starter, placement, ledger, tick
+        self._control, self._theirs = multiprocessing.Pipe()
+        self._done, self._evaluator_done = multiprocessing.Pipe()
+        self._load = HostLoad()
+        self._started_wall_ns: int | None = None
+        self.wall_s: float | None = None  # from the start of the clock to the last node's leave
+        self._started_s = time.monotonic()
+        self._processes: dict[str, BaseProcess] = {}
+        self._deadlock = ("", 0.0)
+        self._broken = ""
+        self._lost: dict[str, float] = {}  # connections that broke, and when
+
+    def play(self) -> tuple[str, str]:
+        """Outcome and its explanation."""
+        outcome, detail = "failed", "the supervisor failed"
+        try:
+            for name, process in self._starter.start_all(self._placement, self._theirs, self._evaluator_done):
+                self._processes[name] = process
+            self._theirs.close()
+            self._evaluator_done.close()
+            outcome, detail = self._watch()
+            self._end_nodes(outcome, detail)
+            if outcome in ("finished", "does-not-fit"):
+                outcome, detail = self._catch_up() or (outcome, detail)
+        except Interrupted as interrupted:
+            outcome, detail = "interrupted", str(interrupted)
+        finally:
+            self._end_nodes(outcome, detail)
+            for process in self._processes.values():
+                _end(process, time.monotonic())
+            self._control.close()
+            self._done.close()
+        return outcome, detail
+
+    def _nodes(self) -> dict[str, BaseProcess]:
+        return {name: p for name, p in self._processes.items() if name not in ("network", "evaluator")}
+
+    def _watch(self) -> tuple[str, str]:
+        """Until all nodes have finished, or one thing goes wrong."""
+        waiting = dict(self._nodes())
+        while waiting:
+            sentinels = [p.sentinel for p in self._processes.values() if p.exitcode is None]
+            connection.wait([*sentinels, self._control], TICK_S)
+            self._tick()
+            self._starter.check_stop()
+            self._take_news()
+            for name in ("network", "evaluator"):
+                if self._processes[name].exitcode is not None:
+                    self._take_news()
+                    return "failed", self._broken or f"the {name} process {how(self._processes[name])}"
+            for name, process in list(waiting.items()):
+                if process.exitcode is not None:
+                    del waiting[name]
+                    self._tell("gone", name)
+                    if process.exitcode != child.FINISHED:
+                        return self._verdict(name, process)
+            words, since_s = self._deadlock
+            if words and time.monotonic() - since_s > DEADLOCK_AFTER_S:
+                return "failed", f"deadlock: {words}"
+            for name, since_s in self._lost.items():
+                if name in waiting and time.monotonic() - since_s > GRACE_S:  # its end would have been seen
+                    return "failed", f"the connection between {name} and the network broke"
+            silent = self._silent()
+            if silent:
+                return self._stopped(silent)
+            self._note_load()
+        self._take_news()
+        return "finished", ""
+
+    def _stopped(self, name: str) -> tuple[str, str]:
+        return "stuck", f"{name} shows no sign of life for {SILENT_AFTER_S:.0f} s (stopped, or starved of CPU)"
+
+    def _verdict(self, name: str, process: BaseProcess) -> tuple[str, str]:
+        ended = next((e for e in reversed(self._events(name)) if isinstance(e, events.Ended)), None)
+        words = ended.detail if ended else ""
+        match process.exitcode:
+            case child.DOES_NOT_FIT:
+                return "does-not-fit", f"{name}: {words}"
+            case child.STUCK:
+                return "stuck", f"{name}: {words}"
+            case _:
+                return "failed", f"{name} {how(process)}{': ' + words if words else ''}"
+
+    def _events(self, name: str) -> list[events.AnyEvent]:
+        return Tail(Path(self._placement.ledger_folder) / f"{name}.jsonl").read()
+
+    def _take_news(self) -> None:
+        with contextlib.suppress(EOFError, OSError):
+            while self._control.poll():
+                word, argument = self._control.recv()
+                if word == "started":
+                    self._started_wall_ns = int(argument)
+                elif word == "ended" and self._started_wall_ns is not None:
+                    self.wall_s = (int(argument) - self._started_wall_ns) / 1e9
+                elif word == "lost":
+                    self._lost.setdefault(argument, time.monotonic())
+                elif word == "broken":
+                    self._broken = f"the network process: {argument}"
+                elif word == "deadlock":
+                    self._deadlock = argument, time.monotonic()
+
+    def _silent(self) -> str:
+        """A node whose heart has stopped beating."""
+        if time.monotonic() - self._started_s < 2 * SILENT_AFTER_S:
+            return ""  # some are still starting
+        beats = Path(self._placement.heartbeat_file).read_bytes()
+        for number, (name, process) in enumerate(self._processes.items()):
+            beat = int.from_bytes(beats[number * HEARTBEAT_BYTES : (number + 1) * HEARTBEAT_BYTES], "little")
+            if process.exitcode is None and time.monotonic_ns() - beat > SILENT_AFTER_S * 1e9:
+                return name
+        return ""
+
+    def _note_load(self) -> None:
+        reading = self._load.read()
+        if reading is not None and self._started_wall_ns is not None:
+            now_ns = (time.monotonic_ns() - self._started_wall_ns) // self._placement.dilation
+            busy, steal, pressure = reading
+            self._ledger.write(events.Host(due_ns=now_ns, actual_ns=now_ns, busy=busy, steal=steal, pressure=pressure))
+
+    def _tell(self, order: str, argument: str) -> None:
+        with contextlib.suppress(OSError):
+            self._control.send((order, argument))
+
+    def _end_nodes(self, outcome: str, detail: str) -> None:
+        """End the nodes, then the network."""
+        if outcome != "finished":
+            self._tell("abort", f"the run ends: {detail}")
+        deadline_s = time.monotonic() + GRACE_S
+        for process in self._nodes().values():
+            _end(process, deadline_s)
+        self._tell("close", "")
+        if "network" in self._processes:
+            _end(self._processes["network"], time.monotonic() + GRACE_S)
+
+    def _catch_up(self) -> tuple[str, str] | None:
+        """Until the evaluator has judged the last snapshot; outcome and explanation where it does not."""
+        with contextlib.suppress(OSError):
+            self._done.send("no more")
+        evaluator = self._processes["evaluator"]
+        while evaluator.exitcode is None:
+            connection.wait([evaluator.sentinel], TICK_S)
+            self._tick()
+            self._starter.check_stop()
+            if self._silent():
+                return self._stopped("evaluator")
+        return ("failed", f"the evaluator process {how(evaluator)}") if evaluator.exitcode else None
+
+
+def _end(process: BaseProcess, deadline_s: float) -> None:
+    """Wait for a process until the deadline, then kill it; SIGKILL ends a stopped one too."""
+    process.join(max(deadline_s - time.monotonic(), 0.0))
+    if process.exitcode is None:
+        process.kill()
+        process.join(5.0)
+
+
+def how(process: BaseProcess) -> str:
+    """How a process ended, in words."""
+    code = process.exitcode
+    if code == FORK_SERVER_GONE:
+        return "is lost: the fork server was ended"
+    if code is not None and code < 0:
+        return f"was ended by {signal.Signals(-code).name}"
+    return f"ended with status {code}"
