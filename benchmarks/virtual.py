@@ -31,11 +31,11 @@ RESNET = [
     "--cut",
     "layer2",
     "--dataset",
-    "synthetic:3x32x32:10:1000",
+    "synthetic:3x32x32:10:5000",
     "--batch",
     "32",
     "--rounds",
-    "2",
+    "1",
 ]
 ALIGNMENT = [f"fsl-sage:{option}" for option in ("align_epochs=2", "align_batch=100", "buffer=100")]
 SCENARIO = """kind = "scenario"
@@ -61,9 +61,7 @@ def run(stage: Stage, quick: bool) -> Section:
         (folder / "scenario.toml").write_text(SCENARIO)
         small = ["--algorithm", ",".join(JUDGED)] if quick else []
         options = [word for option in ALIGNMENT for word in ("--set", option)]
-        resnet = _play(
-            folder / "resnet", ["--profile", str(folder / "scenario.toml"), *RESNET, *options, *small]
-        )
+        resnet = _play(folder / "resnet", ["--profile", str(folder / "scenario.toml"), *RESNET, *options, *small])
         narrow = _play(folder / "farm", ["--profile", "farm-nb-iot", "--rounds", "3", "--algorithm", ",".join(JUDGED)])
     for where, run_ in (("resnet18", resnet), ("farm-nb-iot", narrow)):
         for algorithm, events in run_.timelines.items():

@@ -110,8 +110,10 @@ def run_network(
     from emulator.coordinator import CLOCKS
     from emulator.fabric import Fabric
     from emulator.ledger import Ledger, Started
+    from emulator.memory import KEEPING, tune_malloc
     from emulator.network import Network
 
+    tune_malloc(KEEPING)
     names = [client.name for client in placement.scenario.clients] + [placement.scenario.server.name]
     ledger = Ledger(Path(placement.ledger_folder), placement.node)
     ledger.write(Started(due_ns=0, actual_ns=0, role=placement.role, pid=os.getpid()))

@@ -31,6 +31,8 @@ THREAD_STACK_BYTES = 512 * 1024  # each thread's default 8 MiB would count again
 # One arena and fixed 128 KiB thresholds: freed tensors go back to the system at once, so that the peak repeats to
 # within a percent from run to run. It costs host time, which emulated time does not come from.
 MALLOC = {"M_ARENA_MAX": 1, "M_MMAP_THRESHOLD": 128 * 1024, "M_TRIM_THRESHOLD": 128 * 1024}
+# The network process and the server keep what they have freed: chunk after chunk is received into the same pages.
+KEEPING = {"M_MMAP_THRESHOLD": 32 * 2**20, "M_TRIM_THRESHOLD": 256 * 2**20}
 _MALLOPT = {"M_TRIM_THRESHOLD": -1, "M_MMAP_THRESHOLD": -3, "M_ARENA_MAX": -8}
 
 _STATUS = re.compile(rb"^(VmHWM|VmRSS|RssFile|RssShmem|VmData):\s+(\d+) kB", re.MULTILINE)
@@ -81,11 +83,11 @@ class MemoryCap:
             resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
 
 
-def tune_malloc() -> None:
-    """Apply ``MALLOC`` to this process; on a C library without mallopt it stays as it is."""
+def tune_malloc(options: dict[str, int] = MALLOC) -> None:
+    """Apply ``options`` to this process; on a C library without mallopt it stays as it is."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        for name, value in MALLOC.items():
+        for name, value in options.items():
             mallopt(_MALLOPT[name], value)
 
 

@@ -1,8 +1,8 @@
 """The network process: every byte between two nodes passes through it, and it alone applies the link models.
 
-It takes messages from their senders, computes when their last bit leaves and when they arrive (``link``), and acts at
-those times: ANNOUNCED to the receiver shortly before, so that it can fetch the payload; then LEFT to the sender and
-ARRIVING to the receiver (``port`` has the protocol).
+It takes messages from their senders, computes when their first and last bit leave and when they arrive (``link``), and
+acts at those times: ANNOUNCED to the receiver with the first bit, so that it can fetch the payload; with the last bit
+LEFT to the sender and ARRIVING to the receiver (``port`` has the protocol).
 It reads posts as they come but orders what happens by due time, so a post that the host delivered late still leaves
 on the schedule of its stamp; at one instant by sender and the sender's counter, never by who was read first. When
 something may happen is for the conductor of the run's clock to say (``coordinator``). The clock starts when every node
@@ -29,11 +29,22 @@ from emulator.errors import WireError
 from emulator.fabric import Fabric
 from emulator.ledger import Ledger
 from emulator.link import Carriage
-from emulator.port import ABORT, ANNOUNCED, ARRIVING, CHUNK, FAREWELL, GRANT, LEFT, START, WELCOME, file_of, open_socket
+from emulator.port import (
+    ABORT,
+    ANNOUNCED,
+    ARRIVING,
+    CHUNK,
+    FAREWELL,
+    GRANT,
+    LEFT,
+    START,
+    WELCOME,
+    Chunk,
+    file_of,
+    open_socket,
+    receive,
+)
 from emulator.wire import Header, decode_header, sizes_of
-
-# A message is announced so long before its last bit leaves: its relay takes host time.
-LEAD_NS, LEAD_NS_PER_BYTE = 2_000_000, 20
 
 
 class Transit:
@@ -46,7 +57,7 @@ class Transit:
         self.carriage: Carriage
         self.announced = False  # from then on the receiver answers for it
         self.left = False
-        self.chunks: deque[bytes] = deque()
+        self.chunks: deque[Chunk] = deque()
         self.missing_bytes = header.payload_bytes  # not yet handed over by the sender
         self.unsent_bytes = header.payload_bytes  # not yet sent on to the receiver
         self.granted = 0  # chunks that the receiver is ready to take
@@ -126,19 +137,19 @@ class Network:
         """Handle what the nodes have sent, up to a bound, so that departures are never starved."""
         for count in range(64):
             try:
-                frames = self._socket.recv_multipart(zmq.NOBLOCK)
+                frames, chunk = receive(self._socket, 2, zmq.NOBLOCK)
             except zmq.Again:
                 return count > 0
             source = frames[0].decode("utf-8", "replace")
             try:
-                self._handle(source, msgpack.unpackb(frames[1]), frames[2] if len(frames) > 2 else b"")
+                self._handle(source, msgpack.unpackb(frames[1]), chunk)
             except (WireError, ValueError, TypeError, KeyError, IndexError, msgpack.UnpackException) as error:
                 actual_ns = self._conductor.actual_ns()
                 reason = str(error) if isinstance(error, WireError) else repr(error)
                 self._ledger.write(events.Refused(due_ns=actual_ns, actual_ns=actual_ns, source=source, reason=reason))
         return True
 
-    def _handle(self, source: str, fields: list[Any], chunk: bytes) -> None:
+    def _handle(self, source: str, fields: list[Any], chunk: Chunk) -> None:
         if source not in self._nodes:
             raise WireError(f"{source!r} is not a node of this run")
         match fields:
@@ -195,8 +206,7 @@ class Network:
         self._conductor.posts(source, stamp_ns)
         transit.carriage = self._fabric.connection(source, destination).carry(stamp_ns, transit.wire_bytes)
         self._transits[transit.key] = transit
-        lead_ns = LEAD_NS + transit.header.payload_bytes * LEAD_NS_PER_BYTE
-        self._plan(max(transit.carriage.start_ns, transit.carriage.left_ns - lead_ns), self._announce, transit)
+        self._plan(transit.carriage.start_ns, self._announce, transit)
         self._plan(transit.carriage.left_ns, self._depart, transit)
 
     def _plan(self, due_ns: int, action: Callable[[Transit], None], transit: Transit) -> None:
@@ -266,7 +276,7 @@ class Network:
         if transit.left and transit.announced and not transit.unsent_bytes:
             self._transits.pop(transit.key, None)
 
-    def _send(self, node: str, *fields: object, chunk: bytes | None = None) -> bool:
+    def _send(self, node: str, *fields: object, chunk: Chunk | None = None) -> bool:
         """False where the node is gone; the supervisor learns of a connection that broke by itself."""
         if node not in self._present:
             return False

@@ -46,6 +46,8 @@ HELLO, READY, POST, CHUNK, FETCH, WAIT, BYE = "hello", "ready", "post", "chunk",
 WELCOME, START, LEFT, ARRIVING, FAREWELL, ABORT = "welcome", "start", "left", "arriving", "farewell", "abort"
 ANNOUNCED, GRANT = "announced", "grant"
 
+Chunk = zmq.Frame | bytes
+
 
 def open_socket(context: zmq.Context[Any], kind: int) -> zmq.Socket[Any]:
     """A socket without high-water marks (the send queue is the only back-pressure) and with small frames only."""
@@ -55,6 +57,17 @@ def open_socket(context: zmq.Context[Any], kind: int) -> zmq.Socket[Any]:
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
     socket.setsockopt(zmq.LINGER, 2000)
     return socket
+
+
+def receive(socket: zmq.Socket[Any], small: int, flags: int = 0) -> tuple[list[bytes], Chunk]:
+    """The first ``small`` frames of a message, and a further one without a copy (empty where there is none)."""
+    frames = [socket.recv(flags)]
+    while len(frames) < small and socket.getsockopt(zmq.RCVMORE):
+        frames.append(socket.recv())
+    chunk = socket.recv(copy=False) if socket.getsockopt(zmq.RCVMORE) else b""
+    while socket.getsockopt(zmq.RCVMORE):
+        socket.recv()  # nobody sends more
+    return frames, chunk
 
 
 def file_of(socket: zmq.Socket[Any]) -> int:
@@ -151,11 +164,11 @@ class Port:
     def _send(self, *fields: object) -> None:
         self._socket.send(msgpack.packb(fields))
 
-    def _receive(self, flags: int = 0) -> tuple[list[Any], bytes]:
-        frames: list[bytes] = self._socket.recv_multipart(flags)
-        return msgpack.unpackb(frames[0]), frames[1] if len(frames) > 1 else b""
+    def _receive(self, flags: int = 0) -> tuple[list[Any], Chunk]:
+        frames, chunk = receive(self._socket, 1, flags)
+        return msgpack.unpackb(frames[0]), chunk
 
-    def _handle(self, fields: list[Any], chunk: bytes) -> None:
+    def _handle(self, fields: list[Any], chunk: Chunk) -> None:
         assert self._loop is not None
         match fields:
             case ["left", counter, left_ns]:
@@ -169,7 +182,7 @@ class Port:
             case ["chunk", source, counter]:
                 incoming = self._filling.get((source, counter))
                 if incoming is not None:
-                    incoming.fill(chunk)
+                    incoming.fill(chunk.buffer if isinstance(chunk, zmq.Frame) else chunk)
                     if not incoming.missing_bytes:
                         del self._filling[source, counter]
                     elif self._ungranted[source, counter]:

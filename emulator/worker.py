@@ -25,7 +25,7 @@ from emulator.coordinator import CLOCKS
 from emulator.errors import DoesNotFit, PeerLost
 from emulator.evaluator import write_snapshot
 from emulator.ledger import Ledger
-from emulator.memory import MemoryCap, bytes_asked, is_out_of_memory, tune_malloc
+from emulator.memory import KEEPING, MALLOC, MemoryCap, bytes_asked, is_out_of_memory, tune_malloc
 from emulator.node import ClientNode, Node, ServerNode
 from emulator.port import Port
 from emulator.wire import StateDict, kind_of
@@ -37,8 +37,7 @@ def run(placement: Placement, vigil: Vigil) -> int:
     torch.set_num_threads(1)
     ledger = Ledger(Path(placement.ledger_folder), placement.node)
     module = importlib.import_module(placement.module)
-    if placement.role == "client":
-        tune_malloc()
+    tune_malloc(MALLOC if placement.role == "client" else KEEPING)
     context: zmq.Context[Any] = zmq.Context(io_threads=1)
     types = {kind_of(message_type): message_type for message_type in module.MESSAGES}
     port = Port(context, placement.address, placement.node, types)
