@@ -24,7 +24,7 @@ ROOT = Path(__file__).parent.parent
 PROCESSES = 2
 JUDGED = ("fedavg", "cse-fsl", "fsl-sage")
 RATIO_AT_MOST = 1.15
-TICKS = 20_000
+TICKS = 100_000
 RESNET = [
     "--model",
     "resnet18",

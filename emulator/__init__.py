@@ -13,7 +13,7 @@ wire              messages <-> headers and buffers; the one byte counter
 work              counts a computation's operations, FLOPs and bytes; the thread that runs it
 clock             the event loop in whose time algorithms live
 coordinator       the clocks: which of all events may take place next
-port              a node's socket to the network: ownership on post, delivery in two steps
+lines, port       a node's socket to the network: ownership on post, delivery in two steps
 network           the network process: every byte between two nodes passes through it
 node              what algorithms see: post, send, recv, compute, now, report, snapshot
 rehearsal         one process plays a scenario without waiting: costs of computations, load of the host

@@ -84,6 +84,10 @@ class EmulatedLoop(asyncio.SelectorEventLoop):
         """Let input on ``fd`` end a host wait, so that the pacer looks at it."""
         self._input.watch(fd)
 
+    def unwatch(self, fd: int) -> None:
+        """No longer."""
+        self._input.unwatch(fd)
+
     def at(
         self,
         due_ns: int,
@@ -167,6 +171,9 @@ class _Input(selectors.BaseSelector):
 
     def watch(self, fd: int) -> None:
         self._files.append(fd)
+
+    def unwatch(self, fd: int) -> None:
+        self._files.remove(fd)
 
     def select(self, timeout: float | None = None) -> list[Any]:
         if timeout is not None:  # something is ready: time stands still, and input can wait

@@ -28,6 +28,7 @@ from emulator.coordinator import Conductor
 from emulator.errors import WireError
 from emulator.fabric import Fabric
 from emulator.ledger import Ledger
+from emulator.lines import Lines
 from emulator.link import Carriage
 from emulator.port import (
     ABORT,
@@ -35,8 +36,9 @@ from emulator.port import (
     ARRIVING,
     CHUNK,
     FAREWELL,
-    GRANT,
     LEFT,
+    NOBLOCK,
+    SNDMORE,
     START,
     WELCOME,
     Chunk,
@@ -91,6 +93,9 @@ class Network:
         self._socket = open_socket(self._context, zmq.ROUTER)
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self._socket.bind(address)
+        self._lines = Lines(address, len(nodes))
+        self._received = dict.fromkeys(nodes, 0)  # messages by ZeroMQ
+        self._early: dict[str, list[Any]] = {}  # promises that came before what their nodes had sent
         self._present: set[str] = set()
         self._gone: set[str] = set()
         self._ready: set[str] = set()
@@ -104,9 +109,12 @@ class Network:
 
     def run(self) -> None:
         """Serve until told to close."""
-        files = [file_of(self._socket), self._control.fileno()]
+        files = [file_of(self._socket), self._control.fileno(), self._lines.fileno()]
         while not self._stopped:
             busy = self._take_input()
+            for node, promise in self._lines.read():
+                self._take_promise(node, promise)
+                busy = True
             busy = self._act() or busy
             rest_s = 0.0 if busy else self._conductor.rest_s(self._planned_ns())
             readable, _, _ = select.select(files, [], [], rest_s)
@@ -137,17 +145,32 @@ class Network:
         """Handle what the nodes have sent, up to a bound, so that departures are never starved."""
         for count in range(64):
             try:
-                frames, chunk = receive(self._socket, 2, zmq.NOBLOCK)
+                frames, chunk = receive(self._socket, 2, NOBLOCK)
             except zmq.Again:
                 return count > 0
             source = frames[0].decode("utf-8", "replace")
             try:
+                if source in self._received:
+                    self._received[source] += 1
                 self._handle(source, msgpack.unpackb(frames[1]), chunk)
             except (WireError, ValueError, TypeError, KeyError, IndexError, msgpack.UnpackException) as error:
                 actual_ns = self._conductor.actual_ns()
                 reason = str(error) if isinstance(error, WireError) else repr(error)
                 self._ledger.write(events.Refused(due_ns=actual_ns, actual_ns=actual_ns, source=source, reason=reason))
+            if source in self._early:
+                self._take_promise(source, self._early.pop(source))
         return True
+
+    def _take_promise(self, node: str, promise: list[Any]) -> None:
+        """A node waits; what it had sent before is handled before."""
+        sent, heard, until_ns, rank, awaits = promise
+        if self._received[node] < sent:
+            self._early[node] = promise
+        elif heard == self._told[node]:
+            self._conductor.waits(node, until_ns, rank)
+            if until_ns is None:
+                self._idle[node] = awaits
+                self._report_deadlock()
 
     def _handle(self, source: str, fields: list[Any], chunk: Chunk) -> None:
         if source not in self._nodes:
@@ -175,12 +198,6 @@ class Network:
             case ["ready"]:
                 self._ready.add(source)
                 self._start_if_ready()
-            case ["wait", int() as heard, (int() | None) as until_ns, int() as rank, str() as awaits]:
-                if heard == self._told[source]:
-                    self._conductor.waits(source, until_ns, rank)
-                    if until_ns is None:
-                        self._idle[source] = awaits
-                        self._report_deadlock()
             case ["bye"]:
                 self._send(source, FAREWELL)
                 self._lose(source)
@@ -226,7 +243,7 @@ class Network:
                     return acted
                 node, due_ns = granted
                 self._idle.pop(node, None)
-                self._send(node, GRANT, due_ns)
+                self._lines.send(node, (self._told[node], due_ns))
             acted = True
 
     def _announce(self, transit: Transit) -> None:
@@ -280,9 +297,13 @@ class Network:
         """False where the node is gone; the supervisor learns of a connection that broke by itself."""
         if node not in self._present:
             return False
-        frames = [node.encode(), msgpack.packb(fields)] + ([chunk] if chunk is not None else [])
         try:
-            self._socket.send_multipart(frames, copy=False)
+            self._socket.send(node.encode(), SNDMORE)
+            if chunk is None:
+                self._socket.send(msgpack.packb(fields))
+            else:
+                self._socket.send(msgpack.packb(fields), SNDMORE)
+                self._socket.send(chunk, copy=False)
         except zmq.ZMQError as error:
             if error.errno != zmq.EHOSTUNREACH:
                 raise
@@ -325,5 +346,6 @@ class Network:
                 )
             )
         self._ledger.write(events.Ended(due_ns=actual_ns, actual_ns=actual_ns, outcome="finished"))
+        self._lines.close()
         self._socket.close(linger=0)
         self._context.term()

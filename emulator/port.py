@@ -3,6 +3,8 @@
 First frame of every message: a msgpack array that begins with an operation. Payload travels in chunks of at most
 256 KiB, each in a second frame, sent from the parcel's own buffers without a copy.
 
+Promises and grants take lines of their own (``lines``): WAIT and GRANT below.
+
 node -> network                                       network -> node
 HELLO                                                 WELCOME
 READY      nothing left to do before the start        START origin_ns dilation
@@ -10,13 +12,12 @@ POST       destination stamp_ns header                LEFT counter left_ns
 CHUNK      counter | bytes                            ANNOUNCED source counter header
 FETCH      source counter chunks                      CHUNK source counter | bytes
                                                       ARRIVING source counter arrival_ns
-WAIT       heard, until_ns, rank, what its tasks await
-                                                      GRANT due_ns       (virtual clock)
 BYE        it takes nothing more                      FAREWELL nothing more will come
                                                       ABORT reason
+WAIT       sent heard until_ns rank awaits            GRANT told due_ns     (virtual clock)
 
-A delivery has two steps. The network announces a message (header alone) shortly before its last bit leaves; the
-receiver validates the header, allocates the tensors itself and fetches the payload into them, chunk by chunk, off the
+A delivery has two steps. The network announces a message (header alone) when its first bit leaves; the receiver
+validates the header, allocates the tensors itself and fetches the payload into them, chunk by chunk, off the
 clock. When the last bit has left, ARRIVING tells the time at which the message becomes visible. So an allocation that
 fails is the receiver's catchable outcome; libzmq never holds more than a few chunks.
 """
@@ -34,6 +35,7 @@ import zmq
 
 from emulator.clock import DELIVERY_RANK, LEFT_RANK, EmulatedLoop, Entry, Sleep, WallTime
 from emulator.errors import DoesNotFit, PeerLost, WireError
+from emulator.lines import Line
 from emulator.memory import bytes_asked, is_out_of_memory
 from emulator.wire import Incoming, Message, Parcel, decode_header
 
@@ -42,9 +44,11 @@ WINDOW_CHUNKS = 4  # granted to the network at a time, so at most 1 MiB of chunk
 MAX_FRAME_BYTES = CHUNK_BYTES + 128 * 1024
 SPARE_BYTES = 3 * 2**20  # must be free beside a message, for the chunks that wait in libzmq
 
-HELLO, READY, POST, CHUNK, FETCH, WAIT, BYE = "hello", "ready", "post", "chunk", "fetch", "wait", "bye"
+HELLO, READY, POST, CHUNK, FETCH, BYE = "hello", "ready", "post", "chunk", "fetch", "bye"
 WELCOME, START, LEFT, ARRIVING, FAREWELL, ABORT = "welcome", "start", "left", "arriving", "farewell", "abort"
-ANNOUNCED, GRANT = "announced", "grant"
+ANNOUNCED = "announced"
+
+NOBLOCK, SNDMORE = int(zmq.NOBLOCK), int(zmq.SNDMORE)  # plain numbers: arithmetic with pyzmq's enums is slow
 
 Chunk = zmq.Frame | bytes
 
@@ -61,12 +65,14 @@ def open_socket(context: zmq.Context[Any], kind: int) -> zmq.Socket[Any]:
 
 def receive(socket: zmq.Socket[Any], small: int, flags: int = 0) -> tuple[list[bytes], Chunk]:
     """The first ``small`` frames of a message, and a further one without a copy (empty where there is none)."""
-    frames = [socket.recv(flags)]
-    while len(frames) < small and socket.getsockopt(zmq.RCVMORE):
-        frames.append(socket.recv())
-    chunk = socket.recv(copy=False) if socket.getsockopt(zmq.RCVMORE) else b""
-    while socket.getsockopt(zmq.RCVMORE):
-        socket.recv()  # nobody sends more
+    frame = socket.recv(flags, copy=False)
+    frames = [frame.bytes]
+    while frame.more and len(frames) < small:
+        frame = socket.recv(copy=False)
+        frames.append(frame.bytes)
+    chunk: Chunk = b""
+    while frame.more:  # nobody sends more than one
+        chunk = frame = socket.recv(copy=False)
     return frames, chunk
 
 
@@ -84,6 +90,8 @@ class Port:
         self._socket.setsockopt(zmq.IDENTITY, name.encode())
         self._socket.setsockopt(zmq.RECONNECT_IVL, -1)  # a lost connection ends the run, by name
         self._socket.connect(address)
+        self._line: Line | None = None
+        self._sent = 0  # messages to the network by ZeroMQ
         self._loop: EmulatedLoop | None = None
         self._wall: WallTime | None = None
         self._ready = False
@@ -101,11 +109,14 @@ class Port:
         self._send(HELLO)
         if not self._socket.poll(30_000) or self._receive()[0][0] != WELCOME:
             raise PeerLost(f"{name}: the network process does not answer")
+        self._line = Line(address, name)
 
     def attach(self, loop: EmulatedLoop) -> None:
         """Deliver into ``loop``."""
         self._loop = loop
         loop.watch(file_of(self._socket))
+        assert self._line is not None
+        loop.watch(self._line.fileno())
 
     def start(self, sleep: Sleep) -> WallTime | None:
         """Tell the network that this node has done what it can before the start, and wait for input: None, not yet."""
@@ -121,16 +132,16 @@ class Port:
         self._send(POST, destination, stamp_ns, parcel.encoded)
         envelope = msgpack.packb([CHUNK, parcel.header.counter])
         for chunk in parcel.chunks(CHUNK_BYTES):
-            self._socket.send(envelope, zmq.SNDMORE)
+            self._socket.send(envelope, SNDMORE)
             self._socket.send(chunk, copy=False)
+            self._sent += 1
 
     def wait(self, entry: Entry | None, awaits: Callable[[], str]) -> None:
         """Promise that nothing happens here before ``entry``, or None: unless it hears something."""
         self._granted_ns = None
-        if entry is None:
-            self._send(WAIT, self._heard, None, 0, awaits())
-        else:
-            self._send(WAIT, self._heard, entry.due_ns, entry.rank, "")
+        promise = (None, 0, awaits()) if entry is None else (entry.due_ns, entry.rank, "")
+        if self._line is not None:
+            self._line.promise(self._sent, self._heard, *promise)
 
     def granted(self) -> int | None:
         """The time that the network has granted since the last ``wait``."""
@@ -138,16 +149,33 @@ class Port:
 
     def take_input(self) -> bool:
         """Handle everything that the network has sent; True if there was anything."""
-        taken = False
+        granted = self._read_line()
+        while granted is not None and self._heard < granted[0]:  # it was told more before, by ZeroMQ
+            self._handle(*self._receive())
+        taken = granted is not None
         while True:
             try:
-                frames = self._receive(zmq.NOBLOCK)
+                frames = self._receive(NOBLOCK)
             except zmq.Again:
-                return taken
+                break
             taken = True
             self._handle(*frames)
-            if self._granted_ns is not None:
-                return True  # the last that comes before the next ``wait``
+        if granted is not None:
+            self._granted_ns = granted[1]
+        return taken
+
+    def _read_line(self) -> tuple[int, int] | None:
+        """A grant, where there is one; without the network process there is none, and the supervisor sees that."""
+        if self._line is None:
+            return None
+        try:
+            return self._line.grant()
+        except EOFError:
+            assert self._loop is not None
+            self._loop.unwatch(self._line.fileno())
+            self._line.close()
+            self._line = None
+            return None
 
     def leave(self, within_s: float = 2.0) -> list[tuple[str, int, Incoming]]:
         """Take leave of the network; what was on its way to this node then: (source, counter, message)."""
@@ -160,9 +188,12 @@ class Port:
 
     def close(self) -> None:
         self._socket.close()
+        if self._line is not None:
+            self._line.close()
 
     def _send(self, *fields: object) -> None:
         self._socket.send(msgpack.packb(fields))
+        self._sent += 1
 
     def _receive(self, flags: int = 0) -> tuple[list[Any], Chunk]:
         frames, chunk = receive(self._socket, 1, flags)
@@ -188,8 +219,6 @@ class Port:
                     elif self._ungranted[source, counter]:
                         self._ungranted[source, counter] -= 1
                         self._send(FETCH, source, counter, 1)
-            case ["grant", due_ns]:
-                self._granted_ns = due_ns
             case ["start", origin_ns, dilation]:
                 self._wall = WallTime(origin_ns, dilation)
             case ["farewell"]:

@@ -19,6 +19,7 @@ from emulator.conservation import only
 from emulator.coordinator import CLOCKS, Clock
 from emulator.fabric import Fabric
 from emulator.ledger import Ended, Ledger, Undelivered, read_node
+from emulator.lines import Line
 from emulator.network import Network
 from emulator.node import ClientNode, Node, ServerNode
 from emulator.port import CHUNK_BYTES, Port, open_socket
@@ -89,18 +90,27 @@ class Peer:
 
     def __init__(self, context: zmq.Context[Any], relay: Relay, name: str, greet: bool = True) -> None:
         self.name = name
+        self._sent = 0
         self._socket = open_socket(context, zmq.DEALER)
         self._socket.setsockopt(zmq.IDENTITY, name.encode())
         self._socket.connect(relay.address)
+        self._line: Line | None = None
         if greet:
             self.say("hello")
             assert self.hear() == ["welcome"]
+            self._line = Line(relay.address, name)
+
+    def wait(self, heard: int, awaits: str) -> None:
+        """Promise to do nothing until something comes; the network has handled that when this returns."""
+        assert self._line is not None
+        self._line.promise(self._sent, heard, None, 0, awaits)
 
     def say(self, *fields: object, chunk: bytes | None = None) -> None:
         self.say_raw(msgpack.packb(fields), *([chunk] if chunk is not None else []))
 
     def say_raw(self, *frames: bytes) -> None:
         self._socket.send_multipart(frames)
+        self._sent += 1
 
     def hear(self) -> list[Any]:
         """The next message's fields; a chunk's bytes are the last of them."""
@@ -109,9 +119,10 @@ class Peer:
         return [*msgpack.unpackb(first), *chunks]
 
     def settle(self) -> None:
-        """Return when the network has handled all that was said."""
-        self.say("hello")
-        assert self.hear() == ["welcome"]
+        """Return when the network has handled all that was said, by the line too."""
+        for _ in range(2):  # it looks at the lines in between
+            self.say("hello")
+            assert self.hear() == ["welcome"]
 
     def post(self, destination: str, message: Message, counter: int = 0, stamp_ns: int = 0) -> Parcel:
         parcel = Parcel(message, counter)
@@ -127,6 +138,8 @@ class Peer:
 
     def hang_up(self) -> None:
         self._socket.close(linger=0)
+        if self._line is not None:
+            self._line.close()
 
 
 def times(message: Message, *before: Message) -> tuple[int, int]:

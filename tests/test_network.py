@@ -306,16 +306,16 @@ def test_when_every_node_only_waits_and_nothing_is_under_way_the_supervisor_is_t
 ) -> None:
     client, server = call("client-0"), call("server")
     start(client, server)
-    client.say("wait", 0, None, 0, "awaits global")
+    client.wait(0, "awaits global")
     client.settle()
-    server.say("wait", 0, None, 0, "awaits update")
+    server.wait(0, "awaits update")
     assert orders(relay, server) == [("deadlock", "client-0 awaits global; server awaits update")]
 
 
 def test_a_node_that_waits_for_one_that_has_ended_is_a_deadlock_too(relay: Relay, call: Callable[..., Peer]) -> None:
     client, server = call("client-0"), call("server")
     start(client, server)
-    client.say("wait", 0, None, 0, "awaits global")
+    client.wait(0, "awaits global")
     client.settle()
     server.say("bye")
     assert server.hear() == ["farewell"]
@@ -326,9 +326,10 @@ def test_what_is_on_its_way_is_no_deadlock(relay: Relay, call: Callable[..., Pee
     client, server = call("client-0"), call("server")
     start(client, server)
     client.post("server", blob(10**7))  # 80 seconds
-    client.say("wait", 0, None, 0, "awaits global")
+    assert server.hear()[0] == "announced"
+    client.wait(0, "awaits global")
     client.settle()
-    server.say("wait", 0, None, 0, "awaits update")
+    server.wait(0, "awaits update")
     assert orders(relay, server) == []
 
 
@@ -340,7 +341,7 @@ def test_a_node_that_has_not_heard_all_it_was_told_is_not_idle(relay: Relay, cal
     assert [server.hear()[0] for _ in range(2)] == ["announced", "arriving"]
     for heard in (0, 1):
         for peer in (client, server):
-            peer.say("wait", heard, None, 0, "awaits more")
+            peer.wait(heard, "awaits more")
             peer.settle()
         told = relay.hear()
         assert told[0] == ("deadlock" if heard else "started")

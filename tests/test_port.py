@@ -17,6 +17,7 @@ from emulator.conservation import conserved, in_order, only, within_links
 from emulator.errors import DoesNotFit, PeerLost
 from emulator.fabric import Fabric
 from emulator.ledger import Carried, Posted, Received, Refused, Undelivered, read_timeline
+from emulator.lines import Lines
 from emulator.node import ClientNode, Node, ServerNode
 from emulator.port import CHUNK_BYTES, WINDOW_CHUNKS, open_socket
 from emulator.wire import Incoming, Message, Parcel
@@ -163,13 +164,11 @@ def test_a_payload_is_fetched_window_by_window_and_the_message_not_visible_befor
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     network = open_socket(context, zmq.ROUTER)
     network.bind(f"ipc://{folder}/s")
+    lines = Lines(f"ipc://{folder}/s", 1)
 
     def hear(*expected: object) -> None:
-        heard: list[object] = ["wait"]
-        while heard[0] == "wait":
-            assert network.poll(PATIENCE_S * 1000)
-            heard = msgpack.unpackb(network.recv_multipart()[1])
-        assert tuple(heard) == expected
+        assert network.poll(PATIENCE_S * 1000)
+        assert tuple(msgpack.unpackb(network.recv_multipart()[1])) == expected
 
     def say(*fields: object, chunk: bytes | None = None) -> None:
         network.send_multipart([b"server", msgpack.packb(fields), *([chunk] if chunk is not None else [])])
@@ -199,6 +198,7 @@ def test_a_payload_is_fetched_window_by_window_and_the_message_not_visible_befor
     (received,) = only(read_timeline(folder), Received)
     assert received.due_ns == 7
     network.close()
+    lines.close()
     context.term()
 
 

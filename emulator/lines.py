@@ -1,0 +1,114 @@
+"""Lines for promises and grants: one Unix socket between each node and the network process.
+
+Each event of the virtual clock is a round trip between a node and the network process. ZeroMQ takes it through two
+threads of its own on each side; a socket of packets takes half the time. What a line says names how much its sender
+has sent by ZeroMQ before, so that both together stay in order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+from typing import Any
+
+import msgpack
+
+LONGEST_PROMISE_BYTES = 2**20  # what its tasks await is in it
+LONGEST_GRANT_BYTES = 64
+
+
+def line_path(address: str) -> str:
+    """Where the network process listens for lines, from its ``ipc://`` address."""
+    return address.removeprefix("ipc://") + ".line"
+
+
+class Line:
+    """A node's end."""
+
+    def __init__(self, address: str, name: str) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket.connect(line_path(address))
+        self._socket.send(name.encode())
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def promise(self, sent: int, heard: int, until_ns: int | None, rank: int, awaits: str) -> None:
+        """What the node has sent and heard by ZeroMQ, and before when it does nothing. A broken line takes nothing."""
+        with contextlib.suppress(OSError):
+            self._socket.send(msgpack.packb((sent, heard, until_ns, rank, awaits)))
+
+    def grant(self) -> tuple[int, int] | None:
+        """What the node was told by ZeroMQ before it, and the time granted; None: not yet. EOFError: it broke."""
+        try:
+            packet = self._socket.recv(LONGEST_GRANT_BYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        except OSError:
+            packet = b""
+        if not packet:
+            raise EOFError
+        told, due_ns = msgpack.unpackb(packet)
+        return told, due_ns
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class Lines:
+    """The network's ends of the nodes' lines for promises and grants."""
+
+    def __init__(self, address: str, count: int) -> None:
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._listener.bind(line_path(address))
+        self._listener.listen(count)
+        self._poll = select.epoll()  # a descriptor itself, which is readable when one of its own is
+        self._poll.register(self._listener, select.EPOLLIN)
+        self._unnamed: dict[int, socket.socket] = {}
+        self._named: dict[int, tuple[str, socket.socket]] = {}
+        self._of: dict[str, socket.socket] = {}
+
+    def fileno(self) -> int:
+        return self._poll.fileno()
+
+    def read(self) -> list[tuple[str, list[Any]]]:
+        """What has come, by node."""
+        found: list[tuple[str, list[Any]]] = []
+        while ready := self._poll.poll(0):
+            for fd, _ in ready:
+                self._take(fd, found)
+        return found
+
+    def _take(self, fd: int, found: list[tuple[str, list[Any]]]) -> None:
+        if fd == self._listener.fileno():
+            line, _ = self._listener.accept()
+            self._poll.register(line, select.EPOLLIN)
+            self._unnamed[line.fileno()] = line
+            return
+        line = self._named[fd][1] if fd in self._named else self._unnamed[fd]
+        packet = line.recv(LONGEST_PROMISE_BYTES)
+        if not packet:
+            self._hang_up(fd, line)
+        elif fd in self._named:
+            found.append((self._named[fd][0], msgpack.unpackb(packet)))
+        else:
+            name = packet.decode()
+            self._named[fd] = name, self._unnamed.pop(fd)
+            self._of[name] = line
+
+    def send(self, node: str, fields: object) -> None:
+        """A node that is gone hears nothing."""
+        with contextlib.suppress(KeyError, OSError):
+            self._of[node].send(msgpack.packb(fields))
+
+    def _hang_up(self, fd: int, line: socket.socket) -> None:
+        self._poll.unregister(fd)
+        line.close()
+        self._unnamed.pop(fd, None)
+        self._of.pop(self._named.pop(fd, ("", line))[0], None)
+
+    def close(self) -> None:
+        for line in [self._listener, *self._unnamed.values(), *self._of.values()]:
+            line.close()
+        self._poll.close()
