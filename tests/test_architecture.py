@@ -17,7 +17,7 @@ from algorithms import ALGORITHMS
 ROOT = Path(__file__).parent.parent
 LONGEST = 400
 TARGETS = {"child": {"worker", "evaluator"}}  # what a child process runs is loaded in it alone
-VIEWS = {"tables", "dashboard", "profile_views", "summary", "progress"}
+VIEWS = {"tables", "dashboard", "profile_views", "summary", "progress", "sheets", "verify", "digest"}
 EMULATOR = {path.stem: path for path in sorted((ROOT / "emulator").glob("*.py")) if path.stem != "__init__"}
 SOURCES = [ROOT / "run.py", *EMULATOR.values(), *sorted((ROOT / "algorithms").glob("*.py"))]
 TESTS = sorted((ROOT / "tests").glob("*.py"))
@@ -121,3 +121,30 @@ def test_a_child_process_loads_nothing_that_it_does_not_need(module: str, heavy:
     loaded = set(json.loads(answer.stdout))
     assert module in loaded
     assert not loaded & heavy
+
+
+CLOCKS = {"coordinator": "the clocks", "health": "limits by clock", "verify": "which clocks", "run": "the flag"}
+
+
+def branches(tree: ast.AST) -> Iterator[ast.AST]:
+    """Whatever a program branches on."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If | ast.IfExp | ast.While | ast.Assert):
+            yield node.test
+        elif isinstance(node, ast.Compare):
+            yield node
+        elif isinstance(node, ast.Match):
+            yield node.subject
+            yield from (case.pattern for case in node.cases)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_nothing_branches_on_the_clock_and_only_few_know_their_names(path: Path) -> None:
+    """Both clocks use the same link, device, wire and ledger code: no ``if virtual`` outside clock and coordinator."""
+    tree = ast.parse(path.read_text())
+    names = {"real", "virtual"}
+    for test in branches(tree):
+        words = {part.value for part in ast.walk(test) if isinstance(part, ast.Constant)}
+        assert not words & names, ast.unparse(test)
+    if path.stem not in CLOCKS:
+        assert not {part.value for part in ast.walk(tree) if isinstance(part, ast.Constant)} & names

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import REVERSED
+
 from processes import HANG_S, ROOT, Board, Played, Wire, play, write_scenario
 
 pytestmark = pytest.mark.processes
 
+REVERSED = "SPLITBED_TEST_REVERSED"  # tests/command.py looks for it
 ALGORITHMS = ("splitfed-v2", "cse-fsl", "fsl-sage")
 
 Digests = dict[str, tuple[str | None, str]]

@@ -23,6 +23,7 @@ SAMPLES: dict[Any, Any] = {
     str: "ä \r\n\x85\u2028 text",
     float: 0.5,
     int | None: None,
+    float | None: 0.5,
     list[str]: ["smashed", "update"],
     dict[str, float]: {"loss": 0.25},
 }

@@ -45,7 +45,7 @@ network = "5g"
 SHIPPED = {
     "network": {"iot-4g", "4g-phone", "lte-m", "nb-iot", "5g", "wifi5", "ethernet-1g"},
     "device": {"pi-zero-2w", "pi-3bplus", "pi-4b", "pi-5", "phone-mid", "laptop", "edge-server"},
-    "scenario": {"iot-4g", "lan"},
+    "scenario": {"farm-nb-iot", "iot-4g", "lan"},
 }
 PATIENT = settings(deadline=None)  # the host's speed is not what is tested
 LOADERS = {"network": load_network, "device": load_device, "scenario": load_scenario}
@@ -305,7 +305,9 @@ def test_any_value_of_a_key_is_taken_or_refused_with_that_key(folder: Path, key:
 
 
 def test_a_network_is_no_scenario_and_the_message_says_which_there_are() -> None:
-    with pytest.raises(ProfileError, match=r"^--profile nb-iot: is a network, not a scenario; .*: iot-4g, lan$"):
+    with pytest.raises(
+        ProfileError, match=r"^--profile nb-iot: is a network, not a scenario; .*: farm-nb-iot, iot-4g, lan$"
+    ):
         load_scenario("nb-iot")
 
 
@@ -316,7 +318,7 @@ def test_an_unknown_profile_is_refused_with_those_that_exist(name: str) -> None:
     message = str(caught.value)
     assert message.isprintable()
     assert message.startswith("--profile ")
-    assert message.endswith("iot-4g, lan")
+    assert message.endswith("farm-nb-iot, iot-4g, lan")
 
 
 def test_paths_in_a_scenario_are_relative_to_its_file(tmp_path: Path) -> None:
@@ -376,6 +378,6 @@ def test_a_profile_is_shown_with_every_source_uncut(name: str, capsys: pytest.Ca
 
 def test_showing_an_unknown_profile_says_which_there_are() -> None:
     with pytest.raises(
-        ProfileError, match=r"^profiles pi-9: no profile of this name; scenarios: iot-4g, lan; networks"
+        ProfileError, match=r"^profiles pi-9: no profile of this name; scenarios: farm-nb-iot, iot-4g, lan; networks"
     ):
         profile_views.show_profiles("pi-9")

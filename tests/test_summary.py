@@ -83,10 +83,10 @@ def test_target_is_met_by_the_first_evaluated_round_that_reaches_it():
     assert one(exactly)["to_target"]["0.9"] is None
 
 
-def test_seconds_are_actual_on_the_real_clock_and_due_on_the_virtual():
+def test_seconds_are_what_the_clock_showed():
     assert one(make_timeline())["seconds"] == 0.301
-    assert one(make_timeline(), clock="virtual")["seconds"] == 0.3
-    assert one(make_timeline(), clock="virtual")["to_target"]["0.85"]["seconds"] == 0.2
+    assert one(make_timeline())["to_target"]["0.85"]["seconds"] == 0.201
+    assert one(make_timeline())["history"][-1]["due_s"] == 0.3
 
 
 def test_accuracy_is_that_of_the_last_evaluated_round():
