@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from processes import HANG_S, ROOT, Board, Played, Wire, play, write_scenario
 
 pytestmark = pytest.mark.processes
