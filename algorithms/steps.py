@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from emulator.wire import StateDict
+from emulator.work import uncounted
 
 
 class Part:
@@ -27,26 +28,28 @@ class Part:
     def __init__(self, module: nn.Module, lr: float | None) -> None:
         self.module = module.train()
         module.requires_grad_(lr is not None)
-        self.adam = _adam(module, lr) if lr is not None else None
+        self.adam = torch.optim.Adam(module.parameters(), lr=lr) if lr is not None else None
         layers = hashlib.sha256(repr(module).encode()).hexdigest()[:12]
         self.cost_key = f"{layers}:{'adam' if self.adam else 'frozen'}"
 
     def step(self) -> None:
         """One step of Adam with the gradients at hand, which are None afterwards."""
         if self.adam is not None:
+            if not self.adam.state:
+                _begin(self.adam)
             self.adam.step()
             self.adam.zero_grad(set_to_none=True)
 
 
-def _adam(module: nn.Module, lr: float) -> torch.optim.Adam:
-    """Adam whose state exists from the start, so that its first step costs what every other does."""
-    adam = torch.optim.Adam(module.parameters(), lr=lr)
-    state = {
-        i: {"step": torch.zeros(()), "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
-        for i, p in enumerate(module.parameters())
-    }
-    adam.load_state_dict({"state": state, "param_groups": adam.state_dict()["param_groups"]})
-    return adam
+def _begin(adam: torch.optim.Adam) -> None:
+    """The state that Adam makes in its first step, made outside the count: every step then costs the same."""
+    parameters = [p for group in adam.param_groups for p in group["params"]]
+    with uncounted():
+        state = {
+            i: {"step": torch.zeros(()), "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
+            for i, p in enumerate(parameters)
+        }
+        adam.load_state_dict({"state": state, "param_groups": adam.state_dict()["param_groups"]})
 
 
 # --- the cut: true gradients ------------------------------------------------------------------------------------------

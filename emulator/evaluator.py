@@ -44,7 +44,8 @@ def hash_of(parts: dict[str, StateDict]) -> str:
 
 def run(placement: Placement, control: Connection) -> None:
     """Evaluate snapshots until the supervisor has said that no more will come."""
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))  # it wakes up without taking a core from anyone
+    os.nice(19)  # SCHED_IDLE would starve beside another program, and the run would not end
     torch.set_num_threads(1)
     folder, round, no_more = Path(placement.snapshot_folder), 0, False
     ledger = Ledger(Path(placement.ledger_folder), placement.node)

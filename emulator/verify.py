@@ -161,5 +161,15 @@ def sheet(comparisons: Mapping[str, Comparison]) -> Sheet:
         meaning="Actual seconds a round under each clock, and their difference in ms; the largest difference between "
         "the ends of one round; payload, framed, wire bytes and messages of each kind; deliveries that came in another "
         "order. A method agrees when its bytes are equal and every round ended within 1 % of its length + 5 ms.",
-        results=[f"{name}: {found.verdict}: {found.why}" for name, found in comparisons.items() if found.why],
+        results=_sentences(comparisons),
     )
+
+
+def _sentences(comparisons: Mapping[str, Comparison]) -> list[str]:
+    """What does not agree and why; which runs were the same run."""
+    sentences = [f"{name}: {found.verdict}: {found.why}" for name, found in comparisons.items() if found.why]
+    same = [name for name, found in comparisons.items() if found.same_timeline and found.same_numbers]
+    if same:
+        which = "every method" if len(same) == len(comparisons) else ", ".join(same)
+        sentences.append(f"The same timeline to the nanosecond and the same numbers to the last bit: {which}.")
+    return sentences

@@ -9,11 +9,12 @@ operands and results, views excepted; all count as one dispatched operation, vie
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -25,6 +26,19 @@ from emulator.device import Work
 
 aten = torch.ops.aten
 _CONVOLUTIONS = (aten.convolution, aten._convolution, aten.cudnn_convolution, aten.mkldnn_convolution)
+
+
+_pauses = threading.local()
+
+
+@contextlib.contextmanager
+def uncounted() -> Iterator[None]:
+    """What is done here once, and not in every step, is left out of the count: an optimizer's state, say."""
+    _pauses.depth = getattr(_pauses, "depth", 0) + 1
+    try:
+        yield
+    finally:
+        _pauses.depth -= 1
 
 
 class WorkCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -39,7 +53,8 @@ class WorkCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        self.work += _work_of(func, args, kwargs, out)
+        if not getattr(_pauses, "depth", 0):
+            self.work += _work_of(func, args, kwargs, out)
         return out
 
 
