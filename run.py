@@ -66,7 +66,9 @@ def parser() -> Flags:
         metavar="N|auto",
         help="slow the real clock N times; auto: as much as this host needs, usually 1",
     )
-    flags.add_argument("--partition", default="iid", metavar="iid|dirichlet:ALPHA", help="how samples are divided")
+    flags.add_argument(
+        "--partition", default="iid", metavar="iid|dirichlet:ALPHA|shards:N", help="how samples are divided"
+    )
     flags.add_argument(
         "--samples-per-client",
         type=int,
@@ -74,7 +76,15 @@ def parser() -> Flags:
         metavar="N",
         help="each client draws N samples of its own and shards overlap; default: the data are divided",
     )
-    flags.add_argument("--dataset", default="digits", metavar="digits|synthetic:CxHxW:CLASSES:SAMPLES")
+    flags.add_argument(
+        "--dataset",
+        default="digits",
+        metavar="NAME",
+        help="digits, mnist, fashion-mnist, cifar10, cifar100, synthetic:CxHxW:CLASSES:SAMPLES, or an archive's name",
+    )
+    flags.add_argument(
+        "--data-dir", default="data", metavar="DIR", help="where data sets are, and torchvision downloads them"
+    )
     flags.add_argument("--model", default="cnn", help="cnn or resnet18")
     flags.add_argument("--cut", default="", help="the stage after which the model is cut; default: the model's")
     flags.add_argument("--aux", default="", help="the auxiliary model; default: the cut's")
@@ -123,7 +133,7 @@ def settings_of(name: str, flags: argparse.Namespace, clients: int) -> dict[str,
 
     if flags.rounds is not None and flags.rounds < 1:
         raise UserError(f"--rounds {flags.rounds}: say a number from 1")
-    keys = ("dataset", "model", "cut", "aux", "partition", "samples_per_client", "batch", "seed")
+    keys = ("dataset", "model", "cut", "aux", "partition", "samples_per_client", "batch", "seed", "data_dir")
     settings: dict[str, Any] = {
         "task": {key: getattr(flags, key) for key in keys} | {"clients": clients},
         "rounds": flags.rounds or DEFAULT_ROUNDS,
@@ -172,12 +182,15 @@ def run(argv: list[str]) -> int:
 
     from algorithms.task import Task
     from emulator import record, tables
+    from emulator.coordinator import CLOCKS
     from emulator.dashboard import Dashboard, PlainLines
     from emulator.launcher import Launcher, Plan
     from emulator.profiles import load_scenario
 
     names = chosen_algorithms(flags.algorithm)
     dilation = chosen_dilation(flags.dilation)
+    if dilation is not None and not CLOCKS[flags.clock].dilates:
+        raise UserError(f"--dilation {dilation}: it slows the real clock; leave it out, or take --clock real")
     scenario = load_scenario(flags.profile, flags.clients)
     settings = {name: settings_of(name, flags, len(scenario.clients)) for name in names}
     Task(**settings[names[0]]["task"]).check()
@@ -219,6 +232,7 @@ def verify(argv: list[str]) -> int:
 
     from emulator import record
     from emulator import verify as both
+    from emulator.coordinator import CLOCKS
     from emulator.preload import die_with_parent
     from emulator.sheets import show
 
@@ -229,6 +243,7 @@ def verify(argv: list[str]) -> int:
     for clock in both.CLOCKS:
         console.print(f"[bold]The {clock} clock[/]")
         arguments = [*argv, "--clock", clock, "--out", str(folder / clock)]
+        arguments += [] if CLOCKS[clock].dilates else ["--dilation", "auto"]
         command = [sys.executable, str(Path(__file__).resolve()), *arguments]
         status = subprocess.run(command, preexec_fn=partial(die_with_parent, os.getpid()), check=False).returncode
         if status:

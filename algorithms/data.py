@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from algorithms import vision
 from emulator.errors import UserError
 
 if TYPE_CHECKING:
@@ -60,6 +61,9 @@ def describe(dataset: str, data_dir: str) -> Description:
         return Description((1, 8, 8), 10, _DIGITS_TRAIN, 1797 - _DIGITS_TRAIN, 16)
     if dataset.startswith("synthetic:"):
         return _describe_synthetic(dataset)
+    if dataset in vision.KNOWN:
+        known = vision.KNOWN[dataset]
+        return Description(known.shape, known.classes, known.train, known.test, 255)
     archive = _open(dataset, data_dir)
     shape, count = _image_shape(archive["images"]), len(archive["labels"])
     classes = int(max(archive["labels"].max(), archive["test_labels"].max())) + 1
@@ -76,6 +80,9 @@ def load(dataset: str, data_dir: str) -> tuple[Samples, Samples]:
     if dataset.startswith("synthetic:"):
         about = _describe_synthetic(dataset)
         return _synthetic(dataset, about, "train", about.train), _synthetic(dataset, about, "test", about.test)
+    if dataset in vision.KNOWN:
+        train, test = vision.load(dataset, data_dir)
+        return Samples(*train), Samples(*test)
     archive = _open(dataset, data_dir)
     channels_first = (-1, *_image_shape(archive["images"]))
     return (
@@ -88,8 +95,8 @@ def _open(dataset: str, data_dir: str) -> dict[str, np.ndarray[Any, Any]]:
     path = Path(data_dir) / f"{dataset}.npz"
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", dataset) or not path.is_file():
         raise UserError(
-            f"dataset: there is no {dataset!r}: say digits, synthetic:CxHxW:CLASSES:SAMPLES (such as"
-            f" synthetic:3x32x32:10:5000), or NAME for a file NAME.npz in the folder {data_dir!r}"
+            f"dataset: there is no {dataset!r}: say digits, {', '.join(vision.KNOWN)}, synthetic:CxHxW:CLASSES:SAMPLES"
+            f" (such as synthetic:3x32x32:10:5000), or NAME for a file NAME.npz in the folder {data_dir!r}"
         )
     try:
         with np.load(path) as file:
@@ -141,18 +148,29 @@ def _synthetic(dataset: str, about: Description, part: str, count: int) -> Sampl
     return Samples(images, labels)
 
 
-def partition_alpha(partition: str) -> float | None:
-    """ALPHA of ``dirichlet:ALPHA``, None for ``iid``; UserError for anything else."""
-    if partition == "iid":
-        return None
-    kind, _, text = partition.partition(":")
+class Partition(NamedTuple):
+    """How samples are divided: ``iid``; ``dirichlet`` with its alpha; ``shards`` with so many for each client."""
+
+    kind: str
+    alpha: float = 0.0
+    shards: int = 0
+
+
+def parse_partition(text: str) -> Partition:
+    """``iid``, ``dirichlet:ALPHA`` or ``shards:N``; UserError for anything else."""
+    kind, _, value = text.partition(":")
     try:
-        alpha = float(text)
+        if text == "iid":
+            return Partition("iid")
+        if kind == "dirichlet" and 0 < float(value) < float("inf"):
+            return Partition(kind, alpha=float(value))
+        if kind == "shards" and int(value) > 0:
+            return Partition(kind, shards=int(value))
     except ValueError:
-        alpha = 0.0
-    if kind != "dirichlet" or not 0 < alpha < float("inf"):
-        raise UserError(f"partition: {partition!r}: say iid, or dirichlet:ALPHA with a number ALPHA above 0")
-    return alpha
+        pass
+    raise UserError(
+        f"partition: {text!r}: say iid, dirichlet:ALPHA with a number ALPHA above 0, or shards:N with a number N from 1"
+    )
 
 
 def shard_sizes(samples: int, clients: int) -> list[int]:
@@ -161,35 +179,51 @@ def shard_sizes(samples: int, clients: int) -> list[int]:
 
 
 def divide(labels: np.ndarray[Any, Any], clients: int, partition: str, seed: int) -> list[np.ndarray[Any, Any]]:
-    """For each client the indices of its samples; together all of them, each once, in shards of equal size.
+    """For each client the indices of its samples; together all of them, each once, in parts of equal size.
 
     ``dirichlet:ALPHA`` draws a class mix for each client and takes samples by it without replacement. A class that is
     used up is left out of the mix; where the whole mix is used up, the rest is taken as it is left. So late clients
-    get what remains: the price of equal sizes.
+    get what remains: the price of equal sizes. ``shards:N`` sorts the samples by label, cuts them into N pieces a
+    client, and gives every client N at random (McMahan et al. 2017, arXiv 1602.05629, section 3).
     """
-    alpha, draws = partition_alpha(partition), stream(seed, "partition")
+    how, draws = parse_partition(partition), stream(seed, "partition")
     sizes = shard_sizes(len(labels), clients)
-    if alpha is None:
+    if how.kind == "iid":
         return np.split(draws.permutation(len(labels)), np.cumsum(sizes)[:-1])
+    if how.kind == "shards":
+        return _shards(labels, sizes, how.shards, draws)
     pools = _by_class(labels, draws)
     left = np.array([len(pool) for pool in pools])
-    return [_mixture(pools, left, size, alpha, draws) for size in sizes]
+    return [_mixture(pools, left, size, how.alpha, draws) for size in sizes]
+
+
+def _shards(
+    labels: np.ndarray[Any, Any], sizes: list[int], each: int, draws: np.random.Generator
+) -> list[np.ndarray[Any, Any]]:
+    owners = np.repeat(np.arange(len(sizes)), each)
+    lengths = np.array([length for size in sizes for length in shard_sizes(size, each)])
+    order = draws.permutation(len(owners))
+    pieces = np.split(np.argsort(labels, kind="stable"), np.cumsum(lengths[order])[:-1])
+    return [
+        np.concatenate([piece for owner, piece in zip(owners[order], pieces, strict=True) if owner == client])
+        for client in range(len(sizes))
+    ]
 
 
 def draw(
     labels: np.ndarray[Any, Any], clients: int, partition: str, seed: int, size: int
 ) -> list[np.ndarray[Any, Any]]:
-    """For each client the indices of ``size`` samples, each at most once, by a stream of its own; shards overlap."""
-    alpha = partition_alpha(partition)
-    shards = []
+    """For each client the indices of ``size`` samples, each at most once, by a stream of its own; parts overlap."""
+    how = parse_partition(partition)
+    parts = []
     for index in range(clients):
         draws = stream(seed, f"shard of client {index}")
-        if alpha is None:
-            shards.append(draws.permutation(len(labels))[:size])
-        else:
+        if how.kind == "dirichlet":
             pools = _by_class(labels, draws)
-            shards.append(_mixture(pools, np.array([len(pool) for pool in pools]), size, alpha, draws))
-    return shards
+            parts.append(_mixture(pools, np.array([len(pool) for pool in pools]), size, how.alpha, draws))
+        else:
+            parts.append(draws.permutation(len(labels))[:size])
+    return parts
 
 
 def _by_class(labels: np.ndarray[Any, Any], draws: np.random.Generator) -> list[np.ndarray[Any, Any]]:

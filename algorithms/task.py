@@ -56,7 +56,8 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise UserError(f"aux: there is no {self.aux!r}: say one of {', '.join(AUXILIARIES[self.model])}")
         at_least(1, batch=self.batch, clients=self.clients)
         about = data.describe(self.dataset, self.data_dir)
-        data.partition_alpha(self.partition)
+        if data.parse_partition(self.partition).kind == "shards" and self.samples_per_client:
+            raise UserError("partition: shards divide all samples among the clients: leave out --samples-per-client")
         if not self.samples_per_client and self.clients > about.train:
             raise UserError(
                 f"clients: {self.clients} are more than the {about.train} samples of {self.dataset}: take fewer, or let"

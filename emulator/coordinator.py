@@ -193,8 +193,12 @@ class Wire(Protocol):
 
 
 class Clock(NamedTuple):
-    """How a clock is made. ``dilation(asked, needed)``: the one to use, from the user's and the host's."""
+    """How a clock is made. ``dilation(asked, needed)``: the one to use, from the user's and the host's.
 
+    ``dilates``: whether it can be slowed at all.
+    """
+
+    dilates: bool
     conductor: Callable[[int], Conductor]
     pacer: Callable[[Wire, Callable[[], str]], Pacer]
     dilation: Callable[[int | None, int], int]
@@ -202,11 +206,13 @@ class Clock(NamedTuple):
 
 CLOCKS: dict[str, Clock] = {
     "real": Clock(
+        dilates=True,
         conductor=RealConductor,
         pacer=lambda port, awaits: RealPacer(port.start, port.take_input, lambda: port.wait(None, awaits)),
         dilation=lambda asked, needed: asked or needed,
     ),
     "virtual": Clock(
+        dilates=False,
         conductor=lambda _dilation: VirtualConductor(),
         pacer=lambda port, awaits: VirtualPacer(
             port.start, port.take_input, lambda entry: port.wait(entry, awaits), port.granted

@@ -35,6 +35,7 @@ from emulator.preload import SUPERVISOR_VARIABLE
 from emulator.profiles import Scenario
 from emulator.supervision import GRACE_S, TICK_S, Interrupted, Supervision, how
 
+STOPPING = (signal.SIGTERM, signal.SIGHUP)
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 REHEARSAL_LIMIT_S = 120.0
 BIND_LIMIT_S = 30.0
@@ -77,7 +78,12 @@ class Launcher:
         self._task: dict[str, Any] = {}
 
     def __enter__(self) -> Launcher:
-        self._handlers = {signal.SIGTERM: signal.signal(signal.SIGTERM, self._on_signal)}
+        # What is ignored (SIGHUP under nohup) stays ignored.
+        self._handlers = {
+            number: signal.signal(number, self._on_signal)
+            for number in STOPPING
+            if signal.getsignal(number) is not signal.SIG_IGN
+        }
         # What is ignored stays so in a new program: Ctrl-C reaches all processes of a terminal, we alone act on it.
         self._handlers[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN)
         forkserver.ensure_running()

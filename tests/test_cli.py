@@ -38,7 +38,7 @@ MISTAKES = {
     "an unknown partition": (["--partition", "sorted"], ["partition", "sorted", "dirichlet"]),
     "a partition without its parameter": (["--partition", "dirichlet"], ["partition", "dirichlet"]),
     "a negative alpha": (["--partition", "dirichlet:-1"], ["partition", "-1"]),
-    "an unknown data set": (["--dataset", "mnist"], ["dataset", "mnist", "synthetic"]),
+    "an unknown data set": (["--dataset", "emnist"], ["dataset", "emnist", "synthetic"]),
     "a data set of no size": (["--dataset", "synthetic:3x0x32:10:100"], ["dataset", "synthetic:3x0x32:10:100"]),
     "an unknown model": (["--model", "gpt"], ["model", "gpt", "resnet18"]),
     "a cut that the model has not": (["--cut", "layer2"], ["cut", "layer2", "conv2"]),

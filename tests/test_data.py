@@ -16,13 +16,14 @@ from algorithms import data
 from algorithms.task import Settings, Task, evaluate, prepare
 from emulator.errors import UserError
 
+PARTITIONS = ("iid", "dirichlet:1e-200", "dirichlet:0.01", "dirichlet:0.5", "dirichlet:1e6", "shards:1", "shards:3")
 PRINT_DIGEST = """
 import hashlib, sys
 from algorithms import data
 digest = hashlib.sha256()
 train, _ = data.load("synthetic:1x4x4:7:300", "data")
 digest.update(train.images.tobytes())
-for partition in ("iid", "dirichlet:0.1"):
+for partition in ("iid", "dirichlet:0.1", "shards:2"):
     for shard in data.divide(train.labels, 6, partition, 3):
         digest.update(shard.tobytes())
 digest.update(data.stream(3, "order:0:0").permutation(100).tobytes())
@@ -46,7 +47,7 @@ def test_digits_are_1500_to_train_and_297_to_test_with_every_class_in_both() -> 
     samples=st.integers(1, 300),
     clients=st.integers(1, 40),
     classes=st.integers(1, 12),
-    partition=st.sampled_from(["iid", "dirichlet:1e-200", "dirichlet:0.01", "dirichlet:0.5", "dirichlet:1e6"]),
+    partition=st.sampled_from(PARTITIONS),
     seed=st.integers(0, 2**31),
 )
 def test_a_partition_gives_each_sample_to_one_client_in_shards_of_equal_size(
@@ -70,6 +71,29 @@ def test_a_small_alpha_gives_the_first_client_fewer_classes_than_iid_does() -> N
 
     assert largest_share("iid") < 0.25
     assert largest_share("dirichlet:0.01") > 0.9
+
+
+def test_shards_give_a_client_few_classes() -> None:
+    train, _ = data.load("digits", "data")
+    for parts, most in (("shards:1", 2), ("shards:2", 4)):
+        shards = data.divide(train.labels, 10, parts, 1)
+        assert max(len(set(train.labels[shard].tolist())) for shard in shards) <= most
+
+
+@given(
+    clients=st.integers(1, 30),
+    size=st.integers(1, 60),
+    partition=st.sampled_from(["iid", "dirichlet:0.01", "dirichlet:5"]),
+    seed=st.integers(0, 2**31),
+)
+def test_overlapping_parts_have_their_size_no_sample_twice_and_do_not_depend_on_the_number_of_clients(
+    clients: int, size: int, partition: str, seed: int
+) -> None:
+    labels = np.arange(60) % 7
+    parts = data.draw(labels, clients, partition, seed, size)
+    assert [len(set(part.tolist())) for part in parts] == [size] * clients
+    more = data.draw(labels, clients + 1, partition, seed, size)
+    assert all((one == other).all() for one, other in zip(parts, more, strict=False))
 
 
 def test_data_partitions_and_orders_do_not_depend_on_the_hash_seed_and_need_no_torch() -> None:
@@ -159,7 +183,12 @@ BAD_TASKS = {
     "unknown model": ({"model": "vgg"}, "model: there is no 'vgg': say cnn or resnet18"),
     "unknown cut": ({"model": "resnet18", "cut": "layer9"}, "say one of layer1, layer2, layer3"),
     "unknown auxiliary": ({"aux": "big"}, "aux: there is no 'big'"),
-    "unknown partition": ({"partition": "shards"}, "partition: 'shards'"),
+    "unknown partition": ({"partition": "blobs"}, "partition: 'blobs'"),
+    "shards without number": ({"partition": "shards"}, "shards:N"),
+    "no shards": ({"partition": "shards:0"}, "shards:N"),
+    "overlapping shards": ({"partition": "shards:2", "samples_per_client": 5}, "leave out --samples-per-client"),
+    "negative samples": ({"samples_per_client": -1}, "samples_per_client: -1"),
+    "more samples than there are": ({"samples_per_client": 1501}, "1500 samples to train on"),
     "alpha of zero": ({"partition": "dirichlet:0"}, "above 0"),
     "negative alpha": ({"partition": "dirichlet:-1"}, "above 0"),
     "alpha not a number": ({"partition": "dirichlet:nan"}, "above 0"),
