@@ -41,13 +41,15 @@ class Place:
 
 
 class Relay(Place):
-    """A network process as a thread, with the supervisor's end of its pipe."""
+    """A network process as a thread, with the supervisor's end of its pipe. ``make``: the network, or a broken one."""
 
-    def __init__(self, folder: Path, scenario: Scenario, clock: Clock = CLOCKS["real"]) -> None:
+    def __init__(
+        self, folder: Path, scenario: Scenario, clock: Clock = CLOCKS["real"], make: type[Network] = Network
+    ) -> None:
         super().__init__(folder, scenario, clock)
         self.control, far_end = multiprocessing.Pipe()
         self.ledger = Ledger(folder, "network")
-        network = Network(self.address, Fabric(scenario, 1), self.names, clock.conductor(1), self.ledger, far_end)
+        network = make(self.address, Fabric(scenario, 1), self.names, clock.conductor(1), self.ledger, far_end)
         self._failure: BaseException | None = None
         self._pipes = self.control, far_end
         self._closed = False
@@ -218,10 +220,11 @@ def play(
     reverse: bool = False,
     workers: int = 1,
     device: Device | None = None,
+    make: type[Network] = Network,
     **link: int,
 ) -> tuple[Relay, list[Any]]:
     """A whole timeline; the results of the clients and then the server's. ``reverse``: the server starts first."""
-    relay = Relay(folder, make_scenario(clients, workers, device, **link), clock)
+    relay = Relay(folder, make_scenario(clients, workers, device, **link), clock, make)
     try:
         roles = {name: server if name == "server" else client for name in relay.names}
         order = reversed(roles) if reverse else iter(roles)

@@ -1,0 +1,139 @@
+"""A broken network process, on either clock: the run's verdict on itself turns bad, and says what is wrong.
+
+Everything here goes through real sockets and is recorded by nodes that know nothing of the fault.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from relay import play
+from stage import MBIT, MS, WAY_NS, Note, note
+
+from emulator.coordinator import CLOCKS
+from emulator.fabric import Fabric
+from emulator.health import Health, check
+from emulator.ledger import Timeline, read_timeline
+from emulator.link import Carriage, Connection
+from emulator.network import Network, Transit
+from emulator.node import ClientNode, ServerNode
+from emulator.port import ANNOUNCED, ARRIVING
+
+MESSAGES = 5
+VICTIM = 2  # of each client's messages
+
+
+class Dropping(Network):
+    """Loses one message between its link and its receiver, without a trace."""
+
+    def _announce(self, transit: Transit) -> None:
+        if transit.header.counter != VICTIM:
+            super()._announce(transit)
+
+    def _tell(self, node: str, due_ns: int, rank: int, *fields: object) -> None:
+        if fields[0] == ARRIVING and fields[2] == VICTIM:
+            del self._transits[str(fields[1]), VICTIM]
+        else:
+            super()._tell(node, due_ns, rank, *fields)
+
+
+class Doubling(Network):
+    """Delivers one message again, as if it were another."""
+
+    def _depart(self, transit: Transit) -> None:
+        super()._depart(transit)
+        if transit.header.counter == VICTIM:
+            source, arrival_ns = transit.source, transit.carriage.arrival_ns
+            self._send(transit.destination, ANNOUNCED, source, 99, transit.encoded)
+            self._tell(transit.destination, arrival_ns, 0, ARRIVING, source, 99, arrival_ns)
+
+
+class Unruly(Connection):
+    """Lets the messages behind one of them overtake it."""
+
+    count = 0
+
+    def carry(self, posted_ns: int, size_bytes: int) -> Carriage:
+        carriage = super().carry(posted_ns, size_bytes)
+        self.count += 1
+        if self.count - 1 != VICTIM:
+            return carriage
+        self._last_arrival_ns = 0
+        return carriage._replace(arrival_ns=carriage.arrival_ns + 50 * MS)
+
+
+class Hasty(Connection):
+    """Serves 1 % too fast."""
+
+    def __init__(self, *ends: Any) -> None:
+        super().__init__(*ends)
+        self.rate_bps += self.rate_bps // 100
+
+
+class Reordering(Network):
+    def __init__(self, address: str, fabric: Fabric, *more: Any) -> None:
+        super().__init__(address, with_connections(fabric, Unruly), *more)
+
+
+class Rushing(Network):
+    def __init__(self, address: str, fabric: Fabric, *more: Any) -> None:
+        super().__init__(address, with_connections(fabric, Hasty), *more)
+
+
+def with_connections(fabric: Fabric, kind: type[Connection]) -> Fabric:
+    """The same fabric, made of another kind of connection."""
+
+    class Broken(Fabric):
+        def connection(self, source: str, destination: str) -> Connection:
+            pair = source, destination
+            if pair not in self._connections:
+                out, into = self._networks[source].up, self._networks[destination].down
+                self._connections[pair] = kind(out, into, "")
+            return self._connections[pair]
+
+    broken = Broken.__new__(Broken)
+    broken.__dict__.update(fabric.__dict__)
+    return broken
+
+
+FAULTS: dict[str, tuple[type[Network], str]] = {
+    "none": (Network, ""),
+    "drops": (Dropping, "neither received nor undelivered"),
+    "doubles": (Doubling, "never posted"),
+    "reorders": (Reordering, "was overtaken"),
+    "is 1 % too fast": (Rushing, "faster than the links allow"),
+}
+
+
+async def client(node: ClientNode) -> None:
+    for number in range(MESSAGES):
+        await node.post("server", note(number))
+
+
+async def server(node: ServerNode) -> None:
+    """Takes what comes until nothing has come for a while."""
+    with contextlib.suppress(TimeoutError):
+        while True:
+            async with asyncio.timeout(0.2):
+                await node.recv(Note)
+
+
+def judge(folder: Path, clock: str, make: type[Network]) -> Health:
+    relay, _ = play(folder, 2, server, client, clock=CLOCKS[clock], make=make)
+    link = {"up_bps": MBIT, "down_bps": MBIT, "up_one_way_ns": WAY_NS // 2, "down_one_way_ns": WAY_NS // 2}
+    nodes = [{"name": name, "role": name.partition("-")[0], "device": "board", **link} for name in relay.names]
+    finished = Timeline(due_ns=0, actual_ns=0, node="supervisor", seq=0, outcome="finished")
+    return check({"clock": clock, "nodes": nodes}, {"toy": [*read_timeline(folder), finished]})
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("clock", CLOCKS)
+def test_a_broken_network_turns_the_verdict_bad(clock: str, fault: str, folder: Path) -> None:
+    make, expected = FAULTS[fault]
+    health = judge(folder, clock, make)
+    assert health.verdict == ("bad" if expected else "good"), health.reasons
+    assert expected in " ".join(health.reasons)
