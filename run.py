@@ -39,8 +39,9 @@ def parser() -> Flags:
         prog="run.py",
         description="How long a split-learning method takes on these links and devices, how many bytes leave a client,"
         " and whether it fits in a client's memory.",
-        epilog="Also: 'run.py verify' with these flags plays both clocks and compares them; 'run.py profiles' lists"
-        " networks, devices and scenarios; 'run.py profiles NAME' shows one with the source of each number.",
+        epilog="Also: 'run.py verify' with these flags plays both clocks and compares them; 'run.py cuts MODEL' shows"
+        " where it can be cut; 'run.py profiles' lists networks, devices and scenarios; 'run.py profiles NAME' shows"
+        " one with the source of each number.",
         allow_abbrev=False,
     )
     flags.add_argument("--profile", required=True, metavar="NAME|FILE", help="a shipped scenario, or a scenario's file")
@@ -256,8 +257,25 @@ def verify(argv: list[str]) -> int:
     return 0 if both.verdict_of(comparisons) == "agrees" else 1
 
 
+def show_cuts(argv: list[str]) -> int:
+    """Show where a model can be cut."""
+    flags = Flags(prog="run.py cuts", description="Where a model can be cut, and what each cut costs a client.")
+    flags.add_argument("model", help="cnn or resnet18")
+    flags.add_argument("--input", default="3x32x32", metavar="CxHxW", help="shape of an image (default 3x32x32)")
+    chosen = flags.parse_args(argv)
+    from rich.console import Console
+
+    from algorithms import cuts
+    from emulator.sheets import show
+
+    show(cuts.sheet(chosen.model, cuts.parse_shape(chosen.input)), Console())
+    return 0
+
+
 def command(argv: list[str]) -> int:
-    """Show profiles, verify, or run; the exit status."""
+    """Show profiles or cuts, verify, or run; the exit status."""
+    if argv[:1] == ["cuts"]:
+        return show_cuts(argv[1:])
     if argv[:1] == ["verify"]:
         return verify(argv[1:])
     if argv[:1] != ["profiles"]:
