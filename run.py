@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -231,10 +230,9 @@ def verify(argv: list[str]) -> int:
     flags = parser().parse_args(argv)
     from rich.console import Console
 
-    from emulator import record
+    from emulator import record, subcommand
     from emulator import verify as both
     from emulator.coordinator import CLOCKS
-    from emulator.preload import die_with_parent
     from emulator.sheets import show
 
     if any(word.split("=")[0] == "--clock" for word in argv):
@@ -242,13 +240,14 @@ def verify(argv: list[str]) -> int:
     console = Console()
     folder = record.open_folder(flags.out, flags.profile, "verify")
     for clock in both.CLOCKS:
-        console.print(f"[bold]The {clock} clock[/]")
         arguments = [*argv, "--clock", clock, "--out", str(folder / clock)]
         arguments += [] if CLOCKS[clock].dilates else ["--dilation", "auto"]
-        command = [sys.executable, str(Path(__file__).resolve()), *arguments]
-        status = subprocess.run(command, preexec_fn=partial(die_with_parent, os.getpid()), check=False).returncode
+        status = subcommand.run([sys.executable, str(Path(__file__).resolve()), *arguments])
         if status:
-            record.withdraw_folder(folder)
+            record.withdraw_folder(folder)  # where nothing was played
+            if folder.exists():
+                how = subcommand.how(status)
+                console.print(f"verify: the {clock} run {how}; its record: {folder / clock}", soft_wrap=True)
             return status if status > 0 else 1
     comparisons = both.compare(*(record.read(folder / clock) for clock in both.CLOCKS))
     record.write_comparison(folder, comparisons)

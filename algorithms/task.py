@@ -55,6 +55,7 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.aux and self.aux not in AUXILIARIES[self.model]:
             raise UserError(f"aux: there is no {self.aux!r}: say one of {', '.join(AUXILIARIES[self.model])}")
         at_least(1, batch=self.batch, clients=self.clients)
+        at_least(0, seed=self.seed)
         about = data.describe(self.dataset, self.data_dir)
         if data.parse_partition(self.partition).kind == "shards" and self.samples_per_client:
             raise UserError("partition: shards divide all samples among the clients: leave out --samples-per-client")
@@ -65,7 +66,8 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             )
         if not 0 <= self.samples_per_client <= about.train:
             raise UserError(
-                f"samples_per_client: {self.samples_per_client}: {self.dataset} has {about.train} samples to train on"
+                f"--samples-per-client {self.samples_per_client}: say 1 to {about.train}, the training samples of"
+                f" {self.dataset}, or leave it out"
             )
         pixels = min(about.shape[1:])
         if self.model == "cnn" and pixels < _CNN_LEAST_PIXELS:

@@ -21,6 +21,7 @@ preload, preloaded, child   what a child process is told, and what makes it end 
 evaluator, worker child processes: test accuracy off the clock; limits, clock, algorithm, last words
 hostload          the load of the host
 supervision, launcher   watches and reaps processes; starts them
+subcommand        runs one of our own commands inside another
 sheets, conservation, digest, health, summary, tables   views: pure functions of the ledger
 verify, progress, dashboard, profile_views              more of them
 record            a run's folder: manifest, merged ledger, summary, tables

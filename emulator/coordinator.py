@@ -37,6 +37,9 @@ class Conductor(Protocol):
     def waits(self, node: str, until_ns: int | None, rank: int) -> None:
         """``node`` does nothing before ``until_ns`` (None: at all) unless it is told of something."""
 
+    def misses(self, node: str) -> None:
+        """``node`` has waited without having heard all that it was told."""
+
     def tells(self, node: str, due_ns: int, rank: int) -> None:
         """Something will happen at ``node``, which it is being told."""
 
@@ -73,6 +76,9 @@ class RealConductor:
 
     def waits(self, node: str, until_ns: int | None, rank: int) -> None:
         """Nodes go by wall time."""
+
+    def misses(self, node: str) -> None:
+        """It will go on when it has heard the rest."""
 
     def tells(self, node: str, due_ns: int, rank: int) -> None:
         """Nodes go by wall time."""
@@ -123,6 +129,9 @@ class VirtualConductor:
             raise Bug(f"{node} promised {until_ns} ns when it was {self._now_ns} ns")
         self._running.discard(node)
         self._promise(node, None if until_ns is None else (until_ns, rank))
+
+    def misses(self, node: str) -> None:
+        raise Bug(f"{node} was told something while it ran")
 
     def tells(self, node: str, due_ns: int, rank: int) -> None:
         promise = self._promises.get(node)

@@ -14,7 +14,8 @@ from typing import Any
 
 import msgpack
 
-LONGEST_PROMISE_BYTES = 2**20  # what its tasks await is in it
+LONGEST_PROMISE_BYTES = 64 * 1024  # far above LONGEST_AWAITS characters
+LONGEST_AWAITS = 4000  # of the text about what its tasks await
 LONGEST_GRANT_BYTES = 64
 
 
@@ -36,8 +37,8 @@ class Line:
 
     def promise(self, sent: int, heard: int, until_ns: int | None, rank: int, awaits: str) -> None:
         """What the node has sent and heard by ZeroMQ, and before when it does nothing. A broken line takes nothing."""
-        with contextlib.suppress(OSError):
-            self._socket.send(msgpack.packb((sent, heard, until_ns, rank, awaits)))
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._socket.send(msgpack.packb((sent, heard, until_ns, rank, awaits[:LONGEST_AWAITS])))
 
     def grant(self) -> tuple[int, int] | None:
         """What the node was told by ZeroMQ before it, and the time granted; None: not yet. EOFError: it broke."""
@@ -87,7 +88,10 @@ class Lines:
             self._unnamed[line.fileno()] = line
             return
         line = self._named[fd][1] if fd in self._named else self._unnamed[fd]
-        packet = line.recv(LONGEST_PROMISE_BYTES)
+        try:
+            packet = line.recv(LONGEST_PROMISE_BYTES)
+        except OSError:  # its end was closed with something unread in it
+            packet = b""
         if not packet:
             self._hang_up(fd, line)
         elif fd in self._named:

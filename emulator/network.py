@@ -164,9 +164,13 @@ class Network:
     def _take_promise(self, node: str, promise: list[Any]) -> None:
         """A node waits; what it had sent before is handled before."""
         sent, heard, until_ns, rank, awaits = promise
+        if node in self._gone:
+            return
         if self._received[node] < sent:
             self._early[node] = promise
-        elif heard == self._told[node]:
+        elif heard != self._told[node]:
+            self._conductor.misses(node)
+        else:
             self._conductor.waits(node, until_ns, rank)
             if until_ns is None:
                 self._idle[node] = awaits
@@ -316,6 +320,7 @@ class Network:
         """Nothing more can be sent to ``node``; what is on its way to it stays undelivered."""
         self._present.discard(node)
         self._gone.add(node)
+        self._early.pop(node, None)
         self._conductor.loses(node)
         if self._started and self._gone.issuperset(self._nodes):
             self._control.send(("ended", str(time.monotonic_ns())))

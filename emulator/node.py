@@ -31,6 +31,7 @@ M1 = TypeVar("M1", bound=Message)
 M2 = TypeVar("M2", bound=Message)
 M3 = TypeVar("M3", bound=Message)
 
+MOST_AWAITING = 12  # tasks and names in a report
 MEMORY_EVERY_S = 0.25  # host seconds between two memory lines
 
 
@@ -60,7 +61,9 @@ class Awaiting:
 
     def __str__(self) -> str:
         kinds = " or ".join(kind_of(t) for t in self.types) or "any message"
-        whom = f" from {', '.join(sorted(self.sources))}" if self.sources else ""
+        names = sorted(self.sources)
+        more = f" and {len(names) - MOST_AWAITING} more" if len(names) > MOST_AWAITING else ""
+        whom = f" from {', '.join(names[:MOST_AWAITING])}{more}" if names else ""
         return f"awaits {kinds}{whom} since {self.since_ns / 1e9:.3f} s"
 
 
@@ -109,7 +112,9 @@ class Node:
 
     def awaits(self) -> str:
         """What its tasks wait for in ``recv``, for the report of a deadlock."""
-        return ", ".join(map(str, self.awaiting)) or "awaits nothing that could come"
+        more = len(self.awaiting) - MOST_AWAITING
+        shown = [str(waiting) for waiting in self.awaiting[:MOST_AWAITING]] + [f"and {more} more"] * (more > 0)
+        return ", ".join(shown) or "awaits nothing that could come"
 
     # -- messages -----------------------------------------------------------------------------------------------
 

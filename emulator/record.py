@@ -47,6 +47,7 @@ def withdraw_folder(folder: Path) -> None:
     with contextlib.suppress(OSError):
         (folder / "ledger").rmdir()
         (folder / "manifest.json").unlink()
+    with contextlib.suppress(OSError):
         folder.rmdir()
 
 

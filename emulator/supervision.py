@@ -92,16 +92,16 @@ class Supervision:
             self._tick()
             self._starter.check_stop()
             self._take_news()
-            for name in ("network", "evaluator"):
-                if self._processes[name].exitcode is not None:
-                    self._take_news()
-                    return "failed", self._broken or f"the {name} process {how(self._processes[name])}"
             for name, process in list(waiting.items()):
                 if process.exitcode is not None:
                     del waiting[name]
                     self._tell("gone", name)
                     if process.exitcode != child.FINISHED:
                         return self._verdict(name, process)
+            for name in ("network", "evaluator"):
+                if self._processes[name].exitcode is not None:
+                    self._take_news()
+                    return "failed", self._broken or f"the {name} process {how(self._processes[name])}"
             words, since_s = self._deadlock
             if words and time.monotonic() - since_s > DEADLOCK_AFTER_S:
                 return "failed", f"deadlock: {words}"

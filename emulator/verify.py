@@ -1,8 +1,9 @@
 """The emulator's proof about itself: one scenario under both clocks, side by side.
 
 The virtual clock's times are the model's, exactly. What the real clock showed must agree with them: the end of each
-round within 1 % of its length + 5 ms, bytes to the last one, and, where due times are the same, the order in which
-nodes received their messages. Where the real run's own verdict is bad, nothing is concluded.
+round within 1 % of its length + 5 ms, bytes to the last one, and, where every due time is the same, the order in which
+nodes received their messages and the numbers that were computed. Where the real run's own verdict is bad, or no round
+ended, nothing is concluded.
 """
 
 from __future__ import annotations
@@ -50,7 +51,6 @@ class Played(Protocol):
 
 def compare(virtually: Played, really: Played) -> dict[str, Comparison]:
     """By algorithm."""
-    health = really.summary["health"]
     found: dict[str, Comparison] = {}
     for name, real in really.summary["algorithms"].items():
         virtual = virtually.summary["algorithms"][name]
@@ -60,20 +60,26 @@ def compare(virtually: Played, really: Played) -> dict[str, Comparison]:
         beyond = sum(o > LAG_SHARE * s + LAG_NS / 1e9 for o, s in zip(off, lengths, strict=True))
         equal = all(real[key] == virtual[key] for key in ("bytes", "by_kind", "official_bytes"))
         order = [only(run.timelines[name], Received) for run in (really, virtually)]
-        blame = [reason for reason in health["reasons"] if reason.startswith(f"{name}: ")]
-        same = real["outcome"] == virtual["outcome"] and real["rounds"] == virtual["rounds"]
+        same = [_same(real, virtual, f"{what}_digest") for what in ("timeline", "numerics")]
+        moved = reordered(*order)
         verdict, why = "agrees", ""
-        if blame:
-            verdict, why = "unknown", f"the real run cannot be trusted: {blame[0].removeprefix(f'{name}: ')}"
-        elif not same:
-            verdict, why = (
-                "differs",
-                f"{real['outcome']} in {real['rounds']} rounds, {virtual['outcome']} in {virtual['rounds']}",
-            )
+        if blame := _blame(really, name):
+            verdict, why = "unknown", f"the real run cannot be trusted: {blame}"
+        elif blame := _blame(virtually, name):
+            verdict, why = "differs", f"the virtual run's own verdict is bad: {blame}"
+        elif real["outcome"] != virtual["outcome"] or real["rounds"] != virtual["rounds"]:
+            verdict = "differs"
+            why = ", ".join(f"{run['outcome']} in {run['rounds']} rounds" for run in (real, virtual))
+        elif not ends:
+            verdict, why = "unknown", f"no round to compare: {real['outcome']} under both"
         elif not equal:
             verdict, why = "differs", "bytes are not equal"
         elif beyond:
             verdict, why = "differs", f"{beyond} of {len(off)} rounds ended more than 1 % + 5 ms apart"
+        elif same[0] and moved:
+            verdict, why = "differs", "the same times, but another order of deliveries"
+        elif same[0] and not same[1]:
+            verdict, why = "differs", "the same timeline, but other numbers"
         found[name] = Comparison(
             rounds=len(ends),
             real_s=_per_round(real),
@@ -82,9 +88,9 @@ def compare(virtually: Played, really: Played) -> dict[str, Comparison]:
             rounds_beyond=beyond,
             bytes_equal=equal,
             deliveries=len(order[1]),
-            reordered=reordered(*order),
-            same_timeline=_same(real, virtual, "timeline_digest"),
-            same_numbers=_same(real, virtual, "numerics_digest"),
+            reordered=moved,
+            same_timeline=same[0],
+            same_numbers=same[1],
             verdict=verdict,
             why=why,
         )
@@ -114,6 +120,12 @@ def _by_seq(events: Sequence[Received], node: str) -> list[Received]:
 
 def _per_round(algorithm: Mapping[str, Any]) -> float | None:
     return algorithm["seconds"] / algorithm["rounds"] if algorithm["rounds"] else None
+
+
+def _blame(run: Played, name: str) -> str:
+    """The first reason for which a run's own verdict on a method is bad."""
+    reasons = run.summary["health"]["reasons"]
+    return next((reason.removeprefix(f"{name}: ") for reason in reasons if reason.startswith(f"{name}: ")), "")
 
 
 def _same(one: Mapping[str, Any], other: Mapping[str, Any], digest: str) -> bool:

@@ -9,7 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,9 @@ from emulator.node import ClientNode, Node, ServerNode
 from emulator.port import Port
 from emulator.wire import StateDict, kind_of
 from emulator.work import ComputeThread, Costs
+
+MOST_SNAPSHOTS = 32  # that wait for the evaluator
+SNAPSHOT_POLL_S = 0.05
 
 
 def run(placement: Placement, vigil: Vigil) -> int:
@@ -175,12 +178,17 @@ def _snapshot_writer(
     placement: Placement, node: Node, loop: EmulatedLoop, pool: ThreadPoolExecutor
 ) -> Callable[[int, dict[str, StateDict]], None]:
     folder = Path(placement.snapshot_folder)
+    written: list[Future[None]] = []
 
     def write(round: int, parts: dict[str, StateDict]) -> None:
+        if written:
+            written[-1].result()  # a full disk ends the run
+        while len(list(folder.glob("*.pt"))) >= MOST_SNAPSHOTS:  # the evaluator is far behind; the host waits for it
+            time.sleep(SNAPSHOT_POLL_S)
         copies = {
             part: {name: tensor.detach().clone() for name, tensor in state.items()} for part, state in parts.items()
         }
-        pool.submit(write_snapshot, folder, round, node.now(), loop.pacer.actual_ns(), copies)
+        written.append(pool.submit(write_snapshot, folder, round, node.now(), loop.pacer.actual_ns(), copies))
 
     return write
 

@@ -13,7 +13,7 @@ import pytest
 from processes import Board, Command, Played, play, wait_for, write_scenario
 
 from emulator import record
-from emulator.ledger import Computed, Started
+from emulator.ledger import Computed, Ended, Started, Tail
 
 pytestmark = pytest.mark.processes
 
@@ -45,17 +45,17 @@ BLOWS = {
 }
 
 
-def start(folder: Path, rounds: int = 10**6) -> Command:
+def start(folder: Path, rounds: int = 10**6, clock: tuple[object, ...] = ("--dilation", 1)) -> Command:
     """A run that would go on for very long."""
     scenario = write_scenario(folder / "scenario", [(len(CLIENTS), Board())])
-    arguments = "--profile", scenario, "--algorithm", "fedavg,sl", "--rounds", rounds, "--dilation", 1
+    arguments = "--profile", scenario, "--algorithm", "fedavg,sl", "--rounds", rounds, *clock
     return Command(folder / "run", *arguments, program="run.py")
 
 
 @pytest.fixture
-def playing(tmp_path: Path) -> Iterator[Command]:
-    """A run whose nodes have all started and whose clients compute."""
-    with start(tmp_path) as command:
+def playing(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Command]:
+    """A run whose nodes have all started and whose clients compute; ``request.param``: flags of its clock."""
+    with start(tmp_path, clock=getattr(request, "param", ("--dilation", 1))) as command:
 
         def computing() -> bool:
             assert command.process.poll() is None, command.err
@@ -96,7 +96,22 @@ def assert_recorded(command: Command) -> Played:
 def test_a_broken_run_ends_soon_says_why_leaves_nothing_running_and_keeps_its_record(
     case: str, playing: Command, record_property: Callable[[str, object], None]
 ) -> None:
-    blow = BLOWS[case]
+    struck(BLOWS[case], playing, record_property)
+
+
+@pytest.mark.parametrize("playing", [("--clock", "virtual")], indirect=True, ids=["virtual"])
+@pytest.mark.parametrize("case", ["Ctrl-C", "a killed client", "a killed server", "a killed network"])
+def test_so_does_one_on_the_virtual_clock(
+    case: str, playing: Command, record_property: Callable[[str, object], None]
+) -> None:
+    struck(BLOWS[case], playing, record_property)
+    assert playing.err == ""
+    if BLOWS[case].part != "network":
+        assert playing.events("fedavg", "network", Ended), "the network process had no last words"
+
+
+def struck(blow: Blow, playing: Command, record_property: Callable[[str, object], None]) -> None:
+    """Strike, and look at what is left."""
     begin_s = time.monotonic()
     strike(playing, blow)
     status = playing.finish(ENDS_WITHIN_S)
@@ -136,18 +151,44 @@ def test_ctrl_c_before_anything_plays_is_silent_and_leaves_nothing(tmp_path: Pat
         assert not command.folder.exists()
 
 
-def test_a_connection_that_breaks_ends_the_run_by_name(tmp_path: Path) -> None:
+def test_ctrl_c_ends_verify_and_the_run_inside_it_whose_record_is_kept(tmp_path: Path) -> None:
     scenario = write_scenario(tmp_path / "scenario", [(2, Board())])
-    played = play(tmp_path / "run", "--profile", scenario, "--algorithm", "cut-off")
+    flags = "--profile", scenario, "--algorithm", "fedavg", "--rounds", 10**6
+    with Command(tmp_path / "run", "verify", *flags, program="run.py") as command:
+        inner = tmp_path / "run" / "virtual"
+        ledger = inner / "ledger" / "fedavg" / "client-0.jsonl"
+        wait_for(lambda: bool(Tail(ledger).read()) or command.process.poll() is not None, "the virtual run plays")
+        command.look()
+        command.process.send_signal(signal.SIGINT)
+        assert command.finish(ENDS_WITHIN_S) == 130
+        wait_for(nothing_is_left(command), "no process of the run is left", within_s=2.0)
+        assert (inner / "summary.json").exists()
+        assert not list(command.scratch.glob("splitbed-*"))
+        assert "verify: the virtual run ended with status 130" in command.out
+        assert command.err == ""
+
+
+def test_a_mistake_in_verify_is_one_line_and_leaves_no_folder(tmp_path: Path) -> None:
+    with Command(tmp_path / "run", "verify", "--profile", "nowhere", program="run.py") as command:
+        assert command.finish() == 2
+        assert (command.out, command.err.count("\n")) == ("", 1)
+        assert not command.folder.exists()
+
+
+@pytest.mark.parametrize("clock", ["real", "virtual"])
+def test_a_connection_that_breaks_ends_the_run_by_name(clock: str, tmp_path: Path) -> None:
+    scenario = write_scenario(tmp_path / "scenario", [(2, Board())])
+    played = play(tmp_path / "run", "--profile", scenario, "--algorithm", "cut-off", "--clock", clock)
     result = played.summary["algorithms"]["cut-off"]
     assert (played.status, result["outcome"]) == (1, "failed")
     assert "client-1" in result["detail"]
     assert "connection" in result["detail"]
 
 
-def test_a_deadlock_ends_the_run_and_says_who_waits_for_what(tmp_path: Path) -> None:
+@pytest.mark.parametrize("clock", ["real", "virtual"])
+def test_a_deadlock_ends_the_run_and_says_who_waits_for_what(clock: str, tmp_path: Path) -> None:
     scenario = write_scenario(tmp_path / "scenario", [(2, Board())])
-    played = play(tmp_path / "run", "--profile", scenario, "--algorithm", "forgetful")
+    played = play(tmp_path / "run", "--profile", scenario, "--algorithm", "forgetful", "--clock", clock)
     result = played.summary["algorithms"]["forgetful"]
     assert (played.status, result["outcome"]) == (1, "failed")
     assert result["detail"].startswith("deadlock: client-1 awaits hello since 0.000 s; server awaits hello since")

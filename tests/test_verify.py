@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from processes import ROOT, Board, Command, write_scenario
-from toy import MS, edit, is_message, make_manifest, make_timeline
+from toy import MS, edit, is_message, make_manifest, make_timeline, renumber
 
 from emulator.digest import numerics_digest, timeline_digest
-from emulator.ledger import AnyEvent, Computed, Ended, Evaluated, Posted, Received, Reported, RoundEnded
+from emulator.ledger import AnyEvent, Clamped, Computed, Ended, Evaluated, Posted, Received, Reported, RoundEnded
 from emulator.record import Run
 from emulator.summary import summarize
 from emulator.verify import compare, reordered, sheet, verdict_of
@@ -74,7 +75,36 @@ def test_other_bytes_are_a_difference() -> None:
 
 def test_other_rounds_are_a_difference() -> None:
     found = compare(run(exact(), "virtual"), run(make_timeline(rounds=2), "real"))["fedavg"]
-    assert (found.verdict, found.why) == ("differs", "finished in 2 rounds, finished in 3")
+    assert (found.verdict, found.why) == ("differs", "finished in 2 rounds, finished in 3 rounds")
+
+
+def test_a_virtual_run_that_does_not_trust_itself_is_a_difference() -> None:
+    clamped = [*exact(), Clamped(due_ns=0, actual_ns=0, node="server", seq=10**6, by_ns=1, what="posted")]
+    found = compare(run(clamped, "virtual"), run(make_timeline(), "real"))["fedavg"]
+    assert found.verdict == "differs"
+    assert "virtual run's own verdict is bad" in found.why
+
+
+def test_other_numbers_or_another_order_at_the_same_times_are_a_difference() -> None:
+    found = judged(NUMBERS["a weight"])
+    assert (found.verdict, found.why) == ("differs", "the same timeline, but other numbers")
+
+    def swapped(events: Sequence[AnyEvent]) -> list[AnyEvent]:
+        """Two messages that arrived at one moment, in the other order."""
+        first, second = [e for e in events if isinstance(e, Received) and e.node == "server"][:2]
+        seqs = {id(first): second.seq, id(second): first.seq}
+        return [msgspec.structs.replace(e, seq=seqs[id(e)]) if id(e) in seqs else e for e in events]
+
+    found = judged(swapped)
+    assert (found.verdict, found.reordered) == ("differs", 1)
+    assert "another order" in found.why
+
+
+def test_where_no_round_ended_nothing_is_concluded() -> None:
+    none = [event for event in make_timeline() if not isinstance(event, RoundEnded | Evaluated)]
+    found = compare(run(renumber(none), "virtual"), run(renumber(none), "real"))["fedavg"]
+    assert (found.verdict, found.rounds) == ("unknown", 0)
+    assert verdict_of({"fedavg": found}) == "unknown"
 
 
 def test_deliveries_are_counted_that_must_move() -> None:

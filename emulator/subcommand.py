@@ -1,0 +1,34 @@
+"""Runs one of our own commands inside another: it is told of every signal, and its end is waited for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Sequence
+from functools import partial
+
+from emulator.preload import die_with_parent
+
+FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def run(command: Sequence[str]) -> int:
+    """Its exit status, or minus the number of the signal that ended it. It never outlives this process."""
+    process = subprocess.Popen(command, preexec_fn=partial(die_with_parent, os.getpid()))
+
+    def forward(number: int, _frame: object) -> None:
+        process.send_signal(number)
+
+    wanted = [number for number in FORWARDED if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, forward) for number in wanted}
+    try:
+        return process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def how(status: int) -> str:
+    """How it ended, in words."""
+    return f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
