@@ -239,7 +239,7 @@ def verify(argv: list[str]) -> int:
         raise UserError("--clock: verify plays both; leave it out")
     console = Console()
     folder = record.open_folder(flags.out, flags.profile, "verify")
-    for clock in both.CLOCKS:
+    for clock in both.PLAYED:
         arguments = [*argv, "--clock", clock, "--out", str(folder / clock)]
         arguments += [] if CLOCKS[clock].dilates else ["--dilation", "auto"]
         status = subcommand.run([sys.executable, str(Path(__file__).resolve()), *arguments])
@@ -249,7 +249,7 @@ def verify(argv: list[str]) -> int:
                 how = subcommand.how(status)
                 console.print(f"verify: the {clock} run {how}; its record: {folder / clock}", soft_wrap=True)
             return status if status > 0 else 1
-    comparisons = both.compare(*(record.read(folder / clock) for clock in both.CLOCKS))
+    comparisons = both.compare(*(record.read(folder / clock) for clock in both.PLAYED))
     record.write_comparison(folder, comparisons)
     show(both.sheet(comparisons), console)
     console.print(f"Verdict: {both.verdict_of(comparisons)}. Record: {folder}", soft_wrap=True)

@@ -24,7 +24,7 @@ class Target(msgspec.Struct, frozen=True):
     def line(self) -> str:
         bound = "at least" if self.at_least else "below"
         verdict = "met" if self.met else "MISSED"
-        return f"{self.what}: {self.figure:.1f} {self.unit} (target: {bound} {self.target:g} {self.unit}) {verdict}"
+        return f"{self.what}: {self.figure:.4g} {self.unit} (target: {bound} {self.target:g} {self.unit}) {verdict}"
 
 
 class Section(msgspec.Struct, frozen=True):

@@ -26,7 +26,10 @@ LONGEST_WAIT_S = 3600.0  # select refuses a time that the system's clock cannot 
 
 
 class Conductor(Protocol):
-    """Decides in the network process what may take place next. Times are emulated ns."""
+    """Decides in the network process what may take place next. Times are emulated ns.
+
+    What a node does and hears means nothing to a clock by which nodes go on their own: it is ignored here.
+    """
 
     def begin(self, nodes: Sequence[str]) -> WallTime:
         """All ``nodes`` are ready: time 0 comes."""
@@ -38,7 +41,7 @@ class Conductor(Protocol):
         """``node`` does nothing before ``until_ns`` (None: at all) unless it is told of something."""
 
     def misses(self, node: str) -> None:
-        """``node`` has waited without having heard all that it was told."""
+        """``node`` has waited without having heard all that it was told; it will wait again when it has."""
 
     def tells(self, node: str, due_ns: int, rank: int) -> None:
         """Something will happen at ``node``, which it is being told."""
@@ -59,8 +62,8 @@ class Conductor(Protocol):
         """The emulated time that the clock shows."""
 
 
-class RealConductor:
-    """Wall time, slowed ``dilation`` times."""
+class RealConductor(Conductor):
+    """Wall time, slowed ``dilation`` times. A post that is late on the host leaves on the schedule of its stamp."""
 
     def __init__(self, dilation: int) -> None:
         self._dilation = dilation
@@ -71,26 +74,8 @@ class RealConductor:
         self._wall = WallTime(time.monotonic_ns() + HEAD_START_NS, self._dilation)
         return self._wall
 
-    def posts(self, node: str, stamp_ns: int) -> None:
-        """A post may be late on the host; it leaves on the schedule of its stamp."""
-
-    def waits(self, node: str, until_ns: int | None, rank: int) -> None:
-        """Nodes go by wall time."""
-
-    def misses(self, node: str) -> None:
-        """It will go on when it has heard the rest."""
-
-    def tells(self, node: str, due_ns: int, rank: int) -> None:
-        """Nodes go by wall time."""
-
-    def loses(self, node: str) -> None:
-        """Nobody waits for it."""
-
     def may_act(self, planned_ns: int | None) -> bool:
         return self._wall is not None and planned_ns is not None and self._wall.seconds_until(planned_ns) <= 0
-
-    def grant(self, planned_ns: int | None) -> None:
-        """Nodes go by wall time."""
 
     def rest_s(self, planned_ns: int | None) -> float | None:
         if self._wall is None or planned_ns is None:
@@ -101,7 +86,7 @@ class RealConductor:
         return self._wall.actual_ns() if self._wall else 0
 
 
-class VirtualConductor:
+class VirtualConductor(Conductor):
     """The one order of everything. A heap of promises; what a node promised before its last change is skipped."""
 
     def __init__(self) -> None:
@@ -186,7 +171,7 @@ class VirtualConductor:
         self._now_ns = due_ns
 
     def rest_s(self, planned_ns: int | None) -> None:
-        """Until input."""
+        del planned_ns  # only input changes anything
 
     def actual_ns(self) -> int:
         return self._now_ns

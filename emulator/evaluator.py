@@ -1,6 +1,6 @@
 """The evaluator: test accuracy of each round's joined model, from snapshot files, off the clock.
 
-It runs only when nothing else wants the host, reads snapshots in order, and removes each when its line is written.
+It takes what the others leave of the host, reads snapshots in order, and removes each when its line is written.
 """
 
 from __future__ import annotations

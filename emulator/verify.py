@@ -19,7 +19,7 @@ from emulator.health import LAG_NS, LAG_SHARE
 from emulator.ledger import AnyEvent, Received
 from emulator.sheets import NOTHING, Sheet
 
-CLOCKS = ("virtual", "real")
+PLAYED = ("virtual", "real")  # in this order
 MS_A_SECOND = 1000
 
 

@@ -63,19 +63,6 @@ def test_messages_between_nodes_keep_to_their_links_and_none_is_lost(folder: Pat
         assert arrival[event.source, event.counter] == expected.arrival_ns
 
 
-def test_a_send_ends_when_the_last_bit_has_left_and_a_message_arrives_a_way_later(folder: Path) -> None:
-    async def client(node: ClientNode) -> int:
-        await node.send("server", blob(1000))
-        return node.now()
-
-    async def server(node: ServerNode) -> int:
-        await node.recv(Blob)
-        return node.now()
-
-    _, results = play(folder, 1, server, client)
-    assert results == list(times(blob(1000)))
-
-
 def test_what_was_never_received_is_accounted_for(folder: Path) -> None:
     """The server ends at once, while messages are before, on, and behind the link."""
 
