@@ -24,7 +24,9 @@ class Target(msgspec.Struct, frozen=True):
     def line(self) -> str:
         bound = "at least" if self.at_least else "below"
         verdict = "met" if self.met else "MISSED"
-        return f"{self.what}: {self.figure:.4g} {self.unit} (target: {bound} {self.target:g} {self.unit}) {verdict}"
+        unit = f" {self.unit}" if self.unit else ""
+        figure = f"{self.figure:,.{2 if self.figure < 10 else 1}f}"
+        return f"{self.what}: {figure}{unit} (target: {bound} {self.target:g}{unit}) {verdict}"
 
 
 class Section(msgspec.Struct, frozen=True):
