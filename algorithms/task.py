@@ -1,13 +1,13 @@
 """What is trained: data set, model, cut, auxiliary, partition, batch and seed; and how a result is judged.
 
 ``Task`` is plain configuration, the same for every algorithm: it imports torch only when asked for modules, so that
-a supervisor can check it without. ``Settings`` is the base of every algorithm's ``Config``.
+a supervisor can check it without.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -180,40 +180,6 @@ def evaluate(task: Task, parts: dict[str, StateDict]) -> tuple[float, float]:
     return correct / about.test, loss / about.test
 
 
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What every algorithm's ``Config`` has. Learning rates are Adam's.
-
-    ``server_order``: the order in which one server half sees the clients' batches of a round. ``arrival``: as they
-    come. ``blocked``: all of one client's before the next client's, as in the FSL-SAGE authors' code, which plays one
-    client after another. Without effect where the server keeps no half of its own.
-    """
-
-    task: Task = msgspec.field(default_factory=Task)
-    rounds: int = 12
-    stop_after_s: float | None = 15.0
-    client_lr: float = 1e-3
-    server_lr: float = 1e-3
-    server_order: Literal["arrival", "blocked"] = "arrival"
-
-    def another(self, round: int, now_ns: int) -> bool:
-        """Whether ``round`` (from 0) is played when it could start at ``now_ns``; the first one always is."""
-        if round == 0:
-            return True
-        return round < self.rounds and (self.stop_after_s is None or now_ns < self.stop_after_s * 1e9)
-
-    def turns(self, clients: tuple[str, ...]) -> list[tuple[str, ...]]:
-        """The groups of clients whose messages of a round the server takes as they come, one group after another."""
-        return [clients] if self.server_order == "arrival" else [(client,) for client in clients]
-
-    def check(self) -> None:
-        """UserError, one line, for the first value that cannot be."""
-        self.task.check()
-        at_least(1, rounds=self.rounds)
-        if self.stop_after_s is not None and not self.stop_after_s > 0:
-            raise UserError(f"stop_after_s: must be above 0 seconds, not {self.stop_after_s}")
-        rates(client_lr=self.client_lr, server_lr=self.server_lr)
-
-
 def rates(**values: float) -> None:
     """UserError for a learning rate that is none; 0 is one (nothing is learnt)."""
     for name, value in values.items():
@@ -226,11 +192,3 @@ def at_least(least: int, **values: int) -> None:
     for name, value in values.items():
         if value < least:
             raise UserError(f"{name}: must be at least {least}, not {value}")
-
-
-def rare_uploads(task: Task, q: int) -> list[str]:
-    """A warning where a counter that begins anew in each round reaches ``q`` in none of them."""
-    steps = -(-max(task.shard_samples()) // task.batch)
-    if q <= steps:
-        return []
-    return [f"q: {q} exceeds the {steps} steps of a round: with q_per_round each client uploads once a round"]
