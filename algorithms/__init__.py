@@ -3,12 +3,17 @@
 data      data sets, their prepared files, partitions, a client's shard; named random streams (no torch)
 models    the models as named stages, with seeded initial weights
 split     a model cut in two after a stage, and the auxiliary head for a cut
-task      what is trained: data, model, cut, partition; ``evaluate``; ``Settings``, the base of every ``Config``
+task      what is trained: data, model, cut, partition; ``evaluate``
+settings  rounds, optimizers, participation, deadline: ``Settings``, the base of every ``Config``
 steps     the tensor arithmetic that several algorithms share; knows no node and never awaits
-fedavg sl splitfed_v1 splitfed_v2 local_loss cse_fsl fsl_sage
+zeroth_order  the same for training without backward passes
+rounds    how a round begins and ends: cohort, gathering, deadline, mean; the messages of that
+warm_start    FSL-SAGE's first round as one of CSE-FSL
+fedavg sl splitfed_v1 splitfed_v2 local_loss cse_fsl fsl_sage heron_sfl
           one algorithm a file: ``Config``, messages, ``MESSAGES``, ``client`` and ``server``
 
-An algorithm file retypes its control flow, since the order of its messages is the algorithm; it shares arithmetic.
+An algorithm file retypes its control flow, since the order of its messages is the algorithm; it shares arithmetic and
+how rounds begin and end.
 This module imports nothing, so that flags can be parsed without torch.
 """
 
@@ -22,4 +27,5 @@ ALGORITHMS = {
     "local-loss": "algorithms.local_loss",
     "cse-fsl": "algorithms.cse_fsl",
     "fsl-sage": "algorithms.fsl_sage",
+    "heron-sfl": "algorithms.heron_sfl",
 }

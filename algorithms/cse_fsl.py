@@ -11,27 +11,31 @@ https://arxiv.org/abs/2302.05599; extended in https://arxiv.org/abs/2507.15816.
 Per client and round: z and y of every q-th batch up, nothing comes back for them; c and a up, c and a down. The client
 waits for nothing but the mean of the round; the server steps on uploads in order of arrival.
 
-Differences: a block's first batch is uploaded (τ mod q = 0), as in the FSL-SAGE authors' version, not its last. τ runs
-on across rounds (``q_per_round``: it begins anew in each, as in that code). Adam for SGD; its states are not averaged.
+Differences: a block's first batch is uploaded (τ mod q = 0), as in the FSL-SAGE authors' version; ``upload = "last"``:
+its last, as in the CSE-FSL authors'. τ runs on across rounds (``q_per_round``: it begins anew in each, as in both).
+Adam for SGD; its states are not averaged.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 
-from algorithms import steps
-from algorithms.task import Settings, at_least, rare_uploads, rates
+from algorithms import rounds, steps
+from algorithms.data import Shard
+from algorithms.settings import Settings, rare_uploads, uploads
+from algorithms.task import at_least, rates
 from emulator.node import ClientNode, ServerNode
 from emulator.wire import Message, StateDict
 
 
 class Config(Settings, frozen=True, forbid_unknown_fields=True):
-    """``aux_lr`` is the rate of the auxiliary, which learns on the client."""
+    """``aux_lr`` is the rate of the auxiliary, which learns on the client. ``upload``: which step of each q."""
 
     q: int = 5
     q_per_round: bool = False
+    upload: Literal["first", "last"] = "first"
     aux_lr: float = 1e-3
 
     def check(self) -> None:
@@ -79,71 +83,64 @@ class Global(Message, frozen=True, kw_only=True):
     aux: StateDict
 
 
-MESSAGES: tuple[type[Message], ...] = (Initial, Smashed, Update, Global)
+MESSAGES: tuple[type[Message], ...] = (Initial, Smashed, Update, Global, *rounds.ENDINGS)
 
 
 async def client(node: ClientNode, config: Config) -> None:
     shard = config.task.shard(node.index)
-    half = steps.Part(config.task.client_half(), config.client_lr)
-    aux = steps.Part(config.task.auxiliary(), config.aux_lr)
+    half = steps.Part(config.task.client_half(), config.client_rule)
+    aux = steps.Part(config.task.auxiliary(), config.auxiliary_rule(config.aux_lr))
+    begun = 0  # rounds of this client
 
-    initial = await node.recv(Initial)
-    await node.compute(steps.load_weights, half, initial.client)
-    await node.compute(steps.load_weights, aux, initial.aux)
-    del initial
-    tau, round, last = 0, 0, False
-    while not last:
-        tau = 0 if config.q_per_round else tau
-        losses = []
-        for step, (x, y) in enumerate(shard.batches(round)):
-            if tau % config.q == 0:
-                z = await node.compute(steps.forward, half, x)
-                await node.post("server", Smashed(round=round, step=step, z=z.detach(), y=y))
-                losses.append(await node.compute(steps.local_step, half, aux, z, y))
-                del z
-            else:
-                losses.append(await node.compute(steps.whole_local_step, half, aux, x, y))
-            tau += 1
-        node.report(round, loss=steps.mean_of(losses))
-        await node.post(
-            "server",
-            Update(round=round, samples=len(shard), client=steps.weights(half), aux=steps.weights(aux)),
-        )
+    async for start in rounds.starts(node, Initial, Global):
+        await node.compute(steps.load_weights, half, start.client)
+        await node.compute(steps.load_weights, aux, start.aux)
+        round, last = start.round + 1, isinstance(start, Global) and start.last
+        del start
+        if not last:
+            await rounds.unless_left_out(node, config, train(node, config, shard, half, aux, round, begun))
+            begun += 1
 
-        mean = await node.recv(Global)
-        await node.compute(steps.load_weights, half, mean.client)
-        await node.compute(steps.load_weights, aux, mean.aux)
-        round, last = round + 1, mean.last
-        del mean
+
+async def train(
+    node: ClientNode, config: Config, shard: Shard, half: steps.Part, aux: steps.Part, round: int, begun: int
+) -> None:
+    """A client's round."""
+    losses, last = [], config.upload == "last"
+    for step, (x, y) in enumerate(shard.batches(round)):
+        if uploads(config.q, step, shard.steps, begun, anew=config.q_per_round, last=last):
+            z = await node.compute(steps.forward, half, x)
+            await node.post("server", Smashed(round=round, step=step, z=z.detach(), y=y))
+            losses.append(await node.compute(steps.local_step, half, aux, z, y))
+            del z
+        else:
+            losses.append(await node.compute(steps.whole_local_step, half, aux, x, y))
+    node.report(round, loss=steps.mean_of(losses))
+    update = Update(round=round, samples=len(shard), client=steps.weights(half), aux=steps.weights(aux))
+    await node.post("server", update)
 
 
 async def server(node: ServerNode, config: Config) -> None:
-    half = steps.Part(config.task.server_half(), config.server_lr)
+    half = steps.Part(config.task.server_half(), config.server_rule)
     client = steps.weights(steps.Part(config.task.client_half(), None))
     aux = steps.weights(steps.Part(config.task.auxiliary(), None))
+    round, cohort = 0, config.cohort(node.clients, 0)
 
     node.begin_round(0)
-    for name in node.clients:
+    for name in cohort:
         await node.post(name, Initial(round=-1, client=client, aux=aux))
-    round, last = 0, False
-    while not last:
-        updates: dict[str, Update] = {}
-        for names in config.turns(node.clients):
-            while not all(name in updates for name in names):
-                message = await node.recv(Smashed, Update, source=names)
-                if isinstance(message, Update):
-                    updates[message.sender] = message
-                else:
-                    await node.compute(steps.server_step, half, message.z, message.y)
-        ordered = [updates[name] for name in node.clients]
-        samples = [update.samples for update in ordered]
-        client = await node.compute(steps.weighted_mean, [update.client for update in ordered], samples)
-        aux = await node.compute(steps.weighted_mean, [update.aux for update in ordered], samples)
+    while cohort:
+        gathering = rounds.Gathering(node, config, round, cohort, Update)
+        async for smashed in gathering.messages(Smashed):
+            await node.compute(steps.server_step, half, smashed.z, smashed.y)
+        updates = await gathering.conclude()
+        client = await rounds.mean(node, [update.client for update in updates], updates, client)
+        aux = await rounds.mean(node, [update.aux for update in updates], updates, aux)
         node.snapshot(round, {"client": client, "server": steps.weights(half)})
 
-        last = not config.another(round + 1, node.now())
-        if not last:
-            node.begin_round(round + 1)
-        for name in node.clients:
-            await node.post(name, Global(round=round, last=last, client=client, aux=aux))
-        round += 1
+        following = rounds.begin_next(node, config, round)
+        for name in following or cohort:
+            await node.post(name, Global(round=round, last=not following, client=client, aux=aux))
+        if not following:
+            await rounds.dismiss(node, cohort, round)
+        round, cohort = round + 1, following

@@ -1,7 +1,7 @@
 """FedAvg: every client trains the whole model; the server averages.
 
 H. B. McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data", AISTATS 2017,
-https://arxiv.org/abs/1602.05629 (Algorithm 1, with all clients in every round and one local epoch).
+https://arxiv.org/abs/1602.05629 (Algorithm 1).
 
     w           model            whole model of the task, state dict
     x [B, ...]  images           y [B] labels; stay on the client
@@ -17,8 +17,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from algorithms import steps
-from algorithms.task import Settings
+from algorithms import rounds, steps
+from algorithms.data import Shard
+from algorithms.settings import Settings
 from emulator.node import ClientNode, ServerNode
 from emulator.wire import Message, StateDict
 
@@ -49,51 +50,47 @@ class Global(Message, frozen=True, kw_only=True):
     model: StateDict
 
 
-MESSAGES: tuple[type[Message], ...] = (Initial, Update, Global)
+MESSAGES: tuple[type[Message], ...] = (Initial, Update, Global, *rounds.ENDINGS)
 
 
 async def client(node: ClientNode, config: Config) -> None:
     shard = config.task.shard(node.index)
-    model = steps.Part(config.task.whole(), config.client_lr)
+    model = steps.Part(config.task.whole(), config.client_rule)
 
-    message = await node.recv(Initial)
-    await node.compute(steps.load_weights, model, message.model)
-    del message
-    round, last = 0, False
-    while not last:
-        losses = []
-        for x, y in shard.batches(round):
-            losses.append(await node.compute(steps.train_step, model, x, y))
-        node.report(round, loss=steps.mean_of(losses))
-        await node.post("server", Update(round=round, samples=len(shard), model=steps.weights(model)))
+    async for start in rounds.starts(node, Initial, Global):
+        await node.compute(steps.load_weights, model, start.model)
+        round, last = start.round + 1, isinstance(start, Global) and start.last
+        del start
+        if not last:
+            await rounds.unless_left_out(node, config, train(node, shard, model, round))
 
-        mean = await node.recv(Global)
-        await node.compute(steps.load_weights, model, mean.model)
-        round, last = round + 1, mean.last
-        del mean
+
+async def train(node: ClientNode, shard: Shard, model: steps.Part, round: int) -> None:
+    """A client's round."""
+    losses = []
+    for x, y in shard.batches(round):
+        losses.append(await node.compute(steps.train_step, model, x, y))
+    node.report(round, loss=steps.mean_of(losses))
+    await node.post("server", Update(round=round, samples=len(shard), model=steps.weights(model)))
 
 
 async def server(node: ServerNode, config: Config) -> None:
-    model = steps.Part(config.task.whole(), None)
+    model = steps.weights(steps.Part(config.task.whole(), None))
+    round, cohort = 0, config.cohort(node.clients, 0)
 
     node.begin_round(0)
-    for name in node.clients:
-        await node.post(name, Initial(round=-1, model=steps.weights(model)))
-    round, last = 0, False
-    while not last:
-        updates: dict[str, Update] = {}
-        while len(updates) < len(node.clients):
-            update = await node.recv(Update)
-            updates[update.sender] = update
-        ordered = [updates[name] for name in node.clients]
-        mean = await node.compute(
-            steps.weighted_mean, [update.model for update in ordered], [update.samples for update in ordered]
-        )
-        node.snapshot(round, config.task.halves(mean))
+    for name in cohort:
+        await node.post(name, Initial(round=-1, model=model))
+    while cohort:
+        gathering = rounds.Gathering(node, config, round, cohort, Update)
+        await gathering.all()
+        updates = await gathering.conclude()
+        model = await rounds.mean(node, [update.model for update in updates], updates, model)
+        node.snapshot(round, config.task.halves(model))
 
-        last = not config.another(round + 1, node.now())
-        if not last:
-            node.begin_round(round + 1)
-        for name in node.clients:
-            await node.post(name, Global(round=round, last=last, model=mean))
-        round += 1
+        following = rounds.begin_next(node, config, round)
+        for name in following or cohort:
+            await node.post(name, Global(round=round, last=not following, model=model))
+        if not following:
+            await rounds.dismiss(node, cohort, round)
+        round, cohort = round + 1, following

@@ -11,52 +11,68 @@ S. Nair et al., "FSL-SAGE: Accelerating Federated Split Learning via Smashed Act
     l           rounds between alignments       n_i / N  a client's share of all samples
 
 Per client and round: z and y of every q-th batch up, nothing comes back for them; c up, c down. In rounds 0, l, 2l, …
-also a_i down, once. There the client waits in its first step; otherwise it waits for nothing but the round's mean.
-An aligned step, in this order: client forward; upload; the server half steps on the batch; the batch joins (Z, Y); G
-with the server half after its step; alignment; a_i down; the client finishes its step with it.
+also a_i down, once. There the client waits in its first step (``align = "overlap"``: it goes on with the old a_i until
+the new one is there); otherwise it waits for nothing but the round's mean. An aligned step, in this order: client
+forward; upload; the server half steps on the batch; the batch joins (Z, Y); G with the server half after its step;
+alignment; a_i down; the client finishes its step with it. A client that has missed rounds aligns when l have passed.
 
 Differences from the code: scale. There the loss of alignment is Σ|ĝ − G|² of gradients of mean losses, right only where
 a batch is the whole buffer; here of summed losses over n² (``steps.align``), the same in that case and right in every
 other. Second-order graphs only in the alignment. τ runs on across rounds (``q_per_round``: it begins anew in each, as
 there); the first batch of an aligned round is uploaded whatever τ is. Batches in order of arrival (``server_order``:
-``blocked`` as there), alignments of several clients side by side. No weight decay. Sizes for a small workload; the
-paper's: l = 10, align_epochs = 100, buffer = align_batch = 1000, align_lr = 1e-3.
+``blocked`` as there), alignments of several clients side by side. ``warm_start``'s bytes are counted. Sizes for a small
+workload; the paper's are in the experiments ``fsl-sage-cifar10`` and ``fsl-sage-cifar100``.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 
-from algorithms import steps
-from algorithms.data import stream_seed
-from algorithms.task import Settings, at_least, rare_uploads, rates
+from algorithms import rounds, steps, warm_start
+from algorithms.data import Shard, stream_seed
+from algorithms.settings import Settings, rare_uploads, uploads
+from algorithms.task import at_least, rates
 from emulator.node import ClientNode, ServerNode
 from emulator.wire import Message, StateDict
 
 
 class Config(Settings, frozen=True, forbid_unknown_fields=True):
-    """``l`` 0: never align. ``buffer`` and ``align_batch`` in samples. ``align_lr``: of the auxiliary's Adam."""
+    """``buffer`` and ``align_batch`` in samples; ``align_lr``: of the auxiliary's optimizer on the server.
+
+    ``align``: the client ``wait``s for its auxiliary, lets alignment ``overlap`` with its steps, or there is ``none``:
+    the control, whose clients follow a random auxiliary. ``stop_align``: none from that round on. ``warm_start``: round
+    0 is one of CSE-FSL, with ``aux_lr``. ``refresh_mode``: of the server's batch norm when it computes G.
+    """
 
     q: int = 5
     q_per_round: bool = False
     l: int = 3  # noqa: E741  the paper's name
+    align: Literal["wait", "overlap", "none"] = "wait"
     align_epochs: int = 20
     align_batch: int = 160
     align_lr: float = 5e-3
     buffer: int = 160
+    stop_align: int | None = None
+    warm_start: bool = False
+    aux_lr: float = 1e-3
+    refresh_mode: Literal["train", "eval"] = "train"
 
     def check(self) -> None:
         super().check()
         at_least(1, q=self.q, align_epochs=self.align_epochs, align_batch=self.align_batch, buffer=self.buffer)
         at_least(0, l=self.l)
-        rates(align_lr=self.align_lr)
+        rates(align_lr=self.align_lr, aux_lr=self.aux_lr)
 
-    def aligns(self, round: int, step: int) -> bool:
-        """Whether this step of a client ends with an alignment."""
-        return self.l > 0 and round % self.l == 0 and step == 0
+    def aligns(self, round: int, aligned: int | None) -> bool:
+        """Whether a client's round begins with an alignment; ``aligned``: the round of its last one."""
+        if self.align == "none" or self.l == 0 or round < self.warm_start:
+            return False
+        if self.stop_align is not None and round >= self.stop_align:
+            return False
+        return aligned is None or round - aligned >= self.l
 
 
 def warnings(config: Config) -> list[str]:
@@ -75,6 +91,7 @@ class Smashed(Message, frozen=True, kw_only=True):
 
     official: ClassVar[tuple[str, ...]] = ("z",)
     step: int
+    align: bool
     z: torch.Tensor
     y: torch.Tensor
 
@@ -102,103 +119,150 @@ class Global(Message, frozen=True, kw_only=True):
     client: StateDict
 
 
-MESSAGES: tuple[type[Message], ...] = (Initial, Smashed, Aligned, Update, Global)
+MESSAGES: tuple[type[Message], ...] = (Initial, Smashed, Aligned, Update, Global, warm_start.Warm, *rounds.ENDINGS)
+
+
+class Auxiliary:
+    """A client's auxiliary, frozen; the round of its last alignment, and the next one while it is on its way."""
+
+    def __init__(self, config: Config) -> None:
+        self.part = steps.Part(config.task.auxiliary(), None)
+        self.aligned: int | None = None
+        self._coming: asyncio.Future[Aligned] | None = None
+
+    def expect(self, node: ClientNode) -> None:
+        self._coming = asyncio.ensure_future(node.recv(Aligned, source="server"))
+
+    async def install(self, node: ClientNode, *, wait: bool) -> None:
+        """Load what was expected and is here, or wait for it."""
+        if self._coming is None or not (wait or self._coming.done()):
+            return
+        message, self._coming = await self._coming, None
+        self.aligned = message.round
+        await node.compute(steps.load_weights, self.part, message.aux)
+
+    def forget(self) -> None:
+        """Expect nothing any more: the round in which it was asked for is over."""
+        if self._coming is not None:
+            self._coming.cancel()
+            self._coming = None
 
 
 async def client(node: ClientNode, config: Config) -> None:
     shard = config.task.shard(node.index)
-    half = steps.Part(config.task.client_half(), config.client_lr)
-    aux = steps.Part(config.task.auxiliary(), None)
+    half = steps.Part(config.task.client_half(), config.client_rule)
+    aux = Auxiliary(config)
+    begun = 0  # rounds of this client
 
-    initial = await node.recv(Initial)
-    await node.compute(steps.load_weights, half, initial.client)
-    del initial
-    tau, round, last = 0, 0, False
-    while not last:
-        tau = 0 if config.q_per_round else tau
-        losses = []
-        for step, (x, y) in enumerate(shard.batches(round)):
-            if tau % config.q == 0 or config.aligns(round, step):
-                z = await node.compute(steps.forward, half, x)
-                await node.post("server", Smashed(round=round, step=step, z=z.detach(), y=y))
-                if config.aligns(round, step):
-                    aligned = await node.recv(Aligned)
-                    await node.compute(steps.load_weights, aux, aligned.aux)
-                    del aligned
-                losses.append(await node.compute(steps.estimated_step, half, aux, z, y))
-                del z
+    async for start in rounds.starts(node, Initial, Global):
+        await node.compute(steps.load_weights, half, start.client)
+        round, last = start.round + 1, isinstance(start, Global) and start.last
+        del start
+        if not last:
+            if config.warm_start and round == 0:
+                training = warm_up(node, config, shard, half, aux)
             else:
-                losses.append(await node.compute(steps.whole_estimated_step, half, aux, x, y))
-            tau += 1
-        node.report(round, loss=steps.mean_of(losses))
-        await node.post("server", Update(round=round, samples=len(shard), client=steps.weights(half)))
+                training = train(node, config, shard, half, aux, round, begun)
+            await rounds.unless_left_out(node, config, training)
+            begun += 1
 
-        mean = await node.recv(Global)
-        await node.compute(steps.load_weights, half, mean.client)
-        round, last = round + 1, mean.last
-        del mean
+
+async def train(
+    node: ClientNode, config: Config, shard: Shard, half: steps.Part, aux: Auxiliary, round: int, begun: int
+) -> None:
+    """A client's round."""
+    losses = []
+    aux.forget()
+    aligns = config.aligns(round, aux.aligned)
+    for step, (x, y) in enumerate(shard.batches(round)):
+        await aux.install(node, wait=False)
+        if uploads(config.q, step, shard.steps, begun, anew=config.q_per_round) or (aligns and step == 0):
+            z = await node.compute(steps.forward, half, x)
+            await node.post("server", Smashed(round=round, step=step, align=aligns and step == 0, z=z.detach(), y=y))
+            if aligns and step == 0:
+                aux.expect(node)
+                await aux.install(node, wait=config.align == "wait")
+            losses.append(await node.compute(steps.estimated_step, half, aux.part, z, y))
+            del z
+        else:
+            losses.append(await node.compute(steps.whole_estimated_step, half, aux.part, x, y))
+    node.report(round, loss=steps.mean_of(losses))
+    await node.post("server", Update(round=round, samples=len(shard), client=steps.weights(half)))
+    await aux.install(node, wait=True)
+
+
+async def warm_up(node: ClientNode, config: Config, shard: Shard, half: steps.Part, aux: Auxiliary) -> None:
+    """Round 0 of a warm start."""
+    learner = steps.Part(aux.part.module, config.auxiliary_rule(config.aux_lr))
+    async for step, z, y in warm_start.local_steps(node, shard, half, learner, config.q):
+        await node.post("server", Smashed(round=0, step=step, align=False, z=z.detach(), y=y))
+    await node.post("server", warm_start.Warm(round=0, samples=len(shard), aux=steps.weights(learner)))
+    await node.post("server", Update(round=0, samples=len(shard), client=steps.weights(half)))
+    aux.part = steps.Part(aux.part.module, None)
+    mean = await node.recv(warm_start.Warm, source="server")
+    await node.compute(steps.load_weights, aux.part, mean.aux)
 
 
 class Estimator:
-    """What the server keeps for one client: its auxiliary with its Adam, and its buffer."""
+    """What the server keeps for one client: its auxiliary with its optimizer, and its buffer."""
 
     def __init__(self, config: Config, name: str) -> None:
-        self.aux = steps.Part(config.task.auxiliary(), config.align_lr)
+        self.aux = steps.Part(config.task.auxiliary(), config.auxiliary_rule(config.align_lr))
         self.buffer = steps.Buffer(config.buffer, stream_seed(config.task.seed, f"align:{name}"))
 
 
 async def align(
-    node: ServerNode, config: Config, name: str, round: int, estimator: Estimator, gradients: torch.Tensor
+    node: ServerNode, config: Config, name: str, round: int, estimator: Estimator, true: tuple[torch.Tensor, ...]
 ) -> tuple[float, float]:
     """Fit one client's auxiliary to the true gradients of its buffer and send it; the error before and after."""
-    z, y = estimator.buffer.samples()
-    orders = list(estimator.buffer.orders(config.align_epochs))
-    errors: tuple[float, float] = await node.compute(
-        steps.align, estimator.aux, z, gradients, y, orders, config.align_batch
-    )
+    z, y, g, scale = *estimator.buffer.samples(), *true
+    orders = estimator.buffer.orders(config.align_epochs)
+    epochs = [(estimator.aux, z, g, y, order, config.align_batch) for order in orders]
+    errors = await node.compute_each(steps.align_epoch, epochs)
     await node.post(name, Aligned(round=round, aux=steps.weights(estimator.aux)))
-    return errors
+    return steps.ratio(errors[0], scale), steps.ratio(errors[-1], scale)
 
 
 async def server(node: ServerNode, config: Config) -> None:
-    half = steps.Part(config.task.server_half(), config.server_lr)
+    half = steps.Part(config.task.server_half(), config.server_rule)
     estimators = {name: Estimator(config, name) for name in node.clients}
     client = steps.weights(steps.Part(config.task.client_half(), None))
+    batch_statistics = config.refresh_mode == "train"
+    round, cohort = 0, config.cohort(node.clients, 0)
 
     node.begin_round(0)
-    for name in node.clients:
+    for name in cohort:
         await node.post(name, Initial(round=-1, client=client))
-    round, last = 0, False
-    while not last:
-        updates: dict[str, Update] = {}
+    while cohort:
+        gathering = rounds.Gathering(node, config, round, cohort, Update)
         alignments: list[asyncio.Task[tuple[float, float]]] = []
+        warm: dict[str, warm_start.Warm] = {}
         async with asyncio.TaskGroup() as group:
-            for names in config.turns(node.clients):
-                while not all(name in updates for name in names):
-                    message = await node.recv(Smashed, Update, source=names)
-                    if isinstance(message, Update):
-                        updates[message.sender] = message
-                        continue
-                    estimator = estimators[message.sender]
-                    await node.compute(steps.server_step, half, message.z, message.y)
-                    estimator.buffer.append(message.z, message.y)
-                    if config.aligns(round, message.step):
-                        gradients = await node.compute(steps.refresh, half, *estimator.buffer.samples())
-                        task = align(node, config, message.sender, round, estimator, gradients)
-                        alignments.append(group.create_task(task))
+            async for message in gathering.messages(Smashed, warm_start.Warm):
+                if isinstance(message, warm_start.Warm):
+                    warm[message.sender] = message
+                    continue
+                estimator = estimators[message.sender]
+                await node.compute(steps.server_step, half, message.z, message.y)
+                estimator.buffer.append(message.z, message.y)
+                if message.align:
+                    true = await node.compute(steps.refresh, half, *estimator.buffer.samples(), batch_statistics)
+                    task = align(node, config, message.sender, round, estimator, true)
+                    alignments.append(group.create_task(task))
         if alignments:
             before, after = zip(*(task.result() for task in alignments), strict=True)
             count = len(alignments)
             node.report(round, align_error_before=sum(before) / count, align_error_after=sum(after) / count)
-        ordered = [updates[name] for name in node.clients]
-        client = await node.compute(
-            steps.weighted_mean, [update.client for update in ordered], [update.samples for update in ordered]
-        )
+        updates = await gathering.conclude()
+        if warm:
+            auxiliaries = [estimator.aux for estimator in estimators.values()]
+            await warm_start.share(node, auxiliaries, [warm[update.sender] for update in updates])
+        client = await rounds.mean(node, [update.client for update in updates], updates, client)
         node.snapshot(round, {"client": client, "server": steps.weights(half)})
 
-        last = not config.another(round + 1, node.now())
-        if not last:
-            node.begin_round(round + 1)
-        for name in node.clients:
-            await node.post(name, Global(round=round, last=last, client=client))
-        round += 1
+        following = rounds.begin_next(node, config, round)
+        for name in following or cohort:
+            await node.post(name, Global(round=round, last=not following, client=client))
+        if not following:
+            await rounds.dismiss(node, cohort, round)
+        round, cohort = round + 1, following

@@ -3,32 +3,38 @@
 D.-J. Han et al., "Accelerating Federated Learning with Split Learning on Locally Generated Losses", ICML 2021 workshop
 on federated learning, https://fl-icml.github.io/2021/papers/FL-ICML21_paper_6.pdf.
 
-    c_i, a_i    client i's half and its auxiliary     s   the one server half
+    c_i, a_i    client i's half and its auxiliary     s   the server half
     z [B, ...]  smashed batch c_i(x)                  y   labels
     n_i / N     a client's share of all samples
 
 Per client and round: z and y of every batch up, nothing comes back for them; c and a up, c and a down. The client waits
 for nothing but the mean of the round; the server steps on uploads in order of arrival. It is CSE-FSL with q = 1.
 
-Differences: one server half for all clients (papers that cite this one disagree on whether it keeps a copy a client).
-Adam for SGD; its states are not averaged.
+Differences: papers that cite this one disagree on whether the server keeps one half for all clients or a copy for each,
+averaged with the rest: ``server_copies``. Adam for SGD; its states are not averaged.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+import asyncio
+from typing import ClassVar, Literal
 
 import torch
 
-from algorithms import steps
-from algorithms.task import Settings, rates
+from algorithms import rounds, steps
+from algorithms.data import Shard
+from algorithms.settings import Settings
+from algorithms.task import rates
 from emulator.node import ClientNode, ServerNode
 from emulator.wire import Message, StateDict
 
 
 class Config(Settings, frozen=True, forbid_unknown_fields=True):
-    """``aux_lr`` is the rate of the auxiliary, which learns on the client."""
+    """``aux_lr`` is the rate of the auxiliary, which learns on the client. ``server_copies``: ``one`` server half for
+    all clients, or one for ``each``; a copy sees its own client's batches only, so the server order has no effect.
+    """
 
+    server_copies: Literal["one", "each"] = "one"
     aux_lr: float = 1e-3
 
     def check(self) -> None:
@@ -70,66 +76,75 @@ class Global(Message, frozen=True, kw_only=True):
     aux: StateDict
 
 
-MESSAGES: tuple[type[Message], ...] = (Initial, Smashed, Update, Global)
+MESSAGES: tuple[type[Message], ...] = (Initial, Smashed, Update, Global, *rounds.ENDINGS)
 
 
 async def client(node: ClientNode, config: Config) -> None:
     shard = config.task.shard(node.index)
-    half = steps.Part(config.task.client_half(), config.client_lr)
-    aux = steps.Part(config.task.auxiliary(), config.aux_lr)
+    half = steps.Part(config.task.client_half(), config.client_rule)
+    aux = steps.Part(config.task.auxiliary(), config.auxiliary_rule(config.aux_lr))
 
-    initial = await node.recv(Initial)
-    await node.compute(steps.load_weights, half, initial.client)
-    await node.compute(steps.load_weights, aux, initial.aux)
-    del initial
-    round, last = 0, False
-    while not last:
-        losses = []
-        for step, (x, y) in enumerate(shard.batches(round)):
-            z = await node.compute(steps.forward, half, x)
-            await node.post("server", Smashed(round=round, step=step, z=z.detach(), y=y))
-            losses.append(await node.compute(steps.local_step, half, aux, z, y))
-            del z
-        node.report(round, loss=steps.mean_of(losses))
-        await node.post(
-            "server",
-            Update(round=round, samples=len(shard), client=steps.weights(half), aux=steps.weights(aux)),
-        )
+    async for start in rounds.starts(node, Initial, Global):
+        await node.compute(steps.load_weights, half, start.client)
+        await node.compute(steps.load_weights, aux, start.aux)
+        round, last = start.round + 1, isinstance(start, Global) and start.last
+        del start
+        if not last:
+            await rounds.unless_left_out(node, config, train(node, shard, half, aux, round))
 
-        mean = await node.recv(Global)
-        await node.compute(steps.load_weights, half, mean.client)
-        await node.compute(steps.load_weights, aux, mean.aux)
-        round, last = round + 1, mean.last
-        del mean
+
+async def train(node: ClientNode, shard: Shard, half: steps.Part, aux: steps.Part, round: int) -> None:
+    """A client's round."""
+    losses = []
+    for step, (x, y) in enumerate(shard.batches(round)):
+        z = await node.compute(steps.forward, half, x)
+        await node.post("server", Smashed(round=round, step=step, z=z.detach(), y=y))
+        losses.append(await node.compute(steps.local_step, half, aux, z, y))
+        del z
+    node.report(round, loss=steps.mean_of(losses))
+    update = Update(round=round, samples=len(shard), client=steps.weights(half), aux=steps.weights(aux))
+    await node.post("server", update)
+
+
+async def serve(
+    node: ServerNode, gathering: rounds.Gathering[Update], names: tuple[str, ...], half: steps.Part
+) -> None:
+    """The batches of these clients' round against one server half."""
+    async for smashed in gathering.messages(Smashed, clients=names):
+        await node.compute(steps.server_step, half, smashed.z, smashed.y)
 
 
 async def server(node: ServerNode, config: Config) -> None:
-    half = steps.Part(config.task.server_half(), config.server_lr)
+    copies = node.clients if config.server_copies == "each" else ("",)
+    halves = {name: steps.Part(config.task.server_half(), config.server_rule) for name in copies}
     client = steps.weights(steps.Part(config.task.client_half(), None))
     aux = steps.weights(steps.Part(config.task.auxiliary(), None))
+    mean = steps.weights(halves[copies[0]])
+    round, cohort = 0, config.cohort(node.clients, 0)
 
     node.begin_round(0)
-    for name in node.clients:
+    for name in cohort:
         await node.post(name, Initial(round=-1, client=client, aux=aux))
-    round, last = 0, False
-    while not last:
-        updates: dict[str, Update] = {}
-        for names in config.turns(node.clients):
-            while not all(name in updates for name in names):
-                message = await node.recv(Smashed, Update, source=names)
-                if isinstance(message, Update):
-                    updates[message.sender] = message
-                else:
-                    await node.compute(steps.server_step, half, message.z, message.y)
-        ordered = [updates[name] for name in node.clients]
-        samples = [update.samples for update in ordered]
-        client = await node.compute(steps.weighted_mean, [update.client for update in ordered], samples)
-        aux = await node.compute(steps.weighted_mean, [update.aux for update in ordered], samples)
-        node.snapshot(round, {"client": client, "server": steps.weights(half)})
+    while cohort:
+        gathering = rounds.Gathering(node, config, round, cohort, Update)
+        if config.server_copies == "one":
+            await serve(node, gathering, cohort, halves[""])
+        else:
+            async with asyncio.TaskGroup() as group:
+                for name in cohort:
+                    group.create_task(serve(node, gathering, (name,), halves[name]))
+        updates = await gathering.conclude()
+        client = await rounds.mean(node, [update.client for update in updates], updates, client)
+        aux = await rounds.mean(node, [update.aux for update in updates], updates, aux)
+        if config.server_copies == "each":
+            mean = await rounds.mean(node, [steps.weights(halves[u.sender]) for u in updates], updates, mean)
+            for half in halves.values():
+                await node.compute(steps.load_weights, half, mean)
+        node.snapshot(round, {"client": client, "server": mean})
 
-        last = not config.another(round + 1, node.now())
-        if not last:
-            node.begin_round(round + 1)
-        for name in node.clients:
-            await node.post(name, Global(round=round, last=last, client=client, aux=aux))
-        round += 1
+        following = rounds.begin_next(node, config, round)
+        for name in following or cohort:
+            await node.post(name, Global(round=round, last=not following, client=client, aux=aux))
+        if not following:
+            await rounds.dismiss(node, cohort, round)
+        round, cohort = round + 1, following

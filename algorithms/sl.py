@@ -7,31 +7,50 @@ https://arxiv.org/abs/1810.06060. The baseline as in C. Thapa et al., https://ar
     z [B, ...]  smashed batch c(x)       dz  gradient of the loss at z
 
 Per client and round: c down (its turn), every batch z and y up and dz down, c up. The weights go from client to client
-through the server (two hops). A round is one turn of each client, in client order, so its time is the clients' sum.
+through the server (two hops), or straight to the next one (``relay = "peer"``: one hop; the server then sends an empty
+``Turn`` and hears an empty ``Done``). A round is one turn of each client, in client order, so its time is their sum.
 
 Differences: Adam; each client keeps its own Adam state between its turns, it does not travel with c. The loss rides
-in the header of ``Gradient`` so that a client can report it. Evaluated with the last client's c. The training ends
-with an empty ``Finish``.
+in the header of ``Gradient`` so that a client can report it. Evaluated with the last client's c. A client
+that a deadline leaves out gives nothing on: the next one has the c from before its turn.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 
-from algorithms import steps
-from algorithms.task import Settings
+from algorithms import rounds, steps
+from algorithms.data import Shard
+from algorithms.settings import Settings
+from emulator.errors import UserError
 from emulator.node import ClientNode, ServerNode
 from emulator.wire import Message, StateDict
 
 
 class Config(Settings, frozen=True, forbid_unknown_fields=True):
-    """Nothing of its own."""
+    """``relay``: how c goes to the next client, through the ``server`` or from ``peer`` to peer."""
+
+    relay: Literal["server", "peer"] = "server"
+
+    def check(self) -> None:
+        super().check()
+        if self.relay == "peer" and (self.participation < 1 or self.deadline_s is not None):
+            raise UserError("relay: from peer to peer all clients take part in every round, without a deadline")
 
 
 class Turn(Message, frozen=True, kw_only=True):
-    """Server to client: it is your turn, with the weights of the client before you."""
+    """Server to client: it is your turn, with the weights of the client before you, or to await them from ``peer``."""
+
+    official: ClassVar[tuple[str, ...]] = ("client",)
+    client: StateDict
+    peer: str = ""
+    next: str = ""
+
+
+class Handover(Message, frozen=True, kw_only=True):
+    """Client to the next client."""
 
     official: ClassVar[tuple[str, ...]] = ("client",)
     client: StateDict
@@ -62,47 +81,73 @@ class Update(Message, frozen=True, kw_only=True):
     client: StateDict
 
 
-class Finish(Message, frozen=True, kw_only=True):
-    """Server to client: there will be no further turn."""
+class Done(Message, frozen=True, kw_only=True):
+    """Client to server, instead of its weights."""
 
 
-MESSAGES: tuple[type[Message], ...] = (Turn, Smashed, Gradient, Update, Finish)
+MESSAGES: tuple[type[Message], ...] = (Turn, Handover, Smashed, Gradient, Update, Done, *rounds.ENDINGS)
 
 
 async def client(node: ClientNode, config: Config) -> None:
     shard = config.task.shard(node.index)
-    half = steps.Part(config.task.client_half(), config.client_lr)
+    half = steps.Part(config.task.client_half(), config.client_rule)
 
-    while isinstance(turn := await node.recv(Turn, Finish), Turn):
-        round = turn.round
-        await node.compute(steps.load_weights, half, turn.client)
-        del turn
-        losses = []
-        for step, (x, y) in enumerate(shard.batches(round)):
-            z = await node.compute(steps.forward, half, x)
-            await node.post("server", Smashed(round=round, step=step, z=z.detach(), y=y))
-            gradient = await node.recv(Gradient)
-            await node.compute(steps.backward, half, z, gradient.dz)
-            losses.append(gradient.loss)
-            del z, gradient
-        node.report(round, loss=sum(losses) / len(losses))
+    async for turn in rounds.starts(node, Turn):
+        weights = (await node.recv(Handover, source=turn.peer)).client if turn.peer else turn.client
+        await node.compute(steps.load_weights, half, weights)
+        round, following = turn.round, turn.next
+        del turn, weights
+        await rounds.unless_left_out(node, config, train(node, shard, half, round, following))
+
+
+async def train(node: ClientNode, shard: Shard, half: steps.Part, round: int, following: str) -> None:
+    """A client's turn; the weights go to the server, or to the client that is ``following``."""
+    losses = []
+    for step, (x, y) in enumerate(shard.batches(round)):
+        z = await node.compute(steps.forward, half, x)
+        await node.post("server", Smashed(round=round, step=step, z=z.detach(), y=y))
+        gradient = await node.recv(Gradient, source="server")
+        await node.compute(steps.backward, half, z, gradient.dz)
+        losses.append(gradient.loss)
+        del z, gradient
+    node.report(round, loss=sum(losses) / len(losses))
+    if following:
+        await node.post(following, Handover(round=round, client=steps.weights(half)))
+        node.contribute(round, "client", steps.weights(half))
+        await node.post("server", Done(round=round))
+    else:
         await node.post("server", Update(round=round, client=steps.weights(half)))
 
 
 async def server(node: ServerNode, config: Config) -> None:
-    half = steps.Part(config.task.server_half(), config.server_lr)
+    half = steps.Part(config.task.server_half(), config.server_rule)
     client = steps.weights(steps.Part(config.task.client_half(), None))
-
+    update = Done if config.relay == "peer" else Update
     round = 0
+
     while config.another(round, node.now()):
         node.begin_round(round)
-        for name in node.clients:
-            await node.post(name, Turn(round=round, client=client))
-            while isinstance(message := await node.recv(Smashed, Update, source=name), Smashed):
-                loss, dz = await node.compute(steps.cut_step, half, message.z, message.y)
-                await node.post(name, Gradient(round=round, step=message.step, loss=loss.item(), dz=dz))
-            client = message.client
-        node.snapshot(round, {"client": client, "server": steps.weights(half)})
+        cohort = config.cohort(node.clients, round)
+        gathering: rounds.Gathering[Update | Done] = rounds.Gathering(node, config, round, cohort, update)
+        for place, name in enumerate(cohort):
+            if gathering.over:
+                break
+            if config.relay == "server":
+                await node.post(name, Turn(round=round, client=client))
+            else:
+                first = round == place == 0
+                peer, following = "" if first else cohort[place - 1], cohort[(place + 1) % len(cohort)]
+                weights = client if first else {}
+                await node.post(name, Turn(round=round, client=weights, peer=peer, next=following))
+            async for smashed in gathering.messages(Smashed, clients=(name,)):
+                loss, dz = await node.compute(steps.cut_step, half, smashed.z, smashed.y)
+                await node.post(name, Gradient(round=round, step=smashed.step, loss=loss.item(), dz=dz))
+            if isinstance(done := gathering.updates.get(name), Update):
+                client = done.client
+        await gathering.conclude()
+        if config.relay == "server":
+            node.snapshot(round, {"client": client, "server": steps.weights(half)})
+        else:
+            node.snapshot(round, {"server": steps.weights(half)}, awaits="client")
         round += 1
-    for name in node.clients:
-        await node.post(name, Finish(round=round))
+    await rounds.dismiss(node, (), round)

@@ -8,8 +8,8 @@ C. Thapa et al., "SplitFed: When Federated Learning Meets Split Learning", AAAI 
     n_i / N     a client's share of all samples
 
 Per client and round: every batch z and y up and dz down; c up, c down. One server does the work of the paper's main
-and its federated server, so averaging the s_i costs no traffic. Same updates as FedAvg's, bit for bit, with equal
-learning rates.
+and its federated server, so averaging the s_i costs no traffic (``server_averaging``). Same updates as FedAvg's, bit
+for bit, with equal learning rates.
 
 Differences: Adam, whose states (one a client half, one a server copy) last over all rounds and are never averaged;
 mean weighted by n_i / N. The loss rides in the header of ``Gradient`` so that a client can report it.
@@ -18,18 +18,26 @@ mean weighted by n_i / N. The loss rides in the header of ``Gradient`` so that a
 from __future__ import annotations
 
 import asyncio
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 
-from algorithms import steps
-from algorithms.task import Settings
+from algorithms import rounds, steps
+from algorithms.data import Shard
+from algorithms.settings import Settings
 from emulator.node import ClientNode, ServerNode
 from emulator.wire import Message, StateDict
 
 
 class Config(Settings, frozen=True, forbid_unknown_fields=True):
-    """Nothing of its own. The server order has no effect: no two clients share a server half."""
+    """The server order has no effect: no two clients share a server half.
+
+    ``server_averaging``: where the server halves are averaged. ``local``: on the server, without traffic. ``network``:
+    on a federated server of its own, to which each s_i goes and from which the mean comes back for each; it sits
+    behind the same access link, so they pass through the server's own uplink and downlink.
+    """
+
+    server_averaging: Literal["local", "network"] = "local"
 
 
 class Initial(Message, frozen=True, kw_only=True):
@@ -72,65 +80,86 @@ class Global(Message, frozen=True, kw_only=True):
     client: StateDict
 
 
-MESSAGES: tuple[type[Message], ...] = (Initial, Smashed, Gradient, Update, Global)
+class ServerHalf(Message, frozen=True, kw_only=True):
+    """Main server to federated server and back, where halves are averaged over the network."""
+
+    official: ClassVar[tuple[str, ...]] = ("server",)
+    server: StateDict
+
+
+MESSAGES: tuple[type[Message], ...] = (Initial, Smashed, Gradient, Update, Global, ServerHalf, *rounds.ENDINGS)
 
 
 async def client(node: ClientNode, config: Config) -> None:
     shard = config.task.shard(node.index)
-    half = steps.Part(config.task.client_half(), config.client_lr)
+    half = steps.Part(config.task.client_half(), config.client_rule)
 
-    initial = await node.recv(Initial)
-    await node.compute(steps.load_weights, half, initial.client)
-    del initial
-    round, last = 0, False
-    while not last:
-        losses = []
-        for step, (x, y) in enumerate(shard.batches(round)):
-            z = await node.compute(steps.forward, half, x)
-            await node.post("server", Smashed(round=round, step=step, z=z.detach(), y=y))
-            gradient = await node.recv(Gradient)
-            await node.compute(steps.backward, half, z, gradient.dz)
-            losses.append(gradient.loss)
-            del z, gradient
-        node.report(round, loss=sum(losses) / len(losses))
-        await node.post("server", Update(round=round, samples=len(shard), client=steps.weights(half)))
-
-        mean = await node.recv(Global)
-        await node.compute(steps.load_weights, half, mean.client)
-        round, last = round + 1, mean.last
-        del mean
+    async for start in rounds.starts(node, Initial, Global):
+        await node.compute(steps.load_weights, half, start.client)
+        round, last = start.round + 1, isinstance(start, Global) and start.last
+        del start
+        if not last:
+            await rounds.unless_left_out(node, config, train(node, shard, half, round))
 
 
-async def serve(node: ServerNode, name: str, half: steps.Part) -> Update:
-    """One client's round against its own server half; its update."""
-    while isinstance(message := await node.recv(Smashed, Update, source=name), Smashed):
-        loss, dz = await node.compute(steps.cut_step, half, message.z, message.y)
-        await node.post(name, Gradient(round=message.round, step=message.step, loss=loss.item(), dz=dz))
-    return message
+async def train(node: ClientNode, shard: Shard, half: steps.Part, round: int) -> None:
+    """A client's round."""
+    losses = []
+    for step, (x, y) in enumerate(shard.batches(round)):
+        z = await node.compute(steps.forward, half, x)
+        await node.post("server", Smashed(round=round, step=step, z=z.detach(), y=y))
+        gradient = await node.recv(Gradient)
+        await node.compute(steps.backward, half, z, gradient.dz)
+        losses.append(gradient.loss)
+        del z, gradient
+    node.report(round, loss=sum(losses) / len(losses))
+    await node.post("server", Update(round=round, samples=len(shard), client=steps.weights(half)))
+
+
+async def serve(node: ServerNode, gathering: rounds.Gathering[Update], name: str, half: steps.Part) -> None:
+    """One client's round against its own server half."""
+    async for smashed in gathering.messages(Smashed, clients=(name,)):
+        loss, dz = await node.compute(steps.cut_step, half, smashed.z, smashed.y)
+        await node.post(name, Gradient(round=smashed.round, step=smashed.step, loss=loss.item(), dz=dz))
+
+
+async def over_the_network(node: ServerNode, round: int, states: list[StateDict]) -> list[StateDict]:
+    """The states, after each has gone from the server to the server."""
+    for state in states:
+        await node.post(node.name, ServerHalf(round=round, server=state))
+    return [(await node.recv(ServerHalf, source=node.name)).server for _ in states]
 
 
 async def server(node: ServerNode, config: Config) -> None:
-    halves = {name: steps.Part(config.task.server_half(), config.server_lr) for name in node.clients}
+    halves = {name: steps.Part(config.task.server_half(), config.server_rule) for name in node.clients}
     client = steps.weights(steps.Part(config.task.client_half(), None))
+    server_mean = steps.weights(next(iter(halves.values())))
+    round, cohort = 0, config.cohort(node.clients, 0)
 
     node.begin_round(0)
-    for name in node.clients:
+    for name in cohort:
         await node.post(name, Initial(round=-1, client=client))
-    round, last = 0, False
-    while not last:
+    while cohort:
+        gathering = rounds.Gathering(node, config, round, cohort, Update)
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(serve(node, name, halves[name])) for name in node.clients]
-        updates = [task.result() for task in tasks]
-        samples = [update.samples for update in updates]
-        client = await node.compute(steps.weighted_mean, [update.client for update in updates], samples)
-        mean = await node.compute(steps.weighted_mean, [steps.weights(half) for half in halves.values()], samples)
+            for name in cohort:
+                group.create_task(serve(node, gathering, name, halves[name]))
+        updates = await gathering.conclude()
+        client = await rounds.mean(node, [update.client for update in updates], updates, client)
+        trained = [steps.weights(halves[update.sender]) for update in updates]
+        if config.server_averaging == "network":
+            trained = await over_the_network(node, round, trained)
+        server_mean = await rounds.mean(node, trained, updates, server_mean)
+        if config.server_averaging == "network":
+            copies = await over_the_network(node, round, [server_mean] * len(updates))
+            server_mean = copies[0] if copies else server_mean
         for half in halves.values():
-            await node.compute(steps.load_weights, half, mean)
-        node.snapshot(round, {"client": client, "server": mean})
+            await node.compute(steps.load_weights, half, server_mean)
+        node.snapshot(round, {"client": client, "server": server_mean})
 
-        last = not config.another(round + 1, node.now())
-        if not last:
-            node.begin_round(round + 1)
-        for name in node.clients:
-            await node.post(name, Global(round=round, last=last, client=client))
-        round += 1
+        following = rounds.begin_next(node, config, round)
+        for name in following or cohort:
+            await node.post(name, Global(round=round, last=not following, client=client))
+        if not following:
+            await rounds.dismiss(node, cohort, round)
+        round, cohort = round + 1, following

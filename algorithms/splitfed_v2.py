@@ -20,8 +20,9 @@ from typing import ClassVar
 
 import torch
 
-from algorithms import steps
-from algorithms.task import Settings
+from algorithms import rounds, steps
+from algorithms.data import Shard
+from algorithms.settings import Settings
 from emulator.node import ClientNode, ServerNode
 from emulator.wire import Message, StateDict
 
@@ -70,62 +71,55 @@ class Global(Message, frozen=True, kw_only=True):
     client: StateDict
 
 
-MESSAGES: tuple[type[Message], ...] = (Initial, Smashed, Gradient, Update, Global)
+MESSAGES: tuple[type[Message], ...] = (Initial, Smashed, Gradient, Update, Global, *rounds.ENDINGS)
 
 
 async def client(node: ClientNode, config: Config) -> None:
     shard = config.task.shard(node.index)
-    half = steps.Part(config.task.client_half(), config.client_lr)
+    half = steps.Part(config.task.client_half(), config.client_rule)
 
-    initial = await node.recv(Initial)
-    await node.compute(steps.load_weights, half, initial.client)
-    del initial
-    round, last = 0, False
-    while not last:
-        losses = []
-        for step, (x, y) in enumerate(shard.batches(round)):
-            z = await node.compute(steps.forward, half, x)
-            await node.post("server", Smashed(round=round, step=step, z=z.detach(), y=y))
-            gradient = await node.recv(Gradient)
-            await node.compute(steps.backward, half, z, gradient.dz)
-            losses.append(gradient.loss)
-            del z, gradient
-        node.report(round, loss=sum(losses) / len(losses))
-        await node.post("server", Update(round=round, samples=len(shard), client=steps.weights(half)))
+    async for start in rounds.starts(node, Initial, Global):
+        await node.compute(steps.load_weights, half, start.client)
+        round, last = start.round + 1, isinstance(start, Global) and start.last
+        del start
+        if not last:
+            await rounds.unless_left_out(node, config, train(node, shard, half, round))
 
-        mean = await node.recv(Global)
-        await node.compute(steps.load_weights, half, mean.client)
-        round, last = round + 1, mean.last
-        del mean
+
+async def train(node: ClientNode, shard: Shard, half: steps.Part, round: int) -> None:
+    """A client's round."""
+    losses = []
+    for step, (x, y) in enumerate(shard.batches(round)):
+        z = await node.compute(steps.forward, half, x)
+        await node.post("server", Smashed(round=round, step=step, z=z.detach(), y=y))
+        gradient = await node.recv(Gradient)
+        await node.compute(steps.backward, half, z, gradient.dz)
+        losses.append(gradient.loss)
+        del z, gradient
+    node.report(round, loss=sum(losses) / len(losses))
+    await node.post("server", Update(round=round, samples=len(shard), client=steps.weights(half)))
 
 
 async def server(node: ServerNode, config: Config) -> None:
-    half = steps.Part(config.task.server_half(), config.server_lr)
+    half = steps.Part(config.task.server_half(), config.server_rule)
     client = steps.weights(steps.Part(config.task.client_half(), None))
+    round, cohort = 0, config.cohort(node.clients, 0)
 
     node.begin_round(0)
-    for name in node.clients:
+    for name in cohort:
         await node.post(name, Initial(round=-1, client=client))
-    round, last = 0, False
-    while not last:
-        updates: dict[str, Update] = {}
-        for names in config.turns(node.clients):
-            while not all(name in updates for name in names):
-                message = await node.recv(Smashed, Update, source=names)
-                if isinstance(message, Update):
-                    updates[message.sender] = message
-                    continue
-                loss, dz = await node.compute(steps.cut_step, half, message.z, message.y)
-                await node.post(message.sender, Gradient(round=round, step=message.step, loss=loss.item(), dz=dz))
-        ordered = [updates[name] for name in node.clients]
-        client = await node.compute(
-            steps.weighted_mean, [update.client for update in ordered], [update.samples for update in ordered]
-        )
+    while cohort:
+        gathering = rounds.Gathering(node, config, round, cohort, Update)
+        async for smashed in gathering.messages(Smashed):
+            loss, dz = await node.compute(steps.cut_step, half, smashed.z, smashed.y)
+            await node.post(smashed.sender, Gradient(round=round, step=smashed.step, loss=loss.item(), dz=dz))
+        updates = await gathering.conclude()
+        client = await rounds.mean(node, [update.client for update in updates], updates, client)
         node.snapshot(round, {"client": client, "server": steps.weights(half)})
 
-        last = not config.another(round + 1, node.now())
-        if not last:
-            node.begin_round(round + 1)
-        for name in node.clients:
-            await node.post(name, Global(round=round, last=last, client=client))
-        round += 1
+        following = rounds.begin_next(node, config, round)
+        for name in following or cohort:
+            await node.post(name, Global(round=round, last=not following, client=client))
+        if not following:
+            await rounds.dismiss(node, cohort, round)
+        round, cohort = round + 1, following

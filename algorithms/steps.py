@@ -15,41 +15,65 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from algorithms.settings import Rule
 from emulator.wire import StateDict
 from emulator.work import uncounted
 
 
 class Part:
-    """A part of the model on one node, with its Adam; ``lr`` None: frozen, without optimizer and gradients.
+    """A part of the model on one node, with its optimizer; ``rule`` None: frozen, without optimizer and gradients.
 
     ``cost_key`` is the same for parts whose computations cost the same: same layers, same kind of training.
     """
 
-    def __init__(self, module: nn.Module, lr: float | None) -> None:
+    def __init__(self, module: nn.Module, rule: Rule | None) -> None:
         self.module = module.train()
-        module.requires_grad_(lr is not None)
-        self.adam = torch.optim.Adam(module.parameters(), lr=lr) if lr is not None else None
+        module.requires_grad_(rule is not None)
+        self.optimizer = _optimizer(module, rule) if rule is not None else None
         layers = hashlib.sha256(repr(module).encode()).hexdigest()[:12]
-        self.cost_key = f"{layers}:{'adam' if self.adam else 'frozen'}"
+        self.cost_key = f"{layers}:{_cost_key(rule)}"
 
     def step(self) -> None:
-        """One step of Adam with the gradients at hand, which are None afterwards."""
-        if self.adam is not None:
-            if not self.adam.state:
-                _begin(self.adam)
-            self.adam.step()
-            self.adam.zero_grad(set_to_none=True)
+        """One step of the optimizer with the gradients at hand, which are None afterwards."""
+        if self.optimizer is not None:
+            if not self.optimizer.state:
+                _begin(self.optimizer)
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
 
 
-def _begin(adam: torch.optim.Adam) -> None:
-    """The state that Adam makes in its first step, made outside the count: every step then costs the same."""
-    parameters = [p for group in adam.param_groups for p in group["params"]]
+def _optimizer(module: nn.Module, rule: Rule) -> torch.optim.Optimizer:
+    parameters, lr, decay = list(module.parameters()), rule.lr, rule.weight_decay
+    if rule.kind == "sgd":
+        return torch.optim.SGD(parameters, lr=lr, weight_decay=decay, momentum=rule.momentum)
+    make = torch.optim.AdamW if rule.kind == "adamw" else torch.optim.Adam
+    return make(parameters, lr=lr, weight_decay=decay, betas=rule.betas)
+
+
+def _cost_key(rule: Rule | None) -> str:
+    if rule is None:
+        return "frozen"
+    return rule.kind + ":decay" * (rule.weight_decay > 0) + ":momentum" * (rule.momentum > 0)
+
+
+def _begin(optimizer: torch.optim.Optimizer) -> None:
+    """The state that it makes in its first step, made outside the count: every step then costs the same.
+
+    Zeros are what each starts from: SGD's first buffer is 0 · momentum + gradient.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    groups = optimizer.state_dict()["param_groups"]
     with uncounted():
-        state = {
-            i: {"step": torch.zeros(()), "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
-            for i, p in enumerate(parameters)
-        }
-        adam.load_state_dict({"state": state, "param_groups": adam.state_dict()["param_groups"]})
+        if isinstance(optimizer, torch.optim.Adam):  # AdamW is one
+            state = {
+                i: {"step": torch.zeros(()), "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
+                for i, p in enumerate(parameters)
+            }
+        elif groups[0]["momentum"]:
+            state = {i: {"momentum_buffer": torch.zeros_like(p)} for i, p in enumerate(parameters)}
+        else:
+            return
+        optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 # --- the cut: true gradients ------------------------------------------------------------------------------------------
@@ -167,39 +191,43 @@ class Buffer:
         return (torch.randperm(count, generator=self.shuffle) for _ in range(epochs))
 
 
-def refresh(server: Part, z: Tensor, y: Tensor) -> Tensor:
-    """G, the true gradients of the *summed* loss at Z, in one pass over the buffer; the server half learns nothing.
+def refresh(server: Part, z: Tensor, y: Tensor, batch_statistics: bool = True) -> tuple[Tensor, Tensor]:
+    """G, the true gradients of the *summed* loss at Z, in one pass over the buffer, and Σ|G|².
 
-    Train mode as in the authors' code: batch statistics, where a model has them, see the buffer once more.
+    The server half learns nothing. ``batch_statistics``: train mode as in the authors' code, where a batch norm sees
+    the buffer once more, in its running statistics too; else eval mode, which leaves it as it is.
     """
     cut = z.detach().requires_grad_()
+    server.module.train(batch_statistics)
     loss = cross_entropy(server.module(cut), y, reduction="sum")
+    server.module.train()
     (gradient,) = torch.autograd.grad(loss, cut)
-    return gradient
+    return gradient, gradient.square().sum()
 
 
-def align(aux: Part, z: Tensor, g: Tensor, y: Tensor, orders: Sequence[Tensor], batch: int) -> tuple[float, float]:
-    """Fit the auxiliary to true gradients: for each epoch's order, one Adam step a batch on Σ|ĝ − G|² / n².
+def align_epoch(aux: Part, z: Tensor, g: Tensor, y: Tensor, order: Tensor, batch: int) -> Tensor:
+    """Fit the auxiliary to true gradients for one epoch: one step a batch on Σ|ĝ − G|² / n², in the given order.
 
     ĝ and G are gradients of summed losses and n is the size of the batch, so the scale is right for any sizes; where
     the batch is the whole buffer, the loss is that of the authors' code (mean losses, squared error summed). Returns
-    the normalised squared error Σ|ĝ − G|² / Σ|G|² of the first and of the last epoch, each before its steps.
+    Σ|ĝ − G|² over the buffer, each batch's before its step.
     """
     parameters = list(aux.module.parameters())
-    errors: list[Tensor] = []
-    for order in orders:
-        error = torch.zeros(())
-        for chosen in torch.split(order, batch) if len(order) > batch else [slice(None)]:
-            cut = z[chosen].detach().requires_grad_()
-            loss = cross_entropy(aux.module(cut), y[chosen], reduction="sum")
-            (estimated,) = torch.autograd.grad(loss, cut, create_graph=True)
-            squared = (estimated - g[chosen]).square().sum()
-            torch.autograd.backward(squared / len(cut) ** 2, inputs=parameters)
-            aux.step()
-            error = error + squared.detach()
-        errors.append(error)
-    scale = g.square().sum().clamp_min(1e-30)
-    return (errors[0] / scale).item(), (errors[-1] / scale).item()
+    error = torch.zeros(())
+    for chosen in torch.split(order, batch) if len(order) > batch else [slice(None)]:
+        cut = z[chosen].detach().requires_grad_()
+        loss = cross_entropy(aux.module(cut), y[chosen], reduction="sum")
+        (estimated,) = torch.autograd.grad(loss, cut, create_graph=True)
+        squared = (estimated - g[chosen]).square().sum()
+        torch.autograd.backward(squared / len(cut) ** 2, inputs=parameters)
+        aux.step()
+        error = error + squared.detach()
+    return error
+
+
+def ratio(error: Tensor, scale: Tensor) -> float:
+    """Σ|ĝ − G|² / Σ|G|², the normalised squared error: 1 is what an estimate of zero has."""
+    return (error / scale.clamp_min(1e-30)).item()
 
 
 # --- weights ----------------------------------------------------------------------------------------------------------

@@ -25,11 +25,25 @@ def snapshot_path(folder: Path, round: int) -> Path:
     return folder / f"{round:06d}.pt"
 
 
-def write_snapshot(folder: Path, round: int, due_ns: int, actual_ns: int, parts: dict[str, StateDict]) -> None:
-    """Make the snapshot of ``round`` appear, complete."""
+def write_snapshot(
+    folder: Path, round: int, due_ns: int, actual_ns: int, parts: dict[str, StateDict], awaits: str = ""
+) -> None:
+    """Make the snapshot of ``round`` appear, complete; ``awaits``: a part that a client contributes."""
     path = snapshot_path(folder, round)
-    torch.save({"due_ns": due_ns, "actual_ns": actual_ns, "parts": parts}, path.with_suffix(".part"))
+    snapshot = {"due_ns": due_ns, "actual_ns": actual_ns, "parts": parts, "awaits": awaits}
+    torch.save(snapshot, path.with_suffix(".part"))
     path.with_suffix(".part").rename(path)
+
+
+def contribution_path(folder: Path, round: int, part: str) -> Path:
+    return folder / f"{round:06d}.{part}"
+
+
+def write_contribution(folder: Path, round: int, part: str, state: StateDict) -> None:
+    """Make a client's part of the snapshot of ``round`` appear, complete."""
+    path = contribution_path(folder, round, part)
+    torch.save(state, path.with_suffix(".half"))
+    path.with_suffix(".half").rename(path)
 
 
 def hash_of(parts: dict[str, StateDict]) -> str:
@@ -57,6 +71,10 @@ def run(placement: Placement, control: Connection) -> None:
         path = snapshot_path(folder, round)
         if path.exists():
             snapshot = torch.load(path, weights_only=True)
+            if part := snapshot["awaits"]:  # it was written before the server could hear that the round is over
+                contribution = contribution_path(folder, round, part)
+                snapshot["parts"][part] = torch.load(contribution, weights_only=True)
+                contribution.unlink()
             accuracy, loss = getattr(module, function)(config.task, snapshot["parts"])
             ledger.write(
                 Evaluated(

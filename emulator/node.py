@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar, overload
 
@@ -171,6 +171,8 @@ class Node:
     async def recv(
         self, type1: type[M1], type2: type[M2], type3: type[M3], /, *, source: str | Collection[str] | None = None
     ) -> M1 | M2 | M3: ...
+    @overload
+    async def recv(self, *types: type[Message], source: str | Collection[str] | None = None) -> Message: ...
     async def recv(self, *types: type[Message], source: str | Collection[str] | None = None) -> Message:
         """The next message, or the next from ``source`` (a name or several); ``message.sender`` says who sent it.
 
@@ -221,13 +223,19 @@ class Node:
         self._hand_over(incoming.message(), self._inbox.append)
 
     def _hand_over(self, message: Message, keep: Callable[[Message], None]) -> None:
-        """Give ``message`` to the first task that waits for it, or ``keep`` it."""
-        for waiting in self.awaiting:
-            if not waiting.future.done() and (not waiting.sources or message.sender in waiting.sources):
-                self.awaiting.remove(waiting)
-                waiting.future.set_result(message)
-                return
-        keep(message)
+        """Give ``message`` to the first task that waits for one of its type, else of its sender, or ``keep`` it."""
+        open_to = [
+            waiting
+            for waiting in self.awaiting
+            if not waiting.future.done() and (not waiting.sources or message.sender in waiting.sources)
+        ]
+        if not open_to:
+            keep(message)
+            return
+        meant = (waiting for waiting in open_to if not waiting.types or isinstance(message, waiting.types))
+        waiting = next(meant, open_to[0])
+        self.awaiting.remove(waiting)
+        waiting.future.set_result(message)
 
     def _leave(self, counter: int) -> None:
         parcel, left = self._held.pop(counter)
@@ -242,16 +250,24 @@ class Node:
         At most ``workers`` computations overlap in emulated time; the rest queue in order of arrival. Cancelling
         frees the worker at once and raises after the host has finished ``fn``.
         """
+        return (await self.compute_each(fn, [args]))[0]
+
+    async def compute_each(self, fn: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Run ``fn`` for each of the ``arguments``, which must cost the same, as one computation; what each returned.
+
+        A rehearsal runs only the first and takes it for all: for long loops, such as the epochs of an alignment.
+        """
         asked_ns = self._loop.now_ns
         async with self._workers:
             start_ns = self._loop.now_ns
-            key = cost_key(fn, args)
-            if self._costs.knows(key):
-                run = self._run_on_host(partial(fn, *args))
-            else:  # its cost is known when the host has run it
-                run = self._run_on_host(partial(self._costs.count, key, fn, args))
+            key, times = cost_key(fn, arguments[0]), len(arguments)
+            if times > 1 and any(cost_key(fn, args) != key for args in arguments[1:]):
+                raise ValueError(f"compute_each: {fn.__qualname__} does not cost the same for all of its arguments")
+            counted = not self._costs.knows(key)
+            run = self._run_on_host(partial(self._costs.carry_out, key, fn, arguments, counted=counted))
+            if counted:  # its cost is known when the host has run it
                 run.settle()
-            end_ns = start_ns + duration_ns(self._costs.table[key], self.device)
+            end_ns = start_ns + times * duration_ns(self._costs.table[key], self.device)
             finished: asyncio.Future[None] = self._loop.create_future()
             entry = self._loop.at(end_ns, partial(finished.set_result, None), ready=run.ready, what=fn.__qualname__)
             try:
@@ -270,14 +286,15 @@ class Node:
                 host_ns=run.host_ns,
                 cpu_ns=run.cpu_ns,
                 host_late_ns=run.ended_actual_ns - end_ns,
-                operations=work.operations,
-                dense_flops=work.dense_flops,
-                depthwise_flops=work.depthwise_flops,
-                moved_bytes=work.moved_bytes,
+                operations=times * work.operations,
+                dense_flops=times * work.dense_flops,
+                depthwise_flops=times * work.depthwise_flops,
+                moved_bytes=times * work.moved_bytes,
             )
         try:
             with _out_of_memory_explained(fn.__qualname__):
-                return run.result()
+                results: list[Any] = run.result()
+                return results
         finally:
             self.phase = ""
             self._check_memory(fn.__qualname__)
@@ -330,6 +347,11 @@ class ClientNode(Node):
     def __init__(self, *args: Any, index: int, **options: Any) -> None:
         super().__init__(*args, **options)
         self.index = index
+        self.on_contribution: Callable[[int, str, StateDict], None] = lambda _round, _part, _state: None
+
+    def contribute(self, round: int, part: str, state: StateDict) -> None:
+        """Hand the evaluator a copy of a part that the server does not have, off the clock; it awaits it there."""
+        self.on_contribution(round, part, state)
 
 
 class ServerNode(Node):
@@ -338,7 +360,7 @@ class ServerNode(Node):
     def __init__(self, *args: Any, clients: tuple[str, ...], **options: Any) -> None:
         super().__init__(*args, **options)
         self.clients = clients
-        self.on_snapshot: Callable[[int, dict[str, StateDict]], None] = lambda _round, _parts: None
+        self.on_snapshot: Callable[[int, dict[str, StateDict], str], None] = lambda _round, _parts, _awaits: None
         self._round_started_ns = 0
 
     def begin_round(self, round: int) -> None:
@@ -346,9 +368,12 @@ class ServerNode(Node):
         del round
         self._round_started_ns = self._loop.now_ns
 
-    def snapshot(self, round: int, parts: dict[str, StateDict]) -> None:
-        """The round is over; hand a copy of the joined model's ``parts`` to the evaluator, off the clock."""
-        self.on_snapshot(round, parts)
+    def snapshot(self, round: int, parts: dict[str, StateDict], awaits: str = "") -> None:
+        """The round is over; hand a copy of the joined model's ``parts`` to the evaluator, off the clock.
+
+        ``awaits``: the part that a client has contributed, or contributes yet.
+        """
+        self.on_snapshot(round, parts, awaits)
         self._write(events.RoundEnded, round=round, started_ns=self._round_started_ns)
 
 

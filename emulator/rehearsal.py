@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import importlib
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -56,6 +56,7 @@ class RehearsedCosts(Costs):
         self.spent: Callable[[], None] = lambda: None
         self._left_ns = budget_ns
         self.counted_runs = counted_runs
+        self.repeats: dict[str, int] = {}  # how often a computation is repeated within one span, at most
         self._counted: dict[str, int] = {}
 
     def knows(self, key: str) -> bool:
@@ -70,6 +71,13 @@ class RehearsedCosts(Costs):
         finally:
             if before is not None:
                 self.table[key] = min(before, self.table[key], key=lambda work: work.operations)
+
+    def carry_out(
+        self, key: str, fn: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], *, counted: bool
+    ) -> list[Any]:
+        """Run ``fn`` for the first of the ``arguments`` and take what it returned for all."""
+        self.repeats[key] = max(len(arguments), self.repeats.get(key, 0))
+        return super().carry_out(key, fn, arguments[:1], counted=counted) * len(arguments)
 
     def spend(self) -> None:
         """The computation in hand has run."""
@@ -126,7 +134,7 @@ class Players(NamedTuple):
 
     nodes: dict[str, Node]
     hosts: dict[str, InlineHost]
-    costs: Costs
+    costs: RehearsedCosts
     elapsed_ns: int
 
 
@@ -148,18 +156,11 @@ def rehearse(
             plain, counted = host.host_ns.get(key, []), host.counted_ns.get(key, [])
             counting_ns = int(table[key].operations * overhead_ns)
             host_ns = int(statistics.median(plain)) if plain else max(min(counted) - counting_ns, 0)
-            times = len(plain) + len(counted)
-            host_ns_of[name] += host_ns * times
-            if times > 1:  # a first run pays for what torch prepares once for each shape
-                spans.append(
-                    Span(
-                        device.name,
-                        key.split("(")[0].rpartition(".")[2],
-                        duration_ns(table[key], device),
-                        host_ns,
-                        times,
-                    )
-                )
+            times, repeats = len(plain) + len(counted), players.costs.repeats[key]
+            host_ns_of[name] += host_ns * repeats * times
+            if times > 1 or repeats > 1:  # a first run pays for what torch prepares once for each shape
+                function, span_ns = key.split("(")[0].rpartition(".")[2], repeats * duration_ns(table[key], device)
+                spans.append(Span(device.name, function, span_ns, repeats * host_ns, times))
     return Rehearsed(
         costs=table,
         spans=spans,

@@ -14,7 +14,7 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -126,6 +126,13 @@ class Costs:
                 return fn(*args)
             finally:
                 self.table[key] = counter.work
+
+    def carry_out(
+        self, key: str, fn: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], *, counted: bool
+    ) -> list[Any]:
+        """Run ``fn`` for each of the ``arguments``, the first one ``counted``; what each returned."""
+        first = self.count(key, fn, arguments[0]) if counted else fn(*arguments[0])
+        return [first, *(fn(*args) for args in arguments[1:])]
 
 
 class HostRun:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import importlib
 import os
 import sys
@@ -10,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from emulator.child import Placement, Vigil
 from emulator.clock import EmulatedLoop
 from emulator.coordinator import CLOCKS
 from emulator.errors import DoesNotFit, PeerLost
-from emulator.evaluator import write_snapshot
+from emulator.evaluator import write_contribution, write_snapshot
 from emulator.ledger import Ledger
 from emulator.memory import KEEPING, MALLOC, MemoryCap, bytes_asked, is_out_of_memory, tune_malloc
 from emulator.node import ClientNode, Node, ServerNode
@@ -38,6 +40,7 @@ SNAPSHOT_POLL_S = 0.05
 def run(placement: Placement, vigil: Vigil) -> int:
     """Play the node's part of the timeline; the exit status that says how it ended."""
     torch.set_num_threads(1)
+    torch.manual_seed(_seed_of(placement))  # of layers that draw, such as dropout
     ledger = Ledger(Path(placement.ledger_folder), placement.node)
     module = importlib.import_module(placement.module)
     tune_malloc(MALLOC if placement.role == "client" else KEEPING)
@@ -69,6 +72,8 @@ def run(placement: Placement, vigil: Vigil) -> int:
     snapshots = ThreadPoolExecutor(1, "snapshots", initializer=lambda: os.setpriority(os.PRIO_PROCESS, 0, 19))
     if isinstance(node, ServerNode):
         node.on_snapshot = _snapshot_writer(placement, node, loop, snapshots)
+    elif isinstance(node, ClientNode):
+        node.on_contribution = partial(write_contribution, Path(placement.snapshot_folder))
 
     def last_words(
         outcome: str, detail: str = "", phase: str = "", asked_bytes: int | None = None, *, orderly: bool = True
@@ -165,6 +170,12 @@ def _node(
     return node, client.device.name, client.network.name, 1
 
 
+def _seed_of(placement: Placement) -> int:
+    """A stream of the node's own, the same in every run of the seed."""
+    name = f"{placement.seed}:torch:{placement.algorithm}:{placement.node}"
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
+
+
 def _throw_away_step() -> None:
     """One tiny training step, so that what torch allocates once does not count as growth."""
     layer = torch.nn.Conv2d(1, 2, 3)
@@ -176,11 +187,11 @@ def _throw_away_step() -> None:
 
 def _snapshot_writer(
     placement: Placement, node: Node, loop: EmulatedLoop, pool: ThreadPoolExecutor
-) -> Callable[[int, dict[str, StateDict]], None]:
+) -> Callable[[int, dict[str, StateDict], str], None]:
     folder = Path(placement.snapshot_folder)
     written: list[Future[None]] = []
 
-    def write(round: int, parts: dict[str, StateDict]) -> None:
+    def write(round: int, parts: dict[str, StateDict], awaits: str) -> None:
         if written:
             written[-1].result()  # a full disk ends the run
         while len(list(folder.glob("*.pt"))) >= MOST_SNAPSHOTS:  # the evaluator is far behind; the host waits for it
@@ -188,7 +199,7 @@ def _snapshot_writer(
         copies = {
             part: {name: tensor.detach().clone() for name, tensor in state.items()} for part, state in parts.items()
         }
-        written.append(pool.submit(write_snapshot, folder, round, node.now(), loop.pacer.actual_ns(), copies))
+        written.append(pool.submit(write_snapshot, folder, round, node.now(), loop.pacer.actual_ns(), copies, awaits))
 
     return write
 

@@ -8,7 +8,7 @@ import os
 import socket
 from pathlib import Path
 
-from algorithms.task import Settings
+from algorithms.settings import Settings
 from emulator.node import ClientNode, ServerNode
 from emulator.wire import Message
 

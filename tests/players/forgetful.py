@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from algorithms.task import Settings
+from algorithms.settings import Settings
 from emulator.node import ClientNode, ServerNode
 from emulator.wire import Message
 

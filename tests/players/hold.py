@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from algorithms.task import Settings
+from algorithms.settings import Settings
 from emulator.node import ClientNode, ServerNode
 from emulator.wire import Message
 

@@ -1,0 +1,167 @@
+"""HERON-SFL: CSE-FSL with a client that only ever runs forward: it learns from differences of its own loss.
+
+"HERON-SFL: Hybrid zeroth- and first-order split federated learning", https://arxiv.org/abs/2601.09076.
+
+    c_i, a_i    client i's half and its auxiliary     s   the one server half
+    z [B, ...]  smashed batch c_i(x)                  y   labels
+    u           a random direction over c_i and a_i   μ   the radius of the two-point estimate
+    q           steps between uploads                 n_i / N  a client's share of all samples
+
+Per client and round: z and y of every q-th batch up, nothing comes back for them; c and a up, c and a down, as in
+CSE-FSL. A step needs two forward passes and keeps no activations (``zeroth_order``); the server learns by gradients.
+
+Differences: the uploaded z is that of the unperturbed half, by a third forward pass in that step. A client learns by
+SGD with the estimate as gradient, where the paper has Adam: ``update = "sgd"`` keeps a direction for a step (and may
+have momentum), ``"replay"`` draws it again from its seed, without any memory but the parameters.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+
+from algorithms import rounds, steps, zeroth_order
+from algorithms.data import Shard, stream_seed
+from algorithms.settings import Rule, Settings, rare_uploads, uploads
+from algorithms.task import at_least
+from emulator.errors import UserError
+from emulator.node import ClientNode, ServerNode
+from emulator.wire import Message, StateDict
+
+
+class Config(Settings, frozen=True, forbid_unknown_fields=True):
+    """``client_lr`` is that of client half and auxiliary, by SGD; ``optimizer`` and ``momentum`` are the server's.
+
+    ``directions``: u drawn for a step; their estimates are averaged. ``client_momentum`` with ``sgd`` alone.
+    """
+
+    q: int = 5
+    q_per_round: bool = False
+    client_lr: float = 5e-3
+    client_momentum: float = 0.0
+    update: Literal["sgd", "replay"] = "sgd"
+    directions: int = 1
+    radius: float = 1e-3
+
+    def check(self) -> None:
+        super().check()
+        at_least(1, q=self.q, directions=self.directions)
+        if not 0 < self.radius < float("inf"):
+            raise UserError(f"radius: must be above 0, not {self.radius}")
+        if not 0 <= self.client_momentum < 1 or (self.client_momentum and self.update == "replay"):
+            raise UserError(f"client_momentum: {self.client_momentum}: 0 up to 1, and 0 with update=replay")
+
+
+def warnings(config: Config) -> list[str]:
+    """What is allowed but hardly meant."""
+    return rare_uploads(config.task, config.q) if config.q_per_round else []
+
+
+class Initial(Message, frozen=True, kw_only=True):
+    """Server to client, once."""
+
+    client: StateDict
+    aux: StateDict
+
+
+class Smashed(Message, frozen=True, kw_only=True):
+    """Client to server, every q-th batch."""
+
+    official: ClassVar[tuple[str, ...]] = ("z",)
+    step: int
+    z: torch.Tensor
+    y: torch.Tensor
+
+
+class Update(Message, frozen=True, kw_only=True):
+    """Client to server, at the end of a round."""
+
+    official: ClassVar[tuple[str, ...]] = ("client", "aux")
+    samples: int
+    client: StateDict
+    aux: StateDict
+
+
+class Global(Message, frozen=True, kw_only=True):
+    """Server to client: the means of the round; ``last`` ends the training."""
+
+    official: ClassVar[tuple[str, ...]] = ("client", "aux")
+    last: bool
+    client: StateDict
+    aux: StateDict
+
+
+MESSAGES: tuple[type[Message], ...] = (Initial, Smashed, Update, Global, *rounds.ENDINGS)
+
+
+async def client(node: ClientNode, config: Config) -> None:
+    shard = config.task.shard(node.index)
+    rule = Rule("sgd", config.client_lr, momentum=config.client_momentum)
+    half = steps.Part(config.task.client_half(), rule)
+    aux = steps.Part(config.task.auxiliary(), rule)
+    draws = torch.Generator().manual_seed(stream_seed(config.task.seed, f"directions:{node.index}"))
+    begun = 0  # rounds of this client
+
+    async for start in rounds.starts(node, Initial, Global):
+        await node.compute(steps.load_weights, half, start.client)
+        await node.compute(steps.load_weights, aux, start.aux)
+        round, last = start.round + 1, isinstance(start, Global) and start.last
+        del start
+        if not last:
+            training = train(node, config, shard, half, aux, draws, round, begun)
+            await rounds.unless_left_out(node, config, training)
+            begun += 1
+
+
+async def train(
+    node: ClientNode,
+    config: Config,
+    shard: Shard,
+    half: steps.Part,
+    aux: steps.Part,
+    draws: torch.Generator,
+    round: int,
+    begun: int,
+) -> None:
+    """A client's round."""
+    losses = []
+    for step, (x, y) in enumerate(shard.batches(round)):
+        if uploads(config.q, step, shard.steps, begun, anew=config.q_per_round):
+            z = await node.compute(zeroth_order.smash, half, x)
+            await node.post("server", Smashed(round=round, step=step, z=z, y=y))
+            del z
+        task = half, aux, x, y, draws, config.directions, config.radius
+        if config.update == "sgd":
+            losses.append(await node.compute(zeroth_order.kept_step, *task))
+        else:
+            losses.append(await node.compute(zeroth_order.replayed_step, *task, config.client_lr))
+    node.report(round, loss=steps.mean_of(losses))
+    update = Update(round=round, samples=len(shard), client=steps.weights(half), aux=steps.weights(aux))
+    await node.post("server", update)
+
+
+async def server(node: ServerNode, config: Config) -> None:
+    half = steps.Part(config.task.server_half(), config.server_rule)
+    client = steps.weights(steps.Part(config.task.client_half(), None))
+    aux = steps.weights(steps.Part(config.task.auxiliary(), None))
+    round, cohort = 0, config.cohort(node.clients, 0)
+
+    node.begin_round(0)
+    for name in cohort:
+        await node.post(name, Initial(round=-1, client=client, aux=aux))
+    while cohort:
+        gathering = rounds.Gathering(node, config, round, cohort, Update)
+        async for smashed in gathering.messages(Smashed):
+            await node.compute(steps.server_step, half, smashed.z, smashed.y)
+        updates = await gathering.conclude()
+        client = await rounds.mean(node, [update.client for update in updates], updates, client)
+        aux = await rounds.mean(node, [update.aux for update in updates], updates, aux)
+        node.snapshot(round, {"client": client, "server": steps.weights(half)})
+
+        following = rounds.begin_next(node, config, round)
+        for name in following or cohort:
+            await node.post(name, Global(round=round, last=not following, client=client, aux=aux))
+        if not following:
+            await rounds.dismiss(node, cohort, round)
+        round, cohort = round + 1, following

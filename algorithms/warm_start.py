@@ -1,0 +1,50 @@
+"""A warm start of FSL-SAGE: its round 0 is one of CSE-FSL, which trains the auxiliary on the client by its own loss.
+
+The auxiliaries are averaged, as there; the mean is where every client's alignments begin. Its bytes are counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import ClassVar
+
+from torch import Tensor
+
+from algorithms import rounds, steps
+from algorithms.data import Shard
+from algorithms.settings import uploads
+from emulator.node import ClientNode, ServerNode
+from emulator.wire import Message, StateDict
+
+
+class Warm(Message, frozen=True, kw_only=True):
+    """Client to server and, averaged, back: an auxiliary that was trained on the client."""
+
+    official: ClassVar[tuple[str, ...]] = ("aux",)
+    samples: int
+    aux: StateDict
+
+
+async def local_steps(
+    node: ClientNode, shard: Shard, half: steps.Part, aux: steps.Part, q: int
+) -> AsyncIterator[tuple[int, Tensor, Tensor]]:
+    """A client's round 0 of CSE-FSL; the steps whose z and y are to be uploaded, before each goes on."""
+    losses = []
+    for step, (x, y) in enumerate(shard.batches(0)):
+        if uploads(q, step, shard.steps, 0, anew=True):
+            z = await node.compute(steps.forward, half, x)
+            yield step, z, y
+            losses.append(await node.compute(steps.local_step, half, aux, z, y))
+            del z
+        else:
+            losses.append(await node.compute(steps.whole_local_step, half, aux, x, y))
+    node.report(0, loss=steps.mean_of(losses))
+
+
+async def share(node: ServerNode, auxiliaries: Sequence[steps.Part], trained: Sequence[Warm]) -> None:
+    """Make the mean of the ``trained`` auxiliaries everybody's; send it to those who trained one."""
+    mean = await rounds.mean(node, [message.aux for message in trained], trained, {})
+    for aux in auxiliaries:
+        await node.compute(steps.load_weights, aux, mean)
+    for message in trained:
+        await node.post(message.sender, Warm(round=0, samples=0, aux=mean))
