@@ -38,10 +38,10 @@ class Config(Settings, frozen=True, forbid_unknown_fields=True):
 
     q: int = 5
     q_per_round: bool = False
-    client_lr: float = 5e-3
+    client_lr: float = 1e-2
     client_momentum: float = 0.0
     update: Literal["sgd", "replay"] = "sgd"
-    directions: int = 1
+    directions: int = 4
     radius: float = 1e-3
 
     def check(self) -> None:

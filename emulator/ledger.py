@@ -160,7 +160,7 @@ class Evaluated(Event, frozen=True, kw_only=True):
 
     round: int
     accuracy: float  # top-1, 0 to 1
-    loss: float  # mean negative log-likelihood
+    loss: float | None  # mean negative log-likelihood; None: not a number, the training has diverged
     weights: str = ""  # SHA-256 of the model's parts
 
 

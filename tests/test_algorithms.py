@@ -15,7 +15,8 @@ import pytest
 from stage import Stage
 
 from algorithms import ALGORITHMS
-from algorithms.task import Settings, Task
+from algorithms.settings import Settings
+from algorithms.task import Task
 from emulator.ledger import Event, Posted, Received, Reported, RoundEnded
 from emulator.profiles import load_scenario
 from emulator.wire import Message, kind_of

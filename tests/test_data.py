@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from algorithms import data
-from algorithms.task import Settings, Task, evaluate, prepare
+from algorithms.settings import Settings
+from algorithms.task import Task, evaluate, prepare
 from emulator.errors import UserError
 
 PARTITIONS = ("iid", "dirichlet:1e-200", "dirichlet:0.01", "dirichlet:0.5", "dirichlet:1e6", "shards:1", "shards:3")

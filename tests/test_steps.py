@@ -14,10 +14,26 @@ from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from algorithms import steps
+from algorithms.settings import Rule
 from algorithms.task import Task
 from emulator.work import WorkCounter
 
-LR = 1e-3
+LR = Rule("adam", 1e-3)
+ALIGN = Rule("adam", 5e-3)
+
+
+def align(
+    aux: steps.Part,
+    true: tuple[torch.Tensor, ...],
+    z: torch.Tensor,
+    y: torch.Tensor,
+    orders: list[torch.Tensor],
+    n: int,
+) -> tuple[float, float]:
+    """The error before the first and before the last epoch's steps; ``true`` as ``refresh`` gives it."""
+    g, scale = true
+    errors = [steps.align_epoch(aux, z, g, y, order, n) for order in orders]
+    return steps.ratio(errors[0], scale), steps.ratio(errors[-1], scale)
 
 
 def batch(seed: int = 1, count: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
@@ -77,7 +93,7 @@ def test_an_estimated_step_moves_the_client_as_a_local_step_and_leaves_the_auxil
     assert same(frozen.module, task.auxiliary())
     assert not same(trained.module, frozen.module)
     assert without_gradients(client, frozen)
-    assert frozen.adam is None
+    assert frozen.optimizer is None
 
 
 def test_with_the_server_half_as_auxiliary_the_estimate_is_the_true_gradient_and_nothing_is_left_to_align() -> None:
@@ -86,8 +102,8 @@ def test_with_the_server_half_as_auxiliary_the_estimate_is_the_true_gradient_and
     aux = steps.Part(copy.deepcopy(server.module), LR)
     _, estimated = steps.estimate(aux, z, y)
     gradients = steps.refresh(server, z, y)
-    assert torch.allclose(estimated, gradients / 16, atol=1e-9)
-    before, after = steps.align(aux, z, gradients, y, [torch.arange(16)], 16)
+    assert torch.allclose(estimated, gradients[0] / 16, atol=1e-9)
+    before, after = align(aux, gradients, z, y, [torch.arange(16)], 16)
     assert before <= 1e-10
     assert after <= 1e-10
     _, dz = steps.cut_step(server, z, y)
@@ -100,11 +116,11 @@ def test_alignment_reduces_the_error_on_the_buffer_and_leaves_the_server_half(ki
     z, y = smashed(count=160)
     server = steps.Part(Task().server_half(), LR)
     untouched = copy.deepcopy(server.module)
-    aux = steps.Part(Task(aux=kind).auxiliary(), 5e-3)
+    aux = steps.Part(Task(aux=kind).auxiliary(), ALIGN)
     gradients = steps.refresh(server, z, y)
     draws = torch.Generator().manual_seed(1)
     orders = [torch.randperm(160, generator=draws) for _ in range(20)]
-    before, after = steps.align(aux, z, gradients, y, orders, align_batch)
+    before, after = align(aux, gradients, z, y, orders, align_batch)
     assert after < 0.8 * before
     assert same(server.module, untouched)
     assert without_gradients(server, aux)
@@ -115,13 +131,15 @@ def test_the_scale_of_estimate_and_alignment_does_not_depend_on_the_size_of_the_
     twice_z, twice_y = torch.cat([z, z]), torch.cat([y, y])
     server, aux = steps.Part(Task().server_half(), LR), steps.Part(Task().auxiliary(), None)
     summed, summed_twice = steps.refresh(server, z, y), steps.refresh(server, twice_z, twice_y)
-    assert torch.allclose(summed, summed_twice[:8], rtol=1e-4, atol=1e-7)  # of each sample, whatever else is there
+    assert torch.allclose(
+        summed[0], summed_twice[0][:8], rtol=1e-4, atol=1e-7
+    )  # of each sample, whatever else is there
     _, once = steps.estimate(aux, z, y)
     _, doubled = steps.estimate(aux, twice_z, twice_y)
     assert torch.allclose(once * 8, doubled[:8] * 16, rtol=1e-4, atol=1e-7)
     task = Task()
     errors = [
-        steps.align(steps.Part(task.auxiliary(), 5e-3), zs, gs, ys, [torch.arange(len(ys))] * 3, 1000)
+        align(steps.Part(task.auxiliary(), ALIGN), gs, zs, ys, [torch.arange(len(ys))] * 3, 1000)
         for zs, gs, ys in [(z, summed, y), (twice_z, summed_twice, twice_y)]
     ]
     assert errors[0] == pytest.approx(errors[1], rel=1e-3)
@@ -130,9 +148,9 @@ def test_the_scale_of_estimate_and_alignment_does_not_depend_on_the_size_of_the_
 def test_where_the_batch_is_the_buffer_alignment_is_the_authors_loss_of_mean_gradients() -> None:
     z, y = smashed(count=12)
     server, task = steps.Part(Task().server_half(), LR), Task(aux="stage")
-    aux, reference = steps.Part(task.auxiliary(), 5e-3), task.auxiliary()
+    aux, reference = steps.Part(task.auxiliary(), ALIGN), task.auxiliary()
     adam = torch.optim.Adam(reference.parameters(), lr=5e-3)
-    steps.align(aux, z, steps.refresh(server, z, y), y, [torch.arange(12)], 12)
+    align(aux, steps.refresh(server, z, y), z, y, [torch.arange(12)], 12)
 
     cut = z.clone().requires_grad_()
     (true,) = torch.autograd.grad(cross_entropy(server.module(cut), y), cut)
@@ -195,23 +213,23 @@ def test_loading_weights_keeps_the_moments_of_adam() -> None:
     z = steps.forward(part, x)
     steps.backward(part, z, torch.ones_like(z))
     assert not torch.equal(initial["conv1.0.weight"], steps.weights(part)["conv1.0.weight"])
-    assert part.adam is not None
-    moments = [state["exp_avg"].clone() for state in part.adam.state.values()]
+    assert part.optimizer is not None
+    moments = [state["exp_avg"].clone() for state in part.optimizer.state.values()]
     steps.load_weights(part, initial)
     assert torch.equal(initial["conv1.0.weight"], steps.weights(part)["conv1.0.weight"])
-    assert all(map(torch.equal, moments, (state["exp_avg"] for state in part.adam.state.values())))
+    assert all(map(torch.equal, moments, (state["exp_avg"] for state in part.optimizer.state.values())))
 
 
 def test_a_cost_key_tells_parts_apart_that_cost_something_else_and_no_others() -> None:
     client = steps.Part(Task(seed=1).client_half(), LR)
-    assert client.cost_key == steps.Part(Task(seed=2).client_half(), 0.5).cost_key
+    assert client.cost_key == steps.Part(Task(seed=2).client_half(), Rule("adam", 0.5)).cost_key
     assert client.cost_key != steps.Part(Task().client_half(), None).cost_key
     assert client.cost_key != steps.Part(Task().server_half(), LR).cost_key
 
 
 def test_synthetic_data_are_learnt_in_a_few_steps() -> None:
     shard = Task(dataset="synthetic:3x16x16:4:400", clients=1, batch=20).shard(0)
-    model = steps.Part(Task(dataset="synthetic:3x16x16:4:400").whole(), 3e-3)
+    model = steps.Part(Task(dataset="synthetic:3x16x16:4:400").whole(), Rule("adam", 3e-3))
     losses = [steps.train_step(model, x, y).item() for epoch in range(2) for x, y in shard.batches(epoch)]
     assert sum(losses[-4:]) / 4 < 0.5 * sum(losses[:4]) / 4
 
@@ -233,7 +251,7 @@ def test_every_function_gives_the_same_under_a_dispatch_mode() -> None:
     def everything() -> dict[str, torch.Tensor]:
         task = Task(aux="stage")
         client, server = steps.Part(task.client_half(), LR), steps.Part(task.server_half(), LR)
-        frozen, aux = steps.Part(task.auxiliary(), None), steps.Part(task.auxiliary(), 5e-3)
+        frozen, aux = steps.Part(task.auxiliary(), None), steps.Part(task.auxiliary(), ALIGN)
         x, y = batch()
         z = steps.forward(client, x)
         steps.backward(client, z, steps.cut_step(server, z, y)[1])
@@ -241,7 +259,7 @@ def test_every_function_gives_the_same_under_a_dispatch_mode() -> None:
         steps.whole_local_step(client, aux, x, y)
         z, y = smashed()
         steps.server_step(server, z, y)
-        steps.align(aux, z, steps.refresh(server, z, y), y, [torch.arange(16)] * 2, 10)
+        align(aux, steps.refresh(server, z, y), z, y, [torch.arange(16)] * 2, 10)
         return steps.weighted_mean([steps.weights(aux), steps.weights(frozen)], [1, 2])
 
     plain = everything()
@@ -254,7 +272,7 @@ def test_every_function_gives_the_same_under_a_dispatch_mode() -> None:
 def test_the_first_step_of_adam_costs_and_does_what_it_always_does() -> None:
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(4, 3))
-    part, x, y = steps.Part(copy.deepcopy(module), 1e-2), torch.randn(5, 4), torch.randint(3, (5,))
+    part, x, y = steps.Part(copy.deepcopy(module), Rule("adam", 1e-2)), torch.randn(5, 4), torch.randint(3, (5,))
     plain = torch.optim.Adam(module.parameters(), lr=1e-2)
     works = []
     for _ in range(3):
