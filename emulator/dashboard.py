@@ -296,9 +296,10 @@ class PlainLines:
     def _round_line(self, event: Evaluated) -> str:
         progress = self.progress
         of_total = f" of {progress.rounds}" if progress.rounds and not progress.stop_after_s else ""
+        loss = "diverged" if event.loss is None else f"test loss {event.loss:.3f}"
         return (
             f"round {event.round + 1}{of_total} ended at {event.due_ns / SECOND_NS:.2f} s, "
-            f"accuracy {100 * event.accuracy:.1f} %, test loss {event.loss:.3f}, "
+            f"accuracy {100 * event.accuracy:.1f} %, {loss}, "
             f"{progress.payload_until(event.round) / MB:.2f} MB so far"
         )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import math
 import os
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -82,7 +83,7 @@ def run(placement: Placement, control: Connection) -> None:
                     actual_ns=snapshot["actual_ns"],
                     round=round,
                     accuracy=accuracy,
-                    loss=loss,
+                    loss=loss if math.isfinite(loss) else None,
                     weights=hash_of(snapshot["parts"]),
                 )
             )

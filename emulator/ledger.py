@@ -138,6 +138,7 @@ class Reported(Event, frozen=True, kw_only=True):
 
     round: int
     values: dict[str, float]
+    not_finite: list[str] = []  # what was reported as infinite or not a number, which JSON cannot say
 
 
 class Memory(Event, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -310,7 +311,8 @@ class Node:
 
     def report(self, round: int, **values: float) -> None:
         """A ledger line about the algorithm itself, e.g. ``loss``; off the clock."""
-        self._write(events.Reported, round=round, values=values)
+        finite = {name: value for name, value in values.items() if math.isfinite(value)}
+        self._write(events.Reported, round=round, values=finite, not_finite=sorted(values.keys() - finite.keys()))
         self._check_memory("report", 0.0)
 
     def _check_memory(self, phase: str, every_s: float = MEMORY_EVERY_S) -> None:
