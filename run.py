@@ -16,13 +16,16 @@ from algorithms import ALGORITHMS
 from emulator.errors import SplitbedError, UserError
 
 if TYPE_CHECKING:
+    from algorithms.experiment_files import Experiment
     from emulator.dashboard import View
     from emulator.launcher import Ending, Launcher
 
 DEFAULT_ROUNDS = 12
 DEFAULT_STOP_AFTER_S = 15.0
-# The official code's settings come with its model; the small workload has its own, in each algorithm's Config.
-OFFICIAL = {"fsl-sage": {"q": 5, "l": 10, "align_epochs": 100, "align_batch": 1000, "buffer": 1000, "align_lr": 1e-3}}
+TASK_FLAGS = (
+    *("dataset", "data_dir", "model", "cut", "aux", "partition", "samples_per_client", "batch", "epochs", "seed"),
+    *("augment", "normalise"),
+)
 
 
 class Flags(argparse.ArgumentParser):
@@ -44,7 +47,10 @@ def parser() -> Flags:
         allow_abbrev=False,
     )
     flags.add_argument("--profile", required=True, metavar="NAME|FILE", help="a shipped scenario, or a scenario's file")
-    flags.add_argument("--algorithm", default="all", metavar="all|A,B", help=f"any of {', '.join(ALGORITHMS)}")
+    flags.add_argument(
+        "--experiment", metavar="NAME|FILE", help="a shipped experiment, or its file: workload and settings of a paper"
+    )
+    flags.add_argument("--algorithm", metavar="all|A,B", help=f"any of {', '.join(ALGORITHMS)}")
     flags.add_argument(
         "--rounds",
         type=int,
@@ -52,8 +58,9 @@ def parser() -> Flags:
         f" {DEFAULT_ROUNDS}, none starting after {DEFAULT_STOP_AFTER_S:.0f} emulated seconds",
     )
     flags.add_argument("--clients", type=int, help="so many clients, in the scenario's proportions")
-    flags.add_argument("--batch", type=int, default=16, help="samples in a batch (default 16)")
-    flags.add_argument("--seed", type=int, default=1)
+    flags.add_argument("--batch", type=int, help="samples in a batch (default 16)")
+    flags.add_argument("--epochs", type=int, help="passes over a client's samples in a round (default 1)")
+    flags.add_argument("--seed", type=int, help="of everything that is drawn (default 1)")
     flags.add_argument(
         "--clock",
         choices=["real", "virtual"],
@@ -67,31 +74,32 @@ def parser() -> Flags:
         help="slow the real clock N times; auto: as much as this host needs, usually 1",
     )
     flags.add_argument(
-        "--partition", default="iid", metavar="iid|dirichlet:ALPHA|shards:N", help="how samples are divided"
+        "--partition",
+        metavar="HOW",
+        help="how samples are divided: iid, dirichlet:ALPHA (equal sizes), dirichlet-unequal:ALPHA, shards:N",
     )
     flags.add_argument(
         "--samples-per-client",
         type=int,
-        default=0,
         metavar="N",
         help="each client draws N samples of its own and shards overlap; default: the data are divided",
     )
     flags.add_argument(
         "--dataset",
-        default="digits",
         metavar="NAME",
-        help="digits, mnist, fashion-mnist, cifar10, cifar100, synthetic:CxHxW:CLASSES:SAMPLES, or an archive's name",
+        help="digits, mnist, fashion-mnist, cifar10, cifar100, folder:CxHxW, synthetic:CxHxW:CLASSES:SAMPLES, or an"
+        " archive's name",
     )
-    flags.add_argument(
-        "--data-dir", default="data", metavar="DIR", help="where data sets are, and torchvision downloads them"
-    )
-    flags.add_argument("--model", default="cnn", help="cnn or resnet18")
-    flags.add_argument("--cut", default="", help="the stage after which the model is cut; default: the model's")
-    flags.add_argument("--aux", default="", help="the auxiliary model; default: the cut's")
+    flags.add_argument("--data-dir", metavar="DIR", help="where data sets are, and torchvision downloads them")
+    flags.add_argument("--augment", help="none, or flip-crop: random flips and crops of the training images")
+    flags.add_argument("--normalise", help="none, or imagenet: by ImageNet's mean and deviation")
+    flags.add_argument("--model", help="cnn, simple_conv, or any of torchvision's classification models")
+    flags.add_argument("--cut", help="the module after which the model is cut; default: the model's")
+    flags.add_argument("--aux", help="linear, pool, stage or server; default: the cut's")
+    flags.add_argument("--align", choices=["wait", "overlap", "none"], help="fsl-sage: how its clients are aligned")
     flags.add_argument(
         "--server-order",
         choices=["arrival", "blocked"],
-        default="arrival",
         help="in which order a single server half sees the clients (blocked: the official code's)",
     )
     flags.add_argument(
@@ -127,21 +135,24 @@ def chosen_dilation(text: str) -> int | None:
     return int(text)
 
 
-def settings_of(name: str, flags: argparse.Namespace, clients: int) -> dict[str, Any]:
-    """What becomes the ``Config`` of an algorithm."""
+def settings_of(name: str, flags: argparse.Namespace, experiment: Experiment, clients: int) -> dict[str, Any]:
+    """What becomes the ``Config`` of an algorithm: the defaults, over them the experiment, over it the flags."""
     import msgspec
 
-    if flags.rounds is not None and flags.rounds < 1:
-        raise UserError(f"--rounds {flags.rounds}: say a number from 1")
-    keys = ("dataset", "model", "cut", "aux", "partition", "samples_per_client", "batch", "seed", "data_dir")
+    rounds = flags.rounds if flags.rounds is not None else experiment.rounds
+    if rounds is not None and rounds < 1:
+        raise UserError(f"--rounds {rounds}: say a number from 1")
+    said = {key: getattr(flags, key) for key in TASK_FLAGS if getattr(flags, key) is not None}
     settings: dict[str, Any] = {
-        "task": {key: getattr(flags, key) for key in keys} | {"clients": clients},
-        "rounds": flags.rounds or DEFAULT_ROUNDS,
-        "stop_after_s": None if flags.rounds else DEFAULT_STOP_AFTER_S,
-        "server_order": flags.server_order,
+        "rounds": rounds or DEFAULT_ROUNDS,
+        "stop_after_s": None if rounds else DEFAULT_STOP_AFTER_S,
+        **experiment.of(name),
+        "task": experiment.task | {"seed": seed_of(flags, experiment)} | said | {"clients": clients},
     }
-    if flags.model == "resnet18":
-        settings |= OFFICIAL.get(name, {})
+    if flags.server_order:
+        settings["server_order"] = flags.server_order
+    if flags.align and name == "fsl-sage":
+        settings["align"] = flags.align
     for option in flags.options:
         key, equals, value = option.partition("=")
         algorithm, colon, field = key.rpartition(":")
@@ -155,6 +166,12 @@ def settings_of(name: str, flags: argparse.Namespace, clients: int) -> dict[str,
             except msgspec.DecodeError:
                 settings[field] = value
     return settings
+
+
+def seed_of(flags: argparse.Namespace, experiment: Experiment) -> int:
+    """The seed of everything that is drawn."""
+    given: list[int] = [seed for seed in (flags.seed, experiment.seed) if seed is not None]
+    return given[0] if given else 1
 
 
 def play_all(launcher: Launcher, settings: dict[str, dict[str, Any]], view: View) -> list[Ending]:
@@ -180,6 +197,7 @@ def run(argv: list[str]) -> int:
     flags = parser().parse_args(argv)
     from rich.console import Console
 
+    from algorithms import experiment_files
     from algorithms.task import Task
     from emulator import record, tables
     from emulator.coordinator import CLOCKS
@@ -187,16 +205,20 @@ def run(argv: list[str]) -> int:
     from emulator.launcher import Launcher, Plan
     from emulator.profiles import load_scenario
 
+    experiment = experiment_files.find(flags.experiment) if flags.experiment else experiment_files.NONE
+    flags.algorithm = flags.algorithm or experiment.algorithm or "all"
+    flags.seed = seed_of(flags, experiment)
     names = chosen_algorithms(flags.algorithm)
     dilation = chosen_dilation(flags.dilation)
     if dilation is not None and not CLOCKS[flags.clock].dilates:
         raise UserError(f"--dilation {dilation}: it slows the real clock; leave it out, or take --clock real")
-    scenario = load_scenario(flags.profile, flags.clients)
-    settings = {name: settings_of(name, flags, len(scenario.clients)) for name in names}
+    scenario = load_scenario(flags.profile, flags.clients if flags.clients is not None else experiment.clients)
+    settings = {name: settings_of(name, flags, experiment, len(scenario.clients)) for name in names}
     Task(**settings[names[0]]["task"]).check()
     manifest = record.make_manifest(
         scenario, settings, clock=flags.clock, seed=flags.seed, dilation=dilation, argv=argv
     )
+    manifest["experiment"] = {"file": experiment.path, "sha256": experiment.sha256}
     folder = record.open_folder(flags.out, flags.profile, flags.algorithm.replace(",", "+"))
     record.write_manifest(folder, manifest)
 

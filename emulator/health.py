@@ -47,6 +47,7 @@ from emulator.ledger import (
     Host,
     Posted,
     Received,
+    Reported,
     RoundEnded,
     Timeline,
     Undelivered,
@@ -130,6 +131,7 @@ def check(manifest: Mapping[str, Any], timelines: Mapping[str, Sequence[AnyEvent
         for share, text in (_late(events), _host_late(events)):
             if share > NOTED_SHARE:
                 (found if share > BEHIND_SHARE else remarks).append(text)
+        remarks += _diverged(events) + _left_out(events)
         reasons += [f"{algorithm}: {text}" for text in found]
         notes += [f"{algorithm}: {text}" for text in remarks]
         figures[algorithm] = _figures(events, _tightest(manifest, events) if limits.host_matters else [])
@@ -189,6 +191,18 @@ def _unjudged(events: Sequence[AnyEvent]) -> list[str]:
     judged = {evaluated.round for evaluated in only(events, Evaluated)}
     missing = [ended.round for ended in only(events, RoundEnded) if ended.round not in judged]
     return [f"{len(missing)} rounds were not evaluated, the first is round {missing[0] + 1}"] if missing else []
+
+
+def _diverged(events: Sequence[AnyEvent]) -> list[str]:
+    rounds = [event.round for event in only(events, Evaluated) if event.loss is None]
+    return [f"the training has diverged: the test loss is no number after round {min(rounds) + 1}"] if rounds else []
+
+
+def _left_out(events: Sequence[AnyEvent]) -> list[str]:
+    counts = [int(event.values["left_out"]) for event in only(events, Reported) if "left_out" in event.values]
+    if not counts:
+        return []
+    return [f"the deadline left out {sum(counts)} times a client, in {len(counts)} rounds"]
 
 
 def _late(events: Sequence[AnyEvent]) -> tuple[float, str]:

@@ -23,6 +23,7 @@ from emulator.ledger import (
     Evaluated,
     Memory,
     Posted,
+    Reported,
     RoundEnded,
     Started,
     Timeline,
@@ -85,6 +86,12 @@ def _algorithm(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
         "by_kind": _by_kind(posted),
         "history": history,
         "to_target": {target: _to_target(evaluated, float(target)) for target in TARGETS},
+        "alignment": [
+            {"round": event.round, "before": before, "after": after}
+            for event in only(events, Reported)
+            if (before := event.values.get("align_error_before")) is not None
+            and (after := event.values.get("align_error_after")) is not None
+        ],
         "server": servers[0] if servers else None,
         "clients": clients,
     }

@@ -85,7 +85,8 @@ def to_csv(summary: Json) -> str:
 
 def _sheets(summary: Json) -> list[Sheet]:
     algorithms = summary["algorithms"]
-    return [_latency(algorithms), _bytes(algorithms), _memory(algorithms), _time(algorithms)]
+    sheets = [_latency(algorithms), _bytes(algorithms), _memory(algorithms), _time(algorithms)]
+    return sheets + [_alignment(algorithms)] * any(algorithm["alignment"] for algorithm in algorithms.values())
 
 
 def _latency(algorithms: Json) -> Sheet:
@@ -198,6 +199,23 @@ def _time(algorithms: Json) -> Sheet:
         meaning="Mean over clients of the run's length: computing; not computing, with a message of its own on the "
         "way (either direction, until it arrives); neither. Server: sum of its computations' durations, the part that "
         "aligns auxiliary models, and how long computations queued for a free worker. By due times.",
+    )
+
+
+def _alignment(algorithms: Json) -> Sheet:
+    rows = []
+    for name, algorithm in algorithms.items():
+        if found := algorithm["alignment"]:
+            before, after = ([row[key] for row in found] for key in ("before", "after"))
+            cells = (before[0], after[0], sum(before) / len(found), sum(after) / len(found))
+            rows.append([name, str(len(found)), *map(number, cells)])
+    return Sheet(
+        title="Alignment of auxiliary models",
+        heads=["algorithm", "aligned\nrounds", "first:\nbefore", "\nafter", "mean:\nbefore", "\nafter"],
+        names=1,
+        rows=rows,
+        meaning="Error of the gradients that auxiliaries estimate, on the samples that they are aligned with: sum of "
+        "squares over that of the true gradients, mean over clients. 1.00 is what predicting zero has.",
     )
 
 

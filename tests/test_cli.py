@@ -210,13 +210,3 @@ def test_help_names_every_algorithm_and_profiles(capsys: pytest.CaptureFixture[s
 def test_several_algorithms_are_played_in_the_order_of_the_table() -> None:
     assert run.chosen_algorithms("sl, fedavg") == ["fedavg", "sl"]
     assert run.chosen_algorithms("all") == list(ALGORITHMS)
-
-
-def test_the_official_settings_come_with_the_official_model_and_options_override_them() -> None:
-    def settings(*arguments: str) -> dict[str, object]:
-        return run.settings_of("fsl-sage", run.parser().parse_args(["--profile", "iot-4g", *arguments]), 10)
-
-    official = {"l": 10, "align_epochs": 100, "align_batch": 1000, "buffer": 1000}
-    assert official.items() <= settings("--model", "resnet18").items()
-    assert settings("--model", "resnet18", "--set", "fsl-sage:l=3")["l"] == 3
-    assert not official.keys() & settings().keys()

@@ -1,0 +1,101 @@
+"""Experiment files: the workload and every algorithm's settings, as a paper states them, in TOML.
+
+    kind = "experiment"                 # description and sources are for the reader
+    description = "…"
+    sources = ["…"]
+    algorithm = "fsl-sage,cse-fsl"      # these five as the flags of the same names; each may be left out
+    rounds = 200
+    clients = 10
+    seed = 200
+
+    [task]                              # fields of ``algorithms.task.Task``
+    dataset = "cifar10"
+
+    [settings]                          # of every algorithm: fields of ``algorithms.settings.Settings``
+    weight_decay = 1e-4
+
+    [algorithms.fsl-sage]               # of one: fields of its ``Config``
+    l = 10
+
+What a flag says goes before the file, what the file says before the defaults.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from algorithms import ALGORITHMS
+from algorithms.settings import Settings
+from algorithms.task import Task
+from emulator.errors import UserError
+
+ROOT = Path(__file__).parent / "experiments"
+
+
+class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a file says; ``path`` and ``sha256`` are filled in by ``find``."""
+
+    kind: Literal["experiment"]
+    description: str
+    sources: list[str] = []
+    algorithm: str | None = None
+    rounds: int | None = None
+    clients: int | None = None
+    seed: int | None = None
+    task: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
+    algorithms: dict[str, dict[str, Any]] = {}
+    path: str = ""
+    sha256: str = ""
+
+    def of(self, name: str) -> dict[str, Any]:
+        """The settings of one algorithm, without the task."""
+        return self.settings | self.algorithms.get(name, {})
+
+
+NONE = Experiment(kind="experiment", description="")
+
+
+def shipped() -> list[str]:
+    """Names of the experiments that come with the emulator."""
+    return sorted(path.stem for path in ROOT.glob("*.toml"))
+
+
+def find(name: str) -> Experiment:
+    """A shipped experiment by its name, or that of a file; UserError, one line with file and key, for any mistake."""
+    path = ROOT / f"{name}.toml" if name in shipped() else Path(name)
+    try:
+        content = path.read_bytes()
+        text = tomllib.loads(content.decode())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        near = get_close_matches(name, shipped(), 1)
+        meant = f"; did you mean {near[0]}?" if near else f"; shipped: {', '.join(shipped())}"
+        meant = meant if isinstance(error, OSError) else ""
+        raise UserError(f"--experiment {name}: {getattr(error, 'strerror', None) or error}{meant}") from None
+    try:
+        found = msgspec.convert(text, Experiment)
+        for key, kind in (("task", Task), ("settings", Settings)):
+            _known(key, text.get(key, {}), kind)
+        msgspec.convert(found.task, Task)
+        msgspec.convert(found.settings, Settings)
+    except msgspec.ValidationError as error:
+        raise UserError(f"{path}: {error}") from None
+    for unknown in found.algorithms.keys() - ALGORITHMS.keys():
+        raise UserError(f"{path}: algorithms.{unknown}: there is none of this name; say any of {', '.join(ALGORITHMS)}")
+    return msgspec.structs.replace(found, path=str(path), sha256=hashlib.sha256(content).hexdigest())
+
+
+def _known(section: str, values: dict[str, Any], kind: type[msgspec.Struct]) -> None:
+    """Refuse by name what the file must not say: unknown keys, and those that come from elsewhere."""
+    fields = [field for field in kind.__struct_fields__ if field not in ("task", "folder", "seed", "clients", "rounds")]
+    for key in values:
+        if key not in fields:
+            near = get_close_matches(key, fields, 1)
+            meant = f"did you mean {near[0]}?" if near else f"it has {', '.join(fields)}"
+            raise msgspec.ValidationError(f"{section}.{key}: unknown key; {meant}")

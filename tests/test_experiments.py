@@ -1,0 +1,80 @@
+"""Experiment files: what ships says what the paper's code does; flags go before files; mistakes are one line."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+import run
+from algorithms import ALGORITHMS, experiment_files
+from emulator.errors import UserError
+
+SMALL = 'kind = "experiment"\ndescription = "d"\n'
+
+
+def settings(experiment: str, name: str, *arguments: str) -> dict[str, Any]:
+    flags = run.parser().parse_args(["--profile", "iot-4g", *arguments])
+    return run.settings_of(name, flags, experiment_files.find(experiment), 10)
+
+
+@pytest.mark.parametrize("shipped", experiment_files.shipped())
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_every_shipped_experiment_is_a_sound_config_of_every_algorithm(shipped: str, name: str) -> None:
+    config = msgspec.convert(settings(shipped, name), importlib.import_module(ALGORITHMS[name]).Config)
+    config.check()
+    assert (config.task.model, config.task.cut, config.task.batch, config.task.seed) == ("resnet18", "layer2", 256, 200)
+
+
+def test_the_papers_experiment_has_the_official_codes_settings() -> None:
+    sage = settings("fsl-sage-cifar10", "fsl-sage")
+    official = {"q": 5, "l": 10, "align_epochs": 100, "align_batch": 1000, "buffer": 1000, "align_lr": 1e-3}
+    assert official.items() <= sage.items()
+    assert (sage["weight_decay"], sage["server_order"], sage["rounds"], sage["stop_after_s"]) == (
+        1e-4,
+        "blocked",
+        200,
+        None,
+    )
+
+
+def test_a_flag_goes_before_the_file_and_the_file_before_the_defaults() -> None:
+    flags = "--batch", "32", "--rounds", "3", "--server-order", "arrival", "--set", "fsl-sage:l=4", "--align", "none"
+    said = settings("fsl-sage-cifar100", "fsl-sage", *flags)
+    assert (said["task"]["batch"], said["rounds"], said["server_order"], said["l"]) == (32, 3, "arrival", 4)
+    assert said["align"] == "none"
+    assert said["task"]["dataset"] == "cifar100"
+    plain = run.settings_of("fsl-sage", run.parser().parse_args(["--profile", "iot-4g"]), experiment_files.NONE, 10)
+    assert plain == {"rounds": 12, "stop_after_s": 15.0, "task": {"seed": 1, "clients": 10}}
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (SMALL + "roundz = 3", "roundz"),
+        (SMALL + "rounds = 'many'", "rounds"),
+        (SMALL + "[task]\nbacth = 3", "task.bacth: unknown key; did you mean batch?"),
+        (SMALL + "[task]\nbatch = 'large'", "batch"),
+        (SMALL + "[task]\nseed = 3", "task.seed: unknown key"),
+        (SMALL + "[settings]\nmomentun = 3", "settings.momentun: unknown key; did you mean momentum?"),
+        (SMALL + "[algorithms.fsl-saga]\nl = 3", "algorithms.fsl-saga: there is none of this name"),
+        ("description = 'no kind'", "kind"),
+        ("kind =", "Invalid value"),
+    ],
+)
+def test_a_mistake_in_a_file_is_one_line_with_file_and_key(tmp_path: Path, text: str, complaint: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        experiment_files.find(str(path))
+    assert complaint in str(caught.value)
+    assert "mine.toml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_name_that_is_none_names_the_nearest() -> None:
+    with pytest.raises(UserError, match="did you mean fsl-sage-cifar10"):
+        experiment_files.find("fsl-sage-cifar-10")
