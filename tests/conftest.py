@@ -3,6 +3,7 @@ not leak. Commands whose records several tests read."""
 
 from __future__ import annotations
 
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,10 @@ import zmq.utils.garbage
 from hypothesis import HealthCheck, settings
 from processes import BATCH, LARGE_BATCH, NARROW_MIB, ROUNDS, Board, Played, Wire, options, play, write_scenario
 
+for ignored in (signal.SIGHUP, signal.SIGINT):
+    # Under nohup or in a script's background they are ignored, and commands would inherit that; a handler they do not.
+    if signal.getsignal(ignored) is signal.SIG_IGN:
+        signal.signal(ignored, lambda _number, _frame: None)
 settings.register_profile("splitbed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("splitbed")
 torch.set_num_threads(1)
