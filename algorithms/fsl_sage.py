@@ -27,52 +27,33 @@ workload; the paper's are in the experiments ``fsl-sage-cifar10`` and ``fsl-sage
 from __future__ import annotations
 
 import asyncio
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 
-from algorithms import rounds, steps, warm_start
-from algorithms.data import Shard, stream_seed
-from algorithms.settings import Settings, rare_uploads, uploads
+from algorithms import alignment, rounds, steps, warm_start
+from algorithms.data import Shard
+from algorithms.settings import rare_uploads, uploads
 from algorithms.task import at_least, rates
 from emulator.node import ClientNode, ServerNode
 from emulator.wire import Message, StateDict
 
 
-class Config(Settings, frozen=True, forbid_unknown_fields=True):
-    """``buffer`` and ``align_batch`` in samples; ``align_lr``: of the auxiliary's optimizer on the server.
-
-    ``align``: the client ``wait``s for its auxiliary, lets alignment ``overlap`` with its steps, or there is ``none``:
-    the control, whose clients follow a random auxiliary. ``stop_align``: none from that round on. ``warm_start``: round
-    0 is one of CSE-FSL, with ``aux_lr``. ``refresh_mode``: of the server's batch norm when it computes G.
-    """
+class Config(alignment.Options, frozen=True, forbid_unknown_fields=True):
+    """``warm_start``: round 0 is one of CSE-FSL, with ``aux_lr``."""
 
     q: int = 5
     q_per_round: bool = False
-    l: int = 3  # noqa: E741  the paper's name
-    align: Literal["wait", "overlap", "none"] = "wait"
-    align_epochs: int = 20
-    align_batch: int = 160
-    align_lr: float = 5e-3
-    buffer: int = 160
-    stop_align: int | None = None
     warm_start: bool = False
     aux_lr: float = 1e-3
-    refresh_mode: Literal["train", "eval"] = "train"
 
     def check(self) -> None:
         super().check()
-        at_least(1, q=self.q, align_epochs=self.align_epochs, align_batch=self.align_batch, buffer=self.buffer)
-        at_least(0, l=self.l)
-        rates(align_lr=self.align_lr, aux_lr=self.aux_lr)
+        at_least(1, q=self.q)
+        rates(aux_lr=self.aux_lr)
 
     def aligns(self, round: int, aligned: int | None) -> bool:
-        """Whether a client's round begins with an alignment; ``aligned``: the round of its last one."""
-        if self.align == "none" or self.l == 0 or round < self.warm_start:
-            return False
-        if self.stop_align is not None and round >= self.stop_align:
-            return False
-        return aligned is None or round - aligned >= self.l
+        return round >= self.warm_start and super().aligns(round, aligned)
 
 
 def warnings(config: Config) -> list[str]:
@@ -96,13 +77,6 @@ class Smashed(Message, frozen=True, kw_only=True):
     y: torch.Tensor
 
 
-class Aligned(Message, frozen=True, kw_only=True):
-    """Server to client: its own auxiliary, in aligned rounds."""
-
-    official: ClassVar[tuple[str, ...]] = ("aux",)
-    aux: StateDict
-
-
 class Update(Message, frozen=True, kw_only=True):
     """Client to server, at the end of a round."""
 
@@ -119,39 +93,21 @@ class Global(Message, frozen=True, kw_only=True):
     client: StateDict
 
 
-MESSAGES: tuple[type[Message], ...] = (Initial, Smashed, Aligned, Update, Global, warm_start.Warm, *rounds.ENDINGS)
-
-
-class Auxiliary:
-    """A client's auxiliary, frozen; the round of its last alignment, and the next one while it is on its way."""
-
-    def __init__(self, config: Config) -> None:
-        self.part = steps.Part(config.task.auxiliary(), None)
-        self.aligned: int | None = None
-        self._coming: asyncio.Future[Aligned] | None = None
-
-    def expect(self, node: ClientNode) -> None:
-        self._coming = asyncio.ensure_future(node.recv(Aligned, source="server"))
-
-    async def install(self, node: ClientNode, *, wait: bool) -> None:
-        """Load what was expected and is here, or wait for it."""
-        if self._coming is None or not (wait or self._coming.done()):
-            return
-        message, self._coming = await self._coming, None
-        self.aligned = message.round
-        await node.compute(steps.load_weights, self.part, message.aux)
-
-    def forget(self) -> None:
-        """Expect nothing any more: the round in which it was asked for is over."""
-        if self._coming is not None:
-            self._coming.cancel()
-            self._coming = None
+MESSAGES: tuple[type[Message], ...] = (
+    Initial,
+    Smashed,
+    alignment.Aligned,
+    Update,
+    Global,
+    warm_start.Warm,
+    *rounds.ENDINGS,
+)
 
 
 async def client(node: ClientNode, config: Config) -> None:
     shard = config.task.shard(node.index)
     half = steps.Part(config.task.client_half(), config.client_rule)
-    aux = Auxiliary(config)
+    aux = alignment.Auxiliary(config)
     begun = 0  # rounds of this client
 
     async for start in rounds.starts(node, Initial, Global):
@@ -168,7 +124,7 @@ async def client(node: ClientNode, config: Config) -> None:
 
 
 async def train(
-    node: ClientNode, config: Config, shard: Shard, half: steps.Part, aux: Auxiliary, round: int, begun: int
+    node: ClientNode, config: Config, shard: Shard, half: steps.Part, aux: alignment.Auxiliary, round: int, begun: int
 ) -> None:
     """A client's round."""
     losses = []
@@ -191,7 +147,7 @@ async def train(
     await aux.install(node, wait=True)
 
 
-async def warm_up(node: ClientNode, config: Config, shard: Shard, half: steps.Part, aux: Auxiliary) -> None:
+async def warm_up(node: ClientNode, config: Config, shard: Shard, half: steps.Part, aux: alignment.Auxiliary) -> None:
     """Round 0 of a warm start."""
     learner = steps.Part(aux.part.module, config.auxiliary_rule(config.aux_lr))
     async for step, z, y in warm_start.local_steps(node, shard, half, learner, config.q):
@@ -203,29 +159,9 @@ async def warm_up(node: ClientNode, config: Config, shard: Shard, half: steps.Pa
     await node.compute(steps.load_weights, aux.part, mean.aux)
 
 
-class Estimator:
-    """What the server keeps for one client: its auxiliary with its optimizer, and its buffer."""
-
-    def __init__(self, config: Config, name: str) -> None:
-        self.aux = steps.Part(config.task.auxiliary(), config.auxiliary_rule(config.align_lr))
-        self.buffer = steps.Buffer(config.buffer, stream_seed(config.task.seed, f"align:{name}"))
-
-
-async def align(
-    node: ServerNode, config: Config, name: str, round: int, estimator: Estimator, true: tuple[torch.Tensor, ...]
-) -> tuple[float, float]:
-    """Fit one client's auxiliary to the true gradients of its buffer and send it; the error before and after."""
-    z, y, g, scale = *estimator.buffer.samples(), *true
-    orders = estimator.buffer.orders(config.align_epochs)
-    epochs = [(estimator.aux, z, g, y, order, config.align_batch) for order in orders]
-    errors = await node.compute_each(steps.align_epoch, epochs)
-    await node.post(name, Aligned(round=round, aux=steps.weights(estimator.aux)))
-    return steps.ratio(errors[0], scale), steps.ratio(errors[-1], scale)
-
-
 async def server(node: ServerNode, config: Config) -> None:
     half = steps.Part(config.task.server_half(), config.server_rule)
-    estimators = {name: Estimator(config, name) for name in node.clients}
+    estimators = {name: alignment.Estimator(config, name) for name in node.clients}
     client = steps.weights(steps.Part(config.task.client_half(), None))
     batch_statistics = config.refresh_mode == "train"
     round, cohort = 0, config.cohort(node.clients, 0)
@@ -247,7 +183,7 @@ async def server(node: ServerNode, config: Config) -> None:
                 estimator.buffer.append(message.z, message.y)
                 if message.align:
                     true = await node.compute(steps.refresh, half, *estimator.buffer.samples(), batch_statistics)
-                    task = align(node, config, message.sender, round, estimator, true)
+                    task = alignment.align(node, config, message.sender, round, estimator, true)
                     alignments.append(group.create_task(task))
         if alignments:
             before, after = zip(*(task.result() for task in alignments), strict=True)

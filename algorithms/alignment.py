@@ -1,0 +1,105 @@
+"""FSL-SAGE's alignment: its options, what a client and the server keep of an auxiliary, and the alignment of one.
+
+Symbols as in ``fsl_sage``: ĝ the estimated and G the true gradient at the smashed samples Z with labels Y.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import ClassVar, Literal
+
+import torch
+
+from algorithms import steps
+from algorithms.data import stream_seed
+from algorithms.settings import Settings
+from algorithms.task import at_least, rates
+from emulator.node import ClientNode, ServerNode
+from emulator.wire import Message, StateDict
+
+
+class Options(Settings, frozen=True, forbid_unknown_fields=True):
+    """``l`` rounds lie between alignments of a client (0: none). ``buffer`` and ``align_batch`` in samples;
+    ``align_lr``: of the auxiliary's optimizer on the server.
+
+    ``align``: the client ``wait``s for its auxiliary, lets alignment ``overlap`` with its steps, or there is ``none``:
+    the control, whose clients follow a random auxiliary. ``stop_align``: none from that round on. ``refresh_mode``: of
+    the server's batch norm when it computes G.
+    """
+
+    l: int = 3  # noqa: E741  the paper's name
+    align: Literal["wait", "overlap", "none"] = "wait"
+    align_epochs: int = 20
+    align_batch: int = 160
+    align_lr: float = 5e-3
+    buffer: int = 160
+    stop_align: int | None = None
+    refresh_mode: Literal["train", "eval"] = "train"
+
+    def check(self) -> None:
+        super().check()
+        at_least(1, align_epochs=self.align_epochs, align_batch=self.align_batch, buffer=self.buffer)
+        at_least(0, l=self.l)
+        rates(align_lr=self.align_lr)
+
+    def aligns(self, round: int, aligned: int | None) -> bool:
+        """Whether a client's round begins with an alignment; ``aligned``: the round of its last one."""
+        if self.align == "none" or self.l == 0 or (self.stop_align is not None and round >= self.stop_align):
+            return False
+        return aligned is None or round - aligned >= self.l
+
+
+class Aligned(Message, frozen=True, kw_only=True):
+    """Server to client: its own auxiliary, in aligned rounds."""
+
+    official: ClassVar[tuple[str, ...]] = ("aux",)
+    aux: StateDict
+
+
+class Auxiliary:
+    """A client's auxiliary, frozen; the round of its last alignment, and the next one while it is on its way."""
+
+    def __init__(self, config: Options) -> None:
+        self.part = steps.Part(config.task.auxiliary(), None)
+        self.aligned: int | None = None
+        self._coming: asyncio.Future[Aligned] | None = None
+
+    def expect(self, node: ClientNode) -> None:
+        self._coming = asyncio.ensure_future(node.recv(Aligned, source="server"))
+
+    async def install(self, node: ClientNode, *, wait: bool) -> None:
+        """Load what was expected and is here, or wait for it."""
+        if self._coming is None or not (wait or self._coming.done()):
+            return
+        message, self._coming = await self._coming, None
+        self.aligned = message.round
+        await node.compute(steps.load_weights, self.part, message.aux)
+
+    def forget(self) -> None:
+        """Expect nothing any more: the round in which it was asked for is over."""
+        if self._coming is not None:
+            self._coming.cancel()
+            self._coming = None
+
+
+class Estimator:
+    """What the server keeps for one client: its auxiliary with its optimizer, and its buffer."""
+
+    def __init__(self, config: Options, name: str) -> None:
+        self.aux = steps.Part(config.task.auxiliary(), config.auxiliary_rule(config.align_lr))
+        self.buffer = steps.Buffer(config.buffer, stream_seed(config.task.seed, f"align:{name}"))
+
+
+async def align(
+    node: ServerNode, config: Options, name: str, round: int, estimator: Estimator, true: tuple[torch.Tensor, ...]
+) -> tuple[float, float]:
+    """Fit one client's auxiliary to the true gradients of its buffer and send it; the error before and after.
+
+    ``true``: G and its square, as ``steps.refresh`` gives them.
+    """
+    z, y, g, scale = *estimator.buffer.samples(), *true
+    orders = estimator.buffer.orders(config.align_epochs)
+    epochs = [(estimator.aux, z, g, y, order, config.align_batch) for order in orders]
+    errors = await node.compute_each(steps.align_epoch, epochs)
+    await node.post(name, Aligned(round=round, aux=steps.weights(estimator.aux)))
+    return steps.ratio(errors[0], scale), steps.ratio(errors[-1], scale)
