@@ -120,6 +120,7 @@ class DryNetwork:
     def __init__(self, loop: EmulatedLoop, fabric: Fabric, record: Record) -> None:
         self._loop, self._fabric, self._record = loop, fabric, record
         self.outlets: dict[str, DryOutlet] = {}
+        self.ended: set[str] = set()  # nodes that take nothing any more
         self._under_way: dict[tuple[str, int], tuple[str, Parcel]] = {}
 
     def carry(self, source: str, destination: str, parcel: Parcel, stamp_ns: int) -> None:
@@ -134,8 +135,9 @@ class DryNetwork:
             sender.on_left(counter)
 
         def arrive() -> None:
-            del self._under_way[source, counter]
-            receiver.on_delivery(incoming, source, counter)
+            if destination not in self.ended:
+                del self._under_way[source, counter]
+                receiver.on_delivery(incoming, source, counter)
 
         self._loop.at(carriage.left_ns, left, LEFT_RANK)
         self._loop.at(carriage.arrival_ns, arrive, DELIVERY_RANK)
@@ -157,7 +159,7 @@ class DryNetwork:
         self._record(carried)
 
     def close(self) -> None:
-        """Write down what has not arrived when all nodes have ended."""
+        """All nodes have ended: write down what has not reached its own before that."""
         now_ns = self._loop.now_ns
         for (source, counter), (destination, parcel) in self._under_way.items():
             undelivered = Undelivered(
@@ -233,8 +235,8 @@ def dry_run(
     async def take_part(node: Node) -> None:
         await (module.server if isinstance(node, ServerNode) else module.client)(node, config)
         await node.drained()
-        now_ns = loop.now_ns
-        records[node.name](Ended(due_ns=now_ns, actual_ns=now_ns, outcome="finished"))
+        network.ended.add(node.name)
+        records[node.name](Ended(due_ns=loop.now_ns, actual_ns=loop.now_ns, outcome="finished"))
 
     async def everybody() -> None:
         async with asyncio.TaskGroup() as group:
