@@ -26,6 +26,7 @@ TASK_FLAGS = (
     *("dataset", "data_dir", "model", "cut", "aux", "partition", "samples_per_client", "batch", "epochs", "seed"),
     *("augment", "normalise"),
 )
+DRY_RUN = "dry-run"  # what stands for the clock in its record
 
 
 class Flags(argparse.ArgumentParser):
@@ -61,11 +62,17 @@ def parser() -> Flags:
     flags.add_argument("--batch", type=int, help="samples in a batch (default 16)")
     flags.add_argument("--epochs", type=int, help="passes over a client's samples in a round (default 1)")
     flags.add_argument("--seed", type=int, help="of everything that is drawn (default 1)")
-    flags.add_argument(
+    how = flags.add_mutually_exclusive_group()
+    how.add_argument(
         "--clock",
         choices=["real", "virtual"],
         default="real",
         help="real: emulated time is wall time; virtual: the same timeline as fast as the host computes, repeatable",
+    )
+    how.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="foresee bytes and seconds without training: each distinct computation is carried out once",
     )
     flags.add_argument(
         "--dilation",
@@ -174,11 +181,12 @@ def seed_of(flags: argparse.Namespace, experiment: Experiment) -> int:
     return given[0] if given else 1
 
 
-def play_all(launcher: Launcher, settings: dict[str, dict[str, Any]], view: View) -> list[Ending]:
+def play_all(launcher: Launcher, settings: dict[str, dict[str, Any]], view: View, dry: bool) -> list[Ending]:
     """Each algorithm on a timeline of its own, until one is broken off."""
     endings: list[Ending] = []
+    play = launcher.dry_run if dry else launcher.play
     for name, algorithm_settings in settings.items():
-        ending = launcher.play(name, ALGORITHMS[name], algorithm_settings, partial(view.begin, name), view.tick)
+        ending = play(name, ALGORITHMS[name], algorithm_settings, partial(view.begin, name), view.tick)
         endings.append(ending)
         view.end(name, outcome_line(ending))
         if ending.outcome not in ("finished", "does-not-fit"):
@@ -210,21 +218,22 @@ def run(argv: list[str]) -> int:
     flags.seed = seed_of(flags, experiment)
     names = chosen_algorithms(flags.algorithm)
     dilation = chosen_dilation(flags.dilation)
+    if dilation is not None and flags.dry_run:
+        raise UserError(f"--dilation {dilation}: a dry run keeps to no clock that could be slowed; leave it out")
     if dilation is not None and not CLOCKS[flags.clock].dilates:
         raise UserError(f"--dilation {dilation}: it slows the real clock; leave it out, or take --clock real")
     scenario = load_scenario(flags.profile, flags.clients if flags.clients is not None else experiment.clients)
     settings = {name: settings_of(name, flags, experiment, len(scenario.clients)) for name in names}
     Task(**settings[names[0]]["task"]).check()
-    manifest = record.make_manifest(
-        scenario, settings, clock=flags.clock, seed=flags.seed, dilation=dilation, argv=argv
-    )
+    clock = DRY_RUN if flags.dry_run else flags.clock
+    manifest = record.make_manifest(scenario, settings, clock=clock, seed=flags.seed, dilation=dilation, argv=argv)
     manifest["experiment"] = {"file": experiment.path, "sha256": experiment.sha256}
     folder = record.open_folder(flags.out, flags.profile, flags.algorithm.replace(",", "+"))
     record.write_manifest(folder, manifest)
 
     console = Console()
     view_type = Dashboard if console.is_terminal and not flags.no_dashboard else PlainLines
-    plan = Plan(scenario, flags.seed, flags.clock, dilation, "algorithms.task.evaluate", "algorithms.task.prepare")
+    plan = Plan(scenario, flags.seed, clock, dilation, "algorithms.task.evaluate", "algorithms.task.prepare")
     modules = [*ALGORITHMS.values(), "torchvision.models"]
     endings: list[Ending] = []
     with Launcher(folder, plan, modules) as launcher:
@@ -237,7 +246,7 @@ def run(argv: list[str]) -> int:
         for warning in warnings:
             console.print(f"warning: {warning}")
         with view_type(manifest, folder) as view:
-            endings = play_all(launcher, settings, view)
+            endings = play_all(launcher, settings, view, flags.dry_run)
     summary = record.conclude(folder)
     tables.print_tables(summary, console)
     console.print(f"Record: {folder}", soft_wrap=True)
@@ -259,6 +268,8 @@ def verify(argv: list[str]) -> int:
 
     if any(word.split("=")[0] == "--clock" for word in argv):
         raise UserError("--clock: verify plays both; leave it out")
+    if flags.dry_run:
+        raise UserError("--dry-run: verify compares two runs, and a dry run is none; leave it out")
     console = Console()
     folder = record.open_folder(flags.out, flags.profile, "verify")
     for clock in both.PLAYED:

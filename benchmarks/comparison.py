@@ -90,7 +90,7 @@ def to_target(entry: dict[str, Any], key: str, unit: float) -> float | None:
 
 
 def peak_mib(entry: dict[str, Any]) -> float | None:
-    return max(client["peak_mib"] for client in entry["clients"])
+    return float(max(client["peak_mib"] for client in entry["clients"]))
 
 
 FIGURES: dict[str, Callable[[dict[str, Any]], float | None]] = {

@@ -17,6 +17,7 @@ lines, port       a node's socket to the network: ownership on post, delivery in
 network           the network process: every byte between two nodes passes through it
 node              what algorithms see: post, send, recv, compute, now, report, snapshot
 rehearsal         one process plays a scenario without waiting: costs of computations, load of the host
+dryrun            the same with all clients, each distinct computation carried out once: bytes and seconds foreseen
 preload, preloaded, child   what a child process is told, and what makes it end with the supervisor
 evaluator, worker child processes: test accuracy off the clock; limits, clock, algorithm, last words
 hostload          the load of the host

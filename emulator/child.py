@@ -139,21 +139,43 @@ def run_evaluator(placement: Placement, lifeline: Connection, parent: int, contr
 def run_rehearsal(placement: Placement, lifeline: Connection, parent: int, answer: Connection) -> None:
     """Sends back a ``Rehearsed``, or the error to show."""
     enter(placement, lifeline, parent)
-    import torch
-
     from emulator.rehearsal import rehearse
 
+    def rehearsal() -> Rehearsed:
+        return rehearse(placement.module, placement.settings, placement.scenario, placement.seed)
+
+    answer.send(_in_one_thread(rehearsal, f"{placement.algorithm}: the rehearsal"))
+
+
+def run_dry(placement: Placement, lifeline: Connection, parent: int, answer: Connection) -> None:
+    """Rehearses and plays dry; writes every node's ledger; sends back None, or the error to show."""
+    enter(placement, lifeline, parent)
+    from emulator.dryrun import dry_run
+    from emulator.ledger import Ledger
+    from emulator.rehearsal import rehearse
+
+    where = placement.module, placement.settings, placement.scenario, placement.seed
+    folder = Path(placement.ledger_folder)
+
+    def play() -> None:
+        dry_run(*where, rehearse(*where).costs, lambda node: Ledger(folder, node).write)
+
+    answer.send(_in_one_thread(play, f"{placement.algorithm}: the dry run"))
+
+
+def _in_one_thread(play: Callable[[], Any], what: str) -> Any:
+    """What ``play`` returns, or the error to show."""
+    import torch
+
     torch.set_num_threads(1)
-    found: Rehearsed | Exception
     try:
-        found = rehearse(placement.module, placement.settings, placement.scenario, placement.seed)
+        return play()
     except SplitbedError as error:
-        found = error
+        return error
     except Exception as error:
         import traceback
 
-        found = Bug(f"{placement.algorithm}: the rehearsal failed: {error}\n{traceback.format_exc()}")
-    answer.send(found)
+        return Bug(f"{what} failed: {error}\n{traceback.format_exc()}")
 
 
 def prepare_data(

@@ -15,6 +15,7 @@ Limits, and why these:
   computations may end more than 50 ms after their spans; from one in twenty on it is noted. No figure of a run is made
   of these times: clients that begin a round at one moment queue for the host's cores, and what counts is that they
   have caught up when the round ends. A host that is behind most of the time is too slow whatever the rounds say.
+- A dry run has no verdict: the laws are checked on its records too, but it trained nothing and kept to no clock.
 - An algorithm that failed, hung or was not judged in every round cannot be trusted whatever its figures.
 """
 
@@ -65,13 +66,19 @@ PRESSURE_SHARE = 0.20  # a fifth of the time some task waited for a core
 
 
 class Limits(NamedTuple):
-    """What depends on the clock: clamps of a node over the run's length, and whether the host's load says anything."""
+    """What depends on the clock: clamps of a node over the run's length, whether the host's load says anything, and
+    whether anything was trained."""
 
     clamp_share: float
     host_matters: bool
+    trains: bool = True
 
 
-LIMITS = {"real": Limits(0.01, host_matters=True), "virtual": Limits(0.0, host_matters=False)}
+LIMITS = {
+    "real": Limits(0.01, host_matters=True),
+    "virtual": Limits(0.0, host_matters=False),
+    "dry-run": Limits(0.0, host_matters=False, trains=False),
+}
 
 
 class Tight(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,7 +114,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
-    verdict: str  # "good" | "bad"
+    verdict: str  # "good" | "bad" | "none": nothing was trained, so that there is nothing to trust or mistrust
     reasons: list[str]
     notes: list[str]
     algorithms: dict[str, Figures]
@@ -124,7 +131,7 @@ def check(manifest: Mapping[str, Any], timelines: Mapping[str, Sequence[AnyEvent
         if ending != "finished":
             (reasons if ending in UNTRUSTED else notes).append(f"{algorithm}: {ending}")
         found, remarks = conserved(events, ending)
-        found += _unjudged(events) if ending == "finished" else []
+        found += _unjudged(events) if ending == "finished" and limits.trains else []
         found += whole_ledgers(events) + within_links(manifest, events) + in_order(events)
         found += _clamps(manifest, events, limits.clamp_share)
         found += _early(events) + _lag(only(events, RoundEnded))
@@ -136,7 +143,8 @@ def check(manifest: Mapping[str, Any], timelines: Mapping[str, Sequence[AnyEvent
         notes += [f"{algorithm}: {text}" for text in remarks]
         figures[algorithm] = _figures(events, _tightest(manifest, events) if limits.host_matters else [])
     notes += _host(timelines) if limits.host_matters else []
-    return Health(verdict="bad" if reasons else "good", reasons=reasons, notes=notes, algorithms=figures)
+    verdict = ("bad" if reasons else "good") if limits.trains else "none"
+    return Health(verdict=verdict, reasons=reasons, notes=notes, algorithms=figures)
 
 
 def length_of(events: Iterable[AnyEvent]) -> int:

@@ -7,6 +7,7 @@ kernel's parent-death signal goes by thread). Each child holds the read end of a
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import os
 import shutil
@@ -54,11 +55,13 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Ending(msgspec.Struct, frozen=True):
-    """How a timeline ended. ``outcome``: finished, does-not-fit, failed, stuck, interrupted."""
+    """How a timeline ended. ``outcome``: finished, does-not-fit, failed, stuck, interrupted. ``wall_s``: as in the
+    ledger's ``Timeline``."""
 
     outcome: str
     detail: str
     dilation: int
+    wall_s: float | None = None
 
 
 class Launcher:
@@ -118,7 +121,9 @@ class Launcher:
         folder = self._scratch / "data"
         folder.mkdir()
         where = self._placement("", "", {}, self._scratch, self._scratch, snapshots=folder)
-        self._task, warnings = self._ask(child.prepare_data, where, lambda: None, self._plan.prepare, modules)
+        self._task, warnings = self._ask(
+            child.prepare_data, where, lambda: None, REHEARSAL_LIMIT_S, self._plan.prepare, modules
+        )
         return list(warnings)
 
     def _placement(
@@ -152,15 +157,9 @@ class Launcher:
     ) -> Ending:
         """Rehearse and play one algorithm; ``begin`` when its ledger begins, ``tick`` several times a second."""
         plan = self._plan
-        scratch = Path(tempfile.mkdtemp(dir=self._scratch))  # mode 0700
-        ledger_folder = self._folder / "ledger" / algorithm
-        ledger_folder.mkdir(parents=True)
-        ledger = Ledger(ledger_folder, "supervisor")
-        begin()
-        placement = self._placement(algorithm, module, settings, ledger_folder, scratch, scratch)
-        wall_s: float | None = None
-        try:
-            rehearsed = self._ask(child.run_rehearsal, placement, tick)
+
+        def timeline(placement: Placement, ledger: Ledger) -> Ending:
+            rehearsed = self._ask(child.run_rehearsal, placement, tick, REHEARSAL_LIMIT_S)
             devices = Counter(client.device.name for client in plan.scenario.clients)
             choice = choose(rehearsed, devices, len(os.sched_getaffinity(0)))
             placement = msgspec.structs.replace(
@@ -170,36 +169,79 @@ class Launcher:
                 stuck_after_s=max(STUCK_LEAST_S, STUCK_FACTOR * rehearsed.slowest_host_ns() / 1e9),
             )
             ledger.write(events.Timeline(due_ns=0, actual_ns=0, outcome="", dilation=placement.dilation))
-            timeline = Supervision(self, placement, ledger, tick)
-            outcome, detail = timeline.play()
-            wall_s = timeline.wall_s
+            supervision = Supervision(self, placement, ledger, tick)
+            outcome, detail = supervision.play()
+            return Ending(outcome, detail, placement.dilation, supervision.wall_s)
+
+        return self._recorded(algorithm, module, settings, begin, timeline)
+
+    def dry_run(
+        self, algorithm: str, module: str, settings: dict[str, Any], begin: Callable[[], None], tick: Callable[[], None]
+    ) -> Ending:
+        """Like ``play``, but one process foresees bytes and seconds and nothing is trained (``dryrun``)."""
+
+        def timeline(placement: Placement, ledger: Ledger) -> Ending:
+            ledger.write(events.Timeline(due_ns=0, actual_ns=0, outcome=""))
+            started_s = time.monotonic()
+            self._ask(child.run_dry, placement, tick, math.inf)  # one step of a large model may take minutes
+            return Ending("finished", "", 1, time.monotonic() - started_s)
+
+        return self._recorded(algorithm, module, settings, begin, timeline)
+
+    def _recorded(
+        self,
+        algorithm: str,
+        module: str,
+        settings: dict[str, Any],
+        begin: Callable[[], None],
+        timeline: Callable[[Placement, Ledger], Ending],
+    ) -> Ending:
+        """How a timeline ended, in the ledger too."""
+        scratch = Path(tempfile.mkdtemp(dir=self._scratch))  # mode 0700
+        ledger_folder = self._folder / "ledger" / algorithm
+        ledger_folder.mkdir(parents=True)
+        ledger = Ledger(ledger_folder, "supervisor")
+        begin()
+        placement = self._placement(algorithm, module, settings, ledger_folder, scratch, scratch)
+        try:
+            ending = timeline(placement, ledger)
         except Interrupted as interrupted:
-            outcome, detail = "interrupted", str(interrupted)
+            ending = Ending("interrupted", str(interrupted), 1)
         except UserError:
             raise
         except SplitbedError as error:
-            outcome, detail = "failed", str(error)
+            ending = Ending("failed", str(error), 1)
         ended = events.Timeline(
-            due_ns=0, actual_ns=0, outcome=outcome, detail=detail, dilation=placement.dilation, wall_s=wall_s
+            due_ns=0,
+            actual_ns=0,
+            outcome=ending.outcome,
+            detail=ending.detail,
+            dilation=ending.dilation,
+            wall_s=ending.wall_s,
         )
         ledger.write(ended)
         ledger.close()
-        return Ending(outcome, detail, placement.dilation)
+        return ending
 
-    def _ask(self, target: Callable[..., None], placement: Placement, tick: Callable[[], None], *more: object) -> Any:
-        """The answer of a child that does one thing."""
+    def _ask(
+        self,
+        target: Callable[..., None],
+        placement: Placement,
+        tick: Callable[[], None],
+        limit_s: float,
+        *more: object,
+    ) -> Any:
+        """The answer of a child that does one thing, within ``limit_s`` on the host."""
         answer, theirs = multiprocessing.Pipe(duplex=False)
         process = self._start(target, placement, theirs, *more)
         theirs.close()
         try:
-            deadline_s = time.monotonic() + REHEARSAL_LIMIT_S
+            deadline_s = time.monotonic() + limit_s
             while not answer.poll(TICK_S):
                 tick()
                 self.check_stop()
                 if time.monotonic() > deadline_s:
-                    raise SplitbedError(
-                        f"{placement.node} of {placement.algorithm} took over {REHEARSAL_LIMIT_S:.0f} s"
-                    )
+                    raise SplitbedError(f"{placement.node} of {placement.algorithm} took over {limit_s:.0f} s")
             self.check_stop()
             found = answer.recv()
         except EOFError:

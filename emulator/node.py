@@ -89,6 +89,7 @@ class Node:
         self._cap = cap
         self._workers = asyncio.Semaphore(workers)  # first come, first served
         self._counter = 0
+        self.pack: Callable[[Message, int], Parcel] = Parcel
         self._held: dict[int, tuple[Parcel, asyncio.Future[None]]] = {}  # posted, last bit not left
         self._held_bytes = 0
         self._posting = asyncio.Lock()
@@ -137,7 +138,7 @@ class Node:
             while self._held and self._held_bytes > room:
                 await asyncio.wait([left for _, left in self._held.values()], return_when=asyncio.FIRST_COMPLETED)
             with _out_of_memory_explained(f"send {kind_of(type(message))}"):
-                parcel = Parcel(message, self._counter)
+                parcel = self.pack(message, self._counter)
             self._counter += 1
             left: asyncio.Future[None] = self._loop.create_future()
             self._held[parcel.header.counter] = (parcel, left)

@@ -19,13 +19,17 @@ from emulator.sheets import NOTHING, Sheet, markdown, number, show
 Json = Mapping[str, Any]
 
 OUTCOMES = {"does-not-fit": "does not fit"}
+DRY_RUN = (
+    "Dry run: nothing was trained. Bytes are exact; seconds are the model's, without a host's delays; accuracy and "
+    "memory take a run."
+)
 KB, MB = 10**3, 10**6
 FULL_PERCENT = 100.0
 
 
 def print_tables(summary: Json, console: Console) -> None:
     """Print verdict, tables and their meaning to a terminal."""
-    bad = summary["health"]["verdict"] != "good"
+    bad = bool(summary["health"]["reasons"])
     console.print(Text(_title(summary), style="bold"))
     for line in _verdict(summary):
         console.print(Text(line, style="bold red" if bad else ""))
@@ -40,7 +44,7 @@ def to_markdown(summary: Json) -> str:
     """The same as ``tables.md``."""
     lines = [f"# {_title(summary)}", ""]
     for line in _verdict(summary):
-        lines += [f"**{line}**" if summary["health"]["verdict"] != "good" else line, ""]
+        lines += [f"**{line}**" if summary["health"]["reasons"] else line, ""]
     for sheet in _sheets(summary):
         lines += markdown(sheet)
     for line in _remarks(summary):
@@ -85,7 +89,8 @@ def to_csv(summary: Json) -> str:
 
 def _sheets(summary: Json) -> list[Sheet]:
     algorithms = summary["algorithms"]
-    sheets = [_latency(algorithms), _bytes(algorithms), _memory(algorithms), _time(algorithms)]
+    memory = [_memory(algorithms)] if _trained(summary) else []
+    sheets = [_latency(algorithms), _bytes(algorithms), *memory, _time(algorithms)]
     return sheets + [_alignment(algorithms)] * any(algorithm["alignment"] for algorithm in algorithms.values())
 
 
@@ -228,8 +233,16 @@ def _title(summary: Json) -> str:
     return f"Profile {summary['profile']}, {summary['clock']} clock, seed {summary['seed']}{slowed}"
 
 
+def _trained(summary: Json) -> bool:
+    """Whether there was anything to judge: in a dry run there is neither accuracy nor memory."""
+    return bool(summary["health"]["verdict"] != "none")
+
+
 def _verdict(summary: Json) -> list[str]:
     health = summary["health"]
+    if not _trained(summary):
+        doubts = ["Do not trust the figures below:"] if health["reasons"] else []
+        return [DRY_RUN, *doubts, *(f"- {reason}" for reason in health["reasons"])]
     if health["verdict"] == "good" and not any(figure["rounds"] for figure in health["algorithms"].values()):
         return ["Verdict: good as far as it goes: no round has ended, and what was recorded is consistent."]
     if health["verdict"] == "good":

@@ -146,14 +146,21 @@ def byte_view(tensor: torch.Tensor) -> memoryview:
     return memoryview(raw)
 
 
+def _copy(tensor: torch.Tensor) -> torch.Tensor:
+    """A contiguous copy outside every graph."""
+    copy = torch.empty(tensor.shape, dtype=tensor.dtype)
+    return copy.copy_(tensor.detach())
+
+
 class Parcel:
     """A message on its way out: its header and its own copy of the tensors, held until the last bit has left.
 
     The copy is what makes ``post`` take ownership: whatever happens to the message's tensors afterwards, these are
-    the bytes that arrive. It is counted to the sender's memory, as a send buffer on a device is.
+    the bytes that arrive. It is counted to the sender's memory, as a send buffer on a device is. ``copied`` False: it
+    holds the message's tensors themselves, for a dry run, in which values do not matter.
     """
 
-    def __init__(self, message: Message, counter: int) -> None:
+    def __init__(self, message: Message, counter: int, copied: bool = True) -> None:
         scalar_types, tensor_fields = _fields(type(message))
         specs: list[TensorSpec] = []
         self.tensors: list[torch.Tensor] = []
@@ -162,10 +169,8 @@ class Parcel:
             for name, tensor in ((f"{field}/{key}", t) for key, t in value.items()) if is_state else ((field, value),):
                 if tensor.dtype not in _DTYPE_NAMES:
                     raise WireError(f"{kind_of(type(message))}.{name}: dtype {tensor.dtype} cannot be sent")
-                copy = torch.empty(tensor.shape, dtype=tensor.dtype)
-                copy.copy_(tensor.detach())
                 specs.append(TensorSpec(name, _DTYPE_NAMES[tensor.dtype], tuple(tensor.shape)))
-                self.tensors.append(copy)
+                self.tensors.append(_copy(tensor) if copied else tensor.detach())
         self.header = Header(
             kind_of(type(message)), counter, {name: getattr(message, name) for name in scalar_types}, tuple(specs)
         )
@@ -261,6 +266,10 @@ class Incoming:
         """Make room for the payload; running out of memory here raises what torch raises for it."""
         self._tensors = [torch.empty(spec.shape, dtype=_DTYPES[spec.dtype]) for spec in self._header.tensors]
         self._views = [byte_view(tensor) for tensor in self._tensors]
+
+    def adopt(self, tensors: list[torch.Tensor]) -> None:
+        """Take a parcel's own tensors for the whole payload, where both ends share one process's memory."""
+        self._tensors, self._filled = tensors, sum(tensor.nbytes for tensor in tensors)
 
     def fill(self, chunk: memoryview | bytes) -> None:
         """The next piece of the payload, as the sender cut it: no piece spans two tensors."""
