@@ -1,6 +1,6 @@
-"""Data sets, how they are divided among clients, and what one client sees of them.
+"""Data sets, and the files that are prepared of them.
 
-Images are uint8 on disk (a device's flash) and become float32 one batch at a time. ``prepare`` writes one pair of
+Images are uint8 on disk (a device's flash) and become float32 one batch at a time. ``task.prepare`` writes one pair of
 ``.npy`` files for each client and one for the test part; a shard maps its own pair and nothing else.
 
 Every random draw comes from a stream of its own, named ``f"{seed}:{purpose}"``: one more draw here moves nothing there.
@@ -11,17 +11,13 @@ from __future__ import annotations
 import hashlib
 import re
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from algorithms import vision
 from emulator.errors import UserError
-
-if TYPE_CHECKING:
-    import torch
 
 _DIGITS = Path(__file__).parent / "digits" / "digits.npz"
 _DIGITS_TRAIN = 1500  # of 1,797; the file's order is a fixed random one
@@ -61,6 +57,8 @@ def describe(dataset: str, data_dir: str) -> Description:
         return Description((1, 8, 8), 10, _DIGITS_TRAIN, 1797 - _DIGITS_TRAIN, 16)
     if dataset.startswith("synthetic:"):
         return _describe_synthetic(dataset)
+    if dataset.startswith("folder:"):
+        return Description(*vision.describe_folder(dataset, data_dir), 255)
     if dataset in vision.KNOWN:
         known = vision.KNOWN[dataset]
         return Description(known.shape, known.classes, known.train, known.test, 255)
@@ -80,6 +78,9 @@ def load(dataset: str, data_dir: str) -> tuple[Samples, Samples]:
     if dataset.startswith("synthetic:"):
         about = _describe_synthetic(dataset)
         return _synthetic(dataset, about, "train", about.train), _synthetic(dataset, about, "test", about.test)
+    if dataset.startswith("folder:"):
+        train, test = vision.load_folder(dataset, data_dir)
+        return Samples(*train), Samples(*test)
     if dataset in vision.KNOWN:
         train, test = vision.load(dataset, data_dir)
         return Samples(*train), Samples(*test)
@@ -95,8 +96,9 @@ def _open(dataset: str, data_dir: str) -> dict[str, np.ndarray[Any, Any]]:
     path = Path(data_dir) / f"{dataset}.npz"
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", dataset) or not path.is_file():
         raise UserError(
-            f"dataset: there is no {dataset!r}: say digits, {', '.join(vision.KNOWN)}, synthetic:CxHxW:CLASSES:SAMPLES"
-            f" (such as synthetic:3x32x32:10:5000), or NAME for a file NAME.npz in the folder {data_dir!r}"
+            f"dataset: there is no {dataset!r}: say digits, {', '.join(vision.KNOWN)}, folder:CxHxW,"
+            " synthetic:CxHxW:CLASSES:SAMPLES (such as synthetic:3x32x32:10:5000), or NAME for a file NAME.npz in the"
+            f" folder {data_dir!r}"
         )
     try:
         with np.load(path) as file:
@@ -130,8 +132,7 @@ def _describe_synthetic(dataset: str) -> Description:
     channels, height, width, classes, samples = numbers
     if classes < 2 or samples < 2:
         raise UserError(f"dataset: {dataset!r} needs at least 2 classes and 2 samples")
-    test = max(1, samples // 5)
-    return Description((channels, height, width), classes, samples - test, test, 255)
+    return Description((channels, height, width), classes, samples, max(1, samples // 5), 255)
 
 
 def _synthetic(dataset: str, about: Description, part: str, count: int) -> Samples:
@@ -146,113 +147,6 @@ def _synthetic(dataset: str, about: Description, part: str, count: int) -> Sampl
         clean = textures[labels[start : start + _CHUNK]]
         images[start : start + _CHUNK] = np.clip(clean + draws.normal(0, 32, clean.shape), 0, 255)
     return Samples(images, labels)
-
-
-class Partition(NamedTuple):
-    """How samples are divided: ``iid``; ``dirichlet`` with its alpha; ``shards`` with so many for each client."""
-
-    kind: str
-    alpha: float = 0.0
-    shards: int = 0
-
-
-def parse_partition(text: str) -> Partition:
-    """``iid``, ``dirichlet:ALPHA`` or ``shards:N``; UserError for anything else."""
-    kind, _, value = text.partition(":")
-    try:
-        if text == "iid":
-            return Partition("iid")
-        if kind == "dirichlet" and 0 < float(value) < float("inf"):
-            return Partition(kind, alpha=float(value))
-        if kind == "shards" and int(value) > 0:
-            return Partition(kind, shards=int(value))
-    except ValueError:
-        pass
-    raise UserError(
-        f"partition: {text!r}: say iid, dirichlet:ALPHA with a number ALPHA above 0, or shards:N with a number N from 1"
-    )
-
-
-def shard_sizes(samples: int, clients: int) -> list[int]:
-    """Sizes of the clients' shards: equal, the first ones larger by one where it does not come out even."""
-    return [samples // clients + (index < samples % clients) for index in range(clients)]
-
-
-def divide(labels: np.ndarray[Any, Any], clients: int, partition: str, seed: int) -> list[np.ndarray[Any, Any]]:
-    """For each client the indices of its samples; together all of them, each once, in parts of equal size.
-
-    ``dirichlet:ALPHA`` draws a class mix for each client and takes samples by it without replacement. A class that is
-    used up is left out of the mix; where the whole mix is used up, the rest is taken as it is left. So late clients
-    get what remains: the price of equal sizes. ``shards:N`` sorts the samples by label, cuts them into N pieces a
-    client, and gives every client N at random (McMahan et al. 2017, arXiv 1602.05629, section 3).
-    """
-    how, draws = parse_partition(partition), stream(seed, "partition")
-    sizes = shard_sizes(len(labels), clients)
-    if how.kind == "iid":
-        return np.split(draws.permutation(len(labels)), np.cumsum(sizes)[:-1])
-    if how.kind == "shards":
-        return _shards(labels, sizes, how.shards, draws)
-    pools = _by_class(labels, draws)
-    left = np.array([len(pool) for pool in pools])
-    return [_mixture(pools, left, size, how.alpha, draws) for size in sizes]
-
-
-def _shards(
-    labels: np.ndarray[Any, Any], sizes: list[int], each: int, draws: np.random.Generator
-) -> list[np.ndarray[Any, Any]]:
-    owners = np.repeat(np.arange(len(sizes)), each)
-    lengths = np.array([length for size in sizes for length in shard_sizes(size, each)])
-    order = draws.permutation(len(owners))
-    pieces = np.split(np.argsort(labels, kind="stable"), np.cumsum(lengths[order])[:-1])
-    return [
-        np.concatenate([piece for owner, piece in zip(owners[order], pieces, strict=True) if owner == client])
-        for client in range(len(sizes))
-    ]
-
-
-def draw(
-    labels: np.ndarray[Any, Any], clients: int, partition: str, seed: int, size: int
-) -> list[np.ndarray[Any, Any]]:
-    """For each client the indices of ``size`` samples, each at most once, by a stream of its own; parts overlap."""
-    how = parse_partition(partition)
-    parts = []
-    for index in range(clients):
-        draws = stream(seed, f"shard of client {index}")
-        if how.kind == "dirichlet":
-            pools = _by_class(labels, draws)
-            parts.append(_mixture(pools, np.array([len(pool) for pool in pools]), size, how.alpha, draws))
-        else:
-            parts.append(draws.permutation(len(labels))[:size])
-    return parts
-
-
-def _by_class(labels: np.ndarray[Any, Any], draws: np.random.Generator) -> list[np.ndarray[Any, Any]]:
-    return [draws.permutation(np.flatnonzero(labels == label)) for label in range(int(labels.max()) + 1)]
-
-
-def _mixture(
-    pools: list[np.ndarray[Any, Any]],
-    left: np.ndarray[Any, Any],
-    size: int,
-    alpha: float,
-    draws: np.random.Generator,
-) -> np.ndarray[Any, Any]:
-    """``size`` samples by a mix of classes drawn from Dirichlet(alpha); takes them off ``left``, in place."""
-    mix = draws.dirichlet(np.full(len(pools), alpha))
-    if not np.isfinite(mix).all():  # every gamma variate underflowed: the limit of a tiny alpha is one class
-        mix = np.eye(len(pools))[draws.integers(len(pools))]
-    taken: list[np.ndarray[Any, Any]] = []
-    missing = size
-    while missing:
-        weights = np.where(left > 0, mix, 0.0)
-        if weights.sum() < 1e-12:
-            weights = left.astype(float)
-        counts = np.minimum(draws.multinomial(missing, weights / weights.sum()), left)
-        for label, count in enumerate(counts):
-            taken.append(pools[label][left[label] - count : left[label]])
-        left -= counts
-        missing -= int(counts.sum())
-    return np.concatenate(taken)
 
 
 def write(folder: Path, name: str, samples: Samples, rows: np.ndarray[Any, Any] | None = None) -> None:
@@ -273,33 +167,3 @@ def read(folder: str, name: str) -> Samples:
         return Samples(*(np.asarray(array) for array in maps))  # plain views: np.memmap is slow to index
     except OSError as error:
         raise UserError(f"{folder}: folder: the part {name!r} of the data was not prepared there: {error}") from None
-
-
-def tensors(samples: Samples, rows: np.ndarray[Any, Any], levels: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The given rows as x float32 [B, C, H, W] in 0..1 and y int64 [B]."""
-    import torch
-
-    x = np.asarray(samples.images[rows], np.float32) / np.float32(levels)
-    return torch.from_numpy(x), torch.from_numpy(np.array(samples.labels[rows]))
-
-
-class Shard:
-    """The samples of one client."""
-
-    def __init__(self, samples: Samples, batch: int, levels: int, seed: int, index: int) -> None:
-        self._samples, self._batch, self._levels = samples, batch, levels
-        self._seed, self._index = seed, index
-
-    def __len__(self) -> int:
-        return len(self._samples.labels)
-
-    @property
-    def steps(self) -> int:
-        """Batches in an epoch: the last one may be smaller."""
-        return -(-len(self) // self._batch)
-
-    def batches(self, epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """(x float32 [B, C, H, W], y int64 [B]) in the order of (seed, client, epoch), whatever the algorithm."""
-        order = stream(self._seed, f"order:{self._index}:{epoch}").permutation(len(self))
-        for start in range(0, len(order), self._batch):
-            yield tensors(self._samples, order[start : start + self._batch], self._levels)

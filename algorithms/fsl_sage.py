@@ -32,8 +32,8 @@ from typing import ClassVar
 import torch
 
 from algorithms import alignment, rounds, steps, warm_start
-from algorithms.data import Shard
 from algorithms.settings import rare_uploads, uploads
+from algorithms.shard import Shard
 from algorithms.task import at_least, rates
 from emulator.node import ClientNode, ServerNode
 from emulator.wire import Message, StateDict

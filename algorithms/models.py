@@ -97,3 +97,8 @@ def _initialise_resnet(module: nn.Module) -> None:
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+
+
+def has_batch_norm(module: nn.Module) -> bool:
+    """Whether a layer normalises by the batch that it is given."""
+    return any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in module.modules())

@@ -1,7 +1,9 @@
-"""torchvision's data sets, as arrays; downloaded by torchvision where there is a network."""
+"""torchvision's data sets, as arrays; downloaded by torchvision where there is a network. Folders of images."""
 
 from __future__ import annotations
 
+import functools
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -61,3 +63,61 @@ def _arrays(dataset: VisionDataset, about: Known) -> tuple[np.ndarray[Any, Any],
     if images.ndim == 4:  # CIFAR: channels last
         images = images.transpose(0, 3, 1, 2)
     return np.ascontiguousarray(images.reshape(-1, *about.shape)), labels
+
+
+# --- folders of images ------------------------------------------------------------------------------------------------
+
+Folder = tuple[tuple[int, int, int], int, int, int]  # image shape, classes, training and test samples
+
+
+def _parts(dataset: str, data_dir: str) -> tuple[tuple[int, int, int], list[Any]]:
+    """The shape that ``folder:CxHxW`` asks for, and torchvision's ImageFolder of train and test (or val)."""
+    from torchvision.datasets import ImageFolder
+
+    match = re.fullmatch(r"folder:([13])x(\d+)x(\d+)", dataset)
+    if match is None or min(map(int, match.groups())) < 1:
+        raise UserError(f"dataset: {dataset!r}: say folder:CxHxW with 1 or 3 channels, such as folder:3x64x64")
+    root = Path(data_dir)
+    tests = [name for name in ("test", "val") if (root / name).is_dir()]
+    if not (root / "train").is_dir() or not tests:
+        raise UserError(
+            f"dataset: {dataset}: {root} has no train/CLASS/IMAGE and test/CLASS/IMAGE (or val): name the folder that"
+            " has them with --data-dir"
+        )
+    try:
+        found = [ImageFolder(str(root / name)) for name in ("train", tests[0])]
+    except (FileNotFoundError, OSError) as error:
+        raise UserError(f"dataset: {dataset}: {error}") from None
+    if found[0].classes != found[1].classes:
+        odd = sorted(set(found[0].classes) ^ set(found[1].classes))
+        raise UserError(f"dataset: {dataset}: {root}: train and {tests[0]} differ in classes: {', '.join(odd)}")
+    channels, height, width = map(int, match.groups())
+    return (channels, height, width), found
+
+
+@functools.lru_cache(maxsize=1)
+def describe_folder(dataset: str, data_dir: str) -> Folder:
+    """Shape, classes and sizes, without opening an image; UserError where the folder is not as it must be."""
+    shape, (train, test) = _parts(dataset, data_dir)
+    return shape, len(train.classes), len(train), len(test)
+
+
+def load_folder(dataset: str, data_dir: str) -> list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
+    """Train and test part, every image resized to the shape; UserError names an image that cannot be read."""
+    shape, found = _parts(dataset, data_dir)
+    return [_read_folder(part, shape) for part in found]
+
+
+def _read_folder(part: Any, shape: tuple[int, int, int]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    from PIL import Image
+
+    channels, height, width = shape
+    images = np.empty((len(part), *shape), np.uint8)
+    for row, (path, _) in enumerate(part.samples):
+        try:
+            with Image.open(path) as image:
+                pixels = np.asarray(image.convert("RGB" if channels == 3 else "L").resize((width, height)))
+        except OSError as error:
+            raise UserError(f"{path}: not an image that can be read: {error}") from None
+        images[row] = pixels.reshape(height, width, channels).transpose(2, 0, 1)
+    return images, np.asarray(part.targets, np.int64)

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from algorithms import data
+from algorithms import partition as partition_of
 from algorithms.settings import Settings
 from algorithms.task import Task, evaluate, prepare
 from emulator.errors import UserError
@@ -21,11 +22,12 @@ PARTITIONS = ("iid", "dirichlet:1e-200", "dirichlet:0.01", "dirichlet:0.5", "dir
 PRINT_DIGEST = """
 import hashlib, sys
 from algorithms import data
+from algorithms import partition as partition_of
 digest = hashlib.sha256()
 train, _ = data.load("synthetic:1x4x4:7:300", "data")
 digest.update(train.images.tobytes())
 for partition in ("iid", "dirichlet:0.1", "shards:2"):
-    for shard in data.divide(train.labels, 6, partition, 3):
+    for shard in partition_of.divide(train.labels, 6, partition, 3):
         digest.update(shard.tobytes())
 digest.update(data.stream(3, "order:0:0").permutation(100).tobytes())
 assert "torch" not in sys.modules
@@ -56,10 +58,10 @@ def test_a_partition_gives_each_sample_to_one_client_in_shards_of_equal_size(
 ) -> None:
     clients = min(clients, samples)
     labels = np.arange(samples) % classes
-    shards = data.divide(labels, clients, partition, seed)
+    shards = partition_of.divide(labels, clients, partition, seed)
     assert sorted(np.concatenate(shards).tolist()) == list(range(samples))
     sizes = [len(shard) for shard in shards]
-    assert sizes == data.shard_sizes(samples, clients)
+    assert sizes == partition_of.shard_sizes(samples, clients)
     assert max(sizes) - min(sizes) <= 1
 
 
@@ -67,7 +69,7 @@ def test_a_small_alpha_gives_the_first_client_fewer_classes_than_iid_does() -> N
     train, _ = data.load("digits", "data")
 
     def largest_share(partition: str) -> float:
-        first = data.divide(train.labels, 10, partition, 1)[0]
+        first = partition_of.divide(train.labels, 10, partition, 1)[0]
         return float(np.bincount(train.labels[first]).max() / len(first))
 
     assert largest_share("iid") < 0.25
@@ -77,7 +79,7 @@ def test_a_small_alpha_gives_the_first_client_fewer_classes_than_iid_does() -> N
 def test_shards_give_a_client_few_classes() -> None:
     train, _ = data.load("digits", "data")
     for parts, most in (("shards:1", 2), ("shards:2", 4)):
-        shards = data.divide(train.labels, 10, parts, 1)
+        shards = partition_of.divide(train.labels, 10, parts, 1)
         assert max(len(set(train.labels[shard].tolist())) for shard in shards) <= most
 
 
@@ -91,9 +93,9 @@ def test_overlapping_parts_have_their_size_no_sample_twice_and_do_not_depend_on_
     clients: int, size: int, partition: str, seed: int
 ) -> None:
     labels = np.arange(60) % 7
-    parts = data.draw(labels, clients, partition, seed, size)
+    parts = partition_of.draw(labels, clients, partition, seed, size)
     assert [len(set(part.tolist())) for part in parts] == [size] * clients
-    more = data.draw(labels, clients + 1, partition, seed, size)
+    more = partition_of.draw(labels, clients + 1, partition, seed, size)
     assert all((one == other).all() for one, other in zip(parts, more, strict=False))
 
 
@@ -113,7 +115,7 @@ def test_data_partitions_and_orders_do_not_depend_on_the_hash_seed_and_need_no_t
 
 
 def test_another_seed_is_another_partition_and_another_order() -> None:
-    one, other = (data.divide(np.zeros(50, int), 2, "iid", seed)[0].tolist() for seed in (1, 2))
+    one, other = (partition_of.divide(np.zeros(50, int), 2, "iid", seed)[0].tolist() for seed in (1, 2))
     assert one != other
     one, other = (data.stream(1, f"order:{client}:0").permutation(50).tolist() for client in (0, 1))
     assert one != other
@@ -159,7 +161,7 @@ def test_prepared_files_hold_what_a_node_would_load_and_no_other_client_s_sample
 
 def test_synthetic_data_are_classes_that_a_nearest_mean_tells_apart() -> None:
     train, test = data.load("synthetic:1x8x8:5:1000", "data")
-    assert (len(train.labels), len(test.labels)) == (800, 200)
+    assert (len(train.labels), len(test.labels)) == (1000, 200)
     means = np.stack([train.images[train.labels == label].mean(0) for label in range(5)])
     distances = ((test.images[:, None].astype(float) - means) ** 2).sum((2, 3, 4))
     assert (distances.argmin(1) == test.labels).mean() > 0.95
@@ -197,7 +199,12 @@ BAD_TASKS = {
     "no batch": ({"batch": 0}, "batch: must be at least 1, not 0"),
     "no clients": ({"clients": 0}, "clients: must be at least 1, not 0"),
     "too many clients": ({"clients": 1501}, "more than the 1500 samples"),
-    "batch norm of one": ({"model": "resnet18", "batch": 149}, "leaves a batch of one"),
+    "no epochs": ({"epochs": 0}, "epochs: must be at least 1"),
+    "unequal parts that overlap": (
+        {"partition": "dirichlet-unequal:1", "samples_per_client": 5},
+        "leave out --samples-per-client",
+    ),
+    "grey images like ImageNet's": ({"normalise": "imagenet"}, "normalise: imagenet is for 3 channels"),
 }
 
 

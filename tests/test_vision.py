@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from torchvision import datasets
 
 from algorithms import data, vision
@@ -99,3 +100,50 @@ def test_a_data_set_that_is_nowhere_is_one_line_with_folder_and_remedy(
     text = str(caught.value)
     assert text.startswith(f"dataset: {name} is not in {tmp_path / vision.KNOWN[name].files}")
     assert "--data-dir" in text and "\n" not in text
+
+
+def write_folder(
+    root: Path, parts: tuple[str, ...] = ("train", "test"), classes: tuple[str, ...] = ("cat", "dog")
+) -> None:
+    """Two images a class and part, of one grey each: 40, 41 for cats, 80, 81 for dogs."""
+    for part in parts:
+        for number, name in enumerate(classes, 1):
+            (root / part / name).mkdir(parents=True)
+            for copy in range(2):
+                shade = 40 * number + copy
+                Image.new("RGB", (9, 7), (shade, shade, shade)).save(root / part / name / f"{copy}.png")
+
+
+def test_a_folder_of_images_is_read_and_resized(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    assert data.describe("folder:3x4x5", str(tmp_path)) == ((3, 4, 5), 2, 4, 4, 255)
+    train, test = data.load("folder:3x4x5", str(tmp_path))
+    assert (train.images.shape, train.images.dtype) == ((4, 3, 4, 5), np.uint8)
+    assert train.labels.tolist() == test.labels.tolist() == [0, 0, 1, 1]
+    assert [sorted(set(image.ravel().tolist())) for image in train.images] == [[40], [41], [80], [81]]
+    grey, _ = data.load("folder:1x4x5", str(tmp_path))
+    assert grey.images.shape == (4, 1, 4, 5)
+
+
+def test_validation_images_are_the_test_part_where_there_is_no_other(tmp_path: Path) -> None:
+    write_folder(tmp_path, ("train", "val"))
+    prepared = prepare(Task(dataset="folder:3x8x8", data_dir=str(tmp_path), clients=2, batch=2), tmp_path / "made")
+    assert len(prepared.shard(1)) == 2
+
+
+def test_what_is_wrong_with_a_folder_is_one_line(tmp_path: Path) -> None:
+    for name, parts in (("none", ()), ("no-test", ("train",))):
+        write_folder(tmp_path / name, parts)
+        with pytest.raises(UserError, match=r"--data-dir"):
+            data.describe("folder:3x8x8", str(tmp_path / name))
+    write_folder(tmp_path / "odd", ("train",))
+    write_folder(tmp_path / "odd", ("test",), ("cat", "cow"))
+    with pytest.raises(UserError, match="differ in classes: cow, dog"):
+        data.describe("folder:3x8x8", str(tmp_path / "odd"))
+    write_folder(tmp_path / "broken")
+    (tmp_path / "broken" / "train" / "cat" / "0.png").write_text("no image")
+    with pytest.raises(UserError, match=r"0\.png: not an image") as caught:
+        data.load("folder:3x8x8", str(tmp_path / "broken"))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="folder:CxHxW"):
+        data.describe("folder:2x8x8", str(tmp_path / "broken"))
