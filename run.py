@@ -85,9 +85,11 @@ def parser() -> Flags:
     flags.add_argument(
         "--data-dir", default="data", metavar="DIR", help="where data sets are, and torchvision downloads them"
     )
-    flags.add_argument("--model", default="cnn", help="cnn or resnet18")
-    flags.add_argument("--cut", default="", help="the stage after which the model is cut; default: the model's")
-    flags.add_argument("--aux", default="", help="the auxiliary model; default: the cut's")
+    flags.add_argument("--model", default="cnn", help="cnn, simple_conv or a classification model of torchvision")
+    flags.add_argument(
+        "--cut", default="", help="the module after which the model is cut ('run.py cuts MODEL'); default: the model's"
+    )
+    flags.add_argument("--aux", default="", help="linear, pool, stage or server: the auxiliary; default: the cut's")
     flags.add_argument(
         "--server-order",
         choices=["arrival", "blocked"],
@@ -203,7 +205,7 @@ def run(argv: list[str]) -> int:
     console = Console()
     view_type = Dashboard if console.is_terminal and not flags.no_dashboard else PlainLines
     plan = Plan(scenario, flags.seed, flags.clock, dilation, "algorithms.task.evaluate", "algorithms.task.prepare")
-    modules = [*ALGORITHMS.values(), "torchvision.models"]
+    modules = [*ALGORITHMS.values(), "algorithms.parts"]
     endings: list[Ending] = []
     with Launcher(folder, plan, modules) as launcher:
         os.nice(10)  # from here on this process only watches and draws
@@ -259,7 +261,7 @@ def verify(argv: list[str]) -> int:
 def show_cuts(argv: list[str]) -> int:
     """Show where a model can be cut."""
     flags = Flags(prog="run.py cuts", description="Where a model can be cut, and what each cut costs a client.")
-    flags.add_argument("model", help="cnn or resnet18")
+    flags.add_argument("model", help="cnn, simple_conv or a classification model of torchvision")
     flags.add_argument("--input", default="3x32x32", metavar="CxHxW", help="shape of an image (default 3x32x32)")
     chosen = flags.parse_args(argv)
     from rich.console import Console

@@ -1,8 +1,11 @@
 """The workload and the algorithms, from the ground up.
 
 data      data sets, their prepared files, partitions, a client's shard; named random streams (no torch)
-models    the models as named stages, with seeded initial weights
-split     a model cut in two after a stage, and the auxiliary head for a cut
+models    the models by name, with seeded initial weights
+split     a model traced and cut in two where one tensor alone crosses
+cuts      every cut of a model, and what it costs a client
+auxiliaries   the heads that stand in for the server's half at a client
+parts     client half, server half and auxiliary of a task, and the files of their initial weights
 task      what is trained: data, model, cut, partition; ``evaluate``; ``Settings``, the base of every ``Config``
 steps     the tensor arithmetic that several algorithms share; knows no node and never awaits
 fedavg sl splitfed_v1 splitfed_v2 local_loss cse_fsl fsl_sage
