@@ -18,20 +18,19 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
+    from algorithms.parts import Parts
     from algorithms.shard import Look, Shard
     from emulator.wire import StateDict
-
-# Where a model can be cut (after that stage), the default first; and the auxiliaries, the default first.
-CUTS = {"cnn": ("conv2", "conv1", "conv3"), "resnet18": ("layer2", "layer1", "layer3")}
-AUXILIARIES = {"cnn": ("linear", "pool", "stage"), "resnet18": ("stage", "linear", "pool")}
 
 _CNN_LEAST_PIXELS = 4  # two pools halve height and width
 _TEST_BATCH = 256
 
 
 class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The workload. ``cut`` and ``aux`` empty: the model's default. ``folder``: where ``prepare`` wrote the data
-    (empty: every node loads the data set itself and keeps its own part).
+    """The workload. ``cut`` and ``aux`` empty: the model's default; ``prepare`` checks that they exist and fit.
+
+    ``folder``: where ``prepare`` wrote the data and initial weights (empty: every node loads the data set itself, keeps
+    its own part, and builds the model).
 
     ``epochs``: passes over a client's samples in a round. ``augment``: ``flip-crop`` mirrors and shifts training images
     at random. ``normalise``: by ImageNet's mean and standard deviation. ``single``: whether a last batch of one sample
@@ -56,13 +55,6 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def check(self) -> None:
         """UserError, one line, for the first value that cannot be."""
-        if self.model not in CUTS:
-            raise UserError(f"model: there is no {self.model!r}: say {' or '.join(CUTS)}")
-        if self.cut and self.cut not in CUTS[self.model]:
-            cuts = ", ".join(sorted(CUTS[self.model]))
-            raise UserError(f"cut: {self.model} has no cut {self.cut!r}: say one of {cuts}")
-        if self.aux and self.aux not in AUXILIARIES[self.model]:
-            raise UserError(f"aux: there is no {self.aux!r}: say one of {', '.join(AUXILIARIES[self.model])}")
         at_least(1, batch=self.batch, clients=self.clients, epochs=self.epochs)
         at_least(0, seed=self.seed)
         about = data.describe(self.dataset, self.data_dir)
@@ -85,34 +77,25 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.model == "cnn" and pixels < _CNN_LEAST_PIXELS:
             raise UserError(f"dataset: the cnn needs images of at least {_CNN_LEAST_PIXELS} pixels a side")
 
-    def client_half(self) -> nn.Sequential:
+    def client_half(self) -> nn.Module:
         """The model up to the cut."""
-        return self._half("client")
+        return self._parts().half("client")
 
-    def server_half(self) -> nn.Sequential:
+    def server_half(self) -> nn.Module:
         """The model after the cut."""
-        return self._half("server")
+        return self._parts().half("server")
 
-    def whole(self) -> nn.Sequential:
+    def whole(self) -> nn.Module:
         """The model in one piece."""
-        from algorithms import split
-
-        about = data.describe(self.dataset, self.data_dir)
-        return split.whole(self.model, about.shape, about.classes, self.seed)
+        return self._parts().whole()
 
     def auxiliary(self) -> nn.Module:
         """The auxiliary head for the cut; the same initial weights for every client."""
-        from algorithms import split
-
-        about = data.describe(self.dataset, self.data_dir)
-        kind = self.aux or AUXILIARIES[self.model][0]
-        return split.auxiliary(kind, self.model, self._cut, about.shape, about.classes, self.seed)
+        return self._parts().auxiliary()
 
     def halves(self, state: StateDict) -> dict[str, StateDict]:
         """The state of a whole model as ``{"client": ..., "server": ...}``."""
-        from algorithms import split
-
-        return split.divide_state(state, self.model, self._cut)
+        return self._parts().divide(state)
 
     def shard(self, index: int) -> Shard:
         """The samples of client ``index`` (from 0)."""
@@ -154,30 +137,30 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return partition.draw(train.labels, *how, self.samples_per_client)
         return partition.divide(train.labels, *how)
 
-    @property
-    def _cut(self) -> str:
-        return self.cut or CUTS[self.model][0]
-
-    def _half(self, which: str) -> nn.Sequential:
-        from algorithms import split
+    def _parts(self) -> Parts:
+        from algorithms.parts import Parts
 
         about = data.describe(self.dataset, self.data_dir)
-        return split.half(self.model, self._cut, which, about.shape, about.classes, self.seed)
+        return Parts(self.model, self.cut, self.aux, about.shape, about.classes, self.seed, self.folder)
 
 
 def prepare(task: Task, folder: Path) -> Task:
-    """Write every client's samples and the test part to ``folder``, once, before nodes start; the task to give them."""
+    """Write every client's samples, the test part and the model's parts to ``folder``, once, before nodes start.
+
+    Returns the task to give them, cut and auxiliary named; UserError for a model, cut or auxiliary that cannot be.
+    """
+    made = task._parts().write(folder)
     train, test = data.load(task.dataset, task.data_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    parts = task._shards(train)
+    shards = task._shards(train)
     single = not task._has_batch_norm() if task.single is None else task.single
-    for index, rows in enumerate(parts):
+    for index, rows in enumerate(shards):
         if not single and (task.batch == 1 or len(rows) == 1):
             what = "batches of one" if task.batch == 1 else f"client-{index} one sample"
             raise UserError(f"batch: {task.model} has batch norm, which {what} cannot have: take larger ones")
         data.write(folder, f"client-{index}", train, rows)
     data.write(folder, "test", test)
-    return msgspec.structs.replace(task, folder=str(folder), single=single)
+    return msgspec.structs.replace(task, cut=made.cut, aux=made.aux, folder=str(folder), single=single)
 
 
 def evaluate(task: Task, parts: dict[str, StateDict]) -> tuple[float, float]:
