@@ -211,7 +211,9 @@ def _stuck_computation(
 
     def stuck() -> bool:
         run = thread.current
-        if run is None or (time.monotonic_ns() - run.started_wall_ns) / 1e9 < stuck_after_s:
+        if run is None or not run.started_wall_ns:  # handed to the thread, which has not begun with it
+            return False
+        if (time.monotonic_ns() - run.started_wall_ns) / 1e9 < stuck_after_s:
             return False
         frames = sys._current_frames()
         stack = "".join(traceback.format_stack(frames[thread.ident])[-4:]) if thread.ident in frames else ""
