@@ -180,9 +180,6 @@ BAD_TASKS = {
     "synthetic of nothing": ({"dataset": "synthetic:3x32x32:10:0"}, "positive"),
     "one class": ({"dataset": "synthetic:3x32x32:1:10"}, "at least 2 classes"),
     "images too small": ({"dataset": "synthetic:1x2x2:2:100"}, "at least 4 pixels"),
-    "unknown model": ({"model": "vgg"}, "model: there is no 'vgg': say cnn or resnet18"),
-    "unknown cut": ({"model": "resnet18", "cut": "layer9"}, "say one of layer1, layer2, layer3"),
-    "unknown auxiliary": ({"aux": "big"}, "aux: there is no 'big'"),
     "unknown partition": ({"partition": "blobs"}, "partition: 'blobs'"),
     "shards without number": ({"partition": "shards"}, "shards:N"),
     "no shards": ({"partition": "shards:0"}, "shards:N"),
@@ -196,7 +193,6 @@ BAD_TASKS = {
     "no batch": ({"batch": 0}, "batch: must be at least 1, not 0"),
     "no clients": ({"clients": 0}, "clients: must be at least 1, not 0"),
     "too many clients": ({"clients": 1501}, "more than the 1500 samples"),
-    "batch norm of one": ({"model": "resnet18", "batch": 149}, "leaves a batch of one"),
 }
 
 
