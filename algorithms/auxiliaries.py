@@ -5,6 +5,8 @@ z is [B, D], tokens [B, T, D], or a map, [B, C, H, W] or, inside Swin transforme
 
 from __future__ import annotations
 
+import copy
+
 import msgspec
 import torch
 from torch import Tensor, nn
@@ -108,8 +110,6 @@ def make(about: Layout, shape: Shape, classes: int) -> nn.Module:
 
 def _shape_after(module: nn.Module, smashed: tuple[int, ...]) -> tuple[int, ...]:
     """The shape of one sample after ``module``, found on a copy on the meta device, in eval mode."""
-    import copy
-
     with torch.no_grad():
         out = copy.deepcopy(module).to("meta").eval()(torch.empty(2, *smashed, device="meta"))
     return tuple(out.shape[1:])

@@ -76,7 +76,7 @@ class Traced:
         """The client's or the server's half; it shares parameters and buffers with the model."""
         node = named(self.model, cut, self.points).node
         graphs = (_part(graph, node, which) for graph in (self.train_graph, self.eval_graph))
-        return Half(self.module, *graphs, class_name="Half")
+        return Half(self.module, *graphs)
 
 
 def named(model: str, cut: str, points: Sequence[Point]) -> Point:

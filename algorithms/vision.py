@@ -51,8 +51,8 @@ def _open(name: str, data_dir: str, train: bool) -> VisionDataset:
         except (RuntimeError, OSError, EOFError, ValueError) as error:
             where = Path(data_dir) / KNOWN[name].files
             raise UserError(
-                f"dataset: {name} is not in {where} and cannot be downloaded ({error}): put torchvision's files there,"
-                " or name the folder that has them with --data-dir"
+                f"dataset: {name} is not in {where} and cannot be downloaded ({' '.join(str(error).split())}): put"
+                " torchvision's files there, or name the folder that has them with --data-dir"
             ) from None
     return made
 
