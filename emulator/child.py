@@ -21,7 +21,7 @@ import msgspec
 
 from emulator.device import Work
 from emulator.dilation import Rehearsed
-from emulator.errors import Bug, SplitbedError, UserError
+from emulator.errors import Bug, SplitbedError, UserError, root_of
 from emulator.preload import die_with_parent
 from emulator.profiles import Scenario
 
@@ -147,12 +147,12 @@ def run_rehearsal(placement: Placement, lifeline: Connection, parent: int, answe
     found: Rehearsed | Exception
     try:
         found = rehearse(placement.module, placement.settings, placement.scenario, placement.seed)
-    except SplitbedError as error:
-        found = error
     except Exception as error:
         import traceback
 
-        found = Bug(f"{placement.algorithm}: the rehearsal failed: {error}\n{traceback.format_exc()}")
+        root = root_of(error)
+        text = f"{placement.algorithm}: the rehearsal failed: {error}\n{traceback.format_exc()}"
+        found = root if isinstance(root, SplitbedError) else Bug(text)
     answer.send(found)
 
 

@@ -17,7 +17,7 @@ import msgspec
 from emulator.conservation import only
 from emulator.ledger import AnyEvent, Carried, Computed, Ended, Evaluated, Posted, Received, Reported, RoundEnded
 
-Line = tuple[int | str | float, ...]
+Line = tuple[int | str | float | None, ...]
 
 MEMORY_ENDED_IT = "memory: a cap ended a node, at a moment that depends on the host"
 

@@ -15,8 +15,10 @@ import pytest
 from stage import Stage
 
 from algorithms import ALGORITHMS
+from algorithms.rounds import ENDINGS
 from algorithms.settings import Settings
 from algorithms.task import Task
+from algorithms.warm_start import Warm
 from emulator.ledger import Event, Posted, Received, Reported, RoundEnded
 from emulator.profiles import load_scenario
 from emulator.wire import Message, kind_of
@@ -83,9 +85,10 @@ def test_every_message_of_an_algorithm_is_listed_once_and_names_tensors_that_it_
         thing for thing in vars(module).values() if inspect.isclass(thing) and thing.__module__ == module.__name__
     ]
     messages = [thing for thing in defined if issubclass(thing, Message)]
-    assert list(module.MESSAGES) == messages
-    assert len({kind_of(message) for message in messages}) == len(messages)
-    for message in messages:
+    shared = [*([Warm] if name == "fsl-sage" else []), *ENDINGS]
+    assert list(module.MESSAGES) == [*messages, *shared]
+    assert len({kind_of(message) for message in module.MESSAGES}) == len(module.MESSAGES)
+    for message in module.MESSAGES:
         assert set(message.official) <= set(message.__struct_fields__)
         assert message.__struct_config__.frozen
 
@@ -121,18 +124,19 @@ def closed_form(name: str, round: int) -> tuple[int, int]:
         "splitfed-v2": (SAMPLES * E + C, SAMPLES * E + C),
         "local-loss": (SAMPLES * E + C + A, C + A),
         "cse-fsl": (UPLOADED * E + C + A, C + A),
+        "heron-sfl": (UPLOADED * E + C + A, C + A),
         "fsl-sage": (UPLOADED * E + C, C + aligned * A),
     }[name]
 
 
 def initial(name: str) -> int:
     """Bytes of the weights that a client is given before the first round; SL hands them over in its first turn."""
-    return {"fedavg": C + S, "sl": 0, "local-loss": C + A, "cse-fsl": C + A}.get(name, C)
+    return {"fedavg": C + S, "sl": 0, "local-loss": C + A, "cse-fsl": C + A, "heron-sfl": C + A}.get(name, C)
 
 
 def labels(name: str) -> int:
     """Bytes of the labels that a client sends in a round."""
-    samples = {"fedavg": 0, "cse-fsl": UPLOADED, "fsl-sage": UPLOADED}.get(name, SAMPLES)
+    samples = {"fedavg": 0, "cse-fsl": UPLOADED, "heron-sfl": UPLOADED, "fsl-sage": UPLOADED}.get(name, SAMPLES)
     return samples * LABEL
 
 

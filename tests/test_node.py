@@ -248,8 +248,8 @@ def test_when_all_wait_for_each_other_the_report_says_who_waits_for_what_and_sin
 
 def test_reports_snapshots_and_clamps_take_no_time_and_are_recorded() -> None:
     with Stage(make_scenario()) as stage:
-        snapshots: list[tuple[int, dict[str, Any]]] = []
-        stage.server.on_snapshot = lambda round, parts: snapshots.append((round, parts))
+        snapshots: list[tuple[int, dict[str, Any], str]] = []
+        stage.server.on_snapshot = lambda round, parts, awaits: snapshots.append((round, parts, awaits))
 
         async def main() -> None:
             await asyncio.sleep(0.010)
@@ -260,7 +260,7 @@ def test_reports_snapshots_and_clamps_take_no_time_and_are_recorded() -> None:
             assert stage.server.now() == 15 * MS
 
         stage.play(main())
-        assert snapshots == [(3, {"client": {}})]
+        assert snapshots == [(3, {"client": {}}, "")]
         (reported,) = stage.of("server", Reported)
         assert (reported.round, reported.values, reported.due_ns) == (3, {"loss": 0.5}, 15 * MS)
         (ended,) = stage.of("server", RoundEnded)
