@@ -222,10 +222,10 @@ class Played(NamedTuple):
         return [event for event in only(self.timeline(algorithm), kind) if node in ("", event.node)]
 
 
-def play(folder: Path, *arguments: object, **how: Any) -> Played:
+def play(folder: Path, *arguments: object, within_s: float = HANG_S, **how: Any) -> Played:
     """Run a command to its end; ``how`` as for ``Command``."""
     with Command(folder, *arguments, **how) as command:
-        status = command.finish()
+        status = command.finish(within_s)
         return Played(status, command.out, command.err, folder)
 
 

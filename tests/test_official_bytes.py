@@ -1,0 +1,139 @@
+"""Bytes as the FSL-SAGE authors' code counts them (https://github.com/srijith1996/FSL-SAGE, commit 437e77b).
+
+Constants that the code itself printed for 5 clients with 1,500 images of 3x32x32, ResNet-18 cut after layer2, batches
+of 50, q = 5, l = 10, against whole runs; and the published GiB to 81 % accuracy, which are whole numbers of rounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import finished
+from processes import HANG_S, Board, Played, Wire, options, play, write_scenario
+from torch import nn
+
+from algorithms.task import Task
+from emulator.ledger import Posted, Received
+
+GIB = 2**30
+CLIENTS, BATCH = 5, 50
+DATASET = "synthetic:3x32x32:10:1875"  # 1,500 to train with
+
+# Bytes of a round, all clients, up and down; FSL-SAGE's also of an aligned one.
+ALIGNMENT = 42_097_040
+PRINTED = {
+    "fedavg": [447_651_280],
+    "splitfed-v1": [51_976_480],
+    "splitfed-v2": [51_976_480],
+    "cse-fsl": [115_690_560],
+    "fsl-sage": [31_496_480 + ALIGNMENT, 31_496_480],
+}
+SETTINGS: dict[str, dict[str, object]] = {
+    "cse-fsl": {"q": 5, "q_per_round": "true"},
+    "fsl-sage": {"q": 5, "q_per_round": "true", "l": 10, "align_epochs": 1, "rounds": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def official(runs: Path) -> Played:
+    """The five methods of the authors' code: a round of each, and one more of FSL-SAGE, which is not aligned."""
+    scenario = write_scenario(runs / "official", [(CLIENTS, Board())], Wire(up_mbps=1000, down_mbps=1000))
+    workload = "--model", "resnet18", "--dataset", DATASET, "--batch", BATCH, "--rounds", 1
+    arguments = "--profile", scenario, "--algorithm", ",".join(PRINTED), "--clock", "virtual", *workload
+    return finished(play(runs / "official-run", *arguments, *options(SETTINGS), program="run.py", within_s=5 * HANG_S))
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("algorithm", PRINTED)
+def test_the_bytes_of_a_round_are_those_that_the_authors_code_prints(algorithm: str, official: Played) -> None:
+    posted = official.events(algorithm, Posted)
+    rounds = PRINTED[algorithm]
+    assert [sum(m.official_bytes for m in posted if m.round == round) for round in range(len(rounds))] == rounds
+    assert not any(message.official_bytes for message in posted if message.round < 0)
+    history = official.summary["algorithms"][algorithm]["history"]
+    assert [row["official_bytes"] for row in history] == [sum(rounds[: i + 1]) for i in range(len(rounds))]
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("algorithm", PRINTED)
+def test_a_ledger_adds_up_to_its_summary(algorithm: str, official: Played) -> None:
+    posted = official.events(algorithm, Posted)
+    summary = official.summary["algorithms"][algorithm]
+    assert summary["official_bytes"] == sum(message.official_bytes for message in posted) == sum(PRINTED[algorithm])
+    received = {(message.source, message.counter): message for message in official.events(algorithm, Received)}
+    assert received.keys() == {(message.node, message.counter) for message in posted}
+    for message in posted:
+        arrived = received[message.node, message.counter]
+        assert arrived.payload_bytes == message.payload_bytes
+        assert arrived.framed_bytes == message.framed_bytes
+        assert arrived.wire_bytes == message.wire_bytes
+        assert message.official_bytes <= message.payload_bytes < message.framed_bytes < message.wire_bytes
+    for size in ("payload", "framed", "wire"):
+        ways = {way: sum(getattr(m, f"{size}_bytes") for m in posted if way_of(m) == way) for way in ("up", "down")}
+        assert summary["bytes"][size] == ways
+        assert sum(row[size] for row in summary["by_kind"].values()) == sum(ways.values())
+    labels = 8 * sum(1 for m in posted if m.kind == "smashed") * BATCH
+    counted = sum(m.payload_bytes - m.official_bytes for m in posted if m.round >= 0)
+    assert counted == labels  # all that the authors' code leaves out of a round's payload
+
+
+def way_of(message: Posted) -> str:
+    return "down" if message.node == "server" else "up"
+
+
+# --- published figures ------------------------------------------------------------------------------------------------
+
+# CIFAR-10: 50,000 images of 3x32x32 for 10 clients, 20 batches each of up to 256, every fifth uploaded.
+K, N, B, Q, L = 10, 50_000, 256, 5, 10
+
+
+def nbytes(module: nn.Module) -> int:
+    return sum(tensor.nbytes for tensor in module.state_dict().values())
+
+
+@pytest.fixture(scope="module")
+def sizes() -> dict[str, int]:
+    """Bytes of client half, server half, auxiliary, and z of one sample."""
+    task = Task(dataset=DATASET, model="resnet18", aux="stage")
+    client = task.client_half().eval()
+    z = client(next(iter(task.shard(0).batches(0)))[0][:1])
+    return {"c": nbytes(client), "s": nbytes(task.server_half()), "a": nbytes(task.auxiliary()), "z": z.nbytes}
+
+
+def test_the_sizes_of_resnet18_cut_after_layer2_are_those_of_the_authors_models(sizes: dict[str, int]) -> None:
+    assert sizes == {"c": 2_740_048, "s": 42_025_080, "a": 8_419_408, "z": 8192}
+
+
+def uploaded() -> int:
+    """Samples of a client's uploads in a round."""
+    batches = [min(B, N // K - start) for start in range(0, N // K, B)]
+    return sum(batches[::Q])
+
+
+def bytes_to(rounds: int, a_round: Callable[[dict[str, int]], int], sizes: dict[str, int], aligned: int = 0) -> int:
+    return K * (rounds * a_round(sizes) + aligned * sizes["a"])
+
+
+FIGURES: dict[str, tuple[float, int, Callable[[dict[str, int]], int]]] = {
+    "fedavg": (70.04, 84, lambda b: 2 * (b["c"] + b["s"])),
+    "splitfed-v1": (60.23, 74, lambda b: 2 * (N // K * b["z"] + b["c"])),
+    "splitfed-v2": (109.07, 134, lambda b: 2 * (N // K * b["z"] + b["c"])),
+    "cse-fsl": (26.02, 91, lambda b: uploaded() * b["z"] + 2 * (b["c"] + b["a"])),
+    "fsl-sage": (12.20, 89, lambda b: uploaded() * b["z"] + 2 * b["c"]),
+}
+
+
+@pytest.mark.parametrize("algorithm", FIGURES)
+def test_published_gib_to_81_percent_are_a_whole_number_of_rounds(algorithm: str, sizes: dict[str, int]) -> None:
+    """Read off a figure to 0.01 GiB, of which a round has 13 to 83: one round more or less would not fit."""
+    published, rounds, a_round = FIGURES[algorithm]
+
+    def gib(count: int) -> float:
+        aligned = -(-count // L) if algorithm == "fsl-sage" else 0
+        return bytes_to(count, a_round, sizes, aligned) / GIB
+
+    reading: Any = pytest.approx(published, abs=0.01)
+    assert [gib(count) == reading for count in (rounds - 1, rounds, rounds + 1)] == [False, True, False]
