@@ -88,7 +88,9 @@ def test_an_algorithm_knows_the_node_and_no_clock_no_socket_and_no_other_algorit
     assert not (set(imports(path)) & set(ALGORITHMS.values()))
 
 
-@pytest.mark.parametrize("name", ["data", "models", "split", "cuts", "auxiliaries", "parts", "task", "steps"])
+@pytest.mark.parametrize(
+    "name", ["vision", "data", "partition", "shard", "models", "split", "cuts", "auxiliaries", "parts", "task", "steps"]
+)
 def test_what_algorithms_share_knows_no_node(name: str) -> None:
     used = set(imports(ROOT / "algorithms" / f"{name}.py"))
     assert not used & {"emulator.node", "emulator.clock", "asyncio", "time", "random", *ALGORITHMS.values()}
