@@ -8,12 +8,16 @@ Every random draw comes from a stream of its own, named ``f"{seed}:{purpose}"``:
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import zipfile
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from algorithms import vision
@@ -22,6 +26,7 @@ from emulator.errors import UserError
 _DIGITS = Path(__file__).parent / "digits" / "digits.npz"
 _DIGITS_TRAIN = 1500  # of 1,797; the file's order is a fixed random one
 _CHUNK = 256  # images made or written at a time: bounds the memory of preparing
+_ABOUT = "dataset.json"
 
 
 class Description(NamedTuple):
@@ -37,7 +42,7 @@ class Description(NamedTuple):
 class Samples(NamedTuple):
     """Images uint8 [N, C, H, W] and their labels int64 [N]."""
 
-    images: np.ndarray[Any, Any]
+    images: np.ndarray[Any, Any] | vision.Files
     labels: np.ndarray[Any, Any]
 
 
@@ -52,7 +57,7 @@ def stream(seed: int, purpose: str) -> np.random.Generator:
 
 
 def describe(dataset: str, data_dir: str) -> Description:
-    """Shapes and sizes of ``dataset``; UserError where there is no such data set."""
+    """Shapes and sizes of ``dataset``, without loading its images; UserError where there is no such data set."""
     if dataset == "digits":
         return Description((1, 8, 8), 10, _DIGITS_TRAIN, 1797 - _DIGITS_TRAIN, 16)
     if dataset.startswith("synthetic:"):
@@ -62,14 +67,14 @@ def describe(dataset: str, data_dir: str) -> Description:
     if dataset in vision.KNOWN:
         known = vision.KNOWN[dataset]
         return Description(known.shape, known.classes, known.train, known.test, 255)
-    archive = _open(dataset, data_dir)
-    shape, count = _image_shape(archive["images"]), len(archive["labels"])
-    classes = int(max(archive["labels"].max(), archive["test_labels"].max())) + 1
-    return Description(shape, classes, count, len(archive["test_labels"]), 255)
+    return _describe_archive(_archive(dataset, data_dir))
 
 
 def load(dataset: str, data_dir: str) -> tuple[Samples, Samples]:
-    """The train and the test part, in memory. A data set depends on its name alone, never on a task's seed."""
+    """The train and the test part; images of folders are decoded when they are taken, others are in memory.
+
+    A data set depends on its name alone, never on a task's seed.
+    """
     if dataset == "digits":
         with np.load(_DIGITS) as archive:
             images, labels = archive["images"][:, None], archive["labels"].astype(np.int64)
@@ -79,20 +84,17 @@ def load(dataset: str, data_dir: str) -> tuple[Samples, Samples]:
         about = _describe_synthetic(dataset)
         return _synthetic(dataset, about, "train", about.train), _synthetic(dataset, about, "test", about.test)
     if dataset.startswith("folder:"):
-        train, test = vision.load_folder(dataset, data_dir)
-        return Samples(*train), Samples(*test)
+        decoded, judged = vision.load_folder(dataset, data_dir)
+        return Samples(*decoded), Samples(*judged)
     if dataset in vision.KNOWN:
         train, test = vision.load(dataset, data_dir)
         return Samples(*train), Samples(*test)
-    archive = _open(dataset, data_dir)
-    channels_first = (-1, *_image_shape(archive["images"]))
-    return (
-        Samples(archive["images"].reshape(channels_first), archive["labels"].astype(np.int64)),
-        Samples(archive["test_images"].reshape(channels_first), archive["test_labels"].astype(np.int64)),
-    )
+    path = _archive(dataset, data_dir)
+    shape = _describe_archive(path).shape
+    return _part(path, "", shape), _part(path, "test_", shape)
 
 
-def _open(dataset: str, data_dir: str) -> dict[str, np.ndarray[Any, Any]]:
+def _archive(dataset: str, data_dir: str) -> Path:
     path = Path(data_dir) / f"{dataset}.npz"
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", dataset) or not path.is_file():
         raise UserError(
@@ -100,25 +102,55 @@ def _open(dataset: str, data_dir: str) -> dict[str, np.ndarray[Any, Any]]:
             " synthetic:CxHxW:CLASSES:SAMPLES (such as synthetic:3x32x32:10:5000), or NAME for a file NAME.npz in the"
             f" folder {data_dir!r}"
         )
+    return path
+
+
+def _describe_archive(path: Path) -> Description:
+    """From the headers of the images and from the labels; UserError where they are not as they must be."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    labels: dict[str, np.ndarray[Any, Any]] = {}
+    for part in ("", "test_"):
+        dtype, shape = _header(path, f"{part}images")
+        if dtype != np.uint8 or len(shape) not in (3, 4) or shape[1:] != shapes.get("", shape)[1:]:
+            raise UserError(f"{path}: {part}images: must be uint8 of shape [N, H, W] or [N, C, H, W]")
+        found = _array(path, f"{part}labels")
+        if found.dtype.kind not in "iu" or found.shape != shape[:1] or not len(found) or found.min() < 0:
+            raise UserError(f"{path}: {part}labels: must be one class number from 0 for each of {part}images")
+        shapes[part], labels[part] = shape, found
+    *channels, height, width = shapes[""][1:]
+    classes = int(max(found.max() for found in labels.values())) + 1
+    shape = (channels[0] if channels else 1, height, width)
+    return Description(shape, classes, len(labels[""]), len(labels["test_"]), 255)
+
+
+def _part(path: Path, part: str, shape: tuple[int, int, int]) -> Samples:
+    images, labels = _array(path, f"{part}images"), _array(path, f"{part}labels")
+    return Samples(images.reshape(-1, *shape), labels.astype(np.int64))
+
+
+def _array(path: Path, name: str) -> np.ndarray[Any, Any]:
+    with _reading(path), np.load(path) as archive:
+        array: np.ndarray[Any, Any] = archive[name]
+        return array
+
+
+def _header(path: Path, name: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    """Type and shape of an array of the archive, which is not read."""
+    with _reading(path), zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+        return dtype, shape
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
     try:
-        with np.load(path) as file:
-            archive = {name: file[name] for name in ("images", "labels", "test_images", "test_labels")}
-    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        yield
+    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(
             f"{path}: not an archive of images, labels, test_images and test_labels (numpy.savez): {error}"
         ) from None
-    for part in ("", "test_"):
-        images, labels = archive[f"{part}images"], archive[f"{part}labels"]
-        if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[1:] != archive["images"].shape[1:]:
-            raise UserError(f"{path}: {part}images: must be uint8 of shape [N, H, W] or [N, C, H, W]")
-        if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1] or not len(labels) or labels.min() < 0:
-            raise UserError(f"{path}: {part}labels: must be one class number from 0 for each of {part}images")
-    return archive
-
-
-def _image_shape(images: np.ndarray[Any, Any]) -> tuple[int, int, int]:
-    *channels, height, width = images.shape[1:]
-    return (channels[0] if channels else 1, height, width)
 
 
 def _describe_synthetic(dataset: str) -> Description:
@@ -167,3 +199,21 @@ def read(folder: str, name: str) -> Samples:
         return Samples(*(np.asarray(array) for array in maps))  # plain views: np.memmap is slow to index
     except OSError as error:
         raise UserError(f"{folder}: folder: the part {name!r} of the data was not prepared there: {error}") from None
+
+
+def count(folder: str, name: str) -> int:
+    """How many samples a prepared part has."""
+    return len(read(folder, name).labels)
+
+
+def write_about(folder: Path, about: Description) -> None:
+    """Write down what the data set is, so that nodes need not look at the data set itself."""
+    (folder / _ABOUT).write_bytes(msgspec.json.encode(about))
+
+
+def read_about(folder: str) -> Description:
+    """What the data set prepared in ``folder`` is; UserError where there is none."""
+    try:
+        return msgspec.json.decode((Path(folder) / _ABOUT).read_bytes(), type=Description)
+    except (OSError, msgspec.DecodeError) as error:
+        raise UserError(f"{folder}: folder: no data set was prepared there: {error}") from None

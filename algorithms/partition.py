@@ -45,13 +45,16 @@ def shard_sizes(samples: int, clients: int) -> list[int]:
 def divide(labels: np.ndarray[Any, Any], clients: int, partition: str, seed: int) -> list[np.ndarray[Any, Any]]:
     """For each client the indices of its samples; together all of them, each once.
 
-    ``dirichlet:ALPHA`` draws a class mix for each client and takes samples by it without replacement. A class that is
-    used up is left out of the mix; where the whole mix is used up, the rest is taken as it is left. So late clients
-    get what remains: the price of equal sizes. ``dirichlet-unequal:ALPHA`` draws for each class how it is shared out
-    among the clients, so that sizes come as they come (Q. Li et al., "Federated Learning on Non-IID Data Silos", ICDE
-    2022, arXiv 2102.02079, section 4.1); UserError where a client gets nothing. ``shards:N`` sorts the samples by
-    label, cuts them into N pieces a client, and gives every client N at random (McMahan et al. 2017, arXiv 1602.05629,
-    section 3).
+    ``dirichlet:ALPHA`` draws a class mix for each client (T.-M. H. Hsu et al. 2019, arXiv 1909.06335, section 3) and
+    takes samples by it without replacement. A class that is used up is left out of the mix; where the whole mix is used
+    up, the rest is taken as it is left. So late clients get what remains: the price of equal sizes.
+
+    ``dirichlet-unequal:ALPHA`` draws for each class how it is shared out among the clients, so that sizes come as they
+    come (Q. Li et al., "Federated Learning on Non-IID Data Silos", ICDE 2022, arXiv 2102.02079, section 4.1); UserError
+    where a client gets nothing.
+
+    ``shards:N`` sorts the samples by label, cuts them into N pieces a client, and gives every client N at random
+    (McMahan et al. 2017, arXiv 1602.05629, section 3).
     """
     how, draws = parse_partition(partition), stream(seed, "partition")
     sizes = shard_sizes(len(labels), clients)

@@ -57,7 +57,9 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """UserError, one line, for the first value that cannot be."""
         at_least(1, batch=self.batch, clients=self.clients, epochs=self.epochs)
         at_least(0, seed=self.seed)
-        about = data.describe(self.dataset, self.data_dir)
+        one_of(("none", "flip-crop"), augment=self.augment)
+        one_of(("none", "imagenet"), normalise=self.normalise)
+        about = self._about()
         kind = partition.parse_partition(self.partition).kind
         if kind in ("shards", "dirichlet-unequal") and self.samples_per_client:
             raise UserError(f"partition: {kind} divides all samples among the clients: leave out --samples-per-client")
@@ -107,18 +109,25 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             train, _ = data.load(self.dataset, self.data_dir)
             rows = self._shards(train)[index]
             samples = data.Samples(train.images[rows], train.labels[rows])
-        single = not self._has_batch_norm() if self.single is None else self.single
-        return Shard(samples, self.batch, self._look(), self.seed, index, self.epochs, single)
+        return Shard(samples, self.batch, self._look(), self.seed, index, self.epochs, self._single())
 
     def _look(self) -> Look:
         from algorithms.shard import Look
 
-        return Look(data.describe(self.dataset, self.data_dir).levels, self.normalise, self.augment)
+        return Look(self._about().levels, self.normalise, self.augment)
 
-    def _has_batch_norm(self) -> bool:
-        from algorithms.models import has_batch_norm
+    def _about(self) -> data.Description:
+        """What the data set is; once it is prepared, the data set itself is not looked at again."""
+        return data.read_about(self.folder) if self.folder else data.describe(self.dataset, self.data_dir)
 
-        return has_batch_norm(self.whole())
+    def _single(self) -> bool:
+        """Whether a batch of one sample may be: ``single``, or by the model."""
+        from algorithms.models import has_batch_norm, skeleton
+
+        if self.single is not None:
+            return self.single
+        about = self._about()
+        return not has_batch_norm(skeleton(self.model, about.shape, about.classes))
 
     def shard_samples(self) -> list[int]:
         """How many samples each client has; of unequal parts, where they are prepared or the data set is at hand."""
@@ -126,9 +135,9 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return [self.samples_per_client] * self.clients
         if partition.parse_partition(self.partition).kind == "dirichlet-unequal":
             if self.folder:
-                return [len(data.read(self.folder, f"client-{index}").labels) for index in range(self.clients)]
+                return [data.count(self.folder, f"client-{index}") for index in range(self.clients)]
             return [len(rows) for rows in self._shards(data.load(self.dataset, self.data_dir)[0])]
-        return partition.shard_sizes(data.describe(self.dataset, self.data_dir).train, self.clients)
+        return partition.shard_sizes(self._about().train, self.clients)
 
     def _shards(self, train: data.Samples) -> list[np.ndarray[Any, Any]]:
         """The rows of each client."""
@@ -140,7 +149,7 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def _parts(self) -> Parts:
         from algorithms.parts import Parts
 
-        about = data.describe(self.dataset, self.data_dir)
+        about = self._about()
         return Parts(self.model, self.cut, self.aux, about.shape, about.classes, self.seed, self.folder)
 
 
@@ -152,15 +161,25 @@ def prepare(task: Task, folder: Path) -> Task:
     made = task._parts().write(folder)
     train, test = data.load(task.dataset, task.data_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    shards = task._shards(train)
-    single = not task._has_batch_norm() if task.single is None else task.single
+    shards, single = task._shards(train), task._single()
+    if not single:
+        _check_no_single(task, [len(rows) for rows in shards])
     for index, rows in enumerate(shards):
-        if not single and (task.batch == 1 or len(rows) == 1):
-            what = "batches of one" if task.batch == 1 else f"client-{index} one sample"
-            raise UserError(f"batch: {task.model} has batch norm, which {what} cannot have: take larger ones")
         data.write(folder, f"client-{index}", train, rows)
     data.write(folder, "test", test)
+    data.write_about(folder, task._about())
     return msgspec.structs.replace(task, cut=made.cut, aux=made.aux, folder=str(folder), single=single)
+
+
+def _check_no_single(task: Task, sizes: list[int]) -> None:
+    """UserError where a client has a batch of one sample that can join no other."""
+    if task.batch == 1:
+        raise UserError(f"batch: {task.model} has batch norm, not defined for a batch of one: say 2 or more")
+    if 1 in sizes:
+        raise UserError(
+            f"partition: {task.model} has batch norm, not defined for a batch of one, and client-{sizes.index(1)} has"
+            " one sample: take fewer clients, or parts of more equal size"
+        )
 
 
 def evaluate(task: Task, parts: dict[str, StateDict]) -> tuple[float, float]:
@@ -174,7 +193,7 @@ def evaluate(task: Task, parts: dict[str, StateDict]) -> tuple[float, float]:
 
     from algorithms.shard import tensors
 
-    about = data.describe(task.dataset, task.data_dir)
+    about, look = task._about(), task._look()
     test = data.read(task.folder, "test") if task.folder else data.load(task.dataset, task.data_dir)[1]
     model = task.whole()
     model.load_state_dict({**parts["client"], **parts["server"]})
@@ -183,7 +202,7 @@ def evaluate(task: Task, parts: dict[str, StateDict]) -> tuple[float, float]:
     with torch.no_grad():
         for start in range(0, about.test, _TEST_BATCH):
             rows = np.arange(start, min(start + _TEST_BATCH, about.test))
-            x, y = tensors(test, rows, task._look())
+            x, y = tensors(test, rows, look)
             logits = model(x)
             loss += functional.cross_entropy(logits, y, reduction="sum").item()
             correct += int((logits.argmax(1) == y).sum().item())
@@ -202,3 +221,10 @@ def at_least(least: int, **values: int) -> None:
     for name, value in values.items():
         if value < least:
             raise UserError(f"{name}: must be at least {least}, not {value}")
+
+
+def one_of(known: tuple[str, ...], **values: str) -> None:
+    """UserError for a word that is none of those known."""
+    for name, value in values.items():
+        if value not in known:
+            raise UserError(f"{name}: there is no {value!r}: say {' or '.join(known)}")

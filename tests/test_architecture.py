@@ -91,19 +91,7 @@ def test_an_algorithm_knows_the_node_and_no_clock_no_socket_and_no_other_algorit
 @pytest.mark.parametrize(
     "name",
     [
-        *(
-            "data",
-            "vision",
-            "partition",
-            "shard",
-            "models",
-            "split",
-            "cuts",
-            "auxiliaries",
-            "parts",
-            "task",
-            "settings",
-        ),
+        *("data", "vision", "partition", "shard", "models", "split", "cuts", "auxiliaries", "parts", "task"),
         *("settings", "experiment_files", "steps", "zeroth_order"),
     ],
 )

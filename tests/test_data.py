@@ -201,6 +201,8 @@ BAD_TASKS = {
         {"partition": "dirichlet-unequal:1", "samples_per_client": 5},
         "leave out --samples-per-client",
     ),
+    "unknown augmentation": ({"augment": "mixup"}, "augment: there is no 'mixup': say none or flip-crop"),
+    "unknown normalisation": ({"normalise": "cifar"}, "normalise: there is no 'cifar': say none or imagenet"),
     "grey images like ImageNet's": ({"normalise": "imagenet"}, "normalise: imagenet is for 3 channels"),
 }
 
@@ -214,6 +216,16 @@ def test_a_bad_task_is_refused_in_one_line_that_names_the_key(case: str) -> None
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("values", [{"model": "vgg"}, {"cut": "layer9"}, {"aux": "big"}])
+def test_a_model_cut_or_auxiliary_that_is_none_is_refused_when_it_is_prepared(
+    values: dict[str, str], tmp_path: Path
+) -> None:
+    ((key, value),) = values.items()
+    with pytest.raises(UserError, match=rf"^{key}: .*'{value}': say ") as caught:
+        prepare(Task(**values), tmp_path / "made")  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("values", [{"rounds": 0}, {"stop_after_s": -1.0}, {"client_lr": float("nan")}])
 def test_bad_settings_are_refused_by_name(values: dict[str, float]) -> None:
     with pytest.raises(UserError, match=next(iter(values))):
@@ -224,6 +236,53 @@ def test_a_broken_archive_is_refused_by_path(tmp_path: Path) -> None:
     (tmp_path / "mine.npz").write_text("no archive")
     with pytest.raises(UserError, match=r"mine\.npz: not an archive"):
         data.describe("mine", str(tmp_path))
+
+
+GOOD = {"images": np.zeros((4, 8, 8), np.uint8), "labels": np.arange(4)}
+BAD_ARCHIVES = {
+    "floats": ({"images": np.zeros((4, 8, 8))}, "images: must be uint8"),
+    "no pixels": ({"images": np.zeros(4, np.uint8)}, "images: must be uint8 of shape"),
+    "other test images": ({"test_images": np.zeros((4, 8, 9), np.uint8)}, "test_images: must be uint8 of shape"),
+    "too few labels": ({"labels": np.arange(3)}, "labels: must be one class number"),
+    "a negative label": ({"test_labels": np.arange(4) - 1}, "test_labels: must be one class number from 0"),
+    "labels in words": ({"labels": np.array(list("abcd"))}, "labels: must be one class number"),
+    "objects": ({"labels": np.array([None] * 4)}, "not an archive"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ARCHIVES)
+def test_an_archive_of_other_arrays_is_refused_by_the_array(case: str, tmp_path: Path) -> None:
+    arrays, text = BAD_ARCHIVES[case]
+    both = {f"{part}{key}": value for part in ("", "test_") for key, value in GOOD.items()}
+    np.savez(tmp_path / "mine.npz", **{**both, **arrays})  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=rf"mine\.npz: {text}"):
+        data.describe("mine", str(tmp_path))
+
+
+def test_an_archive_s_images_are_read_when_it_is_prepared_and_only_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrays = {"images": np.zeros((40, 3, 8, 8), np.uint8), "labels": np.arange(40) % 2}
+    np.savez_compressed(tmp_path / "mine.npz", **arrays, **{f"test_{key}": array for key, array in arrays.items()})
+    read: list[str] = []
+    array = data._array
+    monkeypatch.setattr(data, "_array", lambda path, name: (read.append(name), array(path, name))[1])
+    task = Task(dataset="mine", data_dir=str(tmp_path), clients=2)
+    task.check()
+    assert "images" not in read and "test_images" not in read
+    prepared = prepare(task, tmp_path / "made")
+    assert "images" in read
+    (tmp_path / "mine.npz").unlink()
+    prepared.check()
+    assert len(prepared.shard(1)) == 20
+    assert prepared.shard_samples() == [20, 20]
+    evaluate(prepared, prepared.halves(prepared.whole().state_dict()))
+
+
+def test_what_was_not_prepared_is_said_with_its_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no data set was prepared there") as caught:
+        Task(folder=str(tmp_path)).shard_samples()
+    assert str(tmp_path) in str(caught.value)
 
 
 def test_no_round_starts_after_the_time_limit_but_the_first_one() -> None:

@@ -121,7 +121,10 @@ def test_where_a_model_has_batch_norm_no_batch_has_one_sample(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("changes", "text"),
-    [({"batch": 1}, "batches of one"), ({"clients": 18, "batch": 4}, "client-0 one sample")],
+    [
+        ({"batch": 1}, "^batch: resnet18 .*say 2"),
+        ({"clients": 18, "batch": 4}, "^partition: .*client-0 has one sample"),
+    ],
 )
 def test_batch_norm_of_one_sample_is_refused_in_one_line(tmp_path: Path, changes: dict[str, Any], text: str) -> None:
     task = Task(**{"dataset": "synthetic:3x32x32:2:18", "model": "resnet18", "clients": 2, **changes})
