@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 from transcriptions import CLIENT_LR, ROUNDS, SERVER_LR, SETTINGS, Scene, Trace
 
-from algorithms import ALGORITHMS, data, steps, zeroth_order
+from algorithms import ALGORITHMS, partition, steps, zeroth_order
 from algorithms.settings import Rule
 from algorithms.task import Task
 from emulator.work import HostRun
@@ -79,7 +79,7 @@ def unequal_shards(monkeypatch: pytest.MonkeyPatch) -> None:
         smaller = [total // 2 ** (i + 2) for i in range(parts - 1)]
         return [total - sum(smaller), *smaller]
 
-    monkeypatch.setattr(data, "shard_sizes", sizes)
+    monkeypatch.setattr(partition, "shard_sizes", sizes)
 
 
 def task_of(clients: int) -> Task:
