@@ -92,7 +92,7 @@ def test_alignment_turns_the_estimates_towards_the_true_gradients_of_samples_it_
     for round in (0, 3):
         pairs = [pair for run in runs for pair in run[round]]
         assert len(pairs) == 10 * len(SEEDS)
-        assert mean(after for _, after in pairs) > mean(before for before, _ in pairs) + 0.01
+        assert mean(after for _, after in pairs) > mean(before for before, _ in pairs) + 0.05
 
 
 @pytest.mark.parametrize(("buffer", "align_batch"), [(16, 16), (8, 1000), (40, 16), (23, 7)])

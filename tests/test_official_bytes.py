@@ -20,7 +20,7 @@ from emulator.ledger import Posted, Received
 
 GIB = 2**30
 CLIENTS, BATCH = 5, 50
-DATASET = "synthetic:3x32x32:10:1875"  # 1,500 to train with
+DATASET = "synthetic:3x32x32:10:1875"  # this constant alone says how 1,500 images to train with are asked for
 
 # Bytes of a round, all clients, up and down; FSL-SAGE's also of an aligned one.
 ALIGNMENT = 42_097_040
@@ -43,7 +43,7 @@ def official(runs: Path) -> Played:
     scenario = write_scenario(runs / "official", [(CLIENTS, Board())], Wire(up_mbps=1000, down_mbps=1000))
     workload = "--model", "resnet18", "--dataset", DATASET, "--batch", BATCH, "--rounds", 1
     arguments = "--profile", scenario, "--algorithm", ",".join(PRINTED), "--clock", "virtual", *workload
-    return finished(play(runs / "official-run", *arguments, *options(SETTINGS), program="run.py", within_s=5 * HANG_S))
+    return finished(play(runs / "official-run", *arguments, *options(SETTINGS), program="run.py", within_s=10 * HANG_S))
 
 
 @pytest.mark.processes
