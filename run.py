@@ -101,7 +101,7 @@ def parser() -> Flags:
     flags.add_argument("--augment", help="none, or flip-crop: random flips and crops of the training images")
     flags.add_argument("--normalise", help="none, or imagenet: by ImageNet's mean and deviation")
     flags.add_argument("--model", help="cnn, simple_conv, or any of torchvision's classification models")
-    flags.add_argument("--cut", help="the module after which the model is cut; default: the model's")
+    flags.add_argument("--cut", help="the module after which the model is cut ('run.py cuts MODEL')")
     flags.add_argument("--aux", help="linear, pool, stage or server; default: the cut's")
     flags.add_argument("--align", choices=["wait", "overlap", "none"], help="fsl-sage: how its clients are aligned")
     flags.add_argument(
@@ -234,7 +234,7 @@ def run(argv: list[str]) -> int:
     console = Console()
     view_type = Dashboard if console.is_terminal and not flags.no_dashboard else PlainLines
     plan = Plan(scenario, flags.seed, clock, dilation, "algorithms.task.evaluate", "algorithms.task.prepare")
-    modules = [*ALGORITHMS.values(), "torchvision.models"]
+    modules = [*ALGORITHMS.values(), "algorithms.parts"]
     endings: list[Ending] = []
     with Launcher(folder, plan, modules) as launcher:
         os.nice(10)  # from here on this process only watches and draws
@@ -292,7 +292,7 @@ def verify(argv: list[str]) -> int:
 def show_cuts(argv: list[str]) -> int:
     """Show where a model can be cut."""
     flags = Flags(prog="run.py cuts", description="Where a model can be cut, and what each cut costs a client.")
-    flags.add_argument("model", help="cnn or resnet18")
+    flags.add_argument("model", help="cnn, simple_conv or a classification model of torchvision")
     flags.add_argument("--input", default="3x32x32", metavar="CxHxW", help="shape of an image (default 3x32x32)")
     chosen = flags.parse_args(argv)
     from rich.console import Console

@@ -1,10 +1,17 @@
 """The workload and the algorithms, from the ground up.
 
-data      data sets, their prepared files, partitions, a client's shard; named random streams (no torch)
-models    the models as named stages, with seeded initial weights
-split     a model cut in two after a stage, and the auxiliary head for a cut
+vision    torchvision's data sets and folders of images, as arrays
+data      data sets and their prepared files; named random streams (no torch)
+partition how samples are divided among clients
+shard     what one client sees of its samples: batches, augmentation
+models    the models by name, with seeded initial weights
+split     a model traced and cut in two where one tensor alone crosses
+cuts      every cut of a model, and what it costs a client
+auxiliaries   the heads that stand in for the server's half at a client
+parts     client half, server half and auxiliary of a task, and the files of their initial weights
 task      what is trained: data, model, cut, partition; ``evaluate``
 settings  rounds, optimizers, participation, deadline: ``Settings``, the base of every ``Config``
+experiment_files   a paper's workload and settings in a file
 steps     the tensor arithmetic that several algorithms share; knows no node and never awaits
 zeroth_order  the same for training without backward passes
 rounds    how a round begins and ends: cohort, gathering, deadline, mean; the messages of that

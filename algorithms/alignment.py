@@ -76,7 +76,7 @@ class Auxiliary:
         await node.compute(steps.load_weights, self.part, message.aux)
 
     def forget(self) -> None:
-        """Expect nothing any more: the round in which it was asked for is over."""
+        """Expect nothing any more: the server has left this client out."""
         if self._coming is not None:
             self._coming.cancel()
             self._coming = None

@@ -23,8 +23,8 @@ from typing import ClassVar, Literal
 import torch
 
 from algorithms import rounds, steps
-from algorithms.data import Shard
 from algorithms.settings import Settings, rare_uploads, uploads
+from algorithms.shard import Shard
 from algorithms.task import at_least, rates
 from emulator.node import ClientNode, ServerNode
 from emulator.wire import Message, StateDict

@@ -1,79 +1,147 @@
 """Where a model can be cut, and what each cut costs a client: parameters, FLOPs, activations, smashed bytes.
 
-Measured on the model itself, on one batch: FLOPs as computations are counted in a run (forward; a multiply-add is
-two), activations as what autograd keeps for the backward pass, parameters left out.
+Measured in one training pass over the model's skeleton, which computes no values: FLOPs as computations are counted in
+a run (forward; a multiply-add is two), activations as what autograd keeps for the backward pass, parameters left out.
 """
 
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import fx
 
-from algorithms import split
-from algorithms.models import STAGES, Shape
-from algorithms.task import CUTS
+from algorithms import models
+from algorithms.models import Shape
+from algorithms.split import Point, Traced, named
 from emulator.errors import UserError
-from emulator.sheets import Sheet
 from emulator.work import WorkCounter
+
+if TYPE_CHECKING:
+    from emulator.sheets import Sheet
 
 BATCH = 8  # batch norm needs more than one; what is kept once for a batch counts an eighth a sample
 CLASSES = 10
 
+DEFAULTS = {"cnn": "conv2", "simple_conv": "flatten"}
+RESNETS = "layer2"  # the FSL-SAGE authors' cut of ResNet-18
+LEAST_SHARE = 0.05  # of the forward FLOPs: a client that computes less has hardly a model
+
 
 class Cut(NamedTuple):
-    """One cut, by the last stage of the client's half. Bytes and FLOPs are for one sample."""
+    """One cut. Bytes and FLOPs are for one sample."""
 
-    stage: str
+    point: Point
     smashed: tuple[int, ...]  # shape of z, without the batch
-    parameters: int
-    server_parameters: int
     flops: int
+    share: float  # of the whole model's FLOPs
     activation_bytes: int
     smashed_bytes: int
 
-
-def cuts(model: str, shape: Shape) -> list[Cut]:
-    """Every cut of ``model`` for images of ``shape``, from the first stage on; UserError where there is no model."""
-    if model not in STAGES:
-        raise UserError(f"cuts {model}: there is no such model; say {' or '.join(STAGES)}")
-    return [_cut(model, stage, shape) for stage in STAGES[model] if stage in CUTS[model]]
+    @property
+    def name(self) -> str:
+        return self.point.name
 
 
-def _cut(model: str, stage: str, shape: Shape) -> Cut:
-    client, server = (split.half(model, stage, which, shape, CLASSES, 1) for which in ("client", "server"))
-    kept: dict[int, int] = {}
-    own = {parameter.data_ptr() for parameter in client.parameters()}
+def cuts(model: str, shape: Shape, classes: int = CLASSES) -> list[Cut]:
+    """Every cut of ``model`` for images of ``shape``, from the image on.
 
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
+    UserError where there is no such model or it does not take such images. Where what follows overwrites z in place
+    there is no cut: the server would overwrite a message.
+    """
+    traced = Traced(models.skeleton(model, shape, classes), model)
+    meter = _Meter(traced)
+    x = torch.empty(BATCH, *shape, device="meta")
+    try:
+        meter.measure(x)
+    except Exception as error:  # whatever a layer says to a shape that it does not take
+        size = "x".join(map(str, shape))
+        raise UserError(f"model: {model} does not take images of {size} ({_first_line(error)})") from None
+    whole = max(reading.flops for reading in meter.readings.values())
+    found = []
+    for point in traced.points:
+        reading = meter.readings[point.node]
+        z = reading.value
+        if not isinstance(z, torch.Tensor) or not z.is_floating_point() or z._version != reading.version:
+            continue
+        found.append(
+            Cut(
+                point=point,
+                smashed=tuple(z.shape[1:]),
+                flops=reading.flops // BATCH,
+                share=reading.flops / max(whole, 1),
+                activation_bytes=reading.kept_bytes // BATCH,
+                smashed_bytes=z.nbytes // BATCH,
+            )
+        )
+    if not found:
+        raise UserError(f"model: there is nowhere that {model} can be cut: take another")
+    return found
+
+
+def default(model: str, found: list[Cut]) -> Cut:
+    """Where ``model`` is cut if nobody says: where its tables cut it, else the first cut with so many FLOPs before it.
+
+    Not between a layer and its normalisation, which are one to most people.
+    """
+    name = DEFAULTS.get(model, RESNETS)
+    tables = [cut for cut in found if cut.name == name]
+    enough = [cut for cut in found if cut.share >= LEAST_SHARE and not cut.point.before_norm]
+    return next(iter(tables + enough), found[-1])
+
+
+def chosen(model: str, name: str, found: list[Cut]) -> Cut:
+    """The cut called ``name``, or the default for ""; UserError with those that exist."""
+    if not name:
+        return default(model, found)
+    point = named(model, name, [cut.point for cut in found])
+    return next(cut for cut in found if cut.point is point)
+
+
+class _Reading(NamedTuple):
+    """What was counted up to a node, and its value."""
+
+    value: Any
+    version: int
+    flops: int
+    kept_bytes: int
+
+
+class _Meter(fx.Interpreter):
+    """Runs a traced skeleton in train mode and reads the counters after each node."""
+
+    def __init__(self, traced: Traced) -> None:
+        super().__init__(traced.module, garbage_collect_values=False, graph=traced.train_graph)
+        self.readings: dict[str, _Reading] = {}
+        self._own = {parameter.untyped_storage()._cdata for parameter in traced.module.parameters()}
+        self._kept: dict[int, int] = {}
+        self._counter = WorkCounter()
+
+    def measure(self, x: torch.Tensor) -> None:
+        """Run it on ``x``, a batch on the meta device."""
+        hooks = torch.autograd.graph.saved_tensors_hooks(self._keep, lambda tensor: tensor)
+        with torch.random.fork_rng(devices=[]), hooks, self._counter:
+            self.run(x)
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        version = value._version if isinstance(value, torch.Tensor) else 0
+        work = self._counter.work
+        self.readings[n.name] = _Reading(
+            value, version, work.dense_flops + work.depthwise_flops, sum(self._kept.values())
+        )
+        return value
+
+    def _keep(self, tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
+        if storage._cdata not in self._own:
+            self._kept[storage._cdata] = storage.nbytes()
         return tensor
 
-    x = torch.rand(BATCH, *shape)
-    try:
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), WorkCounter() as counter:
-            z = client(x)
-    except (RuntimeError, ValueError) as error:
-        size = "x".join(map(str, shape))
-        raise UserError(f"cuts {model} --input {size}: the model does not take such images ({error})") from None
-    flops = counter.work.dense_flops + counter.work.depthwise_flops
-    return Cut(
-        stage=stage,
-        smashed=tuple(z.shape[1:]),
-        parameters=_count(client),
-        server_parameters=_count(server),
-        flops=flops // BATCH,
-        activation_bytes=sum(kept.values()) // BATCH,
-        smashed_bytes=z.nbytes // BATCH,
-    )
 
-
-def _count(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def parse_shape(text: str) -> Shape:
@@ -87,17 +155,21 @@ def parse_shape(text: str) -> Shape:
 
 def sheet(model: str, shape: Shape) -> Sheet:
     """The table that ``run.py cuts`` prints."""
+    from emulator.sheets import Sheet
+
+    found = cuts(model, shape)
+    usual = default(model, found)
     rows = [
         [
-            f"{cut.stage} (default)" if cut.stage == CUTS[model][0] else cut.stage,
+            f"{cut.name} (default)" if cut is usual else cut.name,
             "x".join(map(str, cut.smashed)),
-            f"{cut.parameters:,}",
-            f"{cut.server_parameters:,}",
+            f"{cut.point.parameters:,}",
+            f"{cut.point.server_parameters:,}",
             f"{cut.flops / 1e6:.2f}",
             f"{cut.activation_bytes / 1000:.1f}",
             f"{cut.smashed_bytes / 1000:.2f}",
         ]
-        for cut in cuts(model, shape)
+        for cut in found
     ]
     heads = ["cut after", "smashed", "client\nparams", "server\nparams", "forward\nMFLOP", "kept\nkB"]
     return Sheet(

@@ -1,6 +1,6 @@
-"""Data sets, how they are divided among clients, and what one client sees of them.
+"""Data sets, and the files that are prepared of them.
 
-Images are uint8 on disk (a device's flash) and become float32 one batch at a time. ``prepare`` writes one pair of
+Images are uint8 on disk (a device's flash) and become float32 one batch at a time. ``task.prepare`` writes one pair of
 ``.npy`` files for each client and one for the test part; a shard maps its own pair and nothing else.
 
 Every random draw comes from a stream of its own, named ``f"{seed}:{purpose}"``: one more draw here moves nothing there.
@@ -8,24 +8,25 @@ Every random draw comes from a stream of its own, named ``f"{seed}:{purpose}"``:
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from algorithms import vision
 from emulator.errors import UserError
 
-if TYPE_CHECKING:
-    import torch
-
 _DIGITS = Path(__file__).parent / "digits" / "digits.npz"
 _DIGITS_TRAIN = 1500  # of 1,797; the file's order is a fixed random one
 _CHUNK = 256  # images made or written at a time: bounds the memory of preparing
+_ABOUT = "dataset.json"
 
 
 class Description(NamedTuple):
@@ -41,7 +42,7 @@ class Description(NamedTuple):
 class Samples(NamedTuple):
     """Images uint8 [N, C, H, W] and their labels int64 [N]."""
 
-    images: np.ndarray[Any, Any]
+    images: np.ndarray[Any, Any] | vision.Files
     labels: np.ndarray[Any, Any]
 
 
@@ -56,22 +57,24 @@ def stream(seed: int, purpose: str) -> np.random.Generator:
 
 
 def describe(dataset: str, data_dir: str) -> Description:
-    """Shapes and sizes of ``dataset``; UserError where there is no such data set."""
+    """Shapes and sizes of ``dataset``, without loading its images; UserError where there is no such data set."""
     if dataset == "digits":
         return Description((1, 8, 8), 10, _DIGITS_TRAIN, 1797 - _DIGITS_TRAIN, 16)
     if dataset.startswith("synthetic:"):
         return _describe_synthetic(dataset)
+    if dataset.startswith("folder:"):
+        return Description(*vision.describe_folder(dataset, data_dir), 255)
     if dataset in vision.KNOWN:
         known = vision.KNOWN[dataset]
         return Description(known.shape, known.classes, known.train, known.test, 255)
-    archive = _open(dataset, data_dir)
-    shape, count = _image_shape(archive["images"]), len(archive["labels"])
-    classes = int(max(archive["labels"].max(), archive["test_labels"].max())) + 1
-    return Description(shape, classes, count, len(archive["test_labels"]), 255)
+    return _describe_archive(_archive(dataset, data_dir))
 
 
 def load(dataset: str, data_dir: str) -> tuple[Samples, Samples]:
-    """The train and the test part, in memory. A data set depends on its name alone, never on a task's seed."""
+    """The train and the test part; images of folders are decoded when they are taken, others are in memory.
+
+    A data set depends on its name alone, never on a task's seed.
+    """
     if dataset == "digits":
         with np.load(_DIGITS) as archive:
             images, labels = archive["images"][:, None], archive["labels"].astype(np.int64)
@@ -80,43 +83,74 @@ def load(dataset: str, data_dir: str) -> tuple[Samples, Samples]:
     if dataset.startswith("synthetic:"):
         about = _describe_synthetic(dataset)
         return _synthetic(dataset, about, "train", about.train), _synthetic(dataset, about, "test", about.test)
+    if dataset.startswith("folder:"):
+        decoded, judged = vision.load_folder(dataset, data_dir)
+        return Samples(*decoded), Samples(*judged)
     if dataset in vision.KNOWN:
         train, test = vision.load(dataset, data_dir)
         return Samples(*train), Samples(*test)
-    archive = _open(dataset, data_dir)
-    channels_first = (-1, *_image_shape(archive["images"]))
-    return (
-        Samples(archive["images"].reshape(channels_first), archive["labels"].astype(np.int64)),
-        Samples(archive["test_images"].reshape(channels_first), archive["test_labels"].astype(np.int64)),
-    )
+    path = _archive(dataset, data_dir)
+    shape = _describe_archive(path).shape
+    return _part(path, "", shape), _part(path, "test_", shape)
 
 
-def _open(dataset: str, data_dir: str) -> dict[str, np.ndarray[Any, Any]]:
+def _archive(dataset: str, data_dir: str) -> Path:
     path = Path(data_dir) / f"{dataset}.npz"
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", dataset) or not path.is_file():
         raise UserError(
-            f"dataset: there is no {dataset!r}: say digits, {', '.join(vision.KNOWN)}, synthetic:CxHxW:CLASSES:SAMPLES"
-            f" (such as synthetic:3x32x32:10:5000), or NAME for a file NAME.npz in the folder {data_dir!r}"
+            f"dataset: there is no {dataset!r}: say digits, {', '.join(vision.KNOWN)}, folder:CxHxW,"
+            " synthetic:CxHxW:CLASSES:SAMPLES (such as synthetic:3x32x32:10:5000), or NAME for a file NAME.npz in the"
+            f" folder {data_dir!r}"
         )
+    return path
+
+
+def _describe_archive(path: Path) -> Description:
+    """From the headers of the images and from the labels; UserError where they are not as they must be."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    labels: dict[str, np.ndarray[Any, Any]] = {}
+    for part in ("", "test_"):
+        dtype, shape = _header(path, f"{part}images")
+        if dtype != np.uint8 or len(shape) not in (3, 4) or shape[1:] != shapes.get("", shape)[1:]:
+            raise UserError(f"{path}: {part}images: must be uint8 of shape [N, H, W] or [N, C, H, W]")
+        found = _array(path, f"{part}labels")
+        if found.dtype.kind not in "iu" or found.shape != shape[:1] or not len(found) or found.min() < 0:
+            raise UserError(f"{path}: {part}labels: must be one class number from 0 for each of {part}images")
+        shapes[part], labels[part] = shape, found
+    *channels, height, width = shapes[""][1:]
+    classes = int(max(found.max() for found in labels.values())) + 1
+    shape = (channels[0] if channels else 1, height, width)
+    return Description(shape, classes, len(labels[""]), len(labels["test_"]), 255)
+
+
+def _part(path: Path, part: str, shape: tuple[int, int, int]) -> Samples:
+    images, labels = _array(path, f"{part}images"), _array(path, f"{part}labels")
+    return Samples(images.reshape(-1, *shape), labels.astype(np.int64))
+
+
+def _array(path: Path, name: str) -> np.ndarray[Any, Any]:
+    with _reading(path), np.load(path) as archive:
+        array: np.ndarray[Any, Any] = archive[name]
+        return array
+
+
+def _header(path: Path, name: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    """Type and shape of an array of the archive, which is not read."""
+    with _reading(path), zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+        return dtype, shape
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
     try:
-        with np.load(path) as file:
-            archive = {name: file[name] for name in ("images", "labels", "test_images", "test_labels")}
-    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        yield
+    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(
             f"{path}: not an archive of images, labels, test_images and test_labels (numpy.savez): {error}"
         ) from None
-    for part in ("", "test_"):
-        images, labels = archive[f"{part}images"], archive[f"{part}labels"]
-        if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[1:] != archive["images"].shape[1:]:
-            raise UserError(f"{path}: {part}images: must be uint8 of shape [N, H, W] or [N, C, H, W]")
-        if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1] or not len(labels) or labels.min() < 0:
-            raise UserError(f"{path}: {part}labels: must be one class number from 0 for each of {part}images")
-    return archive
-
-
-def _image_shape(images: np.ndarray[Any, Any]) -> tuple[int, int, int]:
-    *channels, height, width = images.shape[1:]
-    return (channels[0] if channels else 1, height, width)
 
 
 def _describe_synthetic(dataset: str) -> Description:
@@ -130,8 +164,7 @@ def _describe_synthetic(dataset: str) -> Description:
     channels, height, width, classes, samples = numbers
     if classes < 2 or samples < 2:
         raise UserError(f"dataset: {dataset!r} needs at least 2 classes and 2 samples")
-    test = max(1, samples // 5)
-    return Description((channels, height, width), classes, samples - test, test, 255)
+    return Description((channels, height, width), classes, samples, max(1, samples // 5), 255)
 
 
 def _synthetic(dataset: str, about: Description, part: str, count: int) -> Samples:
@@ -146,113 +179,6 @@ def _synthetic(dataset: str, about: Description, part: str, count: int) -> Sampl
         clean = textures[labels[start : start + _CHUNK]]
         images[start : start + _CHUNK] = np.clip(clean + draws.normal(0, 32, clean.shape), 0, 255)
     return Samples(images, labels)
-
-
-class Partition(NamedTuple):
-    """How samples are divided: ``iid``; ``dirichlet`` with its alpha; ``shards`` with so many for each client."""
-
-    kind: str
-    alpha: float = 0.0
-    shards: int = 0
-
-
-def parse_partition(text: str) -> Partition:
-    """``iid``, ``dirichlet:ALPHA`` or ``shards:N``; UserError for anything else."""
-    kind, _, value = text.partition(":")
-    try:
-        if text == "iid":
-            return Partition("iid")
-        if kind == "dirichlet" and 0 < float(value) < float("inf"):
-            return Partition(kind, alpha=float(value))
-        if kind == "shards" and int(value) > 0:
-            return Partition(kind, shards=int(value))
-    except ValueError:
-        pass
-    raise UserError(
-        f"partition: {text!r}: say iid, dirichlet:ALPHA with a number ALPHA above 0, or shards:N with a number N from 1"
-    )
-
-
-def shard_sizes(samples: int, clients: int) -> list[int]:
-    """Sizes of the clients' shards: equal, the first ones larger by one where it does not come out even."""
-    return [samples // clients + (index < samples % clients) for index in range(clients)]
-
-
-def divide(labels: np.ndarray[Any, Any], clients: int, partition: str, seed: int) -> list[np.ndarray[Any, Any]]:
-    """For each client the indices of its samples; together all of them, each once, in parts of equal size.
-
-    ``dirichlet:ALPHA`` draws a class mix for each client and takes samples by it without replacement. A class that is
-    used up is left out of the mix; where the whole mix is used up, the rest is taken as it is left. So late clients
-    get what remains: the price of equal sizes. ``shards:N`` sorts the samples by label, cuts them into N pieces a
-    client, and gives every client N at random (McMahan et al. 2017, arXiv 1602.05629, section 3).
-    """
-    how, draws = parse_partition(partition), stream(seed, "partition")
-    sizes = shard_sizes(len(labels), clients)
-    if how.kind == "iid":
-        return np.split(draws.permutation(len(labels)), np.cumsum(sizes)[:-1])
-    if how.kind == "shards":
-        return _shards(labels, sizes, how.shards, draws)
-    pools = _by_class(labels, draws)
-    left = np.array([len(pool) for pool in pools])
-    return [_mixture(pools, left, size, how.alpha, draws) for size in sizes]
-
-
-def _shards(
-    labels: np.ndarray[Any, Any], sizes: list[int], each: int, draws: np.random.Generator
-) -> list[np.ndarray[Any, Any]]:
-    owners = np.repeat(np.arange(len(sizes)), each)
-    lengths = np.array([length for size in sizes for length in shard_sizes(size, each)])
-    order = draws.permutation(len(owners))
-    pieces = np.split(np.argsort(labels, kind="stable"), np.cumsum(lengths[order])[:-1])
-    return [
-        np.concatenate([piece for owner, piece in zip(owners[order], pieces, strict=True) if owner == client])
-        for client in range(len(sizes))
-    ]
-
-
-def draw(
-    labels: np.ndarray[Any, Any], clients: int, partition: str, seed: int, size: int
-) -> list[np.ndarray[Any, Any]]:
-    """For each client the indices of ``size`` samples, each at most once, by a stream of its own; parts overlap."""
-    how = parse_partition(partition)
-    parts = []
-    for index in range(clients):
-        draws = stream(seed, f"shard of client {index}")
-        if how.kind == "dirichlet":
-            pools = _by_class(labels, draws)
-            parts.append(_mixture(pools, np.array([len(pool) for pool in pools]), size, how.alpha, draws))
-        else:
-            parts.append(draws.permutation(len(labels))[:size])
-    return parts
-
-
-def _by_class(labels: np.ndarray[Any, Any], draws: np.random.Generator) -> list[np.ndarray[Any, Any]]:
-    return [draws.permutation(np.flatnonzero(labels == label)) for label in range(int(labels.max()) + 1)]
-
-
-def _mixture(
-    pools: list[np.ndarray[Any, Any]],
-    left: np.ndarray[Any, Any],
-    size: int,
-    alpha: float,
-    draws: np.random.Generator,
-) -> np.ndarray[Any, Any]:
-    """``size`` samples by a mix of classes drawn from Dirichlet(alpha); takes them off ``left``, in place."""
-    mix = draws.dirichlet(np.full(len(pools), alpha))
-    if not np.isfinite(mix).all():  # every gamma variate underflowed: the limit of a tiny alpha is one class
-        mix = np.eye(len(pools))[draws.integers(len(pools))]
-    taken: list[np.ndarray[Any, Any]] = []
-    missing = size
-    while missing:
-        weights = np.where(left > 0, mix, 0.0)
-        if weights.sum() < 1e-12:
-            weights = left.astype(float)
-        counts = np.minimum(draws.multinomial(missing, weights / weights.sum()), left)
-        for label, count in enumerate(counts):
-            taken.append(pools[label][left[label] - count : left[label]])
-        left -= counts
-        missing -= int(counts.sum())
-    return np.concatenate(taken)
 
 
 def write(folder: Path, name: str, samples: Samples, rows: np.ndarray[Any, Any] | None = None) -> None:
@@ -275,31 +201,19 @@ def read(folder: str, name: str) -> Samples:
         raise UserError(f"{folder}: folder: the part {name!r} of the data was not prepared there: {error}") from None
 
 
-def tensors(samples: Samples, rows: np.ndarray[Any, Any], levels: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The given rows as x float32 [B, C, H, W] in 0..1 and y int64 [B]."""
-    import torch
-
-    x = np.asarray(samples.images[rows], np.float32) / np.float32(levels)
-    return torch.from_numpy(x), torch.from_numpy(np.array(samples.labels[rows]))
+def count(folder: str, name: str) -> int:
+    """How many samples a prepared part has."""
+    return len(read(folder, name).labels)
 
 
-class Shard:
-    """The samples of one client."""
+def write_about(folder: Path, about: Description) -> None:
+    """Write down what the data set is, so that nodes need not look at the data set itself."""
+    (folder / _ABOUT).write_bytes(msgspec.json.encode(about))
 
-    def __init__(self, samples: Samples, batch: int, levels: int, seed: int, index: int) -> None:
-        self._samples, self._batch, self._levels = samples, batch, levels
-        self._seed, self._index = seed, index
 
-    def __len__(self) -> int:
-        return len(self._samples.labels)
-
-    @property
-    def steps(self) -> int:
-        """Batches in an epoch: the last one may be smaller."""
-        return -(-len(self) // self._batch)
-
-    def batches(self, epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """(x float32 [B, C, H, W], y int64 [B]) in the order of (seed, client, epoch), whatever the algorithm."""
-        order = stream(self._seed, f"order:{self._index}:{epoch}").permutation(len(self))
-        for start in range(0, len(order), self._batch):
-            yield tensors(self._samples, order[start : start + self._batch], self._levels)
+def read_about(folder: str) -> Description:
+    """What the data set prepared in ``folder`` is; UserError where there is none."""
+    try:
+        return msgspec.json.decode((Path(folder) / _ABOUT).read_bytes(), type=Description)
+    except (OSError, msgspec.DecodeError) as error:
+        raise UserError(f"{folder}: folder: no data set was prepared there: {error}") from None

@@ -18,8 +18,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from algorithms import rounds, steps
-from algorithms.data import Shard
 from algorithms.settings import Settings
+from algorithms.shard import Shard
 from emulator.node import ClientNode, ServerNode
 from emulator.wire import Message, StateDict
 

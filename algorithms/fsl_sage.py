@@ -32,8 +32,8 @@ from typing import ClassVar
 import torch
 
 from algorithms import alignment, rounds, steps, warm_start
-from algorithms.data import Shard
 from algorithms.settings import rare_uploads, uploads
+from algorithms.shard import Shard
 from algorithms.task import at_least, rates
 from emulator.node import ClientNode, ServerNode
 from emulator.wire import Message, StateDict
@@ -119,7 +119,10 @@ async def client(node: ClientNode, config: Config) -> None:
                 training = warm_up(node, config, shard, half, aux)
             else:
                 training = train(node, config, shard, half, aux, round, begun)
-            await rounds.unless_left_out(node, config, training)
+            try:
+                await rounds.unless_left_out(node, config, training)
+            finally:
+                aux.forget()
             begun += 1
 
 
@@ -128,7 +131,6 @@ async def train(
 ) -> None:
     """A client's round."""
     losses = []
-    aux.forget()
     aligns = config.aligns(round, aux.aligned)
     for step, (x, y) in enumerate(shard.batches(round)):
         await aux.install(node, wait=False)
@@ -149,12 +151,11 @@ async def train(
 
 async def warm_up(node: ClientNode, config: Config, shard: Shard, half: steps.Part, aux: alignment.Auxiliary) -> None:
     """Round 0 of a warm start."""
-    learner = steps.Part(aux.part.module, config.auxiliary_rule(config.aux_lr))
+    learner = steps.Part(config.task.auxiliary(), config.auxiliary_rule(config.aux_lr))
     async for step, z, y in warm_start.local_steps(node, shard, half, learner, config.q):
         await node.post("server", Smashed(round=0, step=step, align=False, z=z.detach(), y=y))
     await node.post("server", warm_start.Warm(round=0, samples=len(shard), aux=steps.weights(learner)))
     await node.post("server", Update(round=0, samples=len(shard), client=steps.weights(half)))
-    aux.part = steps.Part(aux.part.module, None)
     mean = await node.recv(warm_start.Warm, source="server")
     await node.compute(steps.load_weights, aux.part, mean.aux)
 

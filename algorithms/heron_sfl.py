@@ -22,8 +22,9 @@ from typing import ClassVar, Literal
 import torch
 
 from algorithms import rounds, steps, zeroth_order
-from algorithms.data import Shard, stream_seed
+from algorithms.data import stream_seed
 from algorithms.settings import Rule, Settings, rare_uploads, uploads
+from algorithms.shard import Shard
 from algorithms.task import at_least
 from emulator.errors import UserError
 from emulator.node import ClientNode, ServerNode

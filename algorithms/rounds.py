@@ -1,19 +1,20 @@
 """How a round begins and ends, for all algorithms: who takes part, what the server gathers, who was too late.
 
-A server gathers the messages of a round's cohort until each has sent its ``Update`` or the deadline has passed. Who is
-late is told so by ``LeftOut`` and stops training; what it sent for that round is not used. The mean of a round goes
-to those who take part in the next, after the last round to those who took part in it; the others get ``Finish``.
+A server gathers the messages of a round's cohort until each has sent its ``Update`` or the deadline has passed. What
+has arrived by then counts, even if the server gets to it later. Who is late is told so by ``LeftOut`` and stops
+training; its update is in no mean, but one server half for all has learnt from those of its batches that were in time.
+The mean of a round goes to those who take part in the next, after the last round to those who took part in it; the
+others get ``Finish``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from typing import Any, Generic, TypeVar, overload
 
 from algorithms import steps
-from algorithms.settings import Settings
+from algorithms.settings import Settings, round_half_up
 from emulator.errors import UserError
 from emulator.node import ClientNode, ServerNode
 from emulator.wire import Message, StateDict
@@ -41,7 +42,8 @@ class Gathering(Generic[U]):
         self, node: ServerNode, config: Settings, round: int, cohort: tuple[str, ...], update: type[U]
     ) -> None:
         self._node, self._config, self._round, self._cohort, self._type = node, config, round, cohort, update
-        self._until_s = None if config.deadline_s is None else node.now() / 1e9 + config.deadline_s
+        deadline_s = config.deadline_s
+        self._until_ns = None if deadline_s is None else node.round_started_ns + round_half_up(deadline_s * 1e9)
         self.updates: dict[str, U] = {}
 
     @overload
@@ -60,15 +62,12 @@ class Gathering(Generic[U]):
         for names in self._config.turns(self._cohort if clients is None else clients):
             while not all(name in self.updates for name in names):
                 try:
-                    async with asyncio.timeout_at(self._until_s):
-                        message = await self._node.recv(*types, self._type, source=names)
+                    message = await self._node.recv(*types, self._type, source=names, until_ns=self._until_ns)
                 except TimeoutError:
-                    return
-                if message.round < self._round:
-                    continue
-                if isinstance(message, self._type):
+                    break  # the next ones may have been in time
+                if isinstance(message, self._type) and message.round == self._round:
                     self.updates[message.sender] = message
-                else:
+                elif message.round == self._round:
                     yield message
                 del message
 
@@ -80,7 +79,7 @@ class Gathering(Generic[U]):
     @property
     def over(self) -> bool:
         """Whether the deadline has passed."""
-        return self._until_s is not None and self._node.now() / 1e9 >= self._until_s
+        return self._until_ns is not None and self._node.now() >= self._until_ns
 
     async def conclude(self) -> list[U]:
         """The updates in client order, so that sums do not depend on who came first; late clients are told.
@@ -147,13 +146,14 @@ async def unless_left_out(node: ClientNode, config: Settings, training: Coroutin
     if config.deadline_s is None:
         await training
         return
-    work, told = asyncio.ensure_future(training), asyncio.ensure_future(node.recv(LeftOut, source="server"))
+    work = asyncio.ensure_future(training)
+    told = asyncio.ensure_future(node.recv(LeftOut, source="server", leave_others=True))
     try:
         await asyncio.wait((work, told), return_when=asyncio.FIRST_COMPLETED)
-        if work.done():
-            work.result()
     finally:
-        for task in (work, told):
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        work.cancel()
+        told.cancel()
+        await asyncio.wait((work, told))
+    for task in (work, told):
+        if not task.cancelled():
+            task.result()

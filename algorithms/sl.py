@@ -22,8 +22,8 @@ from typing import ClassVar, Literal
 import torch
 
 from algorithms import rounds, steps
-from algorithms.data import Shard
 from algorithms.settings import Settings
+from algorithms.shard import Shard
 from emulator.errors import UserError
 from emulator.node import ClientNode, ServerNode
 from emulator.wire import Message, StateDict
@@ -112,8 +112,8 @@ async def train(node: ClientNode, shard: Shard, half: steps.Part, round: int, fo
         del z, gradient
     node.report(round, loss=sum(losses) / len(losses))
     if following:
+        node.contribute(round, "client", steps.weights(half))  # the last client's of the round is what stays
         await node.post(following, Handover(round=round, client=steps.weights(half)))
-        node.contribute(round, "client", steps.weights(half))
         await node.post("server", Done(round=round))
     else:
         await node.post("server", Update(round=round, client=steps.weights(half)))
@@ -150,4 +150,4 @@ async def server(node: ServerNode, config: Config) -> None:
         else:
             node.snapshot(round, {"server": steps.weights(half)}, awaits="client")
         round += 1
-    await rounds.dismiss(node, (), round)
+    await rounds.dismiss(node, (), round - 1)

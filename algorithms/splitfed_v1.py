@@ -23,8 +23,8 @@ from typing import ClassVar, Literal
 import torch
 
 from algorithms import rounds, steps
-from algorithms.data import Shard
 from algorithms.settings import Settings
+from algorithms.shard import Shard
 from emulator.node import ClientNode, ServerNode
 from emulator.wire import Message, StateDict
 

@@ -7,31 +7,35 @@ a supervisor can check it without.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from algorithms import data
+from algorithms import data, partition
 from emulator.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
+    from algorithms.parts import Parts
+    from algorithms.shard import Look, Shard
     from emulator.wire import StateDict
 
-# Where a model can be cut (after that stage), the default first; and the auxiliaries, the default first.
-CUTS = {"cnn": ("conv2", "conv1", "conv3"), "resnet18": ("layer2", "layer1", "layer3")}
-AUXILIARIES = {"cnn": ("linear", "pool", "stage"), "resnet18": ("stage", "linear", "pool")}
-
 _CNN_LEAST_PIXELS = 4  # two pools halve height and width
-_RESNET_BATCH_PIXELS = 32  # up to here layer4 sees 1x1 pixels, and batch norm needs two values a channel
 _TEST_BATCH = 256
 
 
 class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The workload. ``cut`` and ``aux`` empty: the model's default. ``folder``: where ``prepare`` wrote the data
-    (empty: every node loads the data set itself and keeps its own part)."""
+    """The workload. ``cut`` and ``aux`` empty: the model's default; ``prepare`` checks that they exist and fit.
+
+    ``folder``: where ``prepare`` wrote the data and initial weights (empty: every node loads the data set itself, keeps
+    its own part, and builds the model).
+
+    ``epochs``: passes over a client's samples in a round. ``augment``: ``flip-crop`` mirrors and shifts training images
+    at random. ``normalise``: by ImageNet's mean and standard deviation. ``single``: whether a last batch of one sample
+    stands alone or joins the one before; None: it joins where the model has batch norm, which one sample cannot have.
+    """
 
     dataset: str = "digits"
     model: str = "cnn"
@@ -39,26 +43,28 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     aux: str = ""
     partition: str = "iid"
     batch: int = 16
+    epochs: int = 1
+    augment: Literal["none", "flip-crop"] = "none"
+    normalise: Literal["none", "imagenet"] = "none"
     seed: int = 1
     clients: int = 10
     samples_per_client: int = 0  # 0: the training part is divided among the clients; else shards overlap
     data_dir: str = "data"
     folder: str = ""
+    single: bool | None = None
 
     def check(self) -> None:
         """UserError, one line, for the first value that cannot be."""
-        if self.model not in CUTS:
-            raise UserError(f"model: there is no {self.model!r}: say {' or '.join(CUTS)}")
-        if self.cut and self.cut not in CUTS[self.model]:
-            cuts = ", ".join(sorted(CUTS[self.model]))
-            raise UserError(f"cut: {self.model} has no cut {self.cut!r}: say one of {cuts}")
-        if self.aux and self.aux not in AUXILIARIES[self.model]:
-            raise UserError(f"aux: there is no {self.aux!r}: say one of {', '.join(AUXILIARIES[self.model])}")
-        at_least(1, batch=self.batch, clients=self.clients)
+        at_least(1, batch=self.batch, clients=self.clients, epochs=self.epochs)
         at_least(0, seed=self.seed)
-        about = data.describe(self.dataset, self.data_dir)
-        if data.parse_partition(self.partition).kind == "shards" and self.samples_per_client:
-            raise UserError("partition: shards divide all samples among the clients: leave out --samples-per-client")
+        one_of(("none", "flip-crop"), augment=self.augment)
+        one_of(("none", "imagenet"), normalise=self.normalise)
+        about = self._about()
+        kind = partition.parse_partition(self.partition).kind
+        if kind in ("shards", "dirichlet-unequal") and self.samples_per_client:
+            raise UserError(f"partition: {kind} divides all samples among the clients: leave out --samples-per-client")
+        if self.normalise == "imagenet" and about.shape[0] != 3:
+            raise UserError(f"normalise: imagenet is for 3 channels, and {self.dataset} has {about.shape[0]}")
         if not self.samples_per_client and self.clients > about.train:
             raise UserError(
                 f"clients: {self.clients} are more than the {about.train} samples of {self.dataset}: take fewer, or let"
@@ -72,87 +78,108 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         pixels = min(about.shape[1:])
         if self.model == "cnn" and pixels < _CNN_LEAST_PIXELS:
             raise UserError(f"dataset: the cnn needs images of at least {_CNN_LEAST_PIXELS} pixels a side")
-        sizes = self.shard_samples()
-        if self.model == "resnet18" and max(about.shape[1:]) <= _RESNET_BATCH_PIXELS:
-            for size in {sizes[0], sizes[-1]}:
-                if size % self.batch == 1 or self.batch == 1:
-                    raise UserError(
-                        f"batch: {self.batch} leaves a batch of one of a client's {size} samples, on which the batch"
-                        " norm of resnet18 is not defined: take another"
-                    )
 
-    def client_half(self) -> nn.Sequential:
+    def client_half(self) -> nn.Module:
         """The model up to the cut."""
-        return self._half("client")
+        return self._parts().half("client")
 
-    def server_half(self) -> nn.Sequential:
+    def server_half(self) -> nn.Module:
         """The model after the cut."""
-        return self._half("server")
+        return self._parts().half("server")
 
-    def whole(self) -> nn.Sequential:
+    def whole(self) -> nn.Module:
         """The model in one piece."""
-        from algorithms import split
-
-        about = data.describe(self.dataset, self.data_dir)
-        return split.whole(self.model, about.shape, about.classes, self.seed)
+        return self._parts().whole()
 
     def auxiliary(self) -> nn.Module:
         """The auxiliary head for the cut; the same initial weights for every client."""
-        from algorithms import split
-
-        about = data.describe(self.dataset, self.data_dir)
-        kind = self.aux or AUXILIARIES[self.model][0]
-        return split.auxiliary(kind, self.model, self._cut, about.shape, about.classes, self.seed)
+        return self._parts().auxiliary()
 
     def halves(self, state: StateDict) -> dict[str, StateDict]:
         """The state of a whole model as ``{"client": ..., "server": ...}``."""
-        from algorithms import split
+        return self._parts().divide(state)
 
-        return split.divide_state(state, self.model, self._cut)
-
-    def shard(self, index: int) -> data.Shard:
+    def shard(self, index: int) -> Shard:
         """The samples of client ``index`` (from 0)."""
-        about = data.describe(self.dataset, self.data_dir)
+        from algorithms.shard import Shard
+
         if self.folder:
             samples = data.read(self.folder, f"client-{index}")
         else:
             train, _ = data.load(self.dataset, self.data_dir)
             rows = self._shards(train)[index]
             samples = data.Samples(train.images[rows], train.labels[rows])
-        return data.Shard(samples, self.batch, about.levels, self.seed, index)
+        return Shard(samples, self.batch, self._look(), self.seed, index, self.epochs, self._single())
+
+    def _look(self) -> Look:
+        from algorithms.shard import Look
+
+        return Look(self._about().levels, self.normalise, self.augment)
+
+    def _about(self) -> data.Description:
+        """What the data set is; once it is prepared, the data set itself is not looked at again."""
+        return data.read_about(self.folder) if self.folder else data.describe(self.dataset, self.data_dir)
+
+    def _single(self) -> bool:
+        """Whether a batch of one sample may be: ``single``, or by the model."""
+        from algorithms.models import has_batch_norm, skeleton
+
+        if self.single is not None:
+            return self.single
+        about = self._about()
+        return not has_batch_norm(skeleton(self.model, about.shape, about.classes))
 
     def shard_samples(self) -> list[int]:
-        """How many samples each client has."""
+        """How many samples each client has; of unequal parts, where they are prepared or the data set is at hand."""
         if self.samples_per_client:
             return [self.samples_per_client] * self.clients
-        return data.shard_sizes(data.describe(self.dataset, self.data_dir).train, self.clients)
+        if partition.parse_partition(self.partition).kind == "dirichlet-unequal":
+            if self.folder:
+                return [data.count(self.folder, f"client-{index}") for index in range(self.clients)]
+            return [len(rows) for rows in self._shards(data.load(self.dataset, self.data_dir)[0])]
+        return partition.shard_sizes(self._about().train, self.clients)
 
     def _shards(self, train: data.Samples) -> list[np.ndarray[Any, Any]]:
         """The rows of each client."""
         how = self.clients, self.partition, self.seed
         if self.samples_per_client:
-            return data.draw(train.labels, *how, self.samples_per_client)
-        return data.divide(train.labels, *how)
+            return partition.draw(train.labels, *how, self.samples_per_client)
+        return partition.divide(train.labels, *how)
 
-    @property
-    def _cut(self) -> str:
-        return self.cut or CUTS[self.model][0]
+    def _parts(self) -> Parts:
+        from algorithms.parts import Parts
 
-    def _half(self, which: str) -> nn.Sequential:
-        from algorithms import split
-
-        about = data.describe(self.dataset, self.data_dir)
-        return split.half(self.model, self._cut, which, about.shape, about.classes, self.seed)
+        about = self._about()
+        return Parts(self.model, self.cut, self.aux, about.shape, about.classes, self.seed, self.folder)
 
 
 def prepare(task: Task, folder: Path) -> Task:
-    """Write every client's samples and the test part to ``folder``, once, before nodes start; the task to give them."""
+    """Write every client's samples, the test part and the model's parts to ``folder``, once, before nodes start.
+
+    Returns the task to give them, cut and auxiliary named; UserError for a model, cut or auxiliary that cannot be.
+    """
+    made = task._parts().write(folder)
     train, test = data.load(task.dataset, task.data_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    for index, rows in enumerate(task._shards(train)):
+    shards, single = task._shards(train), task._single()
+    if not single:
+        _check_no_single(task, [len(rows) for rows in shards])
+    for index, rows in enumerate(shards):
         data.write(folder, f"client-{index}", train, rows)
     data.write(folder, "test", test)
-    return msgspec.structs.replace(task, folder=str(folder))
+    data.write_about(folder, task._about())
+    return msgspec.structs.replace(task, cut=made.cut, aux=made.aux, folder=str(folder), single=single)
+
+
+def _check_no_single(task: Task, sizes: list[int]) -> None:
+    """UserError where a client has a batch of one sample that can join no other."""
+    if task.batch == 1:
+        raise UserError(f"batch: {task.model} has batch norm, not defined for a batch of one: say 2 or more")
+    if 1 in sizes:
+        raise UserError(
+            f"partition: {task.model} has batch norm, not defined for a batch of one, and client-{sizes.index(1)} has"
+            " one sample: take fewer clients, or parts of more equal size"
+        )
 
 
 def evaluate(task: Task, parts: dict[str, StateDict]) -> tuple[float, float]:
@@ -164,7 +191,9 @@ def evaluate(task: Task, parts: dict[str, StateDict]) -> tuple[float, float]:
     import torch
     from torch.nn import functional
 
-    about = data.describe(task.dataset, task.data_dir)
+    from algorithms.shard import tensors
+
+    about, look = task._about(), task._look()
     test = data.read(task.folder, "test") if task.folder else data.load(task.dataset, task.data_dir)[1]
     model = task.whole()
     model.load_state_dict({**parts["client"], **parts["server"]})
@@ -173,7 +202,7 @@ def evaluate(task: Task, parts: dict[str, StateDict]) -> tuple[float, float]:
     with torch.no_grad():
         for start in range(0, about.test, _TEST_BATCH):
             rows = np.arange(start, min(start + _TEST_BATCH, about.test))
-            x, y = data.tensors(test, rows, about.levels)
+            x, y = tensors(test, rows, look)
             logits = model(x)
             loss += functional.cross_entropy(logits, y, reduction="sum").item()
             correct += int((logits.argmax(1) == y).sum().item())
@@ -192,3 +221,10 @@ def at_least(least: int, **values: int) -> None:
     for name, value in values.items():
         if value < least:
             raise UserError(f"{name}: must be at least {least}, not {value}")
+
+
+def one_of(known: tuple[str, ...], **values: str) -> None:
+    """UserError for a word that is none of those known."""
+    for name, value in values.items():
+        if value not in known:
+            raise UserError(f"{name}: there is no {value!r}: say {' or '.join(known)}")

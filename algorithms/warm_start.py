@@ -11,8 +11,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from algorithms import rounds, steps
-from algorithms.data import Shard
 from algorithms.settings import uploads
+from algorithms.shard import Shard
 from emulator.node import ClientNode, ServerNode
 from emulator.wire import Message, StateDict
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import shutil
 import statistics
 import subprocess
 import sys
@@ -61,6 +62,8 @@ def play(out: Path, partition: str, seed: int, command: Command) -> Played:
     """Play what has not been played; each label's entry of the summary."""
     folder = out / f"{partition.replace(':', '-')}-{seed}-{command.name}"
     summary = folder / "summary.json"
+    if folder.exists() and not _good(summary):
+        shutil.rmtree(folder)  # it was interrupted
     if not summary.exists():
         flags = ["--profile", "iot-4g", "--clock", "virtual", "--rounds", str(ROUNDS), "--partition", partition]
         flags += ["--seed", str(seed), "--algorithm", ",".join(command.labels), *command.flags]
@@ -69,9 +72,13 @@ def play(out: Path, partition: str, seed: int, command: Command) -> Played:
         if ended.returncode:
             raise SystemExit(f"{' '.join(words)}\n{ended.stdout[-2000:]}")
     found = json.loads(summary.read_text())
-    if found["health"]["verdict"] != "good":
+    if not _good(summary):
         raise SystemExit(f"{folder}: {found['health']['reasons']}")
     return {label: found["algorithms"][name] for name, label in command.labels.items()}
+
+
+def _good(summary: Path) -> bool:
+    return summary.exists() and json.loads(summary.read_text())["health"]["verdict"] == "good"
 
 
 def accuracy_at_s(entry: dict[str, Any]) -> float | None:

@@ -65,7 +65,7 @@ class Stage(Launcher):
     def __init__(self, folder: Path) -> None:
         # No snapshot is ever written, so nothing is evaluated; the evaluator only imports the module.
         self._blank = Plan(scene("none", ()), 1, "real", 1, "algorithms.task.evaluate", "")
-        super().__init__(folder, self._blank, [*ALGORITHMS.values(), "torchvision.models", *PLAYERS])
+        super().__init__(folder, self._blank, [*ALGORITHMS.values(), "algorithms.parts", *PLAYERS])
         self._starting_ns = 0
         self._watched: dict[str, psutil.Process] = {}
         self._usage: list[Usage] = []

@@ -57,9 +57,9 @@ def run(stage: Stage, quick: bool) -> Section:
         for samples, which in ((SAMPLES, "all"), (MORE_SAMPLES, judged)):
             if samples == SAMPLES or not quick:
                 data = ["--dataset", f"synthetic:3x32x32:10:{samples}", "--algorithm", judged if quick else which]
-                runs[f"resnet18/{samples}"] = _play(folder / str(samples), [*common, *data])
+                runs[f"resnet18/{samples}"] = play_virtual(folder / str(samples), [*common, *data])
         farm = ["--profile", "farm-nb-iot", "--rounds", "3", "--algorithm", judged]
-        runs["farm-nb-iot"] = _play(folder / "farm", farm)
+        runs["farm-nb-iot"] = play_virtual(folder / "farm", farm)
     for where, played in runs.items():
         for algorithm, events in played.timelines.items():
             work, summary = tasks(events), played.summary["algorithms"][algorithm]
@@ -82,7 +82,8 @@ def run(stage: Stage, quick: bool) -> Section:
     return Section("virtual", title, rows, figures, targets, remarks)
 
 
-def _play(folder: Path, flags: list[str]) -> record.Run:
+def play_virtual(folder: Path, flags: list[str]) -> record.Run:
+    """The record of one command on the virtual clock."""
     command = [
         sys.executable,
         str(ROOT / "run.py"),

@@ -15,6 +15,7 @@ clock             the event loop in whose time algorithms live
 coordinator       the clocks: which of all events may take place next
 lines, port       a node's socket to the network: ownership on post, delivery in two steps
 network           the network process: every byte between two nodes passes through it
+inbox             messages that wait for a task, tasks that wait for a message
 node              what algorithms see: post, send, recv, compute, now, report, snapshot
 rehearsal         one process plays a scenario without waiting: costs of computations, load of the host
 dryrun            the same with all clients, each distinct computation carried out once: bytes and seconds foreseen

@@ -21,7 +21,7 @@ import msgspec
 
 from emulator.device import Work
 from emulator.dilation import Rehearsed
-from emulator.errors import Bug, SplitbedError, UserError
+from emulator.errors import Bug, SplitbedError, UserError, root_of
 from emulator.preload import die_with_parent
 from emulator.profiles import Scenario
 
@@ -170,12 +170,11 @@ def _in_one_thread(play: Callable[[], Any], what: str) -> Any:
     torch.set_num_threads(1)
     try:
         return play()
-    except SplitbedError as error:
-        return error
     except Exception as error:
         import traceback
 
-        return Bug(f"{what} failed: {error}\n{traceback.format_exc()}")
+        root = root_of(error)
+        return root if isinstance(root, SplitbedError) else Bug(f"{what} failed: {error}\n{traceback.format_exc()}")
 
 
 def prepare_data(

@@ -57,3 +57,11 @@ class DoesNotFit(SplitbedError):
 
     def __reduce__(self) -> tuple[type, tuple[str, int | None, str]]:
         return type(self), (self.phase, self.asked_bytes, self.detail)
+
+
+def root_of(error: BaseException) -> BaseException:
+    """The error that task groups wrap: running out of memory first, else the first."""
+    while isinstance(error, BaseExceptionGroup):
+        leaves = list(error.exceptions)
+        error = next((leaf for leaf in leaves if isinstance(leaf, DoesNotFit)), leaves[0])
+    return error

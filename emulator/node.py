@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar, overload
@@ -21,6 +20,7 @@ from emulator import ledger as events
 from emulator.clock import EmulatedLoop
 from emulator.device import duration_ns
 from emulator.errors import DoesNotFit, ProtocolError
+from emulator.inbox import Awaiting, Inbox
 from emulator.ledger import Event
 from emulator.memory import MIB, MemoryCap, bytes_asked, is_out_of_memory
 from emulator.profiles import Device
@@ -32,7 +32,6 @@ M1 = TypeVar("M1", bound=Message)
 M2 = TypeVar("M2", bound=Message)
 M3 = TypeVar("M3", bound=Message)
 
-MOST_AWAITING = 12  # tasks and names in a report
 MEMORY_EVERY_S = 0.25  # host seconds between two memory lines
 
 
@@ -51,21 +50,6 @@ class Host(Protocol):
     """Where a node's computations run: one thread, one at a time, in order of submission."""
 
     def submit(self, fn: Callable[[], Any], clock: Callable[[], int], wake: Callable[[], None]) -> HostRun: ...
-
-
-class Awaiting:
-    """A task that waits in ``recv``."""
-
-    def __init__(self, types: tuple[type[Message], ...], sources: frozenset[str], since_ns: int) -> None:
-        self.types, self.sources, self.since_ns = types, sources, since_ns
-        self.future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-
-    def __str__(self) -> str:
-        kinds = " or ".join(kind_of(t) for t in self.types) or "any message"
-        names = sorted(self.sources)
-        more = f" and {len(names) - MOST_AWAITING} more" if len(names) > MOST_AWAITING else ""
-        whom = f" from {', '.join(names[:MOST_AWAITING])}{more}" if names else ""
-        return f"awaits {kinds}{whom} since {self.since_ns / 1e9:.3f} s"
 
 
 class Node:
@@ -93,8 +77,7 @@ class Node:
         self._held: dict[int, tuple[Parcel, asyncio.Future[None]]] = {}  # posted, last bit not left
         self._held_bytes = 0
         self._posting = asyncio.Lock()
-        self._inbox: deque[Message] = deque()
-        self.awaiting: list[Awaiting] = []
+        self._inbox = Inbox()
         self.failed: asyncio.Future[None] = loop.create_future()
         self._memory_at = 0.0
         self.phase = "build the model"  # until the first computation
@@ -112,11 +95,14 @@ class Node:
         due_ns = self._loop.now_ns if due_ns is None else due_ns
         self._record(event_type(due_ns=due_ns, actual_ns=self._loop.pacer.actual_ns(), **fields))
 
+    @property
+    def awaiting(self) -> list[Awaiting]:
+        """Its tasks that wait in ``recv``."""
+        return self._inbox.awaiting
+
     def awaits(self) -> str:
-        """What its tasks wait for in ``recv``, for the report of a deadlock."""
-        more = len(self.awaiting) - MOST_AWAITING
-        shown = [str(waiting) for waiting in self.awaiting[:MOST_AWAITING]] + [f"and {more} more"] * (more > 0)
-        return ", ".join(shown) or "awaits nothing that could come"
+        """What they wait for, for the report of a deadlock."""
+        return str(self._inbox)
 
     # -- messages -----------------------------------------------------------------------------------------------
 
@@ -164,7 +150,15 @@ class Node:
             await asyncio.shield(next(iter(self._held.values()))[1])
 
     @overload
-    async def recv(self, type1: type[M1], /, *, source: str | Collection[str] | None = None) -> M1: ...
+    async def recv(
+        self,
+        type1: type[M1],
+        /,
+        *,
+        source: str | Collection[str] | None = None,
+        until_ns: int | None = None,
+        leave_others: bool = False,
+    ) -> M1: ...
     @overload
     async def recv(
         self, type1: type[M1], type2: type[M2], /, *, source: str | Collection[str] | None = None
@@ -174,31 +168,32 @@ class Node:
         self, type1: type[M1], type2: type[M2], type3: type[M3], /, *, source: str | Collection[str] | None = None
     ) -> M1 | M2 | M3: ...
     @overload
-    async def recv(self, *types: type[Message], source: str | Collection[str] | None = None) -> Message: ...
-    async def recv(self, *types: type[Message], source: str | Collection[str] | None = None) -> Message:
+    async def recv(
+        self, *types: type[Message], source: str | Collection[str] | None = None, until_ns: int | None = None
+    ) -> Message: ...
+    async def recv(
+        self,
+        *types: type[Message],
+        source: str | Collection[str] | None = None,
+        until_ns: int | None = None,
+        leave_others: bool = False,
+    ) -> Message:
         """The next message, or the next from ``source`` (a name or several); ``message.sender`` says who sent it.
 
-        ProtocolError if that message is of none of ``types``.
+        TimeoutError where none has arrived by ``until_ns``: one that came in time is received whenever it is asked for.
+        ProtocolError if the message is of none of ``types``; a task that listens beside others ``leave_others`` alone.
         """
         sources = frozenset((source,) if isinstance(source, str) else source or ())
-        for position, message in enumerate(self._inbox):
-            if not sources or message.sender in sources:
-                del self._inbox[position]
-                return self._expected(message, types)
+        waiting = Awaiting(types, sources, self._loop.now_ns, leave_others=leave_others)
+        if (message := self._inbox.take(waiting, until_ns)) is not None:
+            return self._expected(message, types)
         if self.phase:
             self._check_memory(self.phase)
-        waiting = Awaiting(types, sources, self._loop.now_ns)
-        self.awaiting.append(waiting)
-        self._write(events.Waiting, kinds=[kind_of(t) for t in types], sources=sorted(sources))
-        try:
-            return self._expected(await waiting.future, types)
-        except asyncio.CancelledError:
-            if waiting.future.done() and not waiting.future.cancelled():
-                self._hand_over(waiting.future.result(), self._inbox.appendleft)  # arrived with the cancellation
-            raise
-        finally:
-            if waiting in self.awaiting:
-                self.awaiting.remove(waiting)
+        if not leave_others:  # the node does something else meanwhile
+            self._write(events.Waiting, kinds=[kind_of(t) for t in types], sources=sorted(sources))
+        with self._inbox.await_by(waiting, self.now):
+            async with asyncio.timeout_at(None if until_ns is None else until_ns / 1e9):
+                return self._expected(await waiting.future, types)
 
     def _expected(self, message: Message, types: tuple[type[Message], ...]) -> Message:
         if types and not isinstance(message, types):
@@ -222,22 +217,7 @@ class Node:
         except DoesNotFit as error:
             self._fail(error)
             return
-        self._hand_over(incoming.message(), self._inbox.append)
-
-    def _hand_over(self, message: Message, keep: Callable[[Message], None]) -> None:
-        """Give ``message`` to the first task that waits for one of its type, else of its sender, or ``keep`` it."""
-        open_to = [
-            waiting
-            for waiting in self.awaiting
-            if not waiting.future.done() and (not waiting.sources or message.sender in waiting.sources)
-        ]
-        if not open_to:
-            keep(message)
-            return
-        meant = (waiting for waiting in open_to if not waiting.types or isinstance(message, waiting.types))
-        waiting = next(meant, open_to[0])
-        self.awaiting.remove(waiting)
-        waiting.future.set_result(message)
+        self._inbox.put(incoming.message(), self._loop.now_ns)
 
     def _leave(self, counter: int) -> None:
         parcel, left = self._held.pop(counter)
@@ -364,12 +344,12 @@ class ServerNode(Node):
         super().__init__(*args, **options)
         self.clients = clients
         self.on_snapshot: Callable[[int, dict[str, StateDict], str], None] = lambda _round, _parts, _awaits: None
-        self._round_started_ns = 0
+        self.round_started_ns = 0
 
     def begin_round(self, round: int) -> None:
         """The first post of ``round`` comes next."""
         del round
-        self._round_started_ns = self._loop.now_ns
+        self.round_started_ns = self._loop.now_ns
 
     def snapshot(self, round: int, parts: dict[str, StateDict], awaits: str = "") -> None:
         """The round is over; hand a copy of the joined model's ``parts`` to the evaluator, off the clock.
@@ -377,7 +357,7 @@ class ServerNode(Node):
         ``awaits``: the part that a client has contributed, or contributes yet.
         """
         self.on_snapshot(round, parts, awaits)
-        self._write(events.RoundEnded, round=round, started_ns=self._round_started_ns)
+        self._write(events.RoundEnded, round=round, started_ns=self.round_started_ns)
 
 
 @contextlib.contextmanager

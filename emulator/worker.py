@@ -24,7 +24,7 @@ from emulator import ledger as events
 from emulator.child import Placement, Vigil
 from emulator.clock import EmulatedLoop
 from emulator.coordinator import CLOCKS
-from emulator.errors import DoesNotFit, PeerLost
+from emulator.errors import DoesNotFit, PeerLost, root_of
 from emulator.evaluator import write_contribution, write_snapshot
 from emulator.ledger import Ledger
 from emulator.memory import KEEPING, MALLOC, MemoryCap, bytes_asked, is_out_of_memory, tune_malloc
@@ -106,7 +106,7 @@ def run(placement: Placement, vigil: Vigil) -> int:
         last_words("finished")
     except BaseException as raised:
         cap.lift()
-        error = _root(raised)
+        error = root_of(raised)
         if isinstance(error, DoesNotFit):
             status = child.DOES_NOT_FIT
             last_words("does-not-fit", str(error), error.phase, error.asked_bytes)
@@ -211,7 +211,9 @@ def _stuck_computation(
 
     def stuck() -> bool:
         run = thread.current
-        if run is None or (time.monotonic_ns() - run.started_wall_ns) / 1e9 < stuck_after_s:
+        if run is None or not run.started_wall_ns:  # handed to the thread, which has not begun with it
+            return False
+        if (time.monotonic_ns() - run.started_wall_ns) / 1e9 < stuck_after_s:
             return False
         frames = sys._current_frames()
         stack = "".join(traceback.format_stack(frames[thread.ident])[-4:]) if thread.ident in frames else ""
@@ -220,11 +222,3 @@ def _stuck_computation(
         return True
 
     return stuck
-
-
-def _root(error: BaseException) -> BaseException:
-    """The error that a task group wraps: running out of memory first, else the first."""
-    while isinstance(error, BaseExceptionGroup):
-        leaves = list(error.exceptions)
-        error = next((leaf for leaf in leaves if isinstance(leaf, DoesNotFit)), leaves[0])
-    return error

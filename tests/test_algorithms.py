@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from stage import Stage
 
-from algorithms import ALGORITHMS
+from algorithms import ALGORITHMS, alignment, rounds, warm_start
 from algorithms.settings import Settings
 from algorithms.task import Task
 from emulator.ledger import Event, Posted, Received, Reported, RoundEnded
@@ -83,9 +83,10 @@ def test_every_message_of_an_algorithm_is_listed_once_and_names_tensors_that_it_
         thing for thing in vars(module).values() if inspect.isclass(thing) and thing.__module__ == module.__name__
     ]
     messages = [thing for thing in defined if issubclass(thing, Message)]
-    assert list(module.MESSAGES) == messages
+    shared = (*rounds.ENDINGS, *((warm_start.Warm, alignment.Aligned) if name == "fsl-sage" else ()))
+    assert sorted(map(kind_of, module.MESSAGES)) == sorted(map(kind_of, [*messages, *shared]))
     assert len({kind_of(message) for message in messages}) == len(messages)
-    for message in messages:
+    for message in module.MESSAGES:
         assert set(message.official) <= set(message.__struct_fields__)
         assert message.__struct_config__.frozen
 
@@ -122,17 +123,18 @@ def closed_form(name: str, round: int) -> tuple[int, int]:
         "local-loss": (SAMPLES * E + C + A, C + A),
         "cse-fsl": (UPLOADED * E + C + A, C + A),
         "fsl-sage": (UPLOADED * E + C, C + aligned * A),
+        "heron-sfl": (UPLOADED * E + C + A, C + A),
     }[name]
 
 
 def initial(name: str) -> int:
     """Bytes of the weights that a client is given before the first round; SL hands them over in its first turn."""
-    return {"fedavg": C + S, "sl": 0, "local-loss": C + A, "cse-fsl": C + A}.get(name, C)
+    return {"fedavg": C + S, "sl": 0, "local-loss": C + A, "cse-fsl": C + A, "heron-sfl": C + A}.get(name, C)
 
 
 def labels(name: str) -> int:
     """Bytes of the labels that a client sends in a round."""
-    samples = {"fedavg": 0, "cse-fsl": UPLOADED, "fsl-sage": UPLOADED}.get(name, SAMPLES)
+    samples = {"fedavg": 0, "cse-fsl": UPLOADED, "fsl-sage": UPLOADED, "heron-sfl": UPLOADED}.get(name, SAMPLES)
     return samples * LABEL
 
 

@@ -84,14 +84,27 @@ def test_an_algorithm_knows_the_node_and_no_clock_no_socket_and_no_other_algorit
     path = ROOT / (ALGORITHMS[name].replace(".", "/") + ".py")
     assert not packages(path) & {"time", "zmq", "random", "os", "threading", "socket"}
     emulator = {module for module in imports(path) if module.count(".") == 1 and module.startswith("emulator.")}
-    assert emulator == {"emulator.node", "emulator.wire"}
+    assert emulator - {"emulator.errors"} == {"emulator.node", "emulator.wire"}
     assert not (set(imports(path)) & set(ALGORITHMS.values()))
 
 
-@pytest.mark.parametrize("name", ["data", "models", "split", "task", "steps"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("data", "vision", "partition", "shard", "models", "split", "cuts", "auxiliaries", "parts", "task"),
+        *("settings", "experiment_files", "steps", "zeroth_order"),
+    ],
+)
 def test_what_algorithms_share_knows_no_node(name: str) -> None:
     used = set(imports(ROOT / "algorithms" / f"{name}.py"))
     assert not used & {"emulator.node", "emulator.clock", "asyncio", "time", "random", *ALGORITHMS.values()}
+
+
+@pytest.mark.parametrize("name", ["rounds", "warm_start"])
+def test_what_algorithms_share_of_a_round_knows_the_node_and_no_algorithm(name: str) -> None:
+    used = set(imports(ROOT / "algorithms" / f"{name}.py"))
+    assert "emulator.node" in used
+    assert not used & {"emulator.clock", "emulator.port", "time", "random", "zmq", *ALGORITHMS.values()}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)

@@ -40,9 +40,6 @@ MISTAKES = {
     "a negative alpha": (["--partition", "dirichlet:-1"], ["partition", "-1"]),
     "an unknown data set": (["--dataset", "emnist"], ["dataset", "emnist", "synthetic"]),
     "a data set of no size": (["--dataset", "synthetic:3x0x32:10:100"], ["dataset", "synthetic:3x0x32:10:100"]),
-    "an unknown model": (["--model", "gpt"], ["model", "gpt", "resnet18"]),
-    "a cut that the model has not": (["--cut", "layer2"], ["cut", "layer2", "conv2"]),
-    "an unknown auxiliary": (["--aux", "deep"], ["aux", "deep", "linear"]),
     "an unknown flag": (["--speed", "9"], ["--speed"]),
     "an abbreviated flag": (["--round", "9"], ["--round"]),
     "a flag without its value": (["--seed"], ["--seed"]),
@@ -173,6 +170,40 @@ def test_a_setting_that_an_algorithm_does_not_have_is_named_and_nothing_is_left(
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
     assert_names(done.stderr, words)
     assert not out.exists()
+
+
+# What is known where torch is: in the child that prepares a run, or rehearses it.
+MISTAKES_OF_THE_WORKLOAD = {
+    "an unknown model": (["--model", "resnet81"], ["model", "resnet81", "resnet18"]),
+    "a cut that the model has not": (["--cut", "layer2"], ["cut", "layer2", "conv2"]),
+    "a cut of the paper's model": (
+        ["--model", "resnet18", "--cut", "layer9", "--dataset", "synthetic:3x32x32:2:40"],
+        ["cut", "layer9", "layer2"],
+    ),
+    "an unknown auxiliary": (["--aux", "deep"], ["aux", "deep", "linear"]),
+    "an auxiliary that does not fit": (
+        ["--model", "simple_conv", "--aux", "pool", "--dataset", "synthetic:3x32x32:2:40"],
+        ["aux", "pool", "linear"],
+    ),
+    "a client without a sample": (
+        ["--partition", "dirichlet-unequal:1e-9", "--clients", "9"],
+        ["partition", "without a sample"],
+    ),
+    "a deadline that nobody can meet": (["--set", "deadline_s=0.001"], ["deadline_s", "0.001"]),
+    "no data there": (["--dataset", "mnist", "--data-dir", "nowhere"], ["mnist", "nowhere", "--data-dir"]),
+}
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("case", MISTAKES_OF_THE_WORKLOAD)
+def test_a_mistake_that_only_a_child_can_see_is_one_line_too(case: str, tmp_path: Path, scenario: Path) -> None:
+    flags, words = MISTAKES_OF_THE_WORKLOAD[case]
+    out = tmp_path / "run"
+    command = [sys.executable, str(ROOT / "run.py"), "--profile", str(scenario), "--algorithm", "cse-fsl", *flags]
+    command += ["--clock", "virtual", "--no-dashboard", "--out", str(out)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stdout + done.stderr
+    assert_names(done.stderr, words)
 
 
 def test_a_mistake_of_a_real_command_is_one_line_too() -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import torch
 from stage import MS, WAY_NS, Blob, Note, Stage, link_ns, make_scenario, note, operations
 
 from emulator.errors import DoesNotFit
 from emulator.ledger import Computed, Memory
+from emulator.work import ComputeThread, HostRun
+from emulator.worker import _stuck_computation
 
 
 def copy(x: torch.Tensor) -> torch.Tensor:
@@ -149,3 +153,20 @@ def test_a_peak_above_the_budget_does_not_fit_after_the_computation_that_reached
 
         stage.play(main())
         assert stage.of("client-0", Memory)[0].budget_bytes == 100
+
+
+def test_a_computation_is_stuck_when_it_has_run_for_too_long_and_not_before_it_has_begun() -> None:
+    words: list[str] = []
+    thread = ComputeThread()
+    try:
+        stuck = _stuck_computation(thread, 60.0, lambda outcome, *_, **__: words.append(outcome))
+        assert not stuck()
+        thread.current = HostRun()  # handed over, not begun
+        assert not stuck()
+        thread.current.started_wall_ns = time.monotonic_ns()
+        assert not stuck()
+        thread.current.started_wall_ns -= 61 * 10**9
+        assert stuck()
+    finally:
+        thread.close()
+    assert words == ["stuck"]

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from algorithms import data
+from algorithms import partition as partition_of
 from algorithms.settings import Settings
 from algorithms.task import Task, evaluate, prepare
 from emulator.errors import UserError
@@ -21,11 +22,12 @@ PARTITIONS = ("iid", "dirichlet:1e-200", "dirichlet:0.01", "dirichlet:0.5", "dir
 PRINT_DIGEST = """
 import hashlib, sys
 from algorithms import data
+from algorithms import partition as partition_of
 digest = hashlib.sha256()
 train, _ = data.load("synthetic:1x4x4:7:300", "data")
 digest.update(train.images.tobytes())
 for partition in ("iid", "dirichlet:0.1", "shards:2"):
-    for shard in data.divide(train.labels, 6, partition, 3):
+    for shard in partition_of.divide(train.labels, 6, partition, 3):
         digest.update(shard.tobytes())
 digest.update(data.stream(3, "order:0:0").permutation(100).tobytes())
 assert "torch" not in sys.modules
@@ -56,10 +58,10 @@ def test_a_partition_gives_each_sample_to_one_client_in_shards_of_equal_size(
 ) -> None:
     clients = min(clients, samples)
     labels = np.arange(samples) % classes
-    shards = data.divide(labels, clients, partition, seed)
+    shards = partition_of.divide(labels, clients, partition, seed)
     assert sorted(np.concatenate(shards).tolist()) == list(range(samples))
     sizes = [len(shard) for shard in shards]
-    assert sizes == data.shard_sizes(samples, clients)
+    assert sizes == partition_of.shard_sizes(samples, clients)
     assert max(sizes) - min(sizes) <= 1
 
 
@@ -67,7 +69,7 @@ def test_a_small_alpha_gives_the_first_client_fewer_classes_than_iid_does() -> N
     train, _ = data.load("digits", "data")
 
     def largest_share(partition: str) -> float:
-        first = data.divide(train.labels, 10, partition, 1)[0]
+        first = partition_of.divide(train.labels, 10, partition, 1)[0]
         return float(np.bincount(train.labels[first]).max() / len(first))
 
     assert largest_share("iid") < 0.25
@@ -77,7 +79,7 @@ def test_a_small_alpha_gives_the_first_client_fewer_classes_than_iid_does() -> N
 def test_shards_give_a_client_few_classes() -> None:
     train, _ = data.load("digits", "data")
     for parts, most in (("shards:1", 2), ("shards:2", 4)):
-        shards = data.divide(train.labels, 10, parts, 1)
+        shards = partition_of.divide(train.labels, 10, parts, 1)
         assert max(len(set(train.labels[shard].tolist())) for shard in shards) <= most
 
 
@@ -91,9 +93,9 @@ def test_overlapping_parts_have_their_size_no_sample_twice_and_do_not_depend_on_
     clients: int, size: int, partition: str, seed: int
 ) -> None:
     labels = np.arange(60) % 7
-    parts = data.draw(labels, clients, partition, seed, size)
+    parts = partition_of.draw(labels, clients, partition, seed, size)
     assert [len(set(part.tolist())) for part in parts] == [size] * clients
-    more = data.draw(labels, clients + 1, partition, seed, size)
+    more = partition_of.draw(labels, clients + 1, partition, seed, size)
     assert all((one == other).all() for one, other in zip(parts, more, strict=False))
 
 
@@ -113,7 +115,7 @@ def test_data_partitions_and_orders_do_not_depend_on_the_hash_seed_and_need_no_t
 
 
 def test_another_seed_is_another_partition_and_another_order() -> None:
-    one, other = (data.divide(np.zeros(50, int), 2, "iid", seed)[0].tolist() for seed in (1, 2))
+    one, other = (partition_of.divide(np.zeros(50, int), 2, "iid", seed)[0].tolist() for seed in (1, 2))
     assert one != other
     one, other = (data.stream(1, f"order:{client}:0").permutation(50).tolist() for client in (0, 1))
     assert one != other
@@ -159,7 +161,7 @@ def test_prepared_files_hold_what_a_node_would_load_and_no_other_client_s_sample
 
 def test_synthetic_data_are_classes_that_a_nearest_mean_tells_apart() -> None:
     train, test = data.load("synthetic:1x8x8:5:1000", "data")
-    assert (len(train.labels), len(test.labels)) == (800, 200)
+    assert (len(train.labels), len(test.labels)) == (1000, 200)
     means = np.stack([train.images[train.labels == label].mean(0) for label in range(5)])
     distances = ((test.images[:, None].astype(float) - means) ** 2).sum((2, 3, 4))
     assert (distances.argmin(1) == test.labels).mean() > 0.95
@@ -181,9 +183,6 @@ BAD_TASKS = {
     "synthetic of nothing": ({"dataset": "synthetic:3x32x32:10:0"}, "positive"),
     "one class": ({"dataset": "synthetic:3x32x32:1:10"}, "at least 2 classes"),
     "images too small": ({"dataset": "synthetic:1x2x2:2:100"}, "at least 4 pixels"),
-    "unknown model": ({"model": "vgg"}, "model: there is no 'vgg': say cnn or resnet18"),
-    "unknown cut": ({"model": "resnet18", "cut": "layer9"}, "say one of layer1, layer2, layer3"),
-    "unknown auxiliary": ({"aux": "big"}, "aux: there is no 'big'"),
     "unknown partition": ({"partition": "blobs"}, "partition: 'blobs'"),
     "shards without number": ({"partition": "shards"}, "shards:N"),
     "no shards": ({"partition": "shards:0"}, "shards:N"),
@@ -197,7 +196,14 @@ BAD_TASKS = {
     "no batch": ({"batch": 0}, "batch: must be at least 1, not 0"),
     "no clients": ({"clients": 0}, "clients: must be at least 1, not 0"),
     "too many clients": ({"clients": 1501}, "more than the 1500 samples"),
-    "batch norm of one": ({"model": "resnet18", "batch": 149}, "leaves a batch of one"),
+    "no epochs": ({"epochs": 0}, "epochs: must be at least 1"),
+    "unequal parts that overlap": (
+        {"partition": "dirichlet-unequal:1", "samples_per_client": 5},
+        "leave out --samples-per-client",
+    ),
+    "unknown augmentation": ({"augment": "mixup"}, "augment: there is no 'mixup': say none or flip-crop"),
+    "unknown normalisation": ({"normalise": "cifar"}, "normalise: there is no 'cifar': say none or imagenet"),
+    "grey images like ImageNet's": ({"normalise": "imagenet"}, "normalise: imagenet is for 3 channels"),
 }
 
 
@@ -207,6 +213,16 @@ def test_a_bad_task_is_refused_in_one_line_that_names_the_key(case: str) -> None
     with pytest.raises(UserError) as caught:
         Task(**values).check()  # type: ignore[arg-type]
     assert text in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("values", [{"model": "vgg"}, {"cut": "layer9"}, {"aux": "big"}])
+def test_a_model_cut_or_auxiliary_that_is_none_is_refused_when_it_is_prepared(
+    values: dict[str, str], tmp_path: Path
+) -> None:
+    ((key, value),) = values.items()
+    with pytest.raises(UserError, match=rf"^{key}: .*'{value}': say ") as caught:
+        prepare(Task(**values), tmp_path / "made")  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
 
 
@@ -220,6 +236,53 @@ def test_a_broken_archive_is_refused_by_path(tmp_path: Path) -> None:
     (tmp_path / "mine.npz").write_text("no archive")
     with pytest.raises(UserError, match=r"mine\.npz: not an archive"):
         data.describe("mine", str(tmp_path))
+
+
+GOOD = {"images": np.zeros((4, 8, 8), np.uint8), "labels": np.arange(4)}
+BAD_ARCHIVES = {
+    "floats": ({"images": np.zeros((4, 8, 8))}, "images: must be uint8"),
+    "no pixels": ({"images": np.zeros(4, np.uint8)}, "images: must be uint8 of shape"),
+    "other test images": ({"test_images": np.zeros((4, 8, 9), np.uint8)}, "test_images: must be uint8 of shape"),
+    "too few labels": ({"labels": np.arange(3)}, "labels: must be one class number"),
+    "a negative label": ({"test_labels": np.arange(4) - 1}, "test_labels: must be one class number from 0"),
+    "labels in words": ({"labels": np.array(list("abcd"))}, "labels: must be one class number"),
+    "objects": ({"labels": np.array([None] * 4)}, "not an archive"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ARCHIVES)
+def test_an_archive_of_other_arrays_is_refused_by_the_array(case: str, tmp_path: Path) -> None:
+    arrays, text = BAD_ARCHIVES[case]
+    both = {f"{part}{key}": value for part in ("", "test_") for key, value in GOOD.items()}
+    np.savez(tmp_path / "mine.npz", **{**both, **arrays})  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=rf"mine\.npz: {text}"):
+        data.describe("mine", str(tmp_path))
+
+
+def test_an_archive_s_images_are_read_when_it_is_prepared_and_only_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrays = {"images": np.zeros((40, 3, 8, 8), np.uint8), "labels": np.arange(40) % 2}
+    np.savez_compressed(tmp_path / "mine.npz", **arrays, **{f"test_{key}": array for key, array in arrays.items()})
+    read: list[str] = []
+    array = data._array
+    monkeypatch.setattr(data, "_array", lambda path, name: (read.append(name), array(path, name))[1])
+    task = Task(dataset="mine", data_dir=str(tmp_path), clients=2)
+    task.check()
+    assert "images" not in read and "test_images" not in read
+    prepared = prepare(task, tmp_path / "made")
+    assert "images" in read
+    (tmp_path / "mine.npz").unlink()
+    prepared.check()
+    assert len(prepared.shard(1)) == 20
+    assert prepared.shard_samples() == [20, 20]
+    evaluate(prepared, prepared.halves(prepared.whole().state_dict()))
+
+
+def test_what_was_not_prepared_is_said_with_its_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no data set was prepared there") as caught:
+        Task(folder=str(tmp_path)).shard_samples()
+    assert str(tmp_path) in str(caught.value)
 
 
 def test_no_round_starts_after_the_time_limit_but_the_first_one() -> None:

@@ -15,6 +15,7 @@ from stage import MS, SECOND, make_device, operations
 from torch.nn import functional
 
 from algorithms import steps
+from algorithms.settings import Rule
 from emulator.device import Work, duration_ns
 from emulator.profiles import Device
 from emulator.work import ComputeThread, Costs, WorkCounter, cost_key
@@ -174,7 +175,10 @@ EQUAL = {
     "states of one shape": (STATE, {name: tensor + 1 for name, tensor in STATE.items()}),
     "lists of one shape": ([torch.zeros(2), 1], (torch.ones(2), 1)),
     "parts of one kind": (Keyed("a"), Keyed("a")),
-    "models of one kind": (steps.Part(torch.nn.Linear(2, 3), 0.1), steps.Part(torch.nn.Linear(2, 3), 0.2)),
+    "models of one kind": (
+        steps.Part(torch.nn.Linear(2, 3), Rule("adam", 0.1)),
+        steps.Part(torch.nn.Linear(2, 3), Rule("adam", 0.2)),
+    ),
 }
 DIFFERENT = {
     "shapes": (torch.zeros(2, 3), torch.zeros(3, 2)),
@@ -186,8 +190,14 @@ DIFFERENT = {
     "one of many shapes": (STATE, {**STATE, "layer3.weight": torch.zeros(4, 4)}),
     "names in a state": ({"a": torch.zeros(2)}, {"b": torch.zeros(2)}),
     "kinds of part": (Keyed("a"), Keyed("b")),
-    "layers": (steps.Part(torch.nn.Linear(2, 3), 0.1), steps.Part(torch.nn.Linear(2, 4), 0.1)),
-    "frozen and trained": (steps.Part(torch.nn.Linear(2, 3), 0.1), steps.Part(torch.nn.Linear(2, 3), None)),
+    "layers": (
+        steps.Part(torch.nn.Linear(2, 3), Rule("adam", 0.1)),
+        steps.Part(torch.nn.Linear(2, 4), Rule("adam", 0.1)),
+    ),
+    "frozen and trained": (
+        steps.Part(torch.nn.Linear(2, 3), Rule("adam", 0.1)),
+        steps.Part(torch.nn.Linear(2, 3), None),
+    ),
 }
 
 

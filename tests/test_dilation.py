@@ -82,6 +82,8 @@ def test_a_rehearsal_that_found_nothing_needs_no_dilation() -> None:
     assert rehearsed(span(1, 7), span(1, 9)).slowest_host_ns() == 9
 
 
+EPOCHS = 20  # of an alignment, which is one computation
+
 # --- rehearsals -------------------------------------------------------------------------------------------------------
 
 
@@ -100,7 +102,7 @@ def test_a_rehearsal_finishes_and_counts_the_same_costs_twice(name: str) -> None
     devices[scenario.server.device.name] = scenario.server.device
     for device, function, span_ns in spans:
         modelled = {duration_ns(work, devices[device]) for key, work in first.costs.items() if function in key}
-        assert span_ns in modelled
+        assert span_ns in modelled | {EPOCHS * ns for ns in modelled if function == "align_epoch"}
 
 
 def test_a_rehearsal_ends_when_its_budget_of_work_is_used_up() -> None:

@@ -16,6 +16,7 @@ from stage import Stage
 
 import run
 from algorithms import ALGORITHMS, steps
+from algorithms.settings import Rule
 from emulator.conservation import conserved, only
 from emulator.dryrun import Foreseen, RememberedCosts, dry_run
 from emulator.health import check
@@ -134,7 +135,7 @@ def test_messages_that_nobody_waits_for_are_written_down_as_undelivered() -> Non
 
 
 def part() -> steps.Part:
-    return steps.Part(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3)), 0.1)
+    return steps.Part(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3)), Rule("adam", 0.1))
 
 
 def ask(costs: RememberedCosts, fn: Any, *args: Any) -> Any:

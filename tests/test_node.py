@@ -248,21 +248,22 @@ def test_when_all_wait_for_each_other_the_report_says_who_waits_for_what_and_sin
 
 def test_reports_snapshots_and_clamps_take_no_time_and_are_recorded() -> None:
     with Stage(make_scenario()) as stage:
-        snapshots: list[tuple[int, dict[str, Any]]] = []
-        stage.server.on_snapshot = lambda round, parts: snapshots.append((round, parts))
+        snapshots: list[tuple[int, dict[str, Any], str]] = []
+        stage.server.on_snapshot = lambda round, parts, awaits: snapshots.append((round, parts, awaits))
 
         async def main() -> None:
             await asyncio.sleep(0.010)
             stage.server.begin_round(3)
             await stage.server.compute(operations, 5)
-            stage.server.report(3, loss=0.5)
-            stage.server.snapshot(3, {"client": {}})
+            stage.server.report(3, loss=0.5, slope=float("nan"))
+            stage.server.snapshot(3, {"server": {}}, awaits="client")
             assert stage.server.now() == 15 * MS
 
         stage.play(main())
-        assert snapshots == [(3, {"client": {}})]
+        assert snapshots == [(3, {"server": {}}, "client")]
         (reported,) = stage.of("server", Reported)
         assert (reported.round, reported.values, reported.due_ns) == (3, {"loss": 0.5}, 15 * MS)
+        assert reported.not_finite == ["slope"]
         (ended,) = stage.of("server", RoundEnded)
         assert (ended.round, ended.started_ns, ended.due_ns) == (3, 10 * MS, 15 * MS)
         stage.loop.on_clamp(7, "arrival")
