@@ -20,7 +20,7 @@ from emulator.ledger import Posted, Received
 
 GIB = 2**30
 CLIENTS, BATCH = 5, 50
-DATASET = "synthetic:3x32x32:10:1875"  # this constant alone says how 1,500 images to train with are asked for
+DATASET = "synthetic:3x32x32:10:1500"
 
 # Bytes of a round, all clients, up and down; FSL-SAGE's also of an aligned one.
 ALIGNMENT = 42_097_040
