@@ -255,9 +255,8 @@ async def server(node: ServerNode, config: Config) -> None:
             count = len(alignments)
             node.report(round, align_error_before=sum(before) / count, align_error_after=sum(after) / count)
         updates = await gathering.conclude()
-        if warm:
-            auxiliaries = [estimator.aux for estimator in estimators.values()]
-            await warm_start.share(node, auxiliaries, [warm[update.sender] for update in updates])
+        if trained := [warm[update.sender] for update in updates if update.sender in warm]:
+            await warm_start.share(node, [estimator.aux for estimator in estimators.values()], trained)
         client = await rounds.mean(node, [update.client for update in updates], updates, client)
         node.snapshot(round, {"client": client, "server": steps.weights(half)})
 

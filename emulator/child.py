@@ -152,7 +152,10 @@ def run_rehearsal(placement: Placement, lifeline: Connection, parent: int, answe
 
         root = root_of(error)
         text = f"{placement.algorithm}: the rehearsal failed: {error}\n{traceback.format_exc()}"
-        found = root if isinstance(root, SplitbedError) else Bug(text)
+        if isinstance(root, UserError):
+            found = UserError(f"{placement.algorithm}: {root}")
+        else:
+            found = root if isinstance(root, SplitbedError) else Bug(text)
     answer.send(found)
 
 

@@ -176,6 +176,8 @@ class Launcher:
         except Interrupted as interrupted:
             outcome, detail = "interrupted", str(interrupted)
         except UserError:
+            ledger.close()
+            shutil.rmtree(ledger_folder)  # nothing was played
             raise
         except SplitbedError as error:
             outcome, detail = "failed", str(error)
