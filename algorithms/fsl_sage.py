@@ -27,6 +27,7 @@ workload; the paper's are in the experiments ``fsl-sage-cifar10`` and ``fsl-sage
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import ClassVar, Literal
 
 import torch
@@ -123,29 +124,20 @@ MESSAGES: tuple[type[Message], ...] = (Initial, Smashed, Aligned, Update, Global
 
 
 class Auxiliary:
-    """A client's auxiliary, frozen; the round of its last alignment, and the next one while it is on its way."""
+    """A client's auxiliary, frozen, and the round of its last alignment."""
 
     def __init__(self, config: Config) -> None:
         self.part = steps.Part(config.task.auxiliary(), None)
         self.aligned: int | None = None
-        self._coming: asyncio.Future[Aligned] | None = None
 
-    def expect(self, node: ClientNode) -> None:
-        self._coming = asyncio.ensure_future(node.recv(Aligned, source="server"))
-
-    async def install(self, node: ClientNode, *, wait: bool) -> None:
-        """Load what was expected and is here, or wait for it."""
-        if self._coming is None or not (wait or self._coming.done()):
-            return
-        message, self._coming = await self._coming, None
-        self.aligned = message.round
+    async def install(self, node: ClientNode, message: Aligned | warm_start.Warm) -> None:
+        if isinstance(message, Aligned):
+            self.aligned = message.round
         await node.compute(steps.load_weights, self.part, message.aux)
 
-    def forget(self) -> None:
-        """Expect nothing any more: the server has left this client out."""
-        if self._coming is not None:
-            self._coming.cancel()
-            self._coming = None
+    async def install_what_is_here(self, node: ClientNode) -> None:
+        with contextlib.suppress(TimeoutError):
+            await self.install(node, await node.recv(Aligned, source="server", until_ns=node.now(), leave_others=True))
 
 
 async def client(node: ClientNode, config: Config) -> None:
@@ -154,19 +146,19 @@ async def client(node: ClientNode, config: Config) -> None:
     aux = Auxiliary(config)
     begun = 0  # rounds of this client
 
-    async for start in rounds.starts(node, Initial, Global):
+    async for start in rounds.starts(node, Initial, Global, warm_start.Warm, Aligned):
+        if isinstance(start, warm_start.Warm | Aligned):  # alignment may end after the round's training
+            await aux.install(node, start)
+            continue
         await node.compute(steps.load_weights, half, start.client)
         round, last = start.round + 1, isinstance(start, Global) and start.last
         del start
         if not last:
             if config.warm_start and round == 0:
-                training = warm_up(node, config, shard, half, aux)
+                training = warm_up(node, config, shard, half)
             else:
                 training = train(node, config, shard, half, aux, round, begun)
-            try:
-                await rounds.unless_left_out(node, config, training)
-            finally:
-                aux.forget()
+            await rounds.unless_left_out(node, config, training)
             begun += 1
 
 
@@ -177,31 +169,28 @@ async def train(
     losses = []
     aligns = config.aligns(round, aux.aligned)
     for step, (x, y) in enumerate(shard.batches(round)):
-        await aux.install(node, wait=False)
+        if config.align == "overlap":
+            await aux.install_what_is_here(node)
         if uploads(config.q, step, shard.steps, begun, anew=config.q_per_round) or (aligns and step == 0):
             z = await node.compute(steps.forward, half, x)
             await node.post("server", Smashed(round=round, step=step, align=aligns and step == 0, z=z.detach(), y=y))
-            if aligns and step == 0:
-                aux.expect(node)
-                await aux.install(node, wait=config.align == "wait")
+            if aligns and step == 0 and config.align == "wait":
+                await aux.install(node, await node.recv(Aligned, source="server"))
             losses.append(await node.compute(steps.estimated_step, half, aux.part, z, y))
             del z
         else:
             losses.append(await node.compute(steps.whole_estimated_step, half, aux.part, x, y))
     node.report(round, loss=steps.mean_of(losses))
     await node.post("server", Update(round=round, samples=len(shard), client=steps.weights(half)))
-    await aux.install(node, wait=True)
 
 
-async def warm_up(node: ClientNode, config: Config, shard: Shard, half: steps.Part, aux: Auxiliary) -> None:
+async def warm_up(node: ClientNode, config: Config, shard: Shard, half: steps.Part) -> None:
     """Round 0 of a warm start."""
     learner = steps.Part(config.task.auxiliary(), config.auxiliary_rule(config.aux_lr))
     async for step, z, y in warm_start.local_steps(node, shard, half, learner, config.q):
         await node.post("server", Smashed(round=0, step=step, align=False, z=z.detach(), y=y))
     await node.post("server", warm_start.Warm(round=0, samples=len(shard), aux=steps.weights(learner)))
     await node.post("server", Update(round=0, samples=len(shard), client=steps.weights(half)))
-    mean = await node.recv(warm_start.Warm, source="server")
-    await node.compute(steps.load_weights, aux.part, mean.aux)
 
 
 class Estimator:

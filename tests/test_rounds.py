@@ -52,6 +52,11 @@ class Play(NamedTuple):
     def ends_ns(self) -> list[int]:
         return [ended.due_ns for ended in self.of("server", RoundEnded)]
 
+    @property
+    def longest_s(self) -> float:
+        """Of its rounds."""
+        return max(ended.due_ns - ended.started_ns for ended in self.of("server", RoundEnded)) / SECOND
+
     def told(self, client: str, kind: str) -> list[Received]:
         """A client's messages of a kind."""
         return [event for event in self.of(client, Received) if event.kind == kind]
@@ -173,8 +178,7 @@ def test_after_the_last_round_everybody_has_been_told_that_it_is_over(name: str)
 @every_variant
 def test_a_deadline_that_all_meet_changes_no_number_and_no_time(name: str, settings: dict[str, Any]) -> None:
     free = undisturbed(name, tuple(settings.items()))
-    longest_ns = max(ended.due_ns - ended.started_ns for ended in free.of("server", RoundEnded))
-    bound = play(name, deadline_s=longest_ns / SECOND, **settings)
+    bound = play(name, deadline_s=free.longest_s, **settings)
     assert timeline(bound.events) == timeline(free.events)
     assert all(map(same, bound.models, free.models))
 
@@ -205,11 +209,10 @@ def linked(scenario: Scenario, network: Network, indices: Any) -> Scenario:
 def test_who_sends_nothing_in_time_might_as_well_not_be_there(name: str, settings: dict[str, Any]) -> None:
     """Not a bit of the model differs from a play without that client."""
     without = play(name, members=2, **settings)
-    longest_ns = max(ended.due_ns - ended.started_ns for ended in without.of("server", RoundEnded))
     crawling = linked(
         load_scenario("iot-4g"), Network("crawling", Direction(800, 10**7, 0), Direction(10**7, 10**7, 0)), [2]
     )
-    beside = play(name, crawling, deadline_s=1.5 * longest_ns / SECOND, **settings)
+    beside = play(name, crawling, deadline_s=1.5 * without.longest_s, **settings)
     assert len(beside.models) == len(without.models) == 3
     assert all(map(same, beside.models, without.models))
     assert len(beside.told("client-2", "left-out")) == 3
@@ -221,24 +224,21 @@ def test_who_sends_nothing_in_time_might_as_well_not_be_there(name: str, setting
 @every_variant
 def test_a_late_client_stops_when_told_and_takes_part_in_the_next_round(name: str, settings: dict[str, Any]) -> None:
     free = undisturbed(name, tuple(settings.items()))
-    round_s = free.ends_ns[0] / SECOND
-    own_s = round_s / (3 if name == "sl" or "blocked" in settings.values() else 1)  # where the last one's turn is last
-    deadline_s = 1.5 * round_s
-    late = play(name, late_s=deadline_s - own_s / 2, deadline_s=deadline_s, **settings)
+    deadline_s = 1.5 * free.longest_s
+    late = play(name, late_s=deadline_s - 0.02, deadline_s=deadline_s, **settings)  # training takes longer
 
     (told,) = late.told("client-2", "left-out")
-    begins = [event for event in late.of("client-2", Received) if event.due_ns > told.due_ns]
-    idle = (told.due_ns, begins[0].due_ns)
+    received = late.of("client-2", Received)
+    idle = (told.due_ns, received[received.index(told) + 1].due_ns)
     spans = late.of("client-2", Computed)
-    assert [span for span in spans if span.due_ns <= told.due_ns]  # it had begun
+    assert [span for span in spans if span.due_ns <= told.due_ns and span.function != "load_weights"]  # it had begun
     assert not [span for span in spans if idle[0] < span.due_ns and span.start_ns < idle[1]]
     posts = [event for event in late.of("client-2", Posted) if event.due_ns >= told.due_ns]
     assert {event.round for event in posts} == {1, 2}
     assert late.trained("client-2") == [1, 2]
     assert [late.trained(client) for client in ("client-0", "client-1")] == [[0, 1, 2]] * 2
     assert late.ends_ns[0] >= deadline_s * SECOND
-    updates = "update" if (name, settings) != ("sl", {"relay": "peer"}) else "done"
-    arrived = [event.source for event in late.of("server", Received) if event.kind == updates]
+    arrived = [event.source for event in late.of("server", Received) if event.kind == "update"]
     assert [arrived.count(client) for client in NAMES[:3]] == [3, 3, 2]
 
 
@@ -289,7 +289,7 @@ def test_a_deadline_that_nobody_can_meet_is_a_mistake_in_one_line(name: str, set
 @every_variant
 def test_where_nobody_is_in_time_the_old_means_stay(name: str, settings: dict[str, Any]) -> None:
     free = undisturbed(name, tuple(settings.items()))
-    deadline_s = 1.5 * free.ends_ns[0] / SECOND
+    deadline_s = 1.5 * free.longest_s
 
     def slow_down_after_the_first_round(stage: Stage) -> None:
         for node in (stage.nodes[client] for client in NAMES[:3]):
@@ -315,9 +315,9 @@ def test_where_nobody_is_in_time_the_old_means_stay(name: str, settings: dict[st
 def test_no_stale_auxiliary_confuses_a_client_however_late_it_comes(align: str, warm_start: bool) -> None:
     settings = {"align": align, "l": 1, "warm_start": warm_start}
     free = undisturbed("fsl-sage", tuple(settings.items()))
-    round_s = free.ends_ns[0] / SECOND
+    round_s = free.longest_s
     counts = []
-    for tenths in range(2, 16, 1):
+    for tenths in range(1, 16, 2):
         late = play("fsl-sage", late_s=round_s * tenths / 10, deadline_s=1.3 * round_s, **settings)
         assert late.trained("client-0") == [0, 1, 2]
         counts.append(len(late.told("client-2", "left-out")))
@@ -354,7 +354,7 @@ def test_a_broken_off_round_leaves_no_task_behind(name: str, settings: dict[str,
     module = module_of(name)
     scenario = load_scenario("iot-4g")
     config = msgspec.convert({"rounds": 2, "task": SMALL, "deadline_s": 60.0, **settings}, module.Config)
-    moments = [undisturbed(name, tuple(settings.items())).ends_ns[0] * share // 10 for share in (3, 7, 9)]
+    moments = [undisturbed(name, tuple(settings.items())).ends_ns[0] * share // 10 for share in (4, 8)]
     for moment_ns in moments:
         with Stage(scenario, *module.MESSAGES, members=NAMES[:3]) as stage:
             clients = [node for node in stage.nodes.values() if isinstance(node, ClientNode)]
