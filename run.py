@@ -186,7 +186,14 @@ def play_all(launcher: Launcher, settings: dict[str, dict[str, Any]], view: View
     endings: list[Ending] = []
     play = launcher.dry_run if dry else launcher.play
     for name, algorithm_settings in settings.items():
-        ending = play(name, ALGORITHMS[name], algorithm_settings, partial(view.begin, name), view.tick)
+        try:
+            ending = play(name, ALGORITHMS[name], algorithm_settings, partial(view.begin, name), view.tick)
+        except UserError as error:
+            if not endings:
+                raise
+            from emulator.launcher import Ending
+
+            ending = Ending("failed", str(error), dilation=1)  # what was played before is kept
         endings.append(ending)
         view.end(name, outcome_line(ending))
         if ending.outcome not in ("finished", "does-not-fit"):
@@ -240,13 +247,13 @@ def run(argv: list[str]) -> int:
         os.nice(10)  # from here on this process only watches and draws
         try:
             warnings = launcher.prepare({name: (ALGORITHMS[name], settings[name]) for name in names})
+            for warning in warnings:
+                console.print(f"warning: {warning}")
+            with view_type(manifest, folder) as view:
+                endings = play_all(launcher, settings, view, flags.dry_run)
         except (UserError, KeyboardInterrupt):
-            record.withdraw_folder(folder)  # nothing was played
+            record.withdraw_folder(folder)  # where nothing was played
             raise
-        for warning in warnings:
-            console.print(f"warning: {warning}")
-        with view_type(manifest, folder) as view:
-            endings = play_all(launcher, settings, view, flags.dry_run)
     summary = record.conclude(folder)
     tables.print_tables(summary, console)
     console.print(f"Record: {folder}", soft_wrap=True)

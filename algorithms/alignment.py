@@ -5,12 +5,12 @@ Symbols as in ``fsl_sage``: ĝ the estimated and G the true gradient at the smas
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 from typing import ClassVar, Literal
 
 import torch
 
-from algorithms import steps
+from algorithms import steps, warm_start
 from algorithms.data import stream_seed
 from algorithms.settings import Settings
 from algorithms.task import at_least, rates
@@ -57,29 +57,20 @@ class Aligned(Message, frozen=True, kw_only=True):
 
 
 class Auxiliary:
-    """A client's auxiliary, frozen; the round of its last alignment, and the next one while it is on its way."""
+    """A client's auxiliary, frozen, and the round of its last alignment."""
 
     def __init__(self, config: Options) -> None:
         self.part = steps.Part(config.task.auxiliary(), None)
         self.aligned: int | None = None
-        self._coming: asyncio.Future[Aligned] | None = None
 
-    def expect(self, node: ClientNode) -> None:
-        self._coming = asyncio.ensure_future(node.recv(Aligned, source="server"))
-
-    async def install(self, node: ClientNode, *, wait: bool) -> None:
-        """Load what was expected and is here, or wait for it."""
-        if self._coming is None or not (wait or self._coming.done()):
-            return
-        message, self._coming = await self._coming, None
-        self.aligned = message.round
+    async def install(self, node: ClientNode, message: Aligned | warm_start.Warm) -> None:
+        if isinstance(message, Aligned):
+            self.aligned = message.round
         await node.compute(steps.load_weights, self.part, message.aux)
 
-    def forget(self) -> None:
-        """Expect nothing any more: the server has left this client out."""
-        if self._coming is not None:
-            self._coming.cancel()
-            self._coming = None
+    async def install_what_is_here(self, node: ClientNode) -> None:
+        with contextlib.suppress(TimeoutError):
+            await self.install(node, await node.recv(Aligned, source="server", until_ns=node.now(), leave_others=True))
 
 
 class Estimator:

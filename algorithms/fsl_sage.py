@@ -110,19 +110,20 @@ async def client(node: ClientNode, config: Config) -> None:
     aux = alignment.Auxiliary(config)
     begun = 0  # rounds of this client
 
-    async for start in rounds.starts(node, Initial, Global):
+    async for start in rounds.starts(node, Initial, Global, warm_start.Warm, alignment.Aligned):
+        if isinstance(start, warm_start.Warm | alignment.Aligned):  # alignment may end after the round's training
+            await aux.install(node, start)
+            del start
+            continue
         await node.compute(steps.load_weights, half, start.client)
         round, last = start.round + 1, isinstance(start, Global) and start.last
         del start
         if not last:
             if config.warm_start and round == 0:
-                training = warm_up(node, config, shard, half, aux)
+                training = warm_up(node, config, shard, half)
             else:
                 training = train(node, config, shard, half, aux, round, begun)
-            try:
-                await rounds.unless_left_out(node, config, training)
-            finally:
-                aux.forget()
+            await rounds.unless_left_out(node, config, training)
             begun += 1
 
 
@@ -133,31 +134,28 @@ async def train(
     losses = []
     aligns = config.aligns(round, aux.aligned)
     for step, (x, y) in enumerate(shard.batches(round)):
-        await aux.install(node, wait=False)
+        if config.align == "overlap":
+            await aux.install_what_is_here(node)
         if uploads(config.q, step, shard.steps, begun, anew=config.q_per_round) or (aligns and step == 0):
             z = await node.compute(steps.forward, half, x)
             await node.post("server", Smashed(round=round, step=step, align=aligns and step == 0, z=z.detach(), y=y))
-            if aligns and step == 0:
-                aux.expect(node)
-                await aux.install(node, wait=config.align == "wait")
+            if aligns and step == 0 and config.align == "wait":
+                await aux.install(node, await node.recv(alignment.Aligned, source="server"))
             losses.append(await node.compute(steps.estimated_step, half, aux.part, z, y))
             del z
         else:
             losses.append(await node.compute(steps.whole_estimated_step, half, aux.part, x, y))
     node.report(round, loss=steps.mean_of(losses))
     await node.post("server", Update(round=round, samples=len(shard), client=steps.weights(half)))
-    await aux.install(node, wait=True)
 
 
-async def warm_up(node: ClientNode, config: Config, shard: Shard, half: steps.Part, aux: alignment.Auxiliary) -> None:
+async def warm_up(node: ClientNode, config: Config, shard: Shard, half: steps.Part) -> None:
     """Round 0 of a warm start."""
     learner = steps.Part(config.task.auxiliary(), config.auxiliary_rule(config.aux_lr))
     async for step, z, y in warm_start.local_steps(node, shard, half, learner, config.q):
         await node.post("server", Smashed(round=0, step=step, align=False, z=z.detach(), y=y))
     await node.post("server", warm_start.Warm(round=0, samples=len(shard), aux=steps.weights(learner)))
     await node.post("server", Update(round=0, samples=len(shard), client=steps.weights(half)))
-    mean = await node.recv(warm_start.Warm, source="server")
-    await node.compute(steps.load_weights, aux.part, mean.aux)
 
 
 async def server(node: ServerNode, config: Config) -> None:
@@ -191,9 +189,8 @@ async def server(node: ServerNode, config: Config) -> None:
             count = len(alignments)
             node.report(round, align_error_before=sum(before) / count, align_error_after=sum(after) / count)
         updates = await gathering.conclude()
-        if warm:
-            auxiliaries = [estimator.aux for estimator in estimators.values()]
-            await warm_start.share(node, auxiliaries, [warm[update.sender] for update in updates])
+        if trained := [warm[update.sender] for update in updates if update.sender in warm]:
+            await warm_start.share(node, [estimator.aux for estimator in estimators.values()], trained)
         client = await rounds.mean(node, [update.client for update in updates], updates, client)
         node.snapshot(round, {"client": client, "server": steps.weights(half)})
 

@@ -119,7 +119,7 @@ async def server(node: ServerNode, config: Config) -> None:
     halves = {name: steps.Part(config.task.server_half(), config.server_rule) for name in copies}
     client = steps.weights(steps.Part(config.task.client_half(), None))
     aux = steps.weights(steps.Part(config.task.auxiliary(), None))
-    mean = steps.weights(halves[copies[0]])
+    mean = steps.weights(steps.Part(config.task.server_half(), None))  # of the copies
     round, cohort = 0, config.cohort(node.clients, 0)
 
     node.begin_round(0)
@@ -140,7 +140,8 @@ async def server(node: ServerNode, config: Config) -> None:
             mean = await rounds.mean(node, [steps.weights(halves[u.sender]) for u in updates], updates, mean)
             for half in halves.values():
                 await node.compute(steps.load_weights, half, mean)
-        node.snapshot(round, {"client": client, "server": mean})
+        joined = mean if config.server_copies == "each" else steps.weights(halves[""])
+        node.snapshot(round, {"client": client, "server": joined})
 
         following = rounds.begin_next(node, config, round)
         for name in following or cohort:

@@ -22,6 +22,8 @@ from emulator.wire import Message, StateDict
 U = TypeVar("U", bound=Message)
 M1 = TypeVar("M1", bound=Message)
 M2 = TypeVar("M2", bound=Message)
+M3 = TypeVar("M3", bound=Message)
+M4 = TypeVar("M4", bound=Message)
 
 
 class LeftOut(Message, frozen=True, kw_only=True):
@@ -84,12 +86,12 @@ class Gathering(Generic[U]):
     async def conclude(self) -> list[U]:
         """The updates in client order, so that sums do not depend on who came first; late clients are told.
 
-        UserError where a deadline lets nobody end the first round.
+        UserError where a deadline lets nobody of all clients end the first round.
         """
         late = [name for name in self._cohort if name not in self.updates]
         for name in late:
             await self._node.post(name, LeftOut(round=self._round))
-        if self._round == 0 and not self.updates:
+        if self._round == 0 and not self.updates and self._cohort == self._node.clients:
             raise UserError(
                 f"deadline_s: no client ends the first round within {self._config.deadline_s} s: allow more"
             )
@@ -126,6 +128,10 @@ async def dismiss(node: ServerNode, told: tuple[str, ...], round: int) -> None:
 def starts(node: ClientNode, type1: type[M1], /) -> AsyncIterator[M1]: ...
 @overload
 def starts(node: ClientNode, type1: type[M1], type2: type[M2], /) -> AsyncIterator[M1 | M2]: ...
+@overload
+def starts(
+    node: ClientNode, type1: type[M1], type2: type[M2], type3: type[M3], type4: type[M4], /
+) -> AsyncIterator[M1 | M2 | M3 | M4]: ...
 async def starts(node: ClientNode, *types: type[Any]) -> AsyncIterator[Any]:
     """The messages of ``types`` with which a client's rounds begin, until one says that it is the ``last``.
 
@@ -142,7 +148,10 @@ async def starts(node: ClientNode, *types: type[Any]) -> AsyncIterator[Any]:
 
 
 async def unless_left_out(node: ClientNode, config: Settings, training: Coroutine[Any, Any, None]) -> None:
-    """Train for a round, or until the server says that it goes on without this client."""
+    """Train for a round, or until the server says that it goes on without this client.
+
+    ``training`` must end with the post of its update: from then on the server may be in the next round.
+    """
     if config.deadline_s is None:
         await training
         return

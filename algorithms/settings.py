@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 import msgspec
 
@@ -78,6 +78,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return clients
         draws = stream(self.task.seed, f"participants of round {round}")
         return tuple(clients[i] for i in sorted(draws.choice(len(clients), count, replace=False)))
+
+    def rehearsed(self) -> Self:
+        """The same for a rehearsal, which has few clients: all take part, so that each kind is seen."""
+        return msgspec.structs.replace(self, participation=1.0)
 
     def turns(self, clients: tuple[str, ...]) -> list[tuple[str, ...]]:
         """The groups of clients whose messages of a round the server takes as they come, one group after another."""

@@ -133,7 +133,7 @@ async def over_the_network(node: ServerNode, round: int, states: list[StateDict]
 async def server(node: ServerNode, config: Config) -> None:
     halves = {name: steps.Part(config.task.server_half(), config.server_rule) for name in node.clients}
     client = steps.weights(steps.Part(config.task.client_half(), None))
-    server_mean = steps.weights(next(iter(halves.values())))
+    server_mean = steps.weights(steps.Part(config.task.server_half(), None))
     round, cohort = 0, config.cohort(node.clients, 0)
 
     node.begin_round(0)

@@ -144,7 +144,7 @@ def run_rehearsal(placement: Placement, lifeline: Connection, parent: int, answe
     def rehearsal() -> Rehearsed:
         return rehearse(placement.module, placement.settings, placement.scenario, placement.seed)
 
-    answer.send(_in_one_thread(rehearsal, f"{placement.algorithm}: the rehearsal"))
+    answer.send(_in_one_thread(rehearsal, placement.algorithm, "the rehearsal"))
 
 
 def run_dry(placement: Placement, lifeline: Connection, parent: int, answer: Connection) -> None:
@@ -160,10 +160,10 @@ def run_dry(placement: Placement, lifeline: Connection, parent: int, answer: Con
     def play() -> None:
         dry_run(*where, rehearse(*where).costs, lambda node: Ledger(folder, node).write)
 
-    answer.send(_in_one_thread(play, f"{placement.algorithm}: the dry run"))
+    answer.send(_in_one_thread(play, placement.algorithm, "the dry run"))
 
 
-def _in_one_thread(play: Callable[[], Any], what: str) -> Any:
+def _in_one_thread(play: Callable[[], Any], algorithm: str, what: str) -> Any:
     """What ``play`` returns, or the error to show."""
     import torch
 
@@ -174,7 +174,13 @@ def _in_one_thread(play: Callable[[], Any], what: str) -> Any:
         import traceback
 
         root = root_of(error)
-        return root if isinstance(root, SplitbedError) else Bug(f"{what} failed: {error}\n{traceback.format_exc()}")
+        if isinstance(root, UserError):
+            return UserError(f"{algorithm}: {root}")
+        return (
+            root
+            if isinstance(root, SplitbedError)
+            else Bug(f"{algorithm}: {what} failed: {error}\n{traceback.format_exc()}")
+        )
 
 
 def prepare_data(

@@ -208,6 +208,8 @@ class Launcher:
         except Interrupted as interrupted:
             ending = Ending("interrupted", str(interrupted), 1)
         except UserError:
+            ledger.close()
+            shutil.rmtree(ledger_folder)  # nothing was played
             raise
         except SplitbedError as error:
             ending = Ending("failed", str(error), 1)

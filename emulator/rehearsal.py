@@ -1,7 +1,8 @@
 """One process plays an algorithm on a few clients without waiting: what its computations cost, how long it takes.
 
 The same nodes, links and wire format as in a run, but in one event loop whose time jumps from event to event and with
-computations run in line. The work of each distinct computation is counted at its first few runs and timed at all.
+computations run in line. The work of each distinct computation is counted at its first few runs and timed at all. A
+``Config`` may say by ``rehearsed()`` what is to be played instead of it.
 It ends after a fixed amount of work, not of host time: what is counted, and so the timeline, is the same on every host.
 """
 
@@ -193,6 +194,7 @@ def play(
     """Run the coroutines of ``members`` (the server last) in one loop without waiting, within a budget of work."""
     module = importlib.import_module(module_name)
     config = msgspec.convert(settings, module.Config)
+    config = getattr(config, "rehearsed", lambda: config)()
     nodes: dict[str, Node] = {}
     loop = EmulatedLoop(InstantPacer(lambda: who_waits(nodes.values())))
     fabric, costs = Fabric(scenario, seed), RehearsedCosts(len(members), budget_ns)

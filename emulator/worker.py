@@ -24,7 +24,7 @@ from emulator import ledger as events
 from emulator.child import Placement, Vigil
 from emulator.clock import EmulatedLoop
 from emulator.coordinator import CLOCKS
-from emulator.errors import DoesNotFit, PeerLost, root_of
+from emulator.errors import DoesNotFit, PeerLost, UserError, root_of
 from emulator.evaluator import write_contribution, write_snapshot
 from emulator.ledger import Ledger
 from emulator.memory import KEEPING, MALLOC, MemoryCap, bytes_asked, is_out_of_memory, tune_malloc
@@ -116,6 +116,9 @@ def run(placement: Placement, vigil: Vigil) -> int:
         elif isinstance(error, PeerLost):
             status = child.ABORTED
             last_words("peer-lost", str(error))
+        elif isinstance(error, UserError):
+            status = child.FAILED
+            last_words("failed", str(error))
         else:
             status = child.FAILED
             where = traceback.extract_tb(error.__traceback__)

@@ -1,4 +1,4 @@
-"""``run.py`` with the tests' own algorithms in its table, and the seven under further names for variants.
+"""``run.py`` with the tests' own algorithms in its table, and those of the papers under further names for variants.
 
 Children of the fork server import this file again, as they import ``run.py`` in a real command.
 """
@@ -23,6 +23,9 @@ ALGORITHMS |= {
     **dict.fromkeys(("fits", "fits-again"), "players.hold"),
     **dict.fromkeys(("cse-fsl-1", "cse-fsl-5", "cse-fsl-frozen"), "algorithms.cse_fsl"),
     "fsl-sage-never": "algorithms.fsl_sage",
+    "sl-peer": "algorithms.sl",
+    "splitfed-v1-network": "algorithms.splitfed_v1",
+    "dice": "players.dice",
 }
 
 if os.environ.get(REVERSED):
