@@ -49,6 +49,12 @@ class Turn(Message, frozen=True, kw_only=True):
     next: str = ""
 
 
+class Initial(Message, frozen=True, kw_only=True):
+    """Server to the first client, once, where it does not hand the weights on."""
+
+    client: StateDict
+
+
 class Handover(Message, frozen=True, kw_only=True):
     """Client to the next client."""
 
@@ -85,7 +91,7 @@ class Done(Message, frozen=True, kw_only=True):
     """Client to server, instead of its weights."""
 
 
-MESSAGES: tuple[type[Message], ...] = (Turn, Handover, Smashed, Gradient, Update, Done, *rounds.ENDINGS)
+MESSAGES: tuple[type[Message], ...] = (Turn, Initial, Handover, Smashed, Gradient, Update, Done, *rounds.ENDINGS)
 
 
 async def client(node: ClientNode, config: Config) -> None:
@@ -93,7 +99,7 @@ async def client(node: ClientNode, config: Config) -> None:
     half = steps.Part(config.task.client_half(), config.client_rule)
 
     async for turn in rounds.starts(node, Turn):
-        weights = (await node.recv(Handover, source=turn.peer)).client if turn.peer else turn.client
+        weights = (await node.recv(Handover, Initial, source=turn.peer)).client if turn.peer else turn.client
         await node.compute(steps.load_weights, half, weights)
         round, following = turn.round, turn.next
         del turn, weights
@@ -136,9 +142,10 @@ async def server(node: ServerNode, config: Config) -> None:
                 await node.post(name, Turn(round=round, client=client))
             else:
                 first = round == place == 0
-                peer, following = "" if first else cohort[place - 1], cohort[(place + 1) % len(cohort)]
-                weights = client if first else {}
-                await node.post(name, Turn(round=round, client=weights, peer=peer, next=following))
+                peer, following = node.name if first else cohort[place - 1], cohort[(place + 1) % len(cohort)]
+                await node.post(name, Turn(round=round, client={}, peer=peer, next=following))
+                if first:
+                    await node.post(name, Initial(round=-1, client=client))
             async for smashed in gathering.messages(Smashed, clients=(name,)):
                 loss, dz = await node.compute(steps.cut_step, half, smashed.z, smashed.y)
                 await node.post(name, Gradient(round=round, step=smashed.step, loss=loss.item(), dz=dz))

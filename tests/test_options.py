@@ -45,7 +45,7 @@ def test_from_peer_to_peer_the_client_half_goes_one_hop_a_client_instead_of_two(
     for round in range(3):
         cut = 2 * SMALL_K * SMALL_N * E
         assert official(relayed, round) == cut + 2 * SMALL_K * C
-        assert official(direct, round) == cut + SMALL_K * C + (C if round == 0 else 0)  # the first one's are new to it
+        assert official(direct, round) == cut + SMALL_K * C
     hops = [(client, f"client-{(i + 1) % SMALL_K}") for i, client in enumerate(["client-0", "client-1", "client-2"])]
     for round in range(3):
         handed = [
@@ -56,7 +56,9 @@ def test_from_peer_to_peer_the_client_half_goes_one_hop_a_client_instead_of_two(
         ]
         assert handed == hops
     turns = [event for event in direct.of("server", Posted) if event.kind == "turn"]
-    assert [event.payload_bytes for event in turns] == [C] + [0] * (3 * SMALL_K - 1)
+    assert [event.payload_bytes for event in turns] == [0] * (3 * SMALL_K)
+    initial = [event for event in direct.of("server", Posted) if event.kind == "initial"]
+    assert [(event.payload_bytes, event.official_bytes, event.round) for event in initial] == [(C, 0, -1)]
 
 
 def losses(play: Play) -> dict[tuple[str, int], float]:
