@@ -137,3 +137,44 @@ def test_published_gib_to_81_percent_are_a_whole_number_of_rounds(algorithm: str
 
     reading: Any = pytest.approx(published, abs=0.01)
     assert [gib(count) == reading for count in (rounds - 1, rounds, rounds + 1)] == [False, True, False]
+
+
+# One round of ten clients with 5,000 images each, q = 5, by the closed forms of the methods; two where rounds differ.
+FULL_SIZE: dict[str, tuple[tuple[object, ...], dict[str, list[int]]]] = {
+    "resnet18": (
+        ("--batch", 256, "--set", "sl-peer:relay=peer", "--set", "splitfed-v1-network:server_averaging=network"),
+        {
+            "fedavg": [895_302_560] * 2,
+            "sl": [874_000_960] * 2,
+            "sl-peer": [846_600_480] * 2,
+            "splitfed-v1": [874_000_960] * 2,
+            "splitfed-v1-network": [1_714_502_560] * 2,
+            "local-loss": [632_789_120] * 2,
+            "cse-fsl": [307_075_200] * 2,
+            "fsl-sage": [222_881_120, 138_687_040],
+        },
+    ),
+    "simple_conv": (
+        ("--batch", 128, "--model", "simple_conv", "--cut", "flatten", "--aux", "linear"),
+        {
+            "fedavg": [140_514_080] * 2,
+            "splitfed-v2": [1_646_986_240] * 2,
+            "local-loss": [831_063_840] * 2,
+            "cse-fsl": [179_636_000] * 2,
+            "fsl-sage": [177_997_200, 176_358_400],
+        },
+    ),
+}
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("model", FULL_SIZE)
+def test_a_dry_run_foresees_the_bytes_of_a_full_size_round(model: str, tmp_path: Path) -> None:
+    flags, expected = FULL_SIZE[model]
+    experiment = "--experiment", "fsl-sage-cifar10", "--augment", "none", "--dataset", "synthetic:3x32x32:10:50000"
+    scenario = write_scenario(tmp_path / "ten", [(10, Board())])
+    arguments = "--profile", scenario, "--algorithm", ",".join(expected), "--dry-run", "--rounds", 2, *experiment
+    played = finished(play(tmp_path / "run", *arguments, *flags, within_s=10 * HANG_S))
+    for algorithm, rounds in expected.items():
+        history = [row["official_bytes"] for row in played.summary["algorithms"][algorithm]["history"]]
+        assert history == [sum(rounds[: i + 1]) for i in range(2)], algorithm
