@@ -1,13 +1,14 @@
 # make run    the main job: all algorithms on the iot-4g scenario, live, with tables at the end
 # make test   linters, types, tests
-# make bench  figures about the emulator itself on this machine (about 10 minutes)
+# make bench  figures about the emulator itself on this machine (about 15 minutes, and 35 for the paper-sized rounds)
+# make comparison  all methods over ten paired seeds (about an hour)
 # Each makes .venv first, once.
 
 PYTHON ?= python3
 VENV := .venv
 ARGS ?=
 
-.PHONY: run test bench lint clean
+.PHONY: run test bench comparison lint clean
 
 run: $(VENV)/ready
 	$(VENV)/bin/python run.py --profile iot-4g $(ARGS)
@@ -22,6 +23,9 @@ lint: $(VENV)/ready
 
 bench: $(VENV)/ready
 	$(VENV)/bin/python -m benchmarks $(ARGS)
+
+comparison: $(VENV)/ready
+	$(VENV)/bin/python -m benchmarks.comparison $(ARGS)
 
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
