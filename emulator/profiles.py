@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
+from typing import Literal
 
 from msgspec import Struct
 
@@ -31,24 +32,66 @@ from emulator.profile_files import (
     unit_of,
     whole,
 )
+from emulator.steps import Steps
 
 MAX_CLIENTS = 10_000  # every client is a process of the operating system; more is a slip of the finger
 
 
 class Direction(Struct, frozen=True):
-    """One direction of a link: rate in bit/s, one-way delay in ns, and jitter (scale of |N(0, σ)|) in ns."""
+    """One direction of a link: rate in bit/s, one-way delay in ns, jitter (scale of |N(0, σ)|) in ns, loss in 10^-9.
+
+    Where the link follows a trace, ``rates`` are its rates in bit/s and ``rate_bps`` the largest of them; ``delays``
+    (ns) and ``losses`` (10^-9) are there where the trace has them.
+    """
 
     rate_bps: int
     one_way_ns: int
     jitter_ns: int
+    loss_ppb: int = 0
+    rates: Steps | None = None
+    delays: Steps | None = None
+    losses: Steps | None = None
 
 
 class Network(Struct, frozen=True):
-    """An access link. ``up`` leaves the node that the link belongs to, ``down`` reaches it."""
+    """An access link. ``up`` leaves the node that the link belongs to, ``down`` reaches it.
+
+    ``duplex`` half: both directions share one capacity, the larger of their rates. ``rate_kind`` says what the rates
+    are: "goodput" (a speed test's figure: loss is in it already) or "link". ``transport`` "ideal" leaves out all of TCP.
+    ``trace_start_ns``: where in its trace a link begins; None: a place drawn for each client.
+    """
 
     name: str
     up: Direction
     down: Direction
+    duplex: Literal["full", "half"] = "full"
+    transport: Literal["ideal", "tcp"] = "ideal"
+    rate_kind: Literal["goodput", "link"] = "goodput"
+    trace_start_ns: int | None = None
+
+
+class Cell(Struct, frozen=True):
+    """A capacity in bit/s that the links in it share; half duplex: one, the larger, for both directions."""
+
+    name: str
+    up_bps: int
+    down_bps: int
+    duplex: Literal["full", "half"] = "full"
+    up_rates: Steps | None = None
+    down_rates: Steps | None = None
+
+
+class Absence(Struct, frozen=True):
+    """When a client cannot be reached: spans from-to in ns, or drawn, present and absent in turn, with these means.
+
+    An "outage" stops the link and what is on it goes on afterwards; a client that is "away" has lost its connections:
+    what was being sent starts over when it is back.
+    """
+
+    kind: Literal["outage", "away"]
+    spans: tuple[tuple[int, int], ...] = ()
+    mean_present_ns: int = 0
+    mean_absent_ns: int = 0
 
 
 class Device(Struct, frozen=True):
@@ -71,10 +114,14 @@ class Device(Struct, frozen=True):
 
 
 class ClientSpec(Struct, frozen=True):
+    """A client. ``cell``: the name of the cell that its link is in, "" for none."""
+
     name: str
     index: int
     device: Device
     network: Network
+    cell: str = ""
+    absence: Absence | None = None
 
 
 class ServerSpec(Struct, frozen=True):
@@ -85,13 +132,14 @@ class ServerSpec(Struct, frozen=True):
 
 
 class Scenario(Struct, frozen=True):
-    """Who takes part. ``files`` maps every profile file read for it to the SHA-256 of its bytes."""
+    """Who takes part. ``files`` maps every profile and trace file read for it to the SHA-256 of its bytes."""
 
     name: str
     description: str
     server: ServerSpec
     clients: tuple[ClientSpec, ...]
     files: dict[str, str]
+    cells: tuple[Cell, ...] = ()
 
 
 class Row(Struct, frozen=True):

@@ -1,0 +1,69 @@
+"""A quantity that changes in steps: what a trace says of a link, as arithmetic.
+
+``Steps`` holds each value until the next step begins, and starts over after its length: a trace of ten minutes plays
+again and again. Times are integer nanoseconds; values are integers in whatever unit their user needs.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+
+from msgspec import Struct
+
+from emulator.errors import Bug
+
+
+class Steps(Struct, frozen=True):
+    """``values[i]`` holds from ``starts_ns[i]`` to the next start; the first starts at 0, the last ends at the length.
+
+    ``ahead_ns``: how far into the steps time 0 is, so that two links can play one trace at different places.
+    """
+
+    starts_ns: tuple[int, ...]
+    values: tuple[int, ...]
+    length_ns: int
+    ahead_ns: int = 0
+
+    def __post_init__(self) -> None:
+        ends = (*self.starts_ns, self.length_ns)
+        if len(self.values) != len(self.starts_ns) or ends[0] != 0 or any(b <= a for a, b in pairwise(ends)):
+            raise Bug("steps must begin at 0 and rise, one value each")
+
+    def at(self, t_ns: int) -> int:
+        """The value at a moment; that of the step which begins there, where one does."""
+        return self.values[bisect_right(self.starts_ns, (t_ns + self.ahead_ns) % self.length_ns) - 1]
+
+    def next_ns(self, t_ns: int) -> int:
+        """When the step at ``t_ns`` is over. The value of the next may be the same."""
+        laps, within_ns = divmod(t_ns + self.ahead_ns, self.length_ns)
+        i = bisect_right(self.starts_ns, within_ns)
+        end_ns = self.starts_ns[i] if i < len(self.starts_ns) else self.length_ns
+        return laps * self.length_ns + end_ns - self.ahead_ns
+
+    def until(self, t_ns: int) -> int:
+        """The sum of value x ns from the beginning of the steps to ``t_ns``."""
+        laps, within_ns = divmod(t_ns + self.ahead_ns, self.length_ns)
+        sums = integrals(self)
+        i = bisect_right(self.starts_ns, within_ns) - 1
+        return laps * sums[-1] + sums[i] + self.values[i] * (within_ns - self.starts_ns[i])
+
+    def integral(self, from_ns: int, to_ns: int) -> int:
+        """The sum of value x ns between two moments."""
+        return self.until(to_ns) - self.until(from_ns)
+
+    def shifted(self, ahead_ns: int) -> Steps:
+        """The same steps from another place on."""
+        return Steps(self.starts_ns, self.values, self.length_ns, ahead_ns % self.length_ns)
+
+
+def integrals(steps: Steps) -> Sequence[int]:
+    """The sum of value x ns up to each start, and to the end of the length."""
+    lengths = [b - a for a, b in pairwise((*steps.starts_ns, steps.length_ns))]
+    return list(accumulate((value * length for value, length in zip(steps.values, lengths, strict=True)), initial=0))
+
+
+def constant(value: int) -> Steps:
+    """One value for ever."""
+    return Steps((0,), (value,), 1)
