@@ -57,7 +57,7 @@ class Network(Struct, frozen=True):
     """An access link. ``up`` leaves the node that the link belongs to, ``down`` reaches it.
 
     ``duplex`` half: both directions share one capacity, the larger of their rates. ``rate_kind`` says what the rates
-    are: "goodput" (a speed test's figure: loss is in it already) or "link". ``transport`` "ideal" leaves out all of TCP.
+    are: "goodput" (a speed test's figure: loss is in it already) or "link". ``transport`` "ideal" leaves TCP out.
     ``trace_start_ns``: where in its trace a link begins; None: a place drawn for each client.
     """
 
