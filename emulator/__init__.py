@@ -6,7 +6,9 @@ errors            what can go wrong, and whose fault it is
 steps             a quantity that changes in steps, and starts over
 ledger            event types, append-only writer, reader
 profile_files, profiles   networks, devices, scenarios: human units in, ns / bytes / bit/s out
-link, fabric      rate, delay, jitter, FIFO: time in, time out; which connection lies between two nodes
+link, sharing, tcp   jitter; flows that share capacities max-min fairly; what TCP adds
+absences, topology   when a client cannot be reached; which capacities lie between two nodes
+fabric            messages in; when each begins to leave, has left and arrives
 device            work over device speed: pure arithmetic
 dilation          how many times slower the real clock must run for the host to keep up
 memory            cap, baseline, peak
@@ -18,6 +20,7 @@ lines, port       a node's socket to the network: ownership on post, delivery in
 network           the network process: every byte between two nodes passes through it
 inbox             messages that wait for a task, tasks that wait for a message
 node              what algorithms see: post, send, recv, compute, now, report, snapshot
+inline            a fabric in an event loop that all nodes share
 rehearsal         one process plays a scenario without waiting: costs of computations, load of the host
 dryrun            the same with all clients, each distinct computation carried out once: bytes and seconds foreseen
 preload, preloaded, child   what a child process is told, and what makes it end with the supervisor

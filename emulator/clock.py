@@ -30,6 +30,7 @@ from emulator.link import SECOND_NS
 
 Sleep = Callable[[float | None], None]  # waits on the host: seconds, or None until there is input
 
+NETWORK_RANK = -1  # at one instant the network precedes all nodes
 DELIVERY_RANK = 0  # at one instant a delivery precedes a timer: what arrives at the deadline is received
 LEFT_RANK = 1
 TIMER_RANK = 2

@@ -26,7 +26,8 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from emulator.clock import DELIVERY_RANK, LEFT_RANK, EmulatedLoop, InstantPacer
 from emulator.device import Work
-from emulator.fabric import Fabric
+from emulator.fabric import Fabric, Happening
+from emulator.inline import InlineFabric
 from emulator.ledger import Carried, Ended, Event, Reported, Started, Undelivered
 from emulator.link import Carriage
 from emulator.node import ClientNode, Node, ServerNode
@@ -124,29 +125,29 @@ class DryNetwork:
     """Carries parcels between the nodes of one loop and keeps the network's ledger of them."""
 
     def __init__(self, loop: EmulatedLoop, fabric: Fabric, record: Record) -> None:
-        self._loop, self._fabric, self._record = loop, fabric, record
+        self._loop, self._fabric, self._record = loop, InlineFabric(loop, fabric), record
         self.outlets: dict[str, DryOutlet] = {}
         self.ended: set[str] = set()  # nodes that take nothing any more
         self._under_way: dict[tuple[str, int], tuple[str, Parcel]] = {}
 
     def carry(self, source: str, destination: str, parcel: Parcel, stamp_ns: int) -> None:
         sender, receiver, counter = self.outlets[source], self.outlets[destination], parcel.header.counter
-        carriage = self._fabric.connection(source, destination).carry(stamp_ns, parcel.sizes.wire)
         incoming = Incoming(parcel.header, receiver.types, source)
         incoming.adopt(parcel.tensors)
         self._under_way[source, counter] = destination, parcel
 
-        def left() -> None:
+        def left(happening: Happening) -> None:
+            carriage = happening.carriage
             self._write_carried(source, destination, parcel, stamp_ns, carriage)
-            sender.on_left(counter)
+            self._loop.at(carriage.left_ns, partial(sender.on_left, counter), LEFT_RANK)
+            self._loop.at(carriage.arrival_ns, arrive, DELIVERY_RANK)
 
         def arrive() -> None:
             if destination not in self.ended:
                 del self._under_way[source, counter]
                 receiver.on_delivery(incoming, source, counter)
 
-        self._loop.at(carriage.left_ns, left, LEFT_RANK)
-        self._loop.at(carriage.arrival_ns, arrive, DELIVERY_RANK)
+        self._fabric.post(source, destination, counter, parcel.sizes.wire, stamp_ns, left)
 
     def _write_carried(self, source: str, destination: str, parcel: Parcel, posted_ns: int, carriage: Carriage) -> None:
         carried = Carried(
@@ -161,6 +162,8 @@ class DryNetwork:
             posted_ns=posted_ns,
             start_ns=carriage.start_ns,
             arrival_ns=carriage.arrival_ns,
+            ack_bytes=carriage.ack_bytes,
+            resent_bytes=carriage.resent_bytes,
         )
         self._record(carried)
 

@@ -1,29 +1,415 @@
-"""Which connection lies between two nodes of a scenario.
+"""The network as arithmetic: messages in, and when each begins to leave, has left and arrives; no clock, no I/O.
 
-Every ordered pair (source, destination) is one private FIFO connection over both ends' access links: the sender's
-outgoing and the receiver's incoming direction. ``up`` and ``down`` are a node's own directions: a client's uplink
-leads to the server's downlink.
+Every ordered pair (source, destination) is a FIFO connection: one message at a time is a *flow* over the capacities
+between the two (``topology``), which flows share max-min fairly (``sharing``). Shares change the moment a flow begins
+or ends or a capacity changes; between such moments everything is linear, so the fabric goes from one to the next:
+
+    post(...)     a message is handed over, with the time of its stamp
+    next_ns()     when something happens next; None: nothing, until something is posted
+    advance()     let it happen, and say what did: a message begins to leave, or has left and arrives then
+
+A message that is posted at p on a connection by itself, of n bytes, over a link of constant rate:
+
+    start  = max(p, departure of the message before it)
+    left   = start + ceil(8 n / rate)
+    arrival = max(left + delay + jitter, arrival of the message before it)
+
+and TCP (``tcp``) lets it begin a round trip later where the connection must be set up, leave in rounds while the
+window is small, at most at the rate that loss allows, and arrive later when its tail was lost.
+
+State is integer. A post whose stamp is before what its capacities have been settled for (the real clock can be late)
+begins then instead, and says by how much it was moved.
 """
 
 from __future__ import annotations
 
-from emulator.link import Connection
-from emulator.profiles import Network, Scenario
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from emulator import tcp
+from emulator.link import SECOND_NS, Carriage, Jitter
+from emulator.profiles import Scenario
+from emulator.sharing import FINENESS, UNLIMITED, Flow, Resource, fill, together
+from emulator.topology import Channel, End, Topology, delay_ns, loss_ppb
+
+BYTE = 8 * FINENESS * SECOND_NS  # the work of one: what a rate of 2^-20 bit/s does in so many ns
+
+CHANGES, ENDS, STARTS = range(3)  # at one moment: capacities change, flows end, flows begin
+
+
+class Happening(NamedTuple):
+    """Something that happened to a message: it began to leave (no carriage), or it has left.
+
+    Ordered by time, sender (by its place among the nodes), the sender's counter. ``moved_ns``: its start was moved.
+    """
+
+    due_ns: int
+    place: int
+    counter: int
+    departs: bool
+    source: str
+    destination: str
+    carriage: Carriage
+    moved_ns: int = 0
+
+
+class Transfer:
+    """A message on its connection. ``rest_bytes`` have not begun to leave."""
+
+    __slots__ = ("counter", "moved_ns", "posted_ns", "resent_bytes", "rest_bytes", "start_ns", "wire_bytes")
+
+    def __init__(self, counter: int, wire_bytes: int, posted_ns: int) -> None:
+        self.counter, self.wire_bytes, self.posted_ns = counter, wire_bytes, posted_ns
+        self.rest_bytes, self.resent_bytes, self.moved_ns, self.start_ns = wire_bytes, 0, 0, -1
+
+
+class Link:
+    """What both directions of a connection have in common: when it was set up. Without TCP there is no set-up."""
+
+    __slots__ = ("established_ns", "number", "tcp", "used_ns")
+
+    def __init__(self, has_tcp: bool) -> None:
+        self.tcp = has_tcp
+        self.number = 0  # of the connections so far that an absence has ended
+        self.established_ns: int | None = None
+        self.used_ns = 0
+
+
+class Pipe(Flow):
+    """One direction of a connection, and the flow of the message that is on it."""
+
+    __slots__ = (
+        *(
+            "arrival_ns",
+            "burst_bytes",
+            "current",
+            "destination",
+            "ends_ns",
+            "free_ns",
+            "into",
+            "jitters",
+            "link",
+            "number",
+        ),
+        *("out", "place", "since_ns", "source", "starts_ns", "tail", "unserved", "waiting", "window"),
+    )
+
+    def __init__(self, place: int, source: str, destination: str, ends: dict[str, End], link: Link, seed: int) -> None:
+        self.out, self.into = ends[source], ends[destination]
+        super().__init__((*self.out.up.channels, *self.into.down.channels))
+        self.place, self.source, self.destination, self.link = place, source, destination, link
+        stream = f"{seed}:jitter:{source}>{destination}"
+        self.jitters = (
+            Jitter(self.out.up.direction.jitter_ns, f"{stream}:out"),
+            Jitter(self.into.down.direction.jitter_ns, f"{stream}:in"),
+        )
+        self.tail = tcp.TailLoss(f"{seed}:loss:{source}>{destination}")
+        self.window, self.number = tcp.Window(), 0
+        self.waiting: deque[Transfer] = deque()
+        self.current: Transfer | None = None
+        self.free_ns = self.arrival_ns = 0
+        self.starts_ns: int | None = None  # when it will begin, or go on
+        self.ends_ns: int | None = None  # when the burst in hand will have been served
+        self.burst_bytes, self.unserved, self.since_ns = 0, 0, 0
+
+    def delay_ns(self, t_ns: int) -> int:
+        return delay_ns((self.out.up.direction, self.into.down.direction), t_ns)
+
+    def rtt_ns(self, t_ns: int) -> int:
+        return self.delay_ns(t_ns) + delay_ns((self.into.up.direction, self.out.down.direction), t_ns)
+
+    def rto_ns(self, t_ns: int) -> int:
+        sides = self.out.up, self.out.down, self.into.up, self.into.down
+        return tcp.timeout_ns(self.rtt_ns(t_ns), sum(side.direction.jitter_ns for side in sides))
+
+    def loss_ppb(self, t_ns: int) -> int:
+        return loss_ppb((self.out.up.direction, self.into.down.direction), t_ns) if self.link.tcp else 0
+
+    def limit_at(self, t_ns: int) -> int:
+        """The rate that loss allows, of those links whose rate does not contain it already."""
+        if not self.link.tcp:
+            return UNLIMITED
+        ways = ((self.out, self.out.up.direction), (self.into, self.into.down.direction))
+        lossy = [direction for end, direction in ways if end.network.rate_kind == "link"]
+        limit_bps = tcp.loss_limited_bps(self.rtt_ns(t_ns), loss_ppb(lossy, t_ns))
+        return UNLIMITED if limit_bps is None else limit_bps * FINENESS
+
+    def back_ns(self, t_ns: int) -> int:
+        """When neither end is away; ``t_ns`` where neither is now."""
+        back_ns = t_ns
+        for end in (self.out, self.into):
+            if end.absences.kind == "away":
+                back_ns = max(back_ns, end.absences.back_ns(t_ns))
+        return back_ns
+
+    def was_away(self, from_ns: int, to_ns: int) -> bool:
+        """Whether an end has been away in the meantime."""
+        return any(end.absences.kind == "away" and end.absences.within(from_ns, to_ns) for end in (self.out, self.into))
+
+    def serve(self, t_ns: int) -> None:
+        """Account for what was served since the share last changed."""
+        self.unserved -= self.rate * (t_ns - self.since_ns)
+        self.since_ns = t_ns
 
 
 class Fabric:
-    """The connections of a scenario, made when first used; jitter streams are named by seed and pair."""
+    """The network of a scenario. Random draws come from streams that are named by seed, pair and purpose."""
 
     def __init__(self, scenario: Scenario, seed: int) -> None:
-        self._networks: dict[str, Network] = {scenario.server.name: scenario.server.network}
-        self._networks |= {client.name: client.network for client in scenario.clients}
+        self.topology = Topology(scenario, seed)
         self._seed = seed
-        self._connections: dict[tuple[str, str], Connection] = {}
+        self._places = {name: i for i, name in enumerate(self.topology.ends)}
+        self._pipes: dict[tuple[str, str], Pipe] = {}
+        self._links: dict[frozenset[str], Link] = {}
+        self._agenda: list[tuple[int, int, int, int, Callable[[int], None], Callable[[], bool]]] = []
+        self._planned = 0
+        self._touched: dict[Resource, None] = {}
+        self._happened: list[Happening] = []
 
-    def connection(self, source: str, destination: str) -> Connection:
-        """The connection from ``source`` to ``destination``; KeyError for a node that the scenario does not have."""
+    def post(self, source: str, destination: str, counter: int, wire_bytes: int, posted_ns: int) -> None:
+        """A message for the connection; KeyError for a node that the scenario does not have."""
+        pipe = self._pipe(source, destination)
+        pipe.waiting.append(Transfer(counter, wire_bytes, posted_ns))
+        if pipe.current is None:
+            self._take_next(pipe)
+
+    def next_ns(self) -> int | None:
+        """When something happens next."""
+        while self._agenda and not self._agenda[0][5]():
+            heapq.heappop(self._agenda)
+        return self._agenda[0][0] if self._agenda else None
+
+    def advance(self) -> list[Happening]:
+        """Let everything happen that happens at ``next_ns()``, in the order of ``Happening``."""
+        now_ns = self.next_ns()
+        while now_ns is not None and self.next_ns() == now_ns:
+            while self.next_ns() == now_ns:
+                heapq.heappop(self._agenda)[4](now_ns)
+            self._share(now_ns)
+        happened, self._happened = sorted(self._happened), []
+        return happened
+
+    def drop(self, node: str, now_ns: int) -> list[tuple[str, int]]:
+        """A node is gone: what is on its way to or from it is withdrawn, and its shares are given back at once.
+
+        Returns (source, counter) of each message that was withdrawn.
+        """
+        withdrawn: list[tuple[str, int]] = []
+        for pipe in self._pipes.values():
+            if node in (pipe.source, pipe.destination):
+                under_way = [pipe.current] if pipe.current else []
+                withdrawn += [(pipe.source, transfer.counter) for transfer in (*under_way, *pipe.waiting)]
+                pipe.waiting.clear()
+                pipe.current = pipe.starts_ns = pipe.ends_ns = None
+                self._leave(pipe)
+        self._share(max([now_ns, *(resource.changed_ns for resource in self._touched)]))
+        return withdrawn
+
+    def _pipe(self, source: str, destination: str) -> Pipe:
         pair = (source, destination)
-        if pair not in self._connections:
-            out, into = self._networks[source].up, self._networks[destination].down
-            self._connections[pair] = Connection(out, into, f"{self._seed}:jitter:{source}>{destination}")
-        return self._connections[pair]
+        if pair not in self._pipes:
+            ends = self.topology.ends
+            has_tcp = all(ends[name].network.transport == "tcp" for name in pair)
+            link = self._links.setdefault(frozenset(pair), Link(has_tcp))
+            self._pipes[pair] = Pipe(self._places[source], source, destination, ends, link, self._seed)
+        return self._pipes[pair]
+
+    def _plan(self, due_ns: int, rank: int, act: Callable[[int], None], holds: Callable[[], bool]) -> None:
+        """``act`` at ``due_ns``, where ``holds`` still says so."""
+        self._planned += 1
+        heapq.heappush(self._agenda, (due_ns, rank, 0, self._planned, act, holds))
+
+    def _plan_start(self, pipe: Pipe, due_ns: int) -> None:
+        pipe.starts_ns = due_ns
+        self._plan(due_ns, STARTS, lambda now_ns: self._start(pipe, now_ns), lambda: pipe.starts_ns == due_ns)
+
+    def _take_next(self, pipe: Pipe) -> None:
+        if pipe.waiting:
+            pipe.current = pipe.waiting.popleft()
+            self._plan_start(pipe, max(pipe.current.posted_ns, pipe.free_ns))
+
+    def _start(self, pipe: Pipe, now_ns: int) -> None:
+        """A message begins, or goes on, if it can: else when it can."""
+        transfer = pipe.current
+        assert transfer is not None
+        ready_ns = self._ready_ns(pipe, now_ns)
+        if ready_ns > now_ns:
+            self._plan_start(pipe, ready_ns)
+            return
+        settled_ns = max(resource.changed_ns for resource in pipe.path)
+        if settled_ns > now_ns:
+            transfer.moved_ns += settled_ns - now_ns
+            self._plan_start(pipe, settled_ns)
+            return
+        pipe.starts_ns = None
+        if transfer.start_ns < 0:
+            transfer.start_ns = now_ns
+            self._tell(pipe, transfer, now_ns, departs=False, arrival_ns=-1)
+        burst_bytes = pipe.window.allows(transfer.rest_bytes) if pipe.link.tcp else transfer.rest_bytes
+        pipe.limit = pipe.limit_at(now_ns)
+        self._burst(pipe, transfer, burst_bytes, now_ns)
+        pipe.join()
+        self._watch(pipe, now_ns)
+
+    def _ready_ns(self, pipe: Pipe, now_ns: int) -> int:
+        """When a message may begin or go on, as far as is known: ends are there, connection set up, window open."""
+        link = pipe.link
+        back_ns = pipe.back_ns(now_ns)
+        if back_ns > now_ns or pipe.was_away(link.used_ns, now_ns):
+            link.established_ns, link.used_ns = None, now_ns
+            link.number += 1
+            if back_ns > now_ns:
+                return back_ns
+        if not link.tcp:
+            return now_ns
+        rtt_ns = pipe.rtt_ns(now_ns)
+        if link.established_ns is None:
+            link.established_ns = now_ns + rtt_ns
+        if link.established_ns > now_ns:
+            return link.established_ns
+        if pipe.number != link.number:
+            pipe.number, pipe.window = link.number, tcp.Window()
+        link.used_ns, window = now_ns, pipe.window
+        window.begin(now_ns, rtt_ns, pipe.rto_ns(now_ns))
+        if window.open or window.left_bytes:
+            return now_ns
+        return max(window.resumes_ns(rtt_ns), now_ns)
+
+    def _burst(self, pipe: Pipe, transfer: Transfer, burst_bytes: int, now_ns: int) -> None:
+        """The next so many bytes are on the link."""
+        pipe.burst_bytes, pipe.unserved, pipe.since_ns, pipe.ends_ns = burst_bytes, burst_bytes * BYTE, now_ns, None
+        transfer.rest_bytes -= burst_bytes
+        pipe.rate = 0
+        self._touch(pipe.path)
+
+    def _end(self, pipe: Pipe, now_ns: int) -> None:
+        """A burst has been served: the message has left, goes on, or waits for an ACK."""
+        transfer = pipe.current
+        assert transfer is not None
+        rate, pipe.ends_ns = pipe.rate, None
+        if pipe.link.tcp:
+            pipe.link.used_ns = now_ns
+            pipe.window.sent(pipe.burst_bytes, now_ns, -(-min(pipe.burst_bytes, tcp.SEGMENT_BYTES) * BYTE // rate))
+        if not transfer.rest_bytes:
+            self._leave(pipe)
+            self._arrive(pipe, transfer, now_ns)
+            pipe.free_ns, pipe.current = now_ns, None
+            self._take_next(pipe)
+            return
+        rtt_ns, window = pipe.rtt_ns(now_ns), pipe.window
+        if window.segments * tcp.SEGMENT_BYTES * BYTE >= rate * rtt_ns:
+            window.open = True
+        elif now_ns >= window.resumes_ns(rtt_ns):
+            window.next_round(now_ns)
+        else:
+            self._leave(pipe)
+            self._plan_start(pipe, window.resumes_ns(rtt_ns))
+            return
+        self._burst(pipe, transfer, window.allows(transfer.rest_bytes), now_ns)
+
+    def _arrive(self, pipe: Pipe, transfer: Transfer, now_ns: int) -> None:
+        late_ns = sum(jitter.draw_ns() for jitter in pipe.jitters)
+        late_ns += pipe.tail.draw_ns(transfer.wire_bytes, pipe.loss_ppb(now_ns), pipe.rto_ns(now_ns))
+        pipe.arrival_ns = max(now_ns + pipe.delay_ns(now_ns) + late_ns, pipe.arrival_ns)
+        self._tell(pipe, transfer, now_ns, departs=True, arrival_ns=pipe.arrival_ns)
+
+    def _tell(self, pipe: Pipe, transfer: Transfer, now_ns: int, *, departs: bool, arrival_ns: int) -> None:
+        acks = tcp.ack_bytes(transfer.wire_bytes) if pipe.link.tcp else 0
+        carriage = Carriage(transfer.start_ns, now_ns, arrival_ns, acks, transfer.resent_bytes)
+        self._happened.append(
+            Happening(
+                now_ns,
+                pipe.place,
+                transfer.counter,
+                departs,
+                pipe.source,
+                pipe.destination,
+                carriage,
+                transfer.moved_ns,
+            )
+        )
+
+    def _leave(self, pipe: Pipe) -> None:
+        self._touch(pipe.path)
+        pipe.leave()
+        for channel in pipe.path:
+            if isinstance(channel, Channel) and not channel.flows:
+                channel.watched_ns = -1
+
+    def _touch(self, resources: Iterable[Resource]) -> None:
+        for resource in resources:
+            self._touched[resource] = None
+
+    def _share(self, now_ns: int) -> None:
+        """Share anew what was touched, and all that flows join it with."""
+        touched, self._touched = self._touched, {}
+        done: dict[Resource, None] = {}
+        for resource in touched:
+            if resource not in done:
+                resources, flows = together((resource,))
+                done.update(dict.fromkeys(resources))
+                self._share_among(resources, flows, now_ns)
+
+    def _share_among(self, resources: list[Resource], flows: list[Flow], now_ns: int) -> None:
+        before = [flow.rate for flow in flows]
+        fill(resources, flows)
+        for resource in resources:
+            resource.changed_ns = now_ns
+        first: Pipe | None = None
+        for flow, rate in zip(flows, before, strict=True):
+            assert isinstance(flow, Pipe)
+            if flow.rate != rate or flow.ends_ns is None:
+                flow.rate, new = rate, flow.rate
+                flow.serve(now_ns)
+                flow.rate = new
+                flow.ends_ns = now_ns - (-flow.unserved // new) if new else None
+            if flow.ends_ns is not None and (first is None or flow.ends_ns < (first.ends_ns or 0)):
+                first = flow
+        # Ends of what is joined to the first can still move when it ends; they are planned then.
+        for flow in flows:
+            assert isinstance(flow, Pipe)
+            if first is not None and flow.ends_ns == first.ends_ns:
+                self._plan_end(flow, first.ends_ns or 0)
+
+    def _plan_end(self, pipe: Pipe, due_ns: int) -> None:
+        self._plan(due_ns, ENDS, lambda now_ns: self._end(pipe, now_ns), lambda: pipe.ends_ns == due_ns)
+
+    def _watch(self, pipe: Pipe, now_ns: int) -> None:
+        """Be there when a capacity under this flow changes, or an end of it goes away."""
+        for channel in pipe.path:
+            assert isinstance(channel, Channel)
+            if channel.rates or channel.absences:
+                channel.update(now_ns)
+                self._watch_channel(channel, now_ns)
+        transfer = pipe.current
+        for end in (pipe.out, pipe.into):
+            if end.absences.kind == "away" and (gone_ns := end.absences.next_ns(now_ns)) is not None:
+                self._plan(gone_ns, CHANGES, lambda at_ns: self._abort(pipe, at_ns), lambda: pipe.current is transfer)
+
+    def _watch_channel(self, channel: Channel, now_ns: int) -> None:
+        due_ns = channel.next_ns(now_ns)
+        if due_ns is None or channel.watched_ns == due_ns:
+            return
+        channel.watched_ns = due_ns
+
+        def change(at_ns: int) -> None:
+            before = channel.capacity
+            channel.update(at_ns)
+            if channel.capacity != before:
+                self._touch((channel,))
+            self._watch_channel(channel, at_ns)
+
+        self._plan(due_ns, CHANGES, change, lambda: channel.watched_ns == due_ns and bool(channel.flows))
+
+    def _abort(self, pipe: Pipe, now_ns: int) -> None:
+        """An end has gone away: what was being sent starts over when it is back."""
+        transfer = pipe.current
+        assert transfer is not None
+        pipe.serve(now_ns)
+        unserved_bytes = -(-max(pipe.unserved, 0) // BYTE) if pipe.ends_ns is not None else 0
+        transfer.resent_bytes += transfer.wire_bytes - transfer.rest_bytes - unserved_bytes
+        transfer.rest_bytes, pipe.ends_ns = transfer.wire_bytes, None
+        self._leave(pipe)
+        self._plan_start(pipe, now_ns)

@@ -71,6 +71,8 @@ class Carried(Event, frozen=True, kw_only=True):
     posted_ns: int
     start_ns: int  # first bit leaves: later than posted_ns when the link was busy
     arrival_ns: int
+    ack_bytes: int = 0  # acknowledgements, on the way back; counted, not scheduled
+    resent_bytes: int = 0  # had left when an end went away, and left once more; not in wire_bytes
 
 
 class Undelivered(Event, frozen=True, kw_only=True):

@@ -1,8 +1,8 @@
 """The network process: every byte between two nodes passes through it, and it alone applies the link models.
 
-It takes messages from their senders, computes when their first and last bit leave and when they arrive (``link``), and
-acts at those times: ANNOUNCED to the receiver with the first bit, so that it can fetch the payload; with the last bit
-LEFT to the sender and ARRIVING to the receiver (``port`` has the protocol).
+It takes messages from their senders, computes when their first and last bit leave and when they arrive (``fabric``),
+and acts at those times: ANNOUNCED to the receiver with the first bit, so that it can fetch the payload; with the last
+bit LEFT to the sender and ARRIVING to the receiver (``port`` has the protocol).
 It reads posts as they come but orders what happens by due time, so a post that the host delivered late still leaves
 on the schedule of its stamp; at one instant by sender and the sender's counter, never by who was read first. When
 something may happen is for the conductor of the run's clock to say (``coordinator``). The clock starts when every node
@@ -11,13 +11,11 @@ has said READY.
 
 from __future__ import annotations
 
-import heapq
 import select
 import time
 from collections import deque
-from collections.abc import Callable
 from multiprocessing.connection import Connection as Pipe
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgpack
 import zmq
@@ -26,7 +24,7 @@ from emulator import ledger as events
 from emulator.clock import DELIVERY_RANK, LEFT_RANK
 from emulator.coordinator import Conductor
 from emulator.errors import WireError
-from emulator.fabric import Fabric
+from emulator.fabric import Fabric, Happening
 from emulator.ledger import Ledger
 from emulator.lines import Lines
 from emulator.link import Carriage
@@ -69,17 +67,6 @@ class Transit:
         return self.source, self.header.counter
 
 
-class Planned(NamedTuple):
-    """Something to do with a message at ``due_ns``; ordered by the first four."""
-
-    due_ns: int
-    source: int
-    counter: int
-    departs: bool
-    action: Callable[[Transit], None]
-    transit: Transit
-
-
 class Network:
     """The state of the network process; ``run`` ends when the supervisor says so or is gone."""
 
@@ -88,7 +75,6 @@ class Network:
     ) -> None:
         self._fabric, self._nodes, self._ledger, self._control = fabric, nodes, ledger, control
         self._conductor = conductor
-        self._index = {node: i for i, node in enumerate(nodes)}
         self._context: zmq.Context[Any] = zmq.Context()
         self._socket = open_socket(self._context, zmq.ROUTER)
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
@@ -104,7 +90,6 @@ class Network:
         self._idle: dict[str, str] = {}  # what the tasks of an idle node await
         self._started = False
         self._transits: dict[tuple[str, int], Transit] = {}
-        self._agenda: list[Planned] = []
         self._stopped = False
 
     def run(self) -> None:
@@ -116,14 +101,11 @@ class Network:
                 self._take_promise(node, promise)
                 busy = True
             busy = self._act() or busy
-            rest_s = 0.0 if busy else self._conductor.rest_s(self._planned_ns())
+            rest_s = 0.0 if busy else self._conductor.rest_s(self._fabric.next_ns())
             readable, _, _ = select.select(files, [], [], rest_s)
             if self._control.fileno() in readable:
                 self._take_orders()
         self._close()
-
-    def _planned_ns(self) -> int | None:
-        return self._agenda[0].due_ns if self._agenda else None
 
     def _take_orders(self) -> None:
         """From the supervisor: a node is gone, abort the run, close."""
@@ -204,8 +186,8 @@ class Network:
                 self._start_if_ready()
             case ["bye"]:
                 self._send(source, FAREWELL)
-                self._lose(source)
                 self._left_in_order.add(source)
+                self._lose(source)
             case _:
                 raise WireError(f"unknown operation {fields!r:.80}")
 
@@ -225,30 +207,42 @@ class Network:
         if destination not in self._nodes or transit.key in self._transits or stamp_ns < 0:
             raise WireError(f"{header.kind} {header.counter} to {destination!r} cannot be carried")
         self._conductor.posts(source, stamp_ns)
-        transit.carriage = self._fabric.connection(source, destination).carry(stamp_ns, transit.wire_bytes)
+        self._fabric.post(source, destination, header.counter, transit.wire_bytes, stamp_ns)
         self._transits[transit.key] = transit
-        self._plan(transit.carriage.start_ns, self._announce, transit)
-        self._plan(transit.carriage.left_ns, self._depart, transit)
-
-    def _plan(self, due_ns: int, action: Callable[[Transit], None], transit: Transit) -> None:
-        place = self._index[transit.source], transit.header.counter
-        heapq.heappush(self._agenda, Planned(due_ns, *place, action == self._depart, action, transit))
 
     def _act(self) -> bool:
         """Do what may be done now; whether there was anything."""
         acted = False
         while True:
-            if self._conductor.may_act(self._planned_ns()):
-                planned = heapq.heappop(self._agenda)
-                planned.action(planned.transit)
+            next_ns = self._fabric.next_ns()
+            if self._conductor.may_act(next_ns):
+                for happening in self._fabric.advance():
+                    self._tell_of(happening)
+                if self._fabric.next_ns() is None:
+                    self._report_deadlock()
             else:
-                granted = self._conductor.grant(self._planned_ns())
+                granted = self._conductor.grant(next_ns)
                 if granted is None:
                     return acted
                 node, due_ns = granted
                 self._idle.pop(node, None)
                 self._lines.send(node, (self._told[node], due_ns))
             acted = True
+
+    def _tell_of(self, happening: Happening) -> None:
+        transit = self._transits[happening.source, happening.counter]
+        if happening.departs:
+            transit.carriage = happening.carriage
+            self._depart(transit)
+            return
+        if happening.moved_ns:
+            what = f"start of {transit.header.kind} from {happening.source}"
+            self._ledger.write(
+                events.Clamped(
+                    due_ns=happening.due_ns, actual_ns=self._conductor.actual_ns(), by_ns=happening.moved_ns, what=what
+                )
+            )
+        self._announce(transit)
 
     def _announce(self, transit: Transit) -> None:
         """Let the receiver make room and fetch the payload, off the clock."""
@@ -269,6 +263,8 @@ class Network:
                 posted_ns=transit.posted_ns,
                 start_ns=transit.carriage.start_ns,
                 arrival_ns=transit.carriage.arrival_ns,
+                ack_bytes=transit.carriage.ack_bytes,
+                resent_bytes=transit.carriage.resent_bytes,
             )
         )
         transit.left = True
@@ -322,6 +318,10 @@ class Network:
         self._gone.add(node)
         self._early.pop(node, None)
         self._conductor.loses(node)
+        if node not in self._left_in_order:
+            now_ns = self._conductor.actual_ns()
+            for source, counter in self._fabric.drop(node, now_ns):
+                self._tell(source, now_ns, LEFT_RANK, LEFT, counter, now_ns)  # it takes no room in its queue any more
         if self._started and self._gone.issuperset(self._nodes):
             self._control.send(("ended", str(time.monotonic_ns())))
         self._start_if_ready()
@@ -330,7 +330,7 @@ class Network:
     def _report_deadlock(self) -> None:
         """Tell the supervisor when nothing is on its way and whoever is left only waits."""
         left = [node for node in self._nodes if node not in self._gone]
-        if left and not self._agenda and all(node in self._idle for node in left):
+        if left and self._fabric.next_ns() is None and all(node in self._idle for node in left):
             ended = [f"{node} has ended" for node in self._nodes if node in self._gone]
             self._control.send(("deadlock", "; ".join([f"{node} {self._idle[node]}" for node in left] + ended)))
 

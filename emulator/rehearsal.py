@@ -21,7 +21,8 @@ import msgspec
 from emulator.clock import DELIVERY_RANK, LEFT_RANK, EmulatedLoop, InstantPacer
 from emulator.device import Work, duration_ns
 from emulator.dilation import Rehearsed, Span
-from emulator.fabric import Fabric
+from emulator.fabric import Fabric, Happening
+from emulator.inline import InlineFabric
 from emulator.ledger import Event
 from emulator.node import ClientNode, Node, ServerNode
 from emulator.port import CHUNK_BYTES
@@ -109,7 +110,7 @@ class InlineHost:
 class InlineOutlet:
     """Carries parcels over the fabric's connections to the other nodes of the same loop."""
 
-    def __init__(self, name: str, loop: EmulatedLoop, fabric: Fabric, outlets: dict[str, InlineOutlet]) -> None:
+    def __init__(self, name: str, loop: EmulatedLoop, fabric: InlineFabric, outlets: dict[str, InlineOutlet]) -> None:
         self.name, self._loop, self._fabric, self._outlets = name, loop, fabric, outlets
         self.types: dict[str, type[Message]] = {}
         self.on_delivery: Callable[[Incoming, str, int], None]
@@ -120,14 +121,17 @@ class InlineOutlet:
 
     def post(self, destination: str, parcel: Parcel, stamp_ns: int) -> None:
         receiver, counter = self._outlets[destination], parcel.header.counter
-        carriage = self._fabric.connection(self.name, destination).carry(stamp_ns, parcel.sizes.wire)
         incoming = Incoming(decode_header(parcel.encoded), receiver.types, self.name)
         incoming.allocate()
         for chunk in parcel.chunks(CHUNK_BYTES):
             incoming.fill(chunk)
-        deliver = partial(receiver.on_delivery, incoming, self.name, counter)
-        self._loop.at(carriage.left_ns, partial(self.on_left, counter), LEFT_RANK)
-        self._loop.at(carriage.arrival_ns, deliver, DELIVERY_RANK)
+
+        def left(happening: Happening) -> None:
+            deliver = partial(receiver.on_delivery, incoming, self.name, counter)
+            self._loop.at(happening.carriage.left_ns, partial(self.on_left, counter), LEFT_RANK)
+            self._loop.at(happening.carriage.arrival_ns, deliver, DELIVERY_RANK)
+
+        self._fabric.post(self.name, destination, counter, parcel.sizes.wire, stamp_ns, left)
 
 
 class Players(NamedTuple):
@@ -197,7 +201,7 @@ def play(
     config = getattr(config, "rehearsed", lambda: config)()
     nodes: dict[str, Node] = {}
     loop = EmulatedLoop(InstantPacer(lambda: who_waits(nodes.values())))
-    fabric, costs = Fabric(scenario, seed), RehearsedCosts(len(members), budget_ns)
+    fabric, costs = InlineFabric(loop, Fabric(scenario, seed)), RehearsedCosts(len(members), budget_ns)
     hosts = {name: InlineHost(costs) for name in members}
     outlets: dict[str, InlineOutlet] = {}
     clients = tuple(name for name in members if name != scenario.server.name)

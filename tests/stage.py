@@ -15,6 +15,7 @@ import torch
 
 from emulator.clock import EmulatedLoop, InstantPacer
 from emulator.fabric import Fabric
+from emulator.inline import InlineFabric
 from emulator.ledger import Event
 from emulator.node import ClientNode, Host, Node, ServerNode
 from emulator.profiles import ClientSpec, Device, Direction, Network, Scenario, ServerSpec
@@ -73,10 +74,12 @@ def make_device(name: str = "board", dispatch_ns: int = MS, send_queue_bytes: in
 
 
 def make_scenario(clients: int = 2, workers: int = 1, device: Device | None = None, **network: int) -> Scenario:
-    """Equal clients and a server on equal links."""
+    """Equal clients on equal links, and a server whose link is wide enough for all of them at once."""
     device, link = device or make_device(), make_network(**network)
     specs = tuple(ClientSpec(f"client-{i}", i, device, link) for i in range(clients))
-    return Scenario("stage", "for tests", ServerSpec("server", device, link, workers), specs, {})
+    wide = Direction(link.up.rate_bps * clients, link.up.one_way_ns, link.up.jitter_ns)
+    server = Network(link.name, wide, wide)
+    return Scenario("stage", "for tests", ServerSpec("server", device, server, workers), specs, {})
 
 
 def queue_of(size_bytes: int) -> Stage:
@@ -104,7 +107,7 @@ class Stage:
         specs = {client.name: client for client in scenario.clients if not members or client.name in members}
         devices = {name: client.device for name, client in specs.items()} | {"server": scenario.server.device}
         self.outlets: dict[str, InlineOutlet] = {}
-        fabric, costs = Fabric(scenario, seed), RehearsedCosts(len(devices))
+        fabric, costs = InlineFabric(self.loop, Fabric(scenario, seed)), RehearsedCosts(len(devices))
         for name, device in devices.items():
             outlet = InlineOutlet(name, self.loop, fabric, self.outlets)
             outlet.types = {kind_of(message_type): message_type for message_type in types or (Blob, Note)}
