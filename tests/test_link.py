@@ -1,7 +1,8 @@
-"""Links against closed forms, and the laws that hold for any traffic on them."""
+"""Connections of an ideal network against closed forms, and the laws that hold for any traffic on them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
 from math import ceil, pi, sqrt
@@ -10,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from stage import MBIT, MS, SECOND, make_scenario
+from traffic import Sent, carry, fabric_of, link
 
 from emulator.fabric import Fabric
-from emulator.link import Carriage, Connection, Jitter, serialisation_ns
-from emulator.profiles import ClientSpec, Direction, Network, Scenario, ServerSpec
+from emulator.link import Carriage, Jitter
+from emulator.profiles import Direction, Network
 
 US = 1000
 
@@ -24,99 +26,85 @@ whole_us = st.integers(0, 500_000).map(lambda us: us * US)
 traffic = st.lists(st.tuples(st.integers(0, SECOND), sizes), min_size=1, max_size=30)
 
 
-def pipe(rate_bps: int = MBIT, one_way_ns: int = 0, jitter_ns: int = 0, stream: str = "s") -> Connection:
-    """A connection with all of the delay and the jitter on the sender's side."""
-    return Connection(Direction(rate_bps, one_way_ns, jitter_ns), Direction(10**12, 0, 0), stream)
+def pipe(rate_bps: int = MBIT, one_way_ns: int = 0, jitter_ns: int = 0) -> Fabric:
+    """One client whose link has all of the delay and the jitter."""
+    direction = Direction(rate_bps, one_way_ns, jitter_ns)
+    return fabric_of(Network("pipe", direction, direction))
 
 
-def carry_all(connection: Connection, gaps_and_sizes: list[tuple[int, int]]) -> list[tuple[int, int, Carriage]]:
+def to_server(*sizes_and_posts: tuple[int, int]) -> list[Sent]:
+    """Messages of the only client: (bytes, time of the post)."""
+    return [Sent("client-0", "server", size_bytes, posted_ns) for size_bytes, posted_ns in sizes_and_posts]
+
+
+def one_by_one(fabric: Fabric, gaps_and_sizes: Sequence[tuple[int, int]]) -> list[tuple[int, int, Carriage]]:
     """(posted, size, carriage) of messages posted one after another, each so long after the one before it."""
-    carried, posted_ns = [], 0
+    messages, posted_ns = [], 0
     for gap_ns, size_bytes in gaps_and_sizes:
         posted_ns += gap_ns
-        carried.append((posted_ns, size_bytes, connection.carry(posted_ns, size_bytes)))
-    return carried
+        messages.append((size_bytes, posted_ns))
+    carried = carry(fabric, to_server(*messages))
+    return [(posted, size, carriage) for (size, posted), carriage in zip(messages, carried, strict=True)]
 
 
 # --- oracles ----------------------------------------------------------------------------------------------------------
 
 
 def test_125000_bytes_at_1_mbit_and_10_ms_arrive_at_exactly_1_010_s() -> None:
-    assert pipe(MBIT, 10 * MS).carry(0, 125_000) == (0, SECOND, 1_010_000_000)
+    assert carry(pipe(MBIT, 10 * MS), to_server((125_000, 0))) == [(0, SECOND, 1_010_000_000, 0, 0)]
 
 
 @pytest.mark.parametrize(
     ("size_bytes", "rate_bps", "expected_ns"),
-    [(1, 8, SECOND), (1, 8 * SECOND, 1), (1, 9 * SECOND, 1), (10, 3, 26_666_666_667), (0, 5, 0)],
+    [(1, 8, SECOND), (1, 8 * SECOND, 1), (1, 9 * SECOND, 1), (10, 3, 26_666_666_667)],
 )
 def test_serialisation_is_rounded_up_to_a_whole_nanosecond(size_bytes: int, rate_bps: int, expected_ns: int) -> None:
-    assert serialisation_ns(size_bytes, rate_bps) == expected_ns
+    assert carry(pipe(rate_bps), to_server((size_bytes, 0)))[0].left_ns == expected_ns
 
 
 def test_a_burst_leaves_one_after_the_other() -> None:
-    connection = pipe(MBIT, 10 * MS)
-    assert [connection.carry(0, 125_000) for _ in range(3)] == [
-        (0 * SECOND, 1 * SECOND, 1 * SECOND + 10 * MS),
-        (1 * SECOND, 2 * SECOND, 2 * SECOND + 10 * MS),
-        (2 * SECOND, 3 * SECOND, 3 * SECOND + 10 * MS),
+    assert carry(pipe(MBIT, 10 * MS), to_server(*[(125_000, 0)] * 3)) == [
+        (0 * SECOND, 1 * SECOND, 1 * SECOND + 10 * MS, 0, 0),
+        (1 * SECOND, 2 * SECOND, 2 * SECOND + 10 * MS, 0, 0),
+        (2 * SECOND, 3 * SECOND, 3 * SECOND + 10 * MS, 0, 0),
     ]
 
 
 def test_a_link_that_has_become_free_starts_at_the_post() -> None:
-    connection = pipe()
-    connection.carry(0, 125_000)
-    assert connection.carry(5 * SECOND, 125_000).start_ns == 5 * SECOND
+    assert carry(pipe(), to_server((125_000, 0), (125_000, 5 * SECOND)))[1].start_ns == 5 * SECOND
 
 
 @pytest.mark.parametrize(("out_bps", "into_bps"), [(MBIT, 50 * MBIT), (50 * MBIT, MBIT)])
 def test_the_slower_of_the_two_links_counts(out_bps: int, into_bps: int) -> None:
-    connection = Connection(Direction(out_bps, 0, 0), Direction(into_bps, 0, 0), "s")
-    assert connection.carry(0, 125_000).left_ns == SECOND
-
-
-def test_both_one_way_delays_add_and_take_nothing_from_the_rate() -> None:
-    connection = Connection(Direction(MBIT, 30 * MS, 0), Direction(MBIT, 4 * MS, 0), "s")
-    assert connection.carry(0, 125_000) == (0, SECOND, SECOND + 34 * MS)
-    assert connection.carry(0, 125_000).left_ns == 2 * SECOND
+    fabric = fabric_of(link(out_bps), server=link(into_bps))
+    assert carry(fabric, to_server((125_000, 0)))[0].left_ns == SECOND
 
 
 def uneven() -> Fabric:
-    """A client with 1 Mbit/s up and 2 down, 3 and 5 ms; a server with 16 up and 8 down, 100 and 200 ms."""
+    """Clients with 1 Mbit/s up and 2 down, 3 and 5 ms; a server with 16 up and 8 down, 100 and 200 ms."""
     client = Network("c", Direction(MBIT, 3 * MS, 0), Direction(2 * MBIT, 5 * MS, 0))
     server = Network("s", Direction(16 * MBIT, 100 * MS, 0), Direction(8 * MBIT, 200 * MS, 0))
-    other = make_scenario(clients=2)
-    device = other.server.device
-    specs = tuple(ClientSpec(f"client-{i}", i, device, client) for i in range(2))
-    return Fabric(Scenario("x", "", ServerSpec("server", device, server, 1), specs, {}), seed=1)
+    return fabric_of(client, client, server=server)
 
 
 @pytest.mark.parametrize(
-    ("source", "destination", "rate_bps", "delay_ns"),
+    ("source", "destination", "seconds", "delay_ns"),
     [
-        ("client-0", "server", MBIT, 203 * MS),
-        ("server", "client-0", 2 * MBIT, 105 * MS),
-        ("client-0", "client-1", MBIT, 8 * MS),
+        ("client-0", "server", 1, 203 * MS),
+        ("server", "client-0", Fraction(1, 2), 105 * MS),
+        ("client-0", "client-1", 1, 8 * MS),
     ],
 )
-def test_a_message_goes_over_the_senders_up_and_the_receivers_down(
-    source: str, destination: str, rate_bps: int, delay_ns: int
+def test_a_message_goes_over_the_senders_up_and_the_receivers_down_and_both_delays(
+    source: str, destination: str, seconds: Fraction, delay_ns: int
 ) -> None:
-    connection = uneven().connection(source, destination)
-    assert (connection.rate_bps, connection.delay_ns) == (rate_bps, delay_ns)
+    (carriage,) = carry(uneven(), [Sent(source, destination, 125_000)])
+    assert (carriage.left_ns, carriage.arrival_ns - carriage.left_ns) == (seconds * SECOND, delay_ns)
 
 
-def test_pairs_do_not_queue_behind_each_other() -> None:
-    fabric = uneven()
-    fabric.connection("server", "client-0").carry(0, 10**9)
-    assert fabric.connection("server", "client-1").carry(0, 1).start_ns == 0
-    assert fabric.connection("client-0", "server").carry(0, 1).start_ns == 0
-
-
-def test_the_fabric_keeps_one_connection_a_pair_and_knows_no_strangers() -> None:
-    fabric = uneven()
-    assert fabric.connection("server", "client-0") is fabric.connection("server", "client-0")
+def test_a_node_that_the_scenario_does_not_have_is_refused() -> None:
     with pytest.raises(KeyError):
-        fabric.connection("server", "client-2")
+        uneven().post("server", "client-2", 0, 1, 0)
 
 
 # --- laws -------------------------------------------------------------------------------------------------------------
@@ -126,7 +114,7 @@ def test_the_fabric_keeps_one_connection_a_pair_and_knows_no_strangers() -> None
 def test_no_message_overtakes_the_one_before_it(
     rate_bps: int, delay_ns: int, jitter_ns: int, messages: list[tuple[int, int]]
 ) -> None:
-    carried = [carriage for _, _, carriage in carry_all(pipe(rate_bps, delay_ns, jitter_ns), messages)]
+    carried = [carriage for _, _, carriage in one_by_one(pipe(rate_bps, delay_ns, jitter_ns), messages)]
     for before, after in pairwise(carried):
         assert before.left_ns <= after.start_ns
         assert before.left_ns < after.left_ns
@@ -135,7 +123,7 @@ def test_no_message_overtakes_the_one_before_it(
 
 def test_jitter_would_let_a_message_overtake_if_the_order_were_not_kept() -> None:
     """The witness that the law above is not empty: the same draws without the rule arrive out of order."""
-    draws = Jitter(50 * MS, "s:out")
+    draws = Jitter(50 * MS, "1:jitter:client-0>server:out")
     alone = [i * MS + draws.draw_ns() for i in range(20)]
     assert alone != sorted(alone)
 
@@ -144,7 +132,7 @@ def test_jitter_would_let_a_message_overtake_if_the_order_were_not_kept() -> Non
 def test_no_traffic_is_faster_than_the_rate(
     rate_bps: int, delay_ns: int, jitter_ns: int, messages: list[tuple[int, int]]
 ) -> None:
-    carried = carry_all(pipe(rate_bps, delay_ns, jitter_ns), messages)
+    carried = one_by_one(pipe(rate_bps, delay_ns, jitter_ns), messages)
     for first, (_, _, opening) in enumerate(carried):
         sent = 0
         for posted_ns, size_bytes, carriage in carried[first:]:
@@ -159,20 +147,23 @@ def test_without_jitter_a_busy_link_is_exactly_as_fast_as_its_rate(
     rate_bps: int, delay_ns: int, messages: list[tuple[int, int]]
 ) -> None:
     free_ns = 0
-    for posted_ns, size_bytes, carriage in carry_all(pipe(rate_bps, delay_ns), messages):
+    for posted_ns, size_bytes, carriage in one_by_one(pipe(rate_bps, delay_ns), messages):
         start_ns = max(posted_ns, free_ns)
         free_ns = start_ns + ceil(Fraction(8 * size_bytes * SECOND, rate_bps))
-        assert carriage == (start_ns, free_ns, free_ns + delay_ns)
+        assert carriage[:3] == (start_ns, free_ns, free_ns + delay_ns)
 
 
 @given(rates, rates, sizes, sizes)
 def test_more_bytes_never_leave_sooner_and_a_faster_link_never_later(
     rate: int, other_rate: int, size: int, other_size: int
 ) -> None:
+    def left_ns(size_bytes: int, rate_bps: int) -> int:
+        return carry(pipe(rate_bps), to_server((size_bytes, 0)))[0].left_ns
+
     slow, fast = sorted((rate, other_rate))
     small, large = sorted((size, other_size))
-    assert serialisation_ns(small, slow) <= serialisation_ns(large, slow)
-    assert serialisation_ns(large, fast) <= serialisation_ns(large, slow)
+    assert left_ns(small, slow) <= left_ns(large, slow)
+    assert left_ns(large, fast) <= left_ns(large, slow)
 
 
 # --- jitter -----------------------------------------------------------------------------------------------------------
@@ -203,15 +194,17 @@ def test_a_link_without_jitter_draws_nothing() -> None:
 
 def test_both_ends_of_a_connection_add_their_jitter() -> None:
     quiet, shaky = Direction(MBIT, 0, 0), Direction(MBIT, 0, 5 * MS)
-    out, into = Jitter(5 * MS, "s:out").draw_ns(), Jitter(5 * MS, "s:in").draw_ns()
+    stream = "1:jitter:client-0>server"
+    out, into = Jitter(5 * MS, f"{stream}:out").draw_ns(), Jitter(5 * MS, f"{stream}:in").draw_ns()
     assert out != into
     for ends, extra_ns in (((shaky, quiet), out), ((quiet, shaky), into), ((shaky, shaky), out + into)):
-        carriage = Connection(*ends, "s").carry(0, 125)
+        networks = [Network("n", direction, direction) for direction in ends]
+        (carriage,) = carry(fabric_of(networks[0], server=networks[1]), to_server((125, 0)))
         assert carriage.arrival_ns - carriage.left_ns == extra_ns
 
 
 def arrivals(fabric: Fabric, source: str, destination: str) -> list[int]:
-    return [fabric.connection(source, destination).carry(i * SECOND, 100).arrival_ns for i in range(20)]
+    return [c.arrival_ns for c in carry(fabric, [Sent(source, destination, 100, i * SECOND) for i in range(20)])]
 
 
 def shaky(seed: int) -> Fabric:
@@ -224,10 +217,11 @@ def test_the_same_seed_gives_the_same_arrivals_and_another_seed_others() -> None
 
 
 def test_a_further_draw_on_one_pair_moves_nothing_on_another() -> None:
-    undisturbed, disturbed = shaky(1), shaky(1)
-    for pair in (("server", "client-0"), ("client-1", "server"), ("client-0", "client-1")):
-        disturbed.connection(*pair).carry(0, 1)
-    assert arrivals(disturbed, "client-0", "server") == arrivals(undisturbed, "client-0", "server")
+    pairs = (("server", "client-0"), ("client-1", "server"), ("client-1", "client-0"))
+    disturbance = [Sent(source, destination, 1, 10) for source, destination in pairs]
+    messages = [Sent("client-0", "server", 100, (i + 1) * SECOND) for i in range(20)]
+    disturbed = carry(shaky(1), [*messages, *disturbance])[: len(messages)]
+    assert disturbed == carry(shaky(1), messages)
 
 
 def test_every_pair_and_direction_has_draws_of_its_own() -> None:
