@@ -8,7 +8,7 @@ ledger            event types, append-only writer, reader
 profile_files, profiles   networks, devices, scenarios: human units in, ns / bytes / bit/s out
 link, sharing, tcp   jitter; flows that share capacities max-min fairly; what TCP adds
 absences, topology   when a client cannot be reached; which capacities lie between two nodes
-fabric            messages in; when each begins to leave, has left and arrives
+connection, fabric   messages in; when each begins to leave, has left and arrives
 device            work over device speed: pure arithmetic
 dilation          how many times slower the real clock must run for the host to keep up
 memory            cap, baseline, peak

@@ -23,6 +23,7 @@ from emulator.ledger import (
     Timeline,
     Undelivered,
 )
+from emulator.steps import Steps, constant
 
 SECOND_NS = 10**9
 
@@ -178,6 +179,57 @@ def within_links(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> lis
         if key in arrival and received.due_ns < arrival[key]:
             before_due.append(key)
     return tally("faster than the links allow", fast) + tally("received before the network's arrival", before_due)
+
+
+def within_channels(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> list[str]:
+    """No capacity carries more than its integral: what began and left within a span of time has its bits there.
+
+    Looked at for each channel over every busy period (in which something is always under way), up to each departure
+    in it; 1 ns of each is granted to rounding.
+    """
+    nodes, traces = nodes_of(manifest), [Steps(**trace) for trace in _tuples(manifest.get("traces", []))]
+    carried = sorted(only(events, Carried), key=lambda event: event.start_ns)
+    over: dict[int, list[Carried]] = defaultdict(list)
+    for event in carried:
+        source, destination = nodes.get(event.source, {}), nodes.get(event.destination, {})
+        for number in (*source.get("up_channels", ()), *destination.get("down_channels", ())):
+            over[number].append(event)
+    reasons = []
+    for number, crossing in sorted(over.items()):
+        channel = manifest["channels"][number]
+        steps = constant(channel["bps"])
+        if "trace" in channel:
+            steps = traces[channel["trace"]].shifted(channel["ahead_ns"])
+        for period in _busy(crossing):
+            begun_ns, bits = period[0].start_ns, 0
+            for event in sorted(period, key=lambda event: event.due_ns):
+                bits += 8 * event.wire_bytes
+                if steps.integral(begun_ns, event.due_ns + 1) < bits * SECOND_NS:
+                    reasons.append(
+                        f"{channel['name']} carried more than its capacity between {begun_ns / SECOND_NS:.3f} and "
+                        f"{event.due_ns / SECOND_NS:.3f} s"
+                    )
+                    break
+    return reasons
+
+
+def _busy(crossing: Sequence[Carried]) -> Iterable[list[Carried]]:
+    """Messages in the order of their starts, in groups between which nothing was under way."""
+    period: list[Carried] = []
+    end_ns = -1
+    for event in crossing:
+        if period and event.start_ns >= end_ns:
+            yield period
+            period = []
+        period.append(event)
+        end_ns = max(end_ns, event.due_ns)
+    if period:
+        yield period
+
+
+def _tuples(traces: Iterable[Mapping[str, Any]]) -> Iterable[dict[str, Any]]:
+    for trace in traces:
+        yield {key: tuple(value) if isinstance(value, list) else value for key, value in trace.items()}
 
 
 def in_order(events: Sequence[AnyEvent]) -> list[str]:

@@ -37,6 +37,7 @@ from emulator.conservation import (
     only,
     tally,
     whole_ledgers,
+    within_channels,
     within_links,
 )
 from emulator.ledger import (
@@ -133,6 +134,7 @@ def check(manifest: Mapping[str, Any], timelines: Mapping[str, Sequence[AnyEvent
         found, remarks = conserved(events, ending)
         found += _unjudged(events) if ending == "finished" and limits.trains else []
         found += whole_ledgers(events) + within_links(manifest, events) + in_order(events)
+        found += within_channels(manifest, events)
         found += _clamps(manifest, events, limits.clamp_share)
         found += _early(events) + _lag(only(events, RoundEnded))
         for share, text in (_late(events), _host_late(events)):

@@ -21,6 +21,7 @@ from emulator.memory import LIMIT_FACTOR, LIMIT_SPARE_BYTES, MALLOC
 from emulator.profiles import ClientSpec, Scenario, ServerSpec
 from emulator.sheets import markdown
 from emulator.summary import summarize
+from emulator.topology import Topology, least_delay_ns
 from emulator.verify import Comparison, sheet, verdict_of
 
 SCHEMA = "splitbed/1"
@@ -62,6 +63,7 @@ def make_manifest(
 ) -> dict[str, Any]:
     """Everything that is needed to run it again, as ``manifest.json`` holds it."""
     first = next(iter(settings.values()))
+    topology = Topology(scenario, seed)
     return {
         "schema": SCHEMA,
         "command": ["run.py", *argv],
@@ -75,7 +77,8 @@ def make_manifest(
         "rounds": first["rounds"],
         "stop_after_s": first["stop_after_s"],
         "settings": settings,
-        "nodes": [_node(scenario.server, scenario.server.workers), *map(_node, scenario.clients)],
+        "nodes": [_node(scenario.server, topology), *(_node(client, topology) for client in scenario.clients)],
+        **_channels(topology),
         "memory": {"malloc": MALLOC, "limit": f"budget x {LIMIT_FACTOR} + {LIMIT_SPARE_BYTES} B", "cap": "RLIMIT_DATA"},
         "threads": {"torch_threads_a_node": 1},
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
@@ -88,21 +91,45 @@ def make_manifest(
     }
 
 
-def _node(spec: ClientSpec | ServerSpec, workers: int = 1) -> dict[str, Any]:
-    server = isinstance(spec, ServerSpec)
-    network = spec.network
-    return {
+def _node(spec: ClientSpec | ServerSpec, topology: Topology) -> dict[str, Any]:
+    end = topology.ends[spec.name]
+    network, numbers = end.network, {channel.name: i for i, channel in enumerate(topology.channels)}
+    node = {
         "name": spec.name,
-        "role": "server" if server else "client",
+        "role": "server" if isinstance(spec, ServerSpec) else "client",
         "device": spec.device.name,
         "network": network.name,
-        "workers": workers,
+        "transport": network.transport,
+        "workers": spec.workers if isinstance(spec, ServerSpec) else 1,
         "up_bps": network.up.rate_bps,
         "down_bps": network.down.rate_bps,
-        "up_one_way_ns": network.up.one_way_ns,
-        "down_one_way_ns": network.down.one_way_ns,
-        "budget_bytes": None if server else spec.device.budget_bytes,
+        "up_one_way_ns": least_delay_ns(network.up),
+        "down_one_way_ns": least_delay_ns(network.down),
+        "up_channels": [numbers[channel.name] for channel in end.up.channels],
+        "down_channels": [numbers[channel.name] for channel in end.down.channels],
+        "budget_bytes": None if isinstance(spec, ServerSpec) else spec.device.budget_bytes,
     }
+    if isinstance(spec, ClientSpec) and spec.cell:
+        node["cell"] = spec.cell
+    if isinstance(spec, ClientSpec) and spec.absence:
+        node["absence"] = msgspec.to_builtins(spec.absence)
+    return node
+
+
+def _channels(topology: Topology) -> dict[str, Any]:
+    """The capacities between nodes; those that follow the same trace from different places on share its steps."""
+    traces: list[tuple[tuple[int, ...], tuple[int, ...], int]] = []
+    channels = []
+    for channel in topology.channels:
+        described: dict[str, Any] = {"name": channel.name, "bps": channel.peak_bps}
+        if channel.rates is not None:
+            steps = (channel.rates.starts_ns, channel.rates.values, channel.rates.length_ns)
+            if steps not in traces:
+                traces.append(steps)
+            described |= {"trace": traces.index(steps), "ahead_ns": channel.rates.ahead_ns}
+        channels.append(described)
+    keys = ("starts_ns", "values", "length_ns")
+    return {"channels": channels, "traces": [dict(zip(keys, steps, strict=True)) for steps in traces]}
 
 
 def _version(package: str) -> str:

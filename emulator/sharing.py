@@ -73,11 +73,12 @@ def fill(resources: Sequence[Resource], flows: Sequence[Flow]) -> None:
             resource.count += 1
     # What has one flow only is a limit of that flow: it is then no part of the search for the fullest resource.
     shared = [resource for resource in resources if resource.count > 1]
+    limits = [(_alone(flow), i) for i, flow in enumerate(flows)]
     if not shared:
-        for flow in flows:
-            flow.rate = _alone(flow)
+        for flow, (limit, _) in zip(flows, limits, strict=True):
+            flow.rate = limit
         return
-    limits = sorted(((_alone(flow), i) for i, flow in enumerate(flows)), reverse=True)
+    limits.sort(reverse=True)
     for flow in flows:
         flow.rate = -1
     while limits:
@@ -96,7 +97,11 @@ def fill(resources: Sequence[Resource], flows: Sequence[Flow]) -> None:
 
 def _alone(flow: Flow) -> int:
     """What a flow could have of its limit and of the resources that it has to itself."""
-    return min(flow.limit, min((r.capacity for r in flow.path if r.count == 1), default=UNLIMITED))
+    limit = flow.limit
+    for resource in flow.path:
+        if resource.count == 1 and resource.capacity < limit:
+            limit = resource.capacity
+    return limit
 
 
 def _settle(flow: Flow, rate: int) -> None:

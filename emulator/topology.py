@@ -176,6 +176,11 @@ def delay_ns(directions: Iterable[Direction], t_ns: int) -> int:
     return sum(d.delays.at(t_ns) if d.delays else d.one_way_ns for d in directions)
 
 
+def least_delay_ns(direction: Direction) -> int:
+    """The one-way delay that a link never falls below."""
+    return min(direction.delays.values) if direction.delays else direction.one_way_ns
+
+
 def loss_ppb(directions: Iterable[Direction], t_ns: int) -> int:
     """The loss over links in a row, at a moment."""
     total = 0

@@ -18,7 +18,6 @@ from emulator.coordinator import CLOCKS
 from emulator.fabric import Fabric
 from emulator.health import Health, check
 from emulator.ledger import Timeline, read_timeline
-from emulator.link import Carriage, Connection
 from emulator.network import Network, Transit
 from emulator.node import ClientNode, ServerNode
 from emulator.port import ANNOUNCED, ARRIVING
@@ -52,52 +51,22 @@ class Doubling(Network):
             self._tell(transit.destination, arrival_ns, 0, ARRIVING, source, 99, arrival_ns)
 
 
-class Unruly(Connection):
+class Reordering(Network):
     """Lets the messages behind one of them overtake it."""
 
-    count = 0
-
-    def carry(self, posted_ns: int, size_bytes: int) -> Carriage:
-        carriage = super().carry(posted_ns, size_bytes)
-        self.count += 1
-        if self.count - 1 != VICTIM:
-            return carriage
-        self._last_arrival_ns = 0
-        return carriage._replace(arrival_ns=carriage.arrival_ns + 50 * MS)
-
-
-class Hasty(Connection):
-    """Serves 1 % too fast."""
-
-    def __init__(self, *ends: Any) -> None:
-        super().__init__(*ends)
-        self.rate_bps += self.rate_bps // 100
-
-
-class Reordering(Network):
-    def __init__(self, address: str, fabric: Fabric, *more: Any) -> None:
-        super().__init__(address, with_connections(fabric, Unruly), *more)
+    def _depart(self, transit: Transit) -> None:
+        if transit.header.counter == VICTIM:
+            transit.carriage = transit.carriage._replace(arrival_ns=transit.carriage.arrival_ns + 50 * MS)
+        super()._depart(transit)
 
 
 class Rushing(Network):
+    """Serves 1 % too fast."""
+
     def __init__(self, address: str, fabric: Fabric, *more: Any) -> None:
-        super().__init__(address, with_connections(fabric, Hasty), *more)
-
-
-def with_connections(fabric: Fabric, kind: type[Connection]) -> Fabric:
-    """The same fabric, made of another kind of connection."""
-
-    class Broken(Fabric):
-        def connection(self, source: str, destination: str) -> Connection:
-            pair = source, destination
-            if pair not in self._connections:
-                out, into = self._networks[source].up, self._networks[destination].down
-                self._connections[pair] = kind(out, into, "")
-            return self._connections[pair]
-
-    broken = Broken.__new__(Broken)
-    broken.__dict__.update(fabric.__dict__)
-    return broken
+        super().__init__(address, fabric, *more)
+        for channel in fabric.topology.channels:
+            channel.capacity += channel.capacity // 100
 
 
 FAULTS: dict[str, tuple[type[Network], str]] = {
