@@ -5,7 +5,7 @@ The map, from the ground up; a module imports only from those above it in this l
 errors            what can go wrong, and whose fault it is
 steps             a quantity that changes in steps, and starts over
 ledger            event types, append-only writer, reader
-profile_files, profiles   networks, devices, scenarios: human units in, ns / bytes / bit/s out
+profile_files, traces, profiles   networks, traces, devices, scenarios: human units in, ns / bytes / bit/s out
 link, fabric      rate, delay, jitter, FIFO: time in, time out; which connection lies between two nodes
 device            work over device speed: pure arithmetic
 dilation          how many times slower the real clock must run for the host to keep up
