@@ -6,6 +6,7 @@ errors            what can go wrong, and whose fault it is
 steps             a quantity that changes in steps, and starts over
 ledger            event types, append-only writer, reader
 profile_files, traces, profiles   networks, traces, devices, scenarios: human units in, ns / bytes / bit/s out
+trace_maker       traces made up from published figures
 link, fabric      rate, delay, jitter, FIFO: time in, time out; which connection lies between two nodes
 device            work over device speed: pure arithmetic
 dilation          how many times slower the real clock must run for the host to keep up
@@ -26,7 +27,7 @@ hostload          the load of the host
 supervision, launcher   watches and reaps processes; starts them
 subcommand        runs one of our own commands inside another
 sheets, conservation, digest, health, summary, tables   views: pure functions of the ledger
-verify, progress, dashboard, profile_views              more of them
+verify, progress, dashboard, profile_views, trace_views more of them
 record            a run's folder: manifest, merged ledger, summary, tables
 
 Rules that keep a run repeatable: integers inside (``_ns``, ``_bytes``, ``_bps``); one named random stream a purpose;
