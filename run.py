@@ -331,7 +331,8 @@ def show_traces(argv: list[str]) -> int:
             with Path(chosen.out).open("x", encoding="utf-8") as file:
                 file.write(text)
         except (OSError, ValueError) as error:
-            raise UserError(f"--out {chosen.out}: cannot write it ({error}); name a new file") from None
+            reason = error.strerror if isinstance(error, OSError) else "it is no file name"
+            raise UserError(f"--out {chosen.out}: cannot write it ({reason}); name a new file") from None
         return 0
     from rich.console import Console
 
