@@ -25,6 +25,7 @@ SHORTEST_S, LONGEST_S = 30, 100_000
 WIDTH = 120  # of a header
 MICRO = 10**6
 SLOT_S = 15  # of Starlink's schedule
+REPETITION_S = 5  # of NB-IoT: a repetition level
 PEAKS_KBPS = {"up_mbps": 62, "down_mbps": 26}  # of NB-IoT Cat-NB1
 MAHIMAHI = "the range of means of the LTE traces that come with Mahimahi"
 OOKLA = "Ookla, Starlink in the USA, first quarter of 2025"
@@ -56,12 +57,16 @@ class Aim(Struct, frozen=True):
 
 
 class Kind(Struct, frozen=True):
-    """A model of a link: ``seconds``: length of the shipped trace; ``model``: how it is drawn, for the header."""
+    """A model of a link: ``seconds``: length of the shipped trace; ``model``: how it is drawn, for the header.
+
+    A trace is whole slots of ``slot_s`` long.
+    """
 
     seconds: int
     model: str
     aims: tuple[Aim, ...]
     rows: Callable[[str, int], list[Row]]
+    slot_s: int = 1
     whole_bps: int = 1000  # rates are rounded to so many bit/s
     columns: tuple[str, ...] = ("up_mbps", "down_mbps")
 
@@ -139,7 +144,7 @@ def nb_iot(stream: str, seconds: int) -> list[Row]:
     """Every 5 s a repetition level k from 0 to 5, one up or down at most: the peak rates divided by 2^k."""
     draws, level = Draws(f"{stream}:repetitions"), 0
     rows = []
-    for t in range(0, seconds, 5):
+    for t in range(0, seconds, REPETITION_S):
         up, down = (kbps / 1000 / 2**level for kbps in PEAKS_KBPS.values())
         rows.append(Row(t * 1000, up, down))
         draw = draws.uniform()
@@ -213,6 +218,7 @@ KINDS = {
             Aim("up_mbps", "most", 0.062, 0.062, CAT_NB1),
         ),
         rows=nb_iot,
+        slot_s=REPETITION_S,
         whole_bps=1,
     ),
     "starlink": Kind(
@@ -230,19 +236,24 @@ KINDS = {
             Aim("down_mbps", "longest_zero_s", 0.05, 0.25, "chosen"),
         ),
         rows=starlink,
+        slot_s=SLOT_S,
         columns=("up_mbps", "down_mbps", "rtt_ms", "loss"),
     ),
 }
 
 
 def make(name: str, seed: int = SEED, seconds: int | None = None) -> str:
-    """The text of a trace as CSV. Raises ``UserError`` for an unknown name or an impossible length."""
+    """The text of a trace as CSV, of ``seconds`` rounded up to whole slots.
+
+    Raises ``UserError`` for an unknown name or an impossible length.
+    """
     if name not in KINDS:
         raise UserError(f"traces make {name}: there is no such model; say one of {', '.join(KINDS)}")
     kind = KINDS[name]
     length_s = kind.seconds if seconds is None else seconds
     if not SHORTEST_S <= length_s <= LONGEST_S:
         raise UserError(f"--seconds {length_s}: say a number from {SHORTEST_S} to {LONGEST_S}")
+    length_s = -(-length_s // kind.slot_s) * kind.slot_s
     rows = kind.rows(f"{name}:{seed}", length_s)
     for aim in kind.aims:
         if aim.low == aim.high and aim.statistic != "most":
