@@ -44,7 +44,7 @@ def parser() -> Flags:
         " and whether it fits in a client's memory.",
         epilog="Also: 'run.py verify' with these flags plays both clocks and compares them; 'run.py cuts MODEL' shows"
         " where it can be cut; 'run.py profiles' lists networks, devices and scenarios; 'run.py profiles NAME' shows"
-        " one with the source of each number.",
+        " one with the source of each number; 'run.py traces' lists bandwidth traces.",
         allow_abbrev=False,
     )
     flags.add_argument("--profile", required=True, metavar="NAME|FILE", help="a shipped scenario, or a scenario's file")
@@ -311,8 +311,44 @@ def show_cuts(argv: list[str]) -> int:
     return 0
 
 
+def show_traces(argv: list[str]) -> int:
+    """List the traces, draw one, or make one."""
+    flags = Flags(prog="run.py traces", description="Bandwidth traces: which there are; one drawn; one made up.")
+    actions = flags.add_subparsers(dest="action", metavar="show|make")
+    shown = actions.add_parser("show", help="draw a trace over its time, with its statistics")
+    shown.add_argument("trace", metavar="NAME|FILE", help="a shipped trace, or its file: CSV, Mahimahi, s and Mbit/s")
+    made = actions.add_parser("make", help="make a trace by the model of a shipped one")
+    made.add_argument("model", metavar="NAME", help="lte-walking, lte-driving, nb-iot or starlink")
+    made.add_argument("--seed", type=int, default=1, help="of all that is drawn (default 1: the shipped one)")
+    made.add_argument("--seconds", type=int, help="its length; default: the shipped one's")
+    made.add_argument("--out", required=True, metavar="FILE", help="where it is written; nothing may be there yet")
+    chosen = flags.parse_args(argv)
+    if chosen.action == "make":
+        from emulator import trace_maker
+
+        text = trace_maker.make(chosen.model, chosen.seed, chosen.seconds)
+        try:
+            with Path(chosen.out).open("x", encoding="utf-8") as file:
+                file.write(text)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is no file name"
+            raise UserError(f"--out {chosen.out}: cannot write it ({reason}); name a new file") from None
+        return 0
+    from rich.console import Console
+
+    from emulator import trace_views, traces
+
+    if chosen.action == "show":
+        trace_views.show_trace(traces.find(chosen.trace, f"traces show {chosen.trace}"), Console())
+    else:
+        trace_views.show_traces(Console())
+    return 0
+
+
 def command(argv: list[str]) -> int:
-    """Show profiles or cuts, verify, or run; the exit status."""
+    """Show profiles, traces or cuts, verify, or run; the exit status."""
+    if argv[:1] == ["traces"]:
+        return show_traces(argv[1:])
     if argv[:1] == ["cuts"]:
         return show_cuts(argv[1:])
     if argv[:1] == ["verify"]:

@@ -5,7 +5,8 @@ The map, from the ground up; a module imports only from those above it in this l
 errors            what can go wrong, and whose fault it is
 steps             a quantity that changes in steps, and starts over
 ledger            event types, append-only writer, reader
-profile_files, profiles   networks, devices, scenarios: human units in, ns / bytes / bit/s out
+profile_files, traces, profiles   networks, traces, devices, scenarios: human units in, ns / bytes / bit/s out
+trace_maker       traces made up from published figures
 link, sharing, tcp   jitter; flows that share capacities max-min fairly; what TCP adds
 absences, topology   when a client cannot be reached; which capacities lie between two nodes
 connection, fabric   messages in; when each begins to leave, has left and arrives
@@ -29,7 +30,7 @@ hostload          the load of the host
 supervision, launcher   watches and reaps processes; starts them
 subcommand        runs one of our own commands inside another
 sheets, conservation, digest, health, summary, tables   views: pure functions of the ledger
-verify, progress, dashboard, profile_views              more of them
+verify, progress, dashboard, profile_views, trace_views more of them
 record            a run's folder: manifest, merged ledger, summary, tables
 
 Rules that keep a run repeatable: integers inside (``_ns``, ``_bytes``, ``_bps``); one named random stream a purpose;

@@ -7,7 +7,7 @@ again and again. Times are integer nanoseconds; values are integers in whatever 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from functools import cached_property
 from itertools import accumulate, pairwise
 
 from msgspec import Struct
@@ -15,7 +15,7 @@ from msgspec import Struct
 from emulator.errors import Bug
 
 
-class Steps(Struct, frozen=True):
+class Steps(Struct, frozen=True, dict=True):
     """``values[i]`` holds from ``starts_ns[i]`` to the next start; the first starts at 0, the last ends at the length.
 
     ``ahead_ns``: how far into the steps time 0 is, so that two links can play one trace at different places.
@@ -27,9 +27,20 @@ class Steps(Struct, frozen=True):
     ahead_ns: int = 0
 
     def __post_init__(self) -> None:
-        ends = (*self.starts_ns, self.length_ns)
-        if len(self.values) != len(self.starts_ns) or ends[0] != 0 or any(b <= a for a, b in pairwise(ends)):
+        edges = self.edges_ns
+        if len(self.values) != len(self.starts_ns) or edges[0] != 0 or any(b <= a for a, b in pairwise(edges)):
             raise Bug("steps must begin at 0 and rise, one value each")
+
+    @cached_property
+    def sums(self) -> tuple[int, ...]:
+        """The sum of value x ns from time 0 of the steps to each start, and to the end of the length."""
+        parts = (value * (b - a) for value, (a, b) in zip(self.values, pairwise(self.edges_ns), strict=True))
+        return tuple(accumulate(parts, initial=0))
+
+    @property
+    def edges_ns(self) -> tuple[int, ...]:
+        """The starts and the end of the length: the edges of all steps."""
+        return (*self.starts_ns, self.length_ns)
 
     def at(self, t_ns: int) -> int:
         """The value at a moment; that of the step which begins there, where one does."""
@@ -45,9 +56,8 @@ class Steps(Struct, frozen=True):
     def until(self, t_ns: int) -> int:
         """The sum of value x ns from the beginning of the steps to ``t_ns``."""
         laps, within_ns = divmod(t_ns + self.ahead_ns, self.length_ns)
-        sums = integrals(self)
         i = bisect_right(self.starts_ns, within_ns) - 1
-        return laps * sums[-1] + sums[i] + self.values[i] * (within_ns - self.starts_ns[i])
+        return laps * self.sums[-1] + self.sums[i] + self.values[i] * (within_ns - self.starts_ns[i])
 
     def integral(self, from_ns: int, to_ns: int) -> int:
         """The sum of value x ns between two moments."""
@@ -56,12 +66,6 @@ class Steps(Struct, frozen=True):
     def shifted(self, ahead_ns: int) -> Steps:
         """The same steps from another place on."""
         return Steps(self.starts_ns, self.values, self.length_ns, ahead_ns % self.length_ns)
-
-
-def integrals(steps: Steps) -> Sequence[int]:
-    """The sum of value x ns up to each start, and to the end of the length."""
-    lengths = [b - a for a, b in pairwise((*steps.starts_ns, steps.length_ns))]
-    return list(accumulate((value * length for value, length in zip(steps.values, lengths, strict=True)), initial=0))
 
 
 def constant(value: int) -> Steps:

@@ -17,7 +17,7 @@ from algorithms import ALGORITHMS
 ROOT = Path(__file__).parent.parent
 LONGEST = 400
 TARGETS = {"child": {"worker", "evaluator"}}  # what a child process runs is loaded in it alone
-VIEWS = {"tables", "dashboard", "profile_views", "summary", "progress", "sheets", "verify", "digest"}
+VIEWS = {"tables", "dashboard", "profile_views", "trace_views", "summary", "progress", "sheets", "verify", "digest"}
 EMULATOR = {path.stem: path for path in sorted((ROOT / "emulator").glob("*.py")) if path.stem != "__init__"}
 SOURCES = [ROOT / "run.py", *EMULATOR.values(), *sorted((ROOT / "algorithms").glob("*.py"))]
 TESTS = sorted((ROOT / "tests").glob("*.py"))
@@ -60,7 +60,10 @@ def test_a_module_of_the_emulator_imports_only_from_those_above_it_and_never_an_
     assert not packages(EMULATOR[name]) & {"algorithms", "run", "tests", "benchmarks"}
 
 
-@pytest.mark.parametrize("name", ["errors", "profile_files", "profiles", "link", "fabric", "device", "dilation"])
+ARITHMETIC = ["errors", "steps", "profile_files", "traces", "trace_maker", "profiles", "link", "fabric", "device"]
+
+
+@pytest.mark.parametrize("name", [*ARITHMETIC, "dilation"])
 def test_arithmetic_knows_no_clock_no_socket_and_no_tensor(name: str) -> None:
     assert not packages(EMULATOR[name]) & {"asyncio", "time", "datetime", "threading", "socket", "zmq", "torch", "os"}
 
