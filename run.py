@@ -218,7 +218,7 @@ def run(argv: list[str]) -> int:
     from emulator.coordinator import CLOCKS
     from emulator.dashboard import Dashboard, PlainLines
     from emulator.launcher import Launcher, Plan
-    from emulator.profiles import load_scenario
+    from emulator.profile_reading import load_scenario
 
     experiment = experiment_files.find(flags.experiment) if flags.experiment else experiment_files.NONE
     flags.algorithm = flags.algorithm or experiment.algorithm or "all"

@@ -5,7 +5,8 @@ The map, from the ground up; a module imports only from those above it in this l
 errors            what can go wrong, and whose fault it is
 steps             a quantity that changes in steps, and starts over
 ledger            event types, append-only writer, reader
-profile_files, traces, profiles   networks, traces, devices, scenarios: human units in, ns / bytes / bit/s out
+profiles          networks, devices, scenarios in ns, bytes, bit/s
+profile_files, traces, absence_files, profile_reading   how they are read from files in human units
 trace_maker       traces made up from published figures
 link, sharing, tcp   jitter; flows that share capacities max-min fairly; what TCP adds
 absences, topology   when a client cannot be reached; which capacities lie between two nodes

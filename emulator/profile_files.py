@@ -36,14 +36,25 @@ class Number(Struct, frozen=True, forbid_unknown_fields=True):
 class NetworkFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     kind: Literal["network"]
     description: str
-    up_mbps: Number
-    down_mbps: Number
+    up_mbps: Number | None = None
+    down_mbps: Number | None = None
+    trace: str | None = None
+    up_trace: str | None = None
+    down_trace: str | None = None
+    trace_start_s: Number | None = None
     one_way_ms: Number | None = None
     up_one_way_ms: Number | None = None
     down_one_way_ms: Number | None = None
+    rtt_ms: Number | None = None
     jitter_ms: Number | None = None
     up_jitter_ms: Number | None = None
     down_jitter_ms: Number | None = None
+    loss_percent: Number | None = None
+    up_loss_percent: Number | None = None
+    down_loss_percent: Number | None = None
+    duplex: Literal["full", "half"] = "full"
+    transport: Literal["tcp", "ideal"] = "tcp"
+    rate_kind: Literal["goodput", "link"] = "goodput"
 
 
 class DeviceFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -65,10 +76,29 @@ class ServerPart(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     workers: Number
 
 
+class CellPart(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    name: str
+    up_mbps: Number | None = None
+    down_mbps: Number | None = None
+    trace: str | None = None
+    up_trace: str | None = None
+    down_trace: str | None = None
+    duplex: Literal["full", "half"] = "full"
+
+
+class AbsencePart(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    kind: Literal["outage", "away"]
+    mean_present_s: Number | None = None
+    mean_absent_s: Number | None = None
+    file: str | None = None
+
+
 class ClientGroup(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     count: Number
     device: str
     network: str
+    cell: str | None = None
+    absence: AbsencePart | None = None
 
 
 class ScenarioFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -76,6 +106,7 @@ class ScenarioFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     description: str
     server: ServerPart
     clients: tuple[ClientGroup, ...]
+    cells: tuple[CellPart, ...] = ()
 
 
 SCHEMAS: dict[str, type[NetworkFile | DeviceFile | ScenarioFile]] = {
@@ -83,6 +114,10 @@ SCHEMAS: dict[str, type[NetworkFile | DeviceFile | ScenarioFile]] = {
     "device": DeviceFile,
     "scenario": ScenarioFile,
 }
+
+
+PARTS: dict[Any, type[Struct]] = {ServerPart: ServerPart, AbsencePart | None: AbsencePart}
+LISTS: dict[Any, type[Struct]] = {tuple[ClientGroup, ...]: ClientGroup, tuple[CellPart, ...]: CellPart}
 
 
 class Unit(Struct, frozen=True):
@@ -94,6 +129,8 @@ class Unit(Struct, frozen=True):
 UNITS = {  # by the last word of a key
     "mbps": Unit("Mbit/s", 10**6, "bit/s"),
     "ms": Unit("ms", 10**6, "ns"),
+    "s": Unit("s", 10**9, "ns"),
+    "percent": Unit("%", 10**7, "parts in 10^9"),
     "us": Unit("µs", 10**3, "ns"),
     "mib": Unit("MiB", 2**20, "bytes"),
     "gflops": Unit("GFLOP/s", 10**9, "FLOP/s"),
@@ -101,12 +138,15 @@ UNITS = {  # by the last word of a key
     "count": Unit("", 1, "clients"),
     "workers": Unit("", 1, "workers"),
 }
-MAY_BE_ZERO = {"one_way_ms", "jitter_ms", "dispatch_us", "os_reserved_mib", "runtime_mib"}
+MAY_BE_ZERO = {
+    *("one_way_ms", "rtt_ms", "jitter_ms", "loss_percent", "trace_start_s"),
+    *("dispatch_us", "os_reserved_mib", "runtime_mib"),
+}
 HINTS = {  # what people try, without its unit: the key that is meant, and how it differs
-    "rtt": ("one_way_ms", "write one_way_ms, half of the round trip, in ms"),
+    "rtt": ("rtt_ms", "write rtt_ms, in ms"),
     "latency": ("one_way_ms", "write one_way_ms, in ms"),
     "delay": ("one_way_ms", "write one_way_ms, in ms"),
-    "loss": ("one_way_ms", "loss is not modelled, leave it out (a measured throughput contains it already)"),
+    "loss": ("loss_percent", "write loss_percent, in % (a measured throughput contains it already)"),
     "ram": ("memory_mib", "write memory_mib, in MiB"),
 }
 
@@ -195,7 +235,7 @@ def _typed(file: str, content: bytes, kind: str | None) -> NetworkFile | DeviceF
 def _checked(file: str, where: str, table: Any, schema: type[Struct]) -> dict[str, Any]:
     """``table`` with unknown and missing keys refused, by name, and every number as a table with its value."""
     if not isinstance(table, dict):
-        header = "[[clients]]" if schema is ClientGroup else f"[{where}]"
+        header = {ClientGroup: "[[clients]]", CellPart: "[[cells]]"}.get(schema, f"[{where}]")
         raise profile_error(file, where, f"must be a table that begins with {header}, not {_show(table)}")
     fields = {field.name: field for field in msgspec.structs.fields(schema)}
     checked: dict[str, Any] = {}
@@ -207,13 +247,13 @@ def _checked(file: str, where: str, table: Any, schema: type[Struct]) -> dict[st
         if kind in (Number, Number | None):
             entry = _checked(file, place, value, Number) if isinstance(value, dict) else {"value": value}
             checked[key] = {**entry, "value": _finite(file, place, entry["value"])}
-        elif kind is ServerPart:
-            checked[key] = _checked(file, place, value, ServerPart)
-        elif kind == tuple[ClientGroup, ...]:
+        elif kind in PARTS:
+            checked[key] = _checked(file, place, value, PARTS[kind])
+        elif kind in LISTS:
             if not isinstance(value, list) or not value:
-                remedy = "write at least one group, each beginning with the line [[clients]]"
+                remedy = f"write at least one group, each beginning with the line [[{key}]]"
                 raise profile_error(file, place, f"must be a list of groups, not {_show(value)}; {remedy}")
-            checked[key] = [_checked(file, f"{place}[{i}]", group, ClientGroup) for i, group in enumerate(value)]
+            checked[key] = [_checked(file, f"{place}[{i}]", group, LISTS[kind]) for i, group in enumerate(value)]
         else:
             checked[key] = value
     for key, field in fields.items():

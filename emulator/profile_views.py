@@ -7,7 +7,8 @@ from collections import Counter
 from textwrap import wrap
 
 from emulator.profile_files import KINDS, shipped
-from emulator.profiles import Device, Network, Profile, Row, Scenario, describe
+from emulator.profile_reading import Profile, Row, describe
+from emulator.profiles import Device, Network, Scenario
 
 NARROWEST, WIDEST = 80, 100  # narrower terminals wrap by themselves; longer lines of prose are hard to read
 GRADES = (

@@ -18,7 +18,7 @@ from algorithms import ALGORITHMS, alignment, rounds, warm_start
 from algorithms.settings import Settings
 from algorithms.task import Task
 from emulator.ledger import Event, Posted, Received, Reported, RoundEnded
-from emulator.profiles import load_scenario
+from emulator.profile_reading import load_scenario
 from emulator.wire import Message, kind_of
 
 CLIENTS, ROUNDS = 2, 4  # rounds 0 and 3 of FSL-SAGE are aligned (l = 3)

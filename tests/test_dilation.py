@@ -8,7 +8,7 @@ from stage import MS, SECOND
 from algorithms import ALGORITHMS
 from emulator.device import duration_ns
 from emulator.dilation import CORE_SHARE, SLACK_NS, Rehearsed, Span, choose
-from emulator.profiles import load_scenario
+from emulator.profile_reading import load_scenario
 from emulator.rehearsal import rehearse
 
 

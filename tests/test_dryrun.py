@@ -21,7 +21,8 @@ from emulator.conservation import conserved, only
 from emulator.dryrun import Foreseen, RememberedCosts, dry_run
 from emulator.health import check
 from emulator.ledger import Computed, Ended, Event, Posted, Received, Reported, RoundEnded, Started, Timeline
-from emulator.profiles import Scenario, load_scenario
+from emulator.profile_reading import load_scenario
+from emulator.profiles import Scenario
 from emulator.work import Costs, cost_key
 
 CLIENTS = 4  # of both kinds of device

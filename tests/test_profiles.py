@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from emulator import profile_views
 from emulator.errors import ProfileError
 from emulator.profile_files import ROOT, shipped
-from emulator.profiles import Network, describe, load_device, load_network, load_scenario, share_out
+from emulator.profile_reading import describe, load_device, load_network, load_scenario, share_out
+from emulator.profiles import Network
 
 NETWORK = {"kind": '"network"', "description": '"a test"', "up_mbps": "2", "down_mbps": "5", "one_way_ms": "35"}
 DEVICE = {

@@ -19,7 +19,8 @@ from algorithms.task import Task
 from emulator.errors import UserError, root_of
 from emulator.ledger import Computed, Event, Posted, Received, Reported, RoundEnded
 from emulator.node import ClientNode
-from emulator.profiles import Direction, Network, Scenario, load_scenario
+from emulator.profile_reading import load_scenario
+from emulator.profiles import Direction, Network, Scenario
 from emulator.wire import StateDict
 
 SMALL = {"clients": 3, "samples_per_client": 48}  # three batches of 16
