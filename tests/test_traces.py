@@ -112,6 +112,11 @@ def test_mahimahis_long_silence_is_one_step(read: Read) -> None:
     assert read("20\n9000000\n").up == Steps((0, 20 * MS, 8_999_980 * MS), (600_000, 0, 600_000), 9_000_000 * MS)
 
 
+def test_mahimahis_bins_of_one_rate_are_one_step(read: Read) -> None:
+    times = [*range(10, 1001, 10), 1001, 1020]
+    assert read("\n".join(map(str, times))).up == Steps((0,), (1_200_000,), 1020 * MS)
+
+
 RATES = st.decimals(0, 10**6, places=9)
 
 
