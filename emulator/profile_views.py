@@ -8,7 +8,7 @@ from textwrap import wrap
 
 from emulator.profile_files import KINDS, shipped
 from emulator.profile_reading import Profile, Row, describe
-from emulator.profiles import Device, Network, Scenario
+from emulator.profiles import Absence, Device, Direction, Network, Scenario
 
 NARROWEST, WIDEST = 80, 100  # narrower terminals wrap by themselves; longer lines of prose are hard to read
 GRADES = (
@@ -52,18 +52,18 @@ def profile_lines(profiles: list[Profile], width: int) -> list[str]:
 
 
 HEADINGS = {
-    "scenario": (f"{'scenarios':<14}{'clients':>7}{'workers':>9}", "workers: computations the server does at once"),
-    "network": (f"{'networks':<14}{'up':>7}{'down':>8}{'delay':>7}", "Mbit/s; delay one way in ms"),
-    "device": (f"{'devices':<14}{'memory':>7}{'budget':>8}{'GFLOP/s':>9}", "MiB fitted, MiB left to train in"),
+    "scenario": (f"{'scenarios':<20}{'clients':>7}{'workers':>9}", "workers: computations the server does at once"),
+    "network": (f"{'networks':<20}{'up':>7}{'down':>8}{'RTT':>7}", "Mbit/s, a trace's mean; RTT in ms"),
+    "device": (f"{'devices':<20}{'memory':>7}{'budget':>8}{'GFLOP/s':>9}", "MiB fitted, MiB left to train in"),
 }
 
 
 def _columns(profile: Profile) -> str:
     """The name and key numbers of a profile, under the heading of its kind."""
-    name, content = f"  {profile.name:<12}", profile.content
+    name, content = f"  {profile.name:<18}", profile.content
     if isinstance(content, Network):
-        one_way = "/".join(sorted({_short(side.one_way_ns, 10**6) for side in (content.up, content.down)}))
-        return f"{name}{_short(content.up.rate_bps, 10**6):>7}{_short(content.down.rate_bps, 10**6):>8}{one_way:>7}"
+        up, down = (_short(_mean_bps(side), 10**6, 4) for side in (content.up, content.down))
+        return f"{name}{up:>7}{down:>8}{_short(_rtt_ns(content), 10**6, 4):>7}"
     if isinstance(content, Device):
         memory = f"{_short(content.memory_bytes, 2**20):>7}{_short(content.budget_bytes, 2**20):>8}"
         return f"{name}{memory}{_short(content.dense_flops, 10**9):>9}"
@@ -73,10 +73,7 @@ def _columns(profile: Profile) -> str:
 def _facts(content: Network | Device | Scenario) -> list[str]:
     """What the numbers of a profile come to, in sentences."""
     if isinstance(content, Network):
-        return [
-            f"1 MB takes {_short(8 * 10**15 // content.up.rate_bps, 10**9, 3)} s up and "
-            f"{_short(8 * 10**15 // content.down.rate_bps, 10**9, 3)} s down, and the delay."
-        ]
+        return _link_facts(content)
     if isinstance(content, Device):
         parts = (content.memory_bytes, content.os_reserved_bytes, content.runtime_bytes)
         sizes = " - ".join(_short(part, 2**20) for part in parts)
@@ -84,12 +81,56 @@ def _facts(content: Network | Device | Scenario) -> list[str]:
     server = content.server
     workers = f"{server.workers} worker{'s' if server.workers > 1 else ''}"
     facts = [f"server: {server.device.name} on {server.network.name}, {workers}"]
-    groups = Counter((client.device, client.network) for client in content.clients)
-    for (device, network), count in groups.items():
+    for cell in content.cells:
+        inside = sum(client.cell == cell.name for client in content.clients)
+        way = "for both directions together" if cell.duplex == "half" else "down"
+        rates = f"{_short(cell.up_bps, 10**6)} Mbit/s up and {_short(cell.down_bps, 10**6)} {way}"
+        facts.append(f"cell {cell.name}: {inside} clients share {rates}")
+    groups = Counter((c.device, c.network, c.cell, c.absence) for c in content.clients)
+    for (device, network, where, absence), count in groups.items():
         who = f"{count} client{'s' if count > 1 else ''}: {device.name}"
         rates = f"{_short(network.up.rate_bps, 10**6)} up, {_short(network.down.rate_bps, 10**6)} down"
-        facts.append(f"{who} ({_short(device.budget_bytes, 2**20)} MiB to train in) on {network.name} ({rates} Mbit/s)")
+        fact = f"{who} ({_short(device.budget_bytes, 2**20)} MiB to train in) on {network.name} ({rates} Mbit/s)"
+        fact += f" in {where}" if where else ""
+        facts.append(fact + (f"; {_absence(absence)}" if absence else ""))
     return [*facts, "profiles NAME shows each of these with its sources"]
+
+
+def _link_facts(network: Network) -> list[str]:
+    up, down = network.up, network.down
+    facts = [
+        f"1 MB takes {_short(8 * 10**15 // _mean_bps(up), 10**9, 3)} s up and "
+        f"{_short(8 * 10**15 // _mean_bps(down), 10**9, 3)} s down, and the delay.",
+        f"RTT {_short(_rtt_ns(network), 10**6, 4)} ms of this link alone; {network.duplex} duplex; transport "
+        f"{network.transport}; rates are those of "
+        + ("the link, which loss lowers." if network.rate_kind == "link" else "measured transfers, loss included."),
+    ]
+    losses = [max(side.losses.values) if side.losses else side.loss_ppb for side in (up, down)]
+    if any(losses):
+        facts.append("loss: " + " / ".join(f"{_short(loss, 10**7, 3)} %" for loss in losses) + " up / down, at most")
+    if up.rates:
+        facts.append(
+            f"follows a trace of {_short(up.rates.length_ns, 10**9)} s; "
+            + ("each client begins at a place of its own." if network.trace_start_ns is None else "from a set place.")
+        )
+    return facts
+
+
+def _mean_bps(direction: Direction) -> int:
+    steps = direction.rates
+    return max(steps.integral(0, steps.length_ns) // steps.length_ns, 1) if steps else direction.rate_bps
+
+
+def _rtt_ns(network: Network) -> int:
+    ways = [(way.delays, way.one_way_ns) for way in (network.up, network.down)]
+    return sum(steps.integral(0, steps.length_ns) // steps.length_ns if steps else fixed for steps, fixed in ways)
+
+
+def _absence(absence: Absence) -> str:
+    what = "link gone" if absence.kind == "outage" else "away"
+    if absence.spans:
+        return f"{what} {len(absence.spans)} times, as its file says"
+    return f"{what} {_short(absence.mean_absent_ns, 10**9)} s of every {_short(absence.mean_present_ns, 10**9)} s or so"
 
 
 def _number(row: Row, width: int) -> list[str]:
