@@ -23,6 +23,7 @@ network           the network process: every byte between two nodes passes throu
 inbox             messages that wait for a task, tasks that wait for a message
 node              what algorithms see: post, send, recv, compute, now, report, snapshot
 inline            a fabric in an event loop that all nodes share
+tensor_account    bytes of tensors alive, by the node that made them
 rehearsal         one process plays a scenario without waiting: costs of computations, load of the host
 dryrun            the same with all clients, each distinct computation carried out once: bytes and seconds foreseen
 preload, preloaded, child   what a child process is told, and what makes it end with the supervisor

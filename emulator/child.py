@@ -152,13 +152,14 @@ def run_dry(placement: Placement, lifeline: Connection, parent: int, answer: Con
     enter(placement, lifeline, parent)
     from emulator.dryrun import dry_run
     from emulator.ledger import Ledger
-    from emulator.rehearsal import rehearse
+    from emulator.rehearsal import foresee_memory, rehearse
 
     where = placement.module, placement.settings, placement.scenario, placement.seed
     folder = Path(placement.ledger_folder)
 
     def play() -> None:
-        dry_run(*where, rehearse(*where).costs, lambda node: Ledger(folder, node).write)
+        costs, memory_bytes = rehearse(*where).costs, foresee_memory(*where)
+        dry_run(*where, costs, lambda node: Ledger(folder, node).write, memory_bytes)
 
     answer.send(_in_one_thread(play, placement.algorithm, "the dry run"))
 

@@ -5,8 +5,8 @@ links, wire format and data. A computation is carried out the first time that it
 remembered result is handed out, of the same shapes, while the modelled time of its work passes as ever. Sizes and times
 depend on shapes and never on values, so the bytes are those of a run, and the times those of its timeline.
 
-What values would show is not recorded: losses and accuracy. Nor is memory: one process holds all nodes, and tensors
-pass from one to the other without a copy.
+What values would show is not recorded: losses and accuracy. Memory is that of a client's tensors, foreseen before
+(``rehearsal.foresee_memory``): here, one process holds all nodes, and tensors pass between them without a copy.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from emulator.clock import DELIVERY_RANK, LEFT_RANK, EmulatedLoop, InstantPacer
 from emulator.device import Work
 from emulator.fabric import Fabric, Happening
 from emulator.inline import InlineFabric
-from emulator.ledger import Carried, Ended, Event, Reported, Started, Undelivered
+from emulator.ledger import Carried, Ended, Event, Memory, Reported, Started, Undelivered
 from emulator.link import Carriage
 from emulator.node import ClientNode, Node, ServerNode
 from emulator.profiles import ClientSpec, Scenario, ServerSpec
@@ -214,9 +214,11 @@ def dry_run(
     seed: int,
     costs: dict[str, Work],
     ledger_of: Callable[[str], Record],
+    memory_bytes: int = 0,
 ) -> Foreseen:
     """Play ``module_name`` to its end with all clients; ``ledger_of(node)`` takes that node's events, as in a run.
 
+    ``memory_bytes``: what a client's tensors need at most, for the record of each; it is written down as it is.
     ``costs``: the table of the algorithm's rehearsal; what it lacks is counted when it is carried out, as in a run.
     """
     module = importlib.import_module(module_name)
@@ -224,6 +226,7 @@ def dry_run(
     names = tuple(client.name for client in scenario.clients)
     types = {kind_of(message_type): message_type for message_type in module.MESSAGES}
     nodes: dict[str, Node] = {}
+    budgets = {client.name: client.device.budget_bytes for client in scenario.clients}
     records = {name: ledger_of(name) for name in ("network", scenario.server.name, *names)}
     loop = EmulatedLoop(InstantPacer(lambda: who_waits(nodes.values())))
     remembered, host = RememberedCosts(costs), DryHost()
@@ -245,6 +248,16 @@ def dry_run(
         await (module.server if isinstance(node, ServerNode) else module.client)(node, config)
         await node.drained()
         network.ended.add(node.name)
+        if isinstance(node, ClientNode) and memory_bytes:
+            budget_bytes = budgets[node.name]
+            need = Memory(
+                due_ns=loop.now_ns,
+                actual_ns=loop.now_ns,
+                growth_bytes=memory_bytes,
+                peak_bytes=memory_bytes,
+                budget_bytes=budget_bytes,
+            )
+            records[node.name](need)
         records[node.name](Ended(due_ns=loop.now_ns, actual_ns=loop.now_ns, outcome="finished"))
 
     async def everybody() -> None:
