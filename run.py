@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -27,6 +28,7 @@ TASK_FLAGS = (
     *("augment", "normalise"),
 )
 DRY_RUN = "dry-run"  # what stands for the clock in its record
+STATUS = {"finished": 0, "does-not-fit": 0, "refused": 2, "interrupted": 130}  # of other outcomes: 1
 
 
 class Flags(argparse.ArgumentParser):
@@ -181,24 +183,25 @@ def seed_of(flags: argparse.Namespace, experiment: Experiment) -> int:
     return given[0] if given else 1
 
 
-def play_all(launcher: Launcher, settings: dict[str, dict[str, Any]], view: View, dry: bool) -> list[Ending]:
-    """Each algorithm on a timeline of its own, until one is broken off."""
-    endings: list[Ending] = []
+def play_all(launcher: Launcher, settings: dict[str, dict[str, Any]], view: View, dry: bool) -> dict[str, Ending]:
+    """Each algorithm on a timeline of its own, until one is broken off; UserError where all are refused."""
+    endings: dict[str, Ending] = {}
     play = launcher.dry_run if dry else launcher.play
     for name, algorithm_settings in settings.items():
-        try:
-            ending = play(name, ALGORITHMS[name], algorithm_settings, partial(view.begin, name), view.tick)
-        except UserError as error:
-            if not endings:
-                raise
-            from emulator.launcher import Ending
-
-            ending = Ending("failed", str(error), dilation=1)  # what was played before is kept
-        endings.append(ending)
+        ending = play(name, ALGORITHMS[name], algorithm_settings, partial(view.begin, name), view.tick)
+        endings[name] = ending
         view.end(name, outcome_line(ending))
-        if ending.outcome not in ("finished", "does-not-fit"):
+        if ending.outcome not in ("finished", "does-not-fit", "refused"):
             break
+    if all(ending.outcome == "refused" for ending in endings.values()):
+        raise UserError("; ".join(f"{name}: {ending.detail}" for name, ending in endings.items()))
     return endings
+
+
+def status_of(outcomes: Iterable[str]) -> int:
+    """The exit status of a run whose algorithms ended so: the gravest counts."""
+    statuses = [STATUS.get(outcome, 1) for outcome in outcomes]
+    return next((status for status in (130, 1, 2) if status in statuses), 0)
 
 
 def outcome_line(ending: Ending) -> str:
@@ -242,7 +245,7 @@ def run(argv: list[str]) -> int:
     view_type = Dashboard if console.is_terminal and not flags.no_dashboard else PlainLines
     plan = Plan(scenario, flags.seed, clock, dilation, "algorithms.task.evaluate", "algorithms.task.prepare")
     modules = [*ALGORITHMS.values(), "algorithms.parts"]
-    endings: list[Ending] = []
+    endings: dict[str, Ending] = {}
     with Launcher(folder, plan, modules) as launcher:
         os.nice(10)  # from here on this process only watches and draws
         try:
@@ -251,16 +254,17 @@ def run(argv: list[str]) -> int:
                 console.print(f"warning: {warning}")
             with view_type(manifest, folder) as view:
                 endings = play_all(launcher, settings, view, flags.dry_run)
-        except (UserError, KeyboardInterrupt):
-            record.withdraw_folder(folder)  # where nothing was played
+        except (UserError, KeyboardInterrupt) as error:
+            record.withdraw_folder(folder, settings if isinstance(error, UserError) else ())  # where nothing was played
             raise
     summary = record.conclude(folder)
     tables.print_tables(summary, console)
     console.print(f"Record: {folder}", soft_wrap=True)
-    broken = [ending for ending in endings if ending.outcome not in ("finished", "does-not-fit")]
-    for ending in broken:
-        console.print(f"{ending.outcome}: {ending.detail}", soft_wrap=True, markup=False)
-    return 0 if not broken else 130 if broken[0].outcome == "interrupted" else 1
+    for name, ending in endings.items():
+        if STATUS.get(ending.outcome, 1):
+            what = f"{name}: {ending.outcome}" if ending.outcome == "refused" else ending.outcome
+            console.print(f"{what}: {ending.detail}", soft_wrap=True, markup=False)
+    return status_of(ending.outcome for ending in endings.values())
 
 
 def verify(argv: list[str]) -> int:

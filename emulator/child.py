@@ -29,7 +29,7 @@ HEARTBEAT_S = 0.5
 HEARTBEAT_BYTES = 8
 
 # Exit status of a node
-FINISHED, DOES_NOT_FIT, FAILED, ABORTED, STUCK, ORPHANED = 0, 3, 4, 5, 6, 7
+FINISHED, DOES_NOT_FIT, FAILED, ABORTED, STUCK, ORPHANED, REFUSED = 0, 3, 4, 5, 6, 7, 8
 
 
 class Placement(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from processes import ROOT, Board, Wire, write_scenario
+from processes import BATCH, ROOT, Board, Wire, play, write_scenario
 
 import run
 from algorithms import ALGORITHMS
@@ -204,6 +204,33 @@ def test_a_mistake_that_only_a_child_can_see_is_one_line_too(case: str, tmp_path
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stdout + done.stderr
     assert_names(done.stderr, words)
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("refused", ["sl", "cse-fsl"])
+@pytest.mark.parametrize("how", [["--clock", "virtual"], ["--dry-run"]], ids=["virtual", "dry"])
+def test_a_method_that_is_refused_does_not_stop_the_others_and_stays_in_sight(
+    refused: str, how: list[str], tmp_path: Path, scenario: Path
+) -> None:
+    """Before it or after it: what only it is told (such as a deadline) is its own mistake."""
+    flags = "--profile", scenario, "--algorithm", "sl,cse-fsl", "--rounds", 1, "--batch", BATCH
+    played = play(tmp_path / "run", *flags, *how, "--set", f"{refused}:deadline_s=0.001")
+    (other,) = {"sl", "cse-fsl"} - {refused}
+    outcomes = {name: algorithm["outcome"] for name, algorithm in played.summary["algorithms"].items()}
+    assert (played.status, played.err, outcomes) == (2, "", {refused: "refused", other: "finished"})
+    assert played.summary["algorithms"][other]["rounds"] == 1
+    why = "deadline_s: no client ends the first round within 0.001 s: allow more"
+    assert played.out.splitlines()[-1] == f"{refused}: refused: {why}"
+    assert played.summary["health"]["reasons"] == [f"{refused}: refused: {why}"]
+    assert why in (played.folder / "tables.md").read_text()
+    assert "Verdict: good" not in played.out
+
+
+def test_the_status_of_a_run_is_that_of_its_gravest_outcome() -> None:
+    assert run.status_of(["finished", "does-not-fit"]) == 0
+    assert run.status_of(["finished", "refused", "finished"]) == 2
+    assert run.status_of(["refused", "failed"]) == run.status_of(["finished", "stuck"]) == 1
+    assert run.status_of(["refused", "interrupted"]) == 130
 
 
 def test_a_mistake_of_a_real_command_is_one_line_too() -> None:
