@@ -80,8 +80,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return tuple(clients[i] for i in sorted(draws.choice(len(clients), count, replace=False)))
 
     def rehearsed(self) -> Self:
-        """The same for a rehearsal, which has few clients: all take part, so that each kind is seen."""
-        return msgspec.structs.replace(self, participation=1.0)
+        """The same for a rehearsal, which has few clients: all take part, and none is too late, so that each kind is
+        seen; whether a deadline can be met, only all clients show."""
+        return msgspec.structs.replace(self, participation=1.0, deadline_s=None)
 
     def turns(self, clients: tuple[str, ...]) -> list[tuple[str, ...]]:
         """The groups of clients whose messages of a round the server takes as they come, one group after another."""

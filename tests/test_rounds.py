@@ -20,6 +20,7 @@ from emulator.errors import UserError, root_of
 from emulator.ledger import Computed, Event, Posted, Received, Reported, RoundEnded
 from emulator.node import ClientNode
 from emulator.profiles import Direction, Network, Scenario, load_scenario
+from emulator.rehearsal import rehearse
 from emulator.wire import StateDict
 
 SMALL = {"clients": 3, "samples_per_client": 48}  # three batches of 16
@@ -322,6 +323,17 @@ def test_no_stale_auxiliary_confuses_a_client_however_late_it_comes(align: str, 
         assert late.trained("client-0") == [0, 1, 2]
         counts.append(len(late.told("client-2", "left-out")))
     assert counts[0] == 0 and counts[-1] >= 1
+
+
+def test_a_rehearsal_with_few_clients_does_not_judge_the_deadline() -> None:
+    """It plays one client of each kind of device, here one with a large part of the samples; the run has all."""
+    task = {"clients": 10, "partition": "dirichlet-unequal:0.5", "seed": 13}
+    settings = {"rounds": 1, "stop_after_s": None, "task": task, "deadline_s": 1.3}
+    assert rehearse("algorithms.splitfed_v2", settings, load_scenario("iot-4g"), seed=13).elapsed_ns > 1.3 * SECOND
+    found = play("splitfed-v2", members=10, **settings)
+    assert len(found.models) == 1
+    (counted,) = (event.values for event in found.of("server", Reported) if "left_out" in event.values)
+    assert 0 < counted["left_out"] < 10
 
 
 # --- unequal shards ---------------------------------------------------------------------------------------------------
