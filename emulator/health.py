@@ -212,10 +212,12 @@ def _diverged(events: Sequence[AnyEvent]) -> list[str]:
 
 
 def _left_out(events: Sequence[AnyEvent]) -> list[str]:
-    counts = [int(event.values["left_out"]) for event in only(events, Reported) if "left_out" in event.values]
-    if not counts:
-        return []
-    return [f"the deadline left out {sum(counts)} times a client, in {len(counts)} rounds"]
+    reports = [event for event in only(events, Reported) if "left_out" in event.values]
+    counts = [int(event.values["left_out"]) for event in reports]
+    vain = [event.round for event in reports if event.values.get("counted") == 0]
+    remarks = [f"the deadline left out {sum(counts)} times a client, in {len(counts)} rounds"] if counts else []
+    remarks += [f"no update was in time in {len(vain)} rounds, the first is round {min(vain) + 1}"] if vain else []
+    return remarks
 
 
 def _late(events: Sequence[AnyEvent]) -> tuple[float, str]:

@@ -218,7 +218,7 @@ def test_who_sends_nothing_in_time_might_as_well_not_be_there(name: str, setting
     assert all(map(same, beside.models, without.models))
     assert len(beside.told("client-2", "left-out")) == 3
     assert [event.values for event in beside.of("server", Reported) if "left_out" in event.values] == [
-        {"left_out": 1}
+        {"left_out": 1, "counted": 2}
     ] * 3
 
 
@@ -279,9 +279,12 @@ def test_what_has_arrived_in_time_counts_even_where_the_server_gets_to_it_later(
 
 
 @every_variant
-def test_a_deadline_that_nobody_can_meet_is_a_mistake_in_one_line(name: str, settings: dict[str, Any]) -> None:
+@pytest.mark.parametrize("participation", [1.0, 0.34])
+def test_a_deadline_that_nobody_can_meet_is_a_mistake_in_one_line(
+    participation: float, name: str, settings: dict[str, Any]
+) -> None:
     with pytest.raises(ExceptionGroup) as raised:
-        play(name, deadline_s=0.01, **settings)
+        play(name, deadline_s=0.01, participation=participation, **settings)
     error = root_of(raised.value)
     assert isinstance(error, UserError)
     assert str(error) == "deadline_s: no client ends the first round within 0.01 s: allow more"
@@ -309,6 +312,8 @@ def test_where_nobody_is_in_time_the_old_means_stay(name: str, settings: dict[st
     if name in ("fedavg", "splitfed-v1") or "each" in settings.values():
         assert same(found.models[2], found.models[0])
     assert [found.trained(client) for client in NAMES[:3]] == [[0]] * 3
+    counted = [(e.round, e.values["counted"]) for e in found.of("server", Reported) if "counted" in e.values]
+    assert counted == [(1, 0), (2, 0)]
 
 
 @pytest.mark.parametrize("align", ["wait", "overlap"])
