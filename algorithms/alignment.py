@@ -14,6 +14,7 @@ from algorithms import steps, warm_start
 from algorithms.data import stream_seed
 from algorithms.settings import Settings
 from algorithms.task import at_least, rates
+from emulator.errors import UserError
 from emulator.node import ClientNode, ServerNode
 from emulator.wire import Message, StateDict
 
@@ -79,6 +80,23 @@ class Estimator:
     def __init__(self, config: Options, name: str) -> None:
         self.aux = steps.Part(config.task.auxiliary(), config.auxiliary_rule(config.align_lr))
         self.buffer = steps.Buffer(config.buffer, stream_seed(config.task.seed, f"align:{name}"))
+
+
+def try_out(config: Options) -> None:
+    """UserError where the auxiliary of the prepared task cannot be aligned: an alignment differentiates twice."""
+    task = config.task
+    if not (config.aligns(0, None) or config.aligns(1, None)):
+        return
+    half, aux = task.client_half(), steps.Part(task.auxiliary(), config.auxiliary_rule(config.align_lr))
+    x, y = next(task.shard(0).batches(0))
+    with torch.no_grad():
+        z = half(x[:2])
+    try:
+        steps.align_epoch(aux, z, torch.zeros_like(z), y[:2], torch.arange(len(z)), len(z))
+    except (RuntimeError, NotImplementedError):  # whatever torch says of a derivative that it does not have
+        raise UserError(
+            f"aux: {task.aux} of {task.model} has no second derivative, which fsl-sage needs: say linear or pool"
+        ) from None
 
 
 async def align(

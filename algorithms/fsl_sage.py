@@ -61,6 +61,9 @@ def warnings(config: Config) -> list[str]:
     return rare_uploads(config.task, config.q) if config.q_per_round else []
 
 
+try_out = alignment.try_out
+
+
 class Initial(Message, frozen=True, kw_only=True):
     """Server to client, once. No auxiliary: its first one comes aligned, in round 0."""
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 
 from algorithms.settings import Rule
@@ -210,13 +211,15 @@ def align_epoch(aux: Part, z: Tensor, g: Tensor, y: Tensor, order: Tensor, batch
 
     ĝ and G are gradients of summed losses and n is the size of the batch, so the scale is right for any sizes; where
     the batch is the whole buffer, the loss is that of the authors' code (mean losses, squared error summed). Returns
-    Σ|ĝ − G|² over the buffer, each batch's before its step.
+    Σ|ĝ − G|² over the buffer, each batch's before its step. Attention as plain products: the fused kernels have no
+    second derivative.
     """
     parameters = list(aux.module.parameters())
     error = torch.zeros(())
     for chosen in torch.split(order, batch) if len(order) > batch else [slice(None)]:
         cut = z[chosen].detach().requires_grad_()
-        loss = cross_entropy(aux.module(cut), y[chosen], reduction="sum")
+        with sdpa_kernel(SDPBackend.MATH):
+            loss = cross_entropy(aux.module(cut), y[chosen], reduction="sum")
         (estimated,) = torch.autograd.grad(loss, cut, create_graph=True)
         squared = (estimated - g[chosen]).square().sum()
         torch.autograd.backward(squared / len(cut) ** 2, inputs=parameters)

@@ -188,7 +188,8 @@ def prepare_data(
 ) -> None:
     """Checks every algorithm's settings and calls the dotted ``prepare(task, folder)`` once, before any node starts.
 
-    ``modules``: algorithm -> (module, settings). Sends back the task to give the nodes and warnings to show.
+    ``modules``: algorithm -> (module, settings). Sends back the task to give the nodes and warnings to show. Last, a
+    module may try itself out on the prepared task: ``try_out(config)`` raises UserError for what cannot be trained.
     """
     enter(placement, lifeline, parent)
     import importlib
@@ -196,6 +197,7 @@ def prepare_data(
     answer_with: tuple[dict[str, Any], list[str]] | SplitbedError
     try:
         warnings: list[str] = []
+        trials: list[tuple[Callable[[Any], None], Any]] = []
         for name, (module_name, settings) in modules.items():
             module = importlib.import_module(module_name)
             try:
@@ -205,8 +207,11 @@ def prepare_data(
                 raise UserError(f"--set for {name}: {error}; it has: {known}") from None
             config.check()
             warnings += [f"{name}: {text}" for text in getattr(module, "warnings", lambda _config: [])(config)]
+            trials.append((getattr(module, "try_out", lambda _config: None), config))
         where, _, function = prepare.rpartition(".")
         task = getattr(importlib.import_module(where), function)(config.task, Path(placement.snapshot_folder))
+        for try_out, config in trials:
+            try_out(msgspec.structs.replace(config, task=task))
         answer_with = msgspec.to_builtins(task), warnings
     except SplitbedError as error:
         answer_with = error

@@ -6,6 +6,7 @@ follows from the settings. ``test_steps`` has the arithmetic of one alignment.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 from itertools import pairwise
@@ -24,6 +25,7 @@ from algorithms import alignment, cse_fsl, data, fsl_sage, splitfed_v2, steps
 from algorithms.settings import Rule
 from algorithms.shard import Look, tensors
 from algorithms.task import Task
+from emulator.errors import UserError
 from emulator.ledger import Computed, Event, Posted, Received, Reported
 
 HELD_OUT = 100  # of the 297 digits of the test part, which no client trains on
@@ -122,6 +124,24 @@ def test_an_alignment_changes_one_auxiliary_and_leaves_the_server_half() -> None
     assert close(never.snapshots[0]["client"], aligned.snapshots[0]["client"], 0.0)
     taught = sage(rounds=1, l=1, server_order="blocked")
     assert not close(never.snapshots[0]["client"], taught.snapshots[0]["client"], 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("model", "aux", "said"),
+    [
+        ("vit_b_32", "stage", ""),  # attention has one, fused kernels of it have none
+        ("mobilenet_v3_small", "linear", ""),
+        ("mobilenet_v3_small", "stage", "aux: stage of mobilenet_v3_small has no second derivative, .* say linear or"),
+    ],
+)
+def test_an_auxiliary_without_a_second_derivative_is_refused_before_anything_is_played(
+    model: str, aux: str, said: str
+) -> None:
+    task = Task(dataset="synthetic:3x32x32:4:40", model=model, aux=aux, clients=2)
+    with pytest.raises(UserError, match=said) if said else contextlib.nullcontext():
+        fsl_sage.try_out(fsl_sage.Config(task=task))
+    for never in ({"align": "none"}, {"l": 0}, {"stop_align": 0}):
+        fsl_sage.try_out(fsl_sage.Config(task=task, **never))
 
 
 # --- when there is one ------------------------------------------------------------------------------------------------

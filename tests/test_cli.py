@@ -185,6 +185,10 @@ MISTAKES_OF_THE_WORKLOAD = {
         ["--model", "simple_conv", "--aux", "pool", "--dataset", "synthetic:3x32x32:2:40"],
         ["aux", "pool", "linear"],
     ),
+    "an auxiliary that cannot be aligned": (
+        ["--algorithm", "fsl-sage", "--model", "mobilenet_v3_small", "--aux", "stage"],
+        ["aux", "stage of mobilenet_v3_small", "linear"],
+    ),
     "a client without a sample": (
         ["--partition", "dirichlet-unequal:1e-9", "--clients", "9"],
         ["partition", "without a sample"],
