@@ -9,9 +9,11 @@ import contextlib
 from typing import ClassVar, Literal
 
 import torch
+from torch import nn
 
 from algorithms import steps, warm_start
 from algorithms.data import stream_seed
+from algorithms.models import has_batch_norm
 from algorithms.settings import Settings
 from algorithms.task import at_least, rates
 from emulator.errors import UserError
@@ -83,11 +85,16 @@ class Estimator:
 
 
 def try_out(config: Options) -> None:
-    """UserError where the auxiliary of the prepared task cannot be aligned: an alignment differentiates twice."""
+    """UserError where auxiliaries of the prepared task cannot be aligned: an alignment differentiates twice, and a
+    batch norm sees batches of the buffer."""
     task = config.task
     if not (config.aligns(0, None) or config.aligns(1, None)):
         return
     half, aux = task.client_half(), steps.Part(task.auxiliary(), config.auxiliary_rule(config.align_lr))
+    both = nn.ModuleList([aux.module, *([task.server_half()] if config.refresh_mode == "train" else [])])
+    for key, module in (("align_batch", aux.module), ("buffer", both)):
+        if getattr(config, key) == 1 and has_batch_norm(module):
+            raise UserError(f"{key}: {task.model} has batch norm, not defined for a batch of one: say 2 or more")
     x, y = next(task.shard(0).batches(0))
     with torch.no_grad():
         z = half(x[:2])

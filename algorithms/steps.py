@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 
+from algorithms.models import has_batch_norm
 from algorithms.settings import Rule
 from emulator.wire import StateDict
 from emulator.work import uncounted
@@ -216,7 +217,7 @@ def align_epoch(aux: Part, z: Tensor, g: Tensor, y: Tensor, order: Tensor, batch
     """
     parameters = list(aux.module.parameters())
     error = torch.zeros(())
-    for chosen in torch.split(order, batch) if len(order) > batch else [slice(None)]:
+    for chosen in _batches(order, batch, not has_batch_norm(aux.module)) if len(order) > batch else [slice(None)]:
         cut = z[chosen].detach().requires_grad_()
         with sdpa_kernel(SDPBackend.MATH):
             loss = cross_entropy(aux.module(cut), y[chosen], reduction="sum")
@@ -226,6 +227,14 @@ def align_epoch(aux: Part, z: Tensor, g: Tensor, y: Tensor, order: Tensor, batch
         aux.step()
         error = error + squared.detach()
     return error
+
+
+def _batches(order: Tensor, batch: int, single: bool) -> list[Tensor]:
+    """The last one may be smaller; of one sample it joins the one before, unless it may be ``single``."""
+    batches = list(torch.split(order, batch))
+    if not single and len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches
 
 
 def ratio(error: Tensor, scale: Tensor) -> float:

@@ -144,6 +144,14 @@ def test_an_auxiliary_without_a_second_derivative_is_refused_before_anything_is_
         fsl_sage.try_out(fsl_sage.Config(task=task, **never))
 
 
+@pytest.mark.parametrize("key", ["buffer", "align_batch"])
+def test_batch_norm_takes_no_buffer_and_no_batch_of_one_sample(key: str) -> None:
+    task = Task(dataset="synthetic:3x32x32:4:40", model="resnet18", clients=2)
+    with pytest.raises(UserError, match=f"{key}: resnet18 has batch norm, .*: say 2 or more"):
+        fsl_sage.try_out(fsl_sage.Config(task=task, **{key: 1}))
+    fsl_sage.try_out(fsl_sage.Config(task=SMALL, **{key: 1}))
+
+
 # --- when there is one ------------------------------------------------------------------------------------------------
 
 

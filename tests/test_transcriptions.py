@@ -188,7 +188,7 @@ def test_directions_drawn_again_make_the_same_steps_as_directions_kept(direction
 
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_the_slope_between_two_close_points_is_the_derivative_along_the_direction(dropout: float) -> None:
-    """A step of rate 1 is −slope · u: along u it has gone −slope · |u|². Dropout's masks are the same at both points."""
+    """A step of rate 1 is −slope · u: along u it has gone −slope · |u|². Dropout's masks are the same at both."""
     task = task_of(1)
     x, y = next(iter(task.shard(0).batches(0)))
     dropping = torch.nn.Sequential(task.client_half(), torch.nn.Dropout(dropout))
