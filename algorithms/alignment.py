@@ -6,6 +6,7 @@ Symbols as in ``fsl_sage``: ĝ the estimated and G the true gradient at the smas
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import torch
@@ -104,6 +105,13 @@ def try_out(config: Options) -> None:
         raise UserError(
             f"aux: {task.aux} of {task.model} has no second derivative, which fsl-sage needs: say linear or pool"
         ) from None
+
+
+def report(node: ServerNode, round: int, errors: Sequence[tuple[float, float]]) -> None:
+    """The mean of the errors before and after a round's alignments, where there were any."""
+    if errors:
+        before, after = (sum(column) / len(errors) for column in zip(*errors, strict=True))
+        node.report(round, align_error_before=before, align_error_after=after)
 
 
 async def align(

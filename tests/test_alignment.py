@@ -276,6 +276,26 @@ def test_after_a_warm_start_every_client_follows_the_mean_of_the_auxiliaries_unt
         assert mine[second + 1 :] != its[second + 1 :]  # the one is frozen, the other learns
 
 
+def test_whoever_was_not_in_the_first_round_has_the_mean_of_a_warm_start_before_its_first_one() -> None:
+    task = Task(dataset="synthetic:1x8x8:4:80", clients=4, batch=8)
+    config = fsl_sage.Config(
+        task=task, participation=0.5, warm_start=True, align="none", rounds=8, stop_after_s=None, align_lr=0.0
+    )
+    recorded = record(fsl_sage, config)
+    cohorts = [config.cohort(tuple(f"client-{i}" for i in range(4)), round) for round in range(8)]
+    first = {name: min(r for r, cohort in enumerate(cohorts) if name in cohort) for name in set().union(*cohorts)}
+    assert set(first.values()) > {0}
+    assert sorted(posts(recorded, "warm")) == [(name, max(first[name] - 1, 0)) for name in sorted(first)]
+    for name in first:
+        kinds = [e.kind for e in of(recorded, name, Received)]
+        assert kinds[:2] == (["initial", "warm"] if first[name] == 0 else ["warm", "global"])
+    loaded = [d.first for name in first for d in recorded.hosts[name].done if d.function == "load_weights"]
+    frozen = [part.module.state_dict() for part in loaded if part.optimizer is None]
+    assert len(frozen) == 4 and all(close(state, frozen[0], 0.0) for state in frozen)
+    sizes = {e.official_bytes for e in of(recorded, "server", Posted) if e.kind == "warm"}
+    assert sizes == {sum(tensor.nbytes for tensor in task.auxiliary().state_dict().values())}
+
+
 # --- batch norm -------------------------------------------------------------------------------------------------------
 
 
