@@ -24,6 +24,7 @@ from emulator.dilation import Rehearsed
 from emulator.errors import Bug, SplitbedError, UserError, root_of
 from emulator.preload import die_with_parent
 from emulator.profiles import Scenario
+from emulator.values import mistake
 
 HEARTBEAT_S = 0.5
 HEARTBEAT_BYTES = 8
@@ -200,11 +201,10 @@ def prepare_data(
         trials: list[tuple[Callable[[Any], None], Any]] = []
         for name, (module_name, settings) in modules.items():
             module = importlib.import_module(module_name)
-            try:
-                config = msgspec.convert(settings, module.Config)
-            except msgspec.ValidationError as error:
-                known = ", ".join(module.Config.__struct_fields__)
-                raise UserError(f"--set for {name}: {error}; it has: {known}") from None
+            said = {key: value for key, value in settings.items() if key != "task"}
+            if wrong := mistake(said, module.Config, hidden=("task",)):
+                raise UserError(f"--set for {name}: {wrong}")
+            config = msgspec.convert(settings, module.Config)
             config.check()
             warnings += [f"{name}: {text}" for text in getattr(module, "warnings", lambda _config: [])(config)]
             trials.append((getattr(module, "try_out", lambda _config: None), config))

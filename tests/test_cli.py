@@ -157,6 +157,8 @@ def test_an_output_folder_that_is_not_empty_is_left_alone(
         ("cse-fsl:z=1", ["cse-fsl", "z", "aux_lr"]),
         ("z=1", ["sl", "z", "rounds"]),
         ("cse-fsl:q=often", ["cse-fsl", "q", "int"]),
+        ("cse-fsl:q_per_rund=true", ["cse-fsl", "q_per_rund: unknown key; did you mean q_per_round?"]),
+        ("server_order=sideways", ["sl", "server_order: there is no 'sideways': say arrival or blocked"]),
         ("cse-fsl:q=0", ["q", "0"]),
     ],
 )
