@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from algorithms import ALGORITHMS
+from algorithms import ALGORITHMS, config_of
 from emulator.errors import SplitbedError, UserError
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def parser() -> Flags:
         default=[],
         metavar="[ALGORITHM:]KEY=VALUE",
         dest="options",
-        help="an option of an algorithm, e.g. fsl-sage:l=10, q_per_round=true",
+        help="an option of an algorithm, or of all that have it, e.g. fsl-sage:l=10, q_per_round=true",
     )
     flags.add_argument("--out", metavar="DIR", help="the run's folder; default: runs/<time>-<profile>-<algorithms>")
     flags.add_argument("--no-dashboard", action="store_true", help="plain lines instead of the live dashboard")
@@ -169,12 +169,29 @@ def settings_of(name: str, flags: argparse.Namespace, experiment: Experiment, cl
             raise UserError(f"--set {option}: say [ALGORITHM:]KEY=VALUE, e.g. fsl-sage:l=10")
         if field == "task":
             raise UserError(f"--set {option}: the task is set by flags of its own, such as --dataset and --batch")
-        if not colon or algorithm == name:
+        if algorithm == name or (
+            not colon and has_key(name, field, option, chosen_algorithms(flags.algorithm or "all"))
+        ):
             try:
                 settings[field] = msgspec.json.decode(value)
             except msgspec.DecodeError:
                 settings[field] = value
     return settings
+
+
+def has_key(name: str, field: str, option: str, chosen: list[str]) -> bool:
+    """Whether an algorithm has the ``field`` of an ``option`` for all that do; UserError where none ``chosen`` does."""
+    from algorithms.settings import Settings
+
+    if field in Settings.__struct_fields__:
+        return True
+    holders = [other for other in chosen if field in config_of(other).__struct_fields__]
+    if not holders:
+        from emulator.values import unknown_key
+
+        known = dict.fromkeys(key for other in chosen for key in config_of(other).__struct_fields__ if key != "task")
+        raise UserError(f"--set {option}: {field} of {', '.join(chosen)}: {unknown_key(field, known)}")
+    return name in holders
 
 
 def seed_of(flags: argparse.Namespace, experiment: Experiment) -> int:

@@ -51,6 +51,16 @@ def test_a_flag_goes_before_the_file_and_the_file_before_the_defaults() -> None:
     assert plain == {"rounds": 12, "stop_after_s": 15.0, "task": {"seed": 1, "clients": 10}}
 
 
+def test_an_option_without_a_method_is_for_those_that_have_it() -> None:
+    """Of all methods, the default; of those chosen, one must have it."""
+    said = {name: settings("fsl-sage-cifar10", name, "--set", "radius=0.5", "--set", "q=7") for name in ALGORITHMS}
+    assert [name for name in ALGORITHMS if "radius" in said[name]] == ["heron-sfl"]
+    assert [name for name in ALGORITHMS if said[name].get("q") == 7] == ["cse-fsl", "fsl-sage", "heron-sfl"]
+    assert settings("fsl-sage-cifar10", "sl", "--algorithm", "sl", "--set", "client_lr=1")["client_lr"] == 1
+    with pytest.raises(UserError, match="--set q=7: q of fedavg, sl: unknown key; it has"):
+        settings("fsl-sage-cifar10", "fedavg", "--algorithm", "sl,fedavg", "--set", "q=7")
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
