@@ -35,7 +35,7 @@ class Flags(argparse.ArgumentParser):
     """argparse, but a mistake is one line like any other."""
 
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; run.py --help shows the flags")
+        raise UserError(f"{message}; {self.prog} --help shows the flags")
 
 
 def parser() -> Flags:
@@ -244,6 +244,8 @@ def run(argv: list[str]) -> int:
     flags.algorithm = flags.algorithm or experiment.algorithm or "all"
     flags.seed = seed_of(flags, experiment)
     names = chosen_algorithms(flags.algorithm)
+    if flags.align and "fsl-sage" not in names:
+        raise UserError(f"--align {flags.align}: it is fsl-sage's; leave it out, or add fsl-sage to --algorithm")
     dilation = chosen_dilation(flags.dilation)
     if dilation is not None and flags.dry_run:
         raise UserError(f"--dilation {dilation}: a dry run keeps to no clock that could be slowed; leave it out")

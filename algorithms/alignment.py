@@ -43,7 +43,7 @@ class Options(Settings, frozen=True, forbid_unknown_fields=True):
     def check(self) -> None:
         super().check()
         at_least(1, align_epochs=self.align_epochs, align_batch=self.align_batch, buffer=self.buffer)
-        at_least(0, l=self.l)
+        at_least(0, l=self.l, stop_align=self.stop_align or 0)
         rates(align_lr=self.align_lr)
 
     def aligns(self, round: int, aligned: int | None) -> bool:

@@ -38,6 +38,14 @@ MISTAKES = {
     "an unknown partition": (["--partition", "sorted"], ["partition", "sorted", "dirichlet"]),
     "a partition without its parameter": (["--partition", "dirichlet"], ["partition", "dirichlet"]),
     "a negative alpha": (["--partition", "dirichlet:-1"], ["partition", "-1"]),
+    "more shards than samples": (
+        ["--partition", "shards:2000"],
+        ["partition", "2000 shards", "1500", "N at most 1500"],
+    ),
+    "alignment without the method that aligns": (
+        ["--algorithm", "sl", "--align", "overlap"],
+        ["--align overlap", "fsl-sage"],
+    ),
     "an unknown data set": (["--dataset", "emnist"], ["dataset", "emnist", "synthetic"]),
     "a data set of no size": (["--dataset", "synthetic:3x0x32:10:100"], ["dataset", "synthetic:3x0x32:10:100"]),
     "an unknown flag": (["--speed", "9"], ["--speed"]),
@@ -127,6 +135,10 @@ def test_a_command_without_a_profile_says_so(refused: Callable[[list[str]], str]
     assert "--profile" in refused([])
 
 
+def test_a_mistake_in_cuts_names_the_help_of_cuts(refused: Callable[[list[str]], str]) -> None:
+    assert_names(refused(["cuts"]), ["model", "run.py cuts --help"])
+
+
 @pytest.mark.parametrize("arguments", [["profiles", "nokia"], ["profiles", "iot-4g", "lan"]])
 def test_profiles_of_unknown_names_are_refused(arguments: list[str], refused: Callable[[list[str]], str]) -> None:
     assert "profiles" in refused(arguments)
@@ -160,13 +172,23 @@ def test_an_output_folder_that_is_not_empty_is_left_alone(
         ("cse-fsl:q_per_rund=true", ["cse-fsl", "q_per_rund: unknown key; did you mean q_per_round?"]),
         ("server_order=sideways", ["sl", "server_order: there is no 'sideways': say arrival or blocked"]),
         ("cse-fsl:q=0", ["q", "0"]),
+        ("fsl-sage:stop_align=-1", ["stop_align", "at least 0", "-1"]),
     ],
 )
 def test_a_setting_that_an_algorithm_does_not_have_is_named_and_nothing_is_left(
     setting: str, words: list[str], tmp_path: Path, scenario: Path
 ) -> None:
     """Which settings there are is known to a child that has torch."""
-    command = [sys.executable, "run.py", "--profile", str(scenario), "--algorithm", "sl,cse-fsl", "--set", setting]
+    command = [
+        sys.executable,
+        "run.py",
+        "--profile",
+        str(scenario),
+        "--algorithm",
+        "sl,cse-fsl,fsl-sage",
+        "--set",
+        setting,
+    ]
     out = tmp_path / "run"
     done = subprocess.run([*command, "--out", str(out)], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
