@@ -126,8 +126,7 @@ def uploads(q: int, step: int, steps: int, begun: int, *, anew: bool, last: bool
 
 def rare_uploads(task: Task, q: int) -> list[str]:
     """A warning where a counter that begins anew in each round reaches ``q`` in none of them."""
-    sizes = task.shard_samples()
-    steps = task.epochs * -(-max(sizes) // task.batch)
+    steps = task.steps()
     if q <= steps:
         return []
     return [f"q: {q} exceeds the {steps} steps of a round: with q_per_round each client uploads once a round"]

@@ -144,6 +144,11 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return [len(rows) for rows in self._shards(data.load(self.dataset, self.data_dir)[0])]
         return partition.shard_sizes(self._about().train, self.clients)
 
+    def steps(self) -> int:
+        """Batches in a round of the client with the most samples."""
+        starts = partition.batch_starts(max(self.shard_samples()), self.batch, self._single())
+        return self.epochs * len(starts)
+
     def _shards(self, train: data.Samples) -> list[np.ndarray[Any, Any]]:
         """The rows of each client."""
         how = self.clients, self.partition, self.seed
