@@ -8,11 +8,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from algorithms import ALGORITHMS
+from algorithms import ALGORITHMS, config_of
 from emulator.errors import SplitbedError, UserError
 
 if TYPE_CHECKING:
@@ -27,13 +28,14 @@ TASK_FLAGS = (
     *("augment", "normalise"),
 )
 DRY_RUN = "dry-run"  # what stands for the clock in its record
+STATUS = {"finished": 0, "does-not-fit": 0, "refused": 2, "interrupted": 130}  # of other outcomes: 1
 
 
 class Flags(argparse.ArgumentParser):
     """argparse, but a mistake is one line like any other."""
 
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; run.py --help shows the flags")
+        raise UserError(f"{message}; {self.prog} --help shows the flags")
 
 
 def parser() -> Flags:
@@ -115,7 +117,7 @@ def parser() -> Flags:
         default=[],
         metavar="[ALGORITHM:]KEY=VALUE",
         dest="options",
-        help="an option of an algorithm, e.g. fsl-sage:l=10, q_per_round=true",
+        help="an option of an algorithm, or of all that have it, e.g. fsl-sage:l=10, q_per_round=true",
     )
     flags.add_argument("--out", metavar="DIR", help="the run's folder; default: runs/<time>-<profile>-<algorithms>")
     flags.add_argument("--no-dashboard", action="store_true", help="plain lines instead of the live dashboard")
@@ -167,12 +169,29 @@ def settings_of(name: str, flags: argparse.Namespace, experiment: Experiment, cl
             raise UserError(f"--set {option}: say [ALGORITHM:]KEY=VALUE, e.g. fsl-sage:l=10")
         if field == "task":
             raise UserError(f"--set {option}: the task is set by flags of its own, such as --dataset and --batch")
-        if not colon or algorithm == name:
+        if algorithm == name or (
+            not colon and has_key(name, field, option, chosen_algorithms(flags.algorithm or "all"))
+        ):
             try:
                 settings[field] = msgspec.json.decode(value)
             except msgspec.DecodeError:
                 settings[field] = value
     return settings
+
+
+def has_key(name: str, field: str, option: str, chosen: list[str]) -> bool:
+    """Whether an algorithm has the ``field`` of an ``option`` for all that do; UserError where none ``chosen`` does."""
+    from algorithms.settings import Settings
+
+    if field in Settings.__struct_fields__:
+        return True
+    holders = [other for other in chosen if field in config_of(other).__struct_fields__]
+    if not holders:
+        from emulator.values import unknown_key
+
+        known = dict.fromkeys(key for other in chosen for key in config_of(other).__struct_fields__ if key != "task")
+        raise UserError(f"--set {option}: {field} of {', '.join(chosen)}: {unknown_key(field, known)}")
+    return name in holders
 
 
 def seed_of(flags: argparse.Namespace, experiment: Experiment) -> int:
@@ -181,24 +200,25 @@ def seed_of(flags: argparse.Namespace, experiment: Experiment) -> int:
     return given[0] if given else 1
 
 
-def play_all(launcher: Launcher, settings: dict[str, dict[str, Any]], view: View, dry: bool) -> list[Ending]:
-    """Each algorithm on a timeline of its own, until one is broken off."""
-    endings: list[Ending] = []
+def play_all(launcher: Launcher, settings: dict[str, dict[str, Any]], view: View, dry: bool) -> dict[str, Ending]:
+    """Each algorithm on a timeline of its own, until one is broken off; UserError where all are refused."""
+    endings: dict[str, Ending] = {}
     play = launcher.dry_run if dry else launcher.play
     for name, algorithm_settings in settings.items():
-        try:
-            ending = play(name, ALGORITHMS[name], algorithm_settings, partial(view.begin, name), view.tick)
-        except UserError as error:
-            if not endings:
-                raise
-            from emulator.launcher import Ending
-
-            ending = Ending("failed", str(error), dilation=1)  # what was played before is kept
-        endings.append(ending)
+        ending = play(name, ALGORITHMS[name], algorithm_settings, partial(view.begin, name), view.tick)
+        endings[name] = ending
         view.end(name, outcome_line(ending))
-        if ending.outcome not in ("finished", "does-not-fit"):
+        if ending.outcome not in ("finished", "does-not-fit", "refused"):
             break
+    if all(ending.outcome == "refused" for ending in endings.values()):
+        raise UserError("; ".join(f"{name}: {ending.detail}" for name, ending in endings.items()))
     return endings
+
+
+def status_of(outcomes: Iterable[str]) -> int:
+    """The exit status of a run whose algorithms ended so: the gravest counts."""
+    statuses = [STATUS.get(outcome, 1) for outcome in outcomes]
+    return next((status for status in (130, 1, 2) if status in statuses), 0)
 
 
 def outcome_line(ending: Ending) -> str:
@@ -224,6 +244,8 @@ def run(argv: list[str]) -> int:
     flags.algorithm = flags.algorithm or experiment.algorithm or "all"
     flags.seed = seed_of(flags, experiment)
     names = chosen_algorithms(flags.algorithm)
+    if flags.align and "fsl-sage" not in names:
+        raise UserError(f"--align {flags.align}: it is fsl-sage's; leave it out, or add fsl-sage to --algorithm")
     dilation = chosen_dilation(flags.dilation)
     if dilation is not None and flags.dry_run:
         raise UserError(f"--dilation {dilation}: a dry run keeps to no clock that could be slowed; leave it out")
@@ -242,7 +264,7 @@ def run(argv: list[str]) -> int:
     view_type = Dashboard if console.is_terminal and not flags.no_dashboard else PlainLines
     plan = Plan(scenario, flags.seed, clock, dilation, "algorithms.task.evaluate", "algorithms.task.prepare")
     modules = [*ALGORITHMS.values(), "algorithms.parts"]
-    endings: list[Ending] = []
+    endings: dict[str, Ending] = {}
     with Launcher(folder, plan, modules) as launcher:
         os.nice(10)  # from here on this process only watches and draws
         try:
@@ -251,16 +273,17 @@ def run(argv: list[str]) -> int:
                 console.print(f"warning: {warning}")
             with view_type(manifest, folder) as view:
                 endings = play_all(launcher, settings, view, flags.dry_run)
-        except (UserError, KeyboardInterrupt):
-            record.withdraw_folder(folder)  # where nothing was played
+        except (UserError, KeyboardInterrupt) as error:
+            record.withdraw_folder(folder, settings if isinstance(error, UserError) else ())  # where nothing was played
             raise
     summary = record.conclude(folder)
     tables.print_tables(summary, console)
     console.print(f"Record: {folder}", soft_wrap=True)
-    broken = [ending for ending in endings if ending.outcome not in ("finished", "does-not-fit")]
-    for ending in broken:
-        console.print(f"{ending.outcome}: {ending.detail}", soft_wrap=True, markup=False)
-    return 0 if not broken else 130 if broken[0].outcome == "interrupted" else 1
+    for name, ending in endings.items():
+        if STATUS.get(ending.outcome, 1):
+            what = f"{name}: {ending.outcome}" if ending.outcome == "refused" else ending.outcome
+            console.print(f"{what}: {ending.detail}", soft_wrap=True, markup=False)
+    return status_of(ending.outcome for ending in endings.values())
 
 
 def verify(argv: list[str]) -> int:

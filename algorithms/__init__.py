@@ -22,10 +22,12 @@ fedavg sl splitfed_v1 splitfed_v2 local_loss cse_fsl fsl_sage heron_sfl
 
 An algorithm file retypes its control flow, since the order of its messages is the algorithm; it shares arithmetic and
 how rounds begin and end.
-This module imports nothing, so that flags can be parsed without torch.
+This module imports nothing on its own, so that flags can be parsed without torch.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 ALGORITHMS = {
     "fedavg": "algorithms.fedavg",
@@ -37,3 +39,10 @@ ALGORITHMS = {
     "fsl-sage": "algorithms.fsl_sage",
     "heron-sfl": "algorithms.heron_sfl",
 }
+
+
+def config_of(name: str) -> Any:
+    """The class ``Config`` of an algorithm, whose module, and with it torch, is imported now."""
+    import importlib
+
+    return importlib.import_module(ALGORITHMS[name]).Config

@@ -6,14 +6,18 @@ Symbols as in ``fsl_sage``: ĝ the estimated and G the true gradient at the smas
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import torch
+from torch import nn
 
 from algorithms import steps, warm_start
 from algorithms.data import stream_seed
+from algorithms.models import has_batch_norm
 from algorithms.settings import Settings
 from algorithms.task import at_least, rates
+from emulator.errors import UserError
 from emulator.node import ClientNode, ServerNode
 from emulator.wire import Message, StateDict
 
@@ -39,7 +43,7 @@ class Options(Settings, frozen=True, forbid_unknown_fields=True):
     def check(self) -> None:
         super().check()
         at_least(1, align_epochs=self.align_epochs, align_batch=self.align_batch, buffer=self.buffer)
-        at_least(0, l=self.l)
+        at_least(0, l=self.l, stop_align=self.stop_align or 0)
         rates(align_lr=self.align_lr)
 
     def aligns(self, round: int, aligned: int | None) -> bool:
@@ -79,6 +83,35 @@ class Estimator:
     def __init__(self, config: Options, name: str) -> None:
         self.aux = steps.Part(config.task.auxiliary(), config.auxiliary_rule(config.align_lr))
         self.buffer = steps.Buffer(config.buffer, stream_seed(config.task.seed, f"align:{name}"))
+
+
+def try_out(config: Options) -> None:
+    """UserError where auxiliaries of the prepared task cannot be aligned: an alignment differentiates twice, and a
+    batch norm sees batches of the buffer."""
+    task = config.task
+    if not (config.aligns(0, None) or config.aligns(1, None)):
+        return
+    half, aux = task.client_half(), steps.Part(task.auxiliary(), config.auxiliary_rule(config.align_lr))
+    both = nn.ModuleList([aux.module, *([task.server_half()] if config.refresh_mode == "train" else [])])
+    for key, module in (("align_batch", aux.module), ("buffer", both)):
+        if getattr(config, key) == 1 and has_batch_norm(module):
+            raise UserError(f"{key}: {task.model} has batch norm, not defined for a batch of one: say 2 or more")
+    x, y = next(task.shard(0).batches(0))
+    with torch.no_grad():
+        z = half(x[:2])
+    try:
+        steps.align_epoch(aux, z, torch.zeros_like(z), y[:2], torch.arange(len(z)), len(z))
+    except (RuntimeError, NotImplementedError):  # whatever torch says of a derivative that it does not have
+        raise UserError(
+            f"aux: {task.aux} of {task.model} has no second derivative, which fsl-sage needs: say linear or pool"
+        ) from None
+
+
+def report(node: ServerNode, round: int, errors: Sequence[tuple[float, float]]) -> None:
+    """The mean of the errors before and after a round's alignments, where there were any."""
+    if errors:
+        before, after = (sum(column) / len(errors) for column in zip(*errors, strict=True))
+        node.report(round, align_error_before=before, align_error_after=after)
 
 
 async def align(

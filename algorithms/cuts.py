@@ -57,7 +57,7 @@ def cuts(model: str, shape: Shape, classes: int = CLASSES) -> list[Cut]:
         meter.measure(x)
     except Exception as error:  # whatever a layer says to a shape that it does not take
         size = "x".join(map(str, shape))
-        raise UserError(f"model: {model} does not take images of {size} ({_first_line(error)})") from None
+        raise UserError(f"model: {model} does not take images of {size} ({models.first_line(error)})") from None
     whole = max(reading.flops for reading in meter.readings.values())
     found = []
     for point in traced.points:
@@ -138,10 +138,6 @@ class _Meter(fx.Interpreter):
         if storage._cdata not in self._own:
             self._kept[storage._cdata] = storage.nbytes()
         return tensor
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def parse_shape(text: str) -> Shape:

@@ -24,17 +24,20 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
-from algorithms import ALGORITHMS
+from algorithms import ALGORITHMS, config_of
 from algorithms.settings import Settings
 from algorithms.task import Task
 from emulator.errors import UserError
+from emulator.values import mistake
 
+ELSEWHERE = ("task", "folder", "seed", "clients", "rounds", "single")  # what a file says not, or not there
 ROOT = Path(__file__).parent / "experiments"
 
 
@@ -80,22 +83,25 @@ def find(name: str) -> Experiment:
         raise UserError(f"--experiment {name}: {getattr(error, 'strerror', None) or error}{meant}") from None
     try:
         found = msgspec.convert(text, Experiment)
-        for key, kind in (("task", Task), ("settings", Settings)):
-            _known(key, text.get(key, {}), kind)
-        msgspec.convert(found.task, Task)
-        msgspec.convert(found.settings, Settings)
     except msgspec.ValidationError as error:
         raise UserError(f"{path}: {error}") from None
     for unknown in found.algorithms.keys() - ALGORITHMS.keys():
         raise UserError(f"{path}: algorithms.{unknown}: there is none of this name; say any of {', '.join(ALGORITHMS)}")
+    _check(f"{path}: task", found.task, Task)
+    _check(f"{path}: settings", found.settings, Settings)
+    for name, values in found.algorithms.items():
+        _check(f"{path}: algorithms.{name}", values, config_of(name), found.settings)
     return msgspec.structs.replace(found, path=str(path), sha256=hashlib.sha256(content).hexdigest())
 
 
-def _known(section: str, values: dict[str, Any], kind: type[msgspec.Struct]) -> None:
-    """Refuse by name what the file must not say: unknown keys, and those that come from elsewhere."""
-    fields = [field for field in kind.__struct_fields__ if field not in ("task", "folder", "seed", "clients", "rounds")]
-    for key in values:
-        if key not in fields:
-            near = get_close_matches(key, fields, 1)
-            meant = f"did you mean {near[0]}?" if near else f"it has {', '.join(fields)}"
-            raise msgspec.ValidationError(f"{section}.{key}: unknown key; {meant}")
+def _check(
+    section: str, values: dict[str, Any], kind: type[Task | Settings], others: Mapping[str, Any] | None = None
+) -> None:
+    """UserError by file, section and key for what cannot be, beside the ``others`` of the algorithm's settings."""
+    if wrong := mistake(values, kind, ELSEWHERE):
+        raise UserError(f"{section}.{wrong}")
+    if kind is not Task:
+        try:
+            msgspec.convert({**(others or {}), **values}, kind).check()
+        except UserError as error:
+            raise UserError(f"{section}.{error}") from None

@@ -93,15 +93,9 @@ class Global(Message, frozen=True, kw_only=True):
     client: StateDict
 
 
-MESSAGES: tuple[type[Message], ...] = (
-    Initial,
-    Smashed,
-    alignment.Aligned,
-    Update,
-    Global,
-    warm_start.Warm,
-    *rounds.ENDINGS,
-)
+try_out = alignment.try_out
+MESSAGES: tuple[type[Message], ...] = (Initial, Smashed, alignment.Aligned, Update, Global, warm_start.Warm)
+MESSAGES += rounds.ENDINGS
 
 
 async def client(node: ClientNode, config: Config) -> None:
@@ -163,6 +157,7 @@ async def server(node: ServerNode, config: Config) -> None:
     estimators = {name: alignment.Estimator(config, name) for name in node.clients}
     client = steps.weights(steps.Part(config.task.client_half(), None))
     batch_statistics = config.refresh_mode == "train"
+    shared = warm_start.Mean(node.clients)
     round, cohort = 0, config.cohort(node.clients, 0)
 
     node.begin_round(0)
@@ -184,17 +179,15 @@ async def server(node: ServerNode, config: Config) -> None:
                     true = await node.compute(steps.refresh, half, *estimator.buffer.samples(), batch_statistics)
                     task = alignment.align(node, config, message.sender, round, estimator, true)
                     alignments.append(group.create_task(task))
-        if alignments:
-            before, after = zip(*(task.result() for task in alignments), strict=True)
-            count = len(alignments)
-            node.report(round, align_error_before=sum(before) / count, align_error_after=sum(after) / count)
+        alignment.report(node, round, [task.result() for task in alignments])
         updates = await gathering.conclude()
         if trained := [warm[update.sender] for update in updates if update.sender in warm]:
-            await warm_start.share(node, [estimator.aux for estimator in estimators.values()], trained)
+            await shared.share(node, [estimator.aux for estimator in estimators.values()], trained)
         client = await rounds.mean(node, [update.client for update in updates], updates, client)
         node.snapshot(round, {"client": client, "server": steps.weights(half)})
 
         following = rounds.begin_next(node, config, round)
+        await shared.give(node, following, round)
         for name in following or cohort:
             await node.post(name, Global(round=round, last=not following, client=client))
         if not following:

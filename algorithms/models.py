@@ -129,6 +129,11 @@ def seeded(make: Callable[[], nn.Module], seed: int, purpose: str) -> nn.Module:
         return make()
 
 
+def first_line(error: Exception) -> str:
+    """What torch says, without its advice for programmers; the error's type where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def has_batch_norm(module: nn.Module) -> bool:
     """Whether there is a batch norm in it, of which a batch of one sample may leave nothing defined."""
     return any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in module.modules())
@@ -175,7 +180,8 @@ def _make(model: str, shape: Shape, classes: int) -> nn.Module:
     try:
         made: nn.Module = torchvision.models.get_model(model, weights=None, num_classes=classes, **options)
     except (RuntimeError, ValueError, AssertionError, ZeroDivisionError) as error:
-        raise UserError(f"model: {model} does not take images of {channels}x{height}x{width} ({error})") from None
+        size = f"{channels}x{height}x{width}"
+        raise UserError(f"model: {model} does not take images of {size} ({first_line(error)})") from None
     if channels != 3:
         _take_channels(made, model, channels)
     return made

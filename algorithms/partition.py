@@ -42,6 +42,14 @@ def shard_sizes(samples: int, clients: int) -> list[int]:
     return [samples // clients + (index < samples % clients) for index in range(clients)]
 
 
+def batch_starts(samples: int, batch: int, single: bool) -> list[int]:
+    """Where the batches of an epoch begin; a last one of one sample joins that before, unless it may be ``single``."""
+    starts = list(range(0, samples, batch))
+    if not single and len(starts) > 1 and samples - starts[-1] == 1:
+        del starts[-1]
+    return starts
+
+
 def divide(labels: np.ndarray[Any, Any], clients: int, partition: str, seed: int) -> list[np.ndarray[Any, Any]]:
     """For each client the indices of its samples; together all of them, each once.
 

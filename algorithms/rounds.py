@@ -86,17 +86,17 @@ class Gathering(Generic[U]):
     async def conclude(self) -> list[U]:
         """The updates in client order, so that sums do not depend on who came first; late clients are told.
 
-        UserError where a deadline lets nobody of all clients end the first round.
+        UserError where a deadline lets nobody of its cohort end the first round.
         """
         late = [name for name in self._cohort if name not in self.updates]
         for name in late:
             await self._node.post(name, LeftOut(round=self._round))
-        if self._round == 0 and not self.updates and self._cohort == self._node.clients:
+        if self._round == 0 and not self.updates:
             raise UserError(
                 f"deadline_s: no client ends the first round within {self._config.deadline_s} s: allow more"
             )
         if late:
-            self._node.report(self._round, left_out=len(late))
+            self._node.report(self._round, left_out=len(late), counted=len(self.updates))
         return [self.updates[name] for name in self._cohort if name in self.updates]
 
 

@@ -80,8 +80,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return tuple(clients[i] for i in sorted(draws.choice(len(clients), count, replace=False)))
 
     def rehearsed(self) -> Self:
-        """The same for a rehearsal, which has few clients: all take part, so that each kind is seen."""
-        return msgspec.structs.replace(self, participation=1.0)
+        """The same for a rehearsal, which has few clients: all take part, and none is too late, so that each kind is
+        seen; whether a deadline can be met, only all clients show."""
+        return msgspec.structs.replace(self, participation=1.0, deadline_s=None)
 
     def turns(self, clients: tuple[str, ...]) -> list[tuple[str, ...]]:
         """The groups of clients whose messages of a round the server takes as they come, one group after another."""
@@ -125,8 +126,7 @@ def uploads(q: int, step: int, steps: int, begun: int, *, anew: bool, last: bool
 
 def rare_uploads(task: Task, q: int) -> list[str]:
     """A warning where a counter that begins anew in each round reaches ``q`` in none of them."""
-    sizes = task.shard_samples()
-    steps = task.epochs * -(-max(sizes) // task.batch)
+    steps = task.steps()
     if q <= steps:
         return []
     return [f"q: {q} exceeds the {steps} steps of a round: with q_per_round each client uploads once a round"]

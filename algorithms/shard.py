@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from algorithms.data import Samples, stream
+from algorithms.partition import batch_starts
 
 PADDING = 4  # of a random crop
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and standard deviation of its channels, of 0..1
@@ -67,10 +68,7 @@ class Shard:
         return self._epochs * len(self._starts())
 
     def _starts(self) -> list[int]:
-        starts = list(range(0, len(self), self._batch))
-        if not self._single and len(starts) > 1 and len(self) - starts[-1] == 1:
-            del starts[-1]
-        return starts
+        return batch_starts(len(self), self._batch, self._single)
 
     def batches(self, round: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """(x float32 [B, C, H, W], y int64 [B]) in the order of (seed, client, epoch), whatever the algorithm."""

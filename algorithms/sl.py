@@ -8,7 +8,9 @@ https://arxiv.org/abs/1810.06060. The baseline as in C. Thapa et al., https://ar
 
 Per client and round: c down (its turn), every batch z and y up and dz down, c up. The weights go from client to client
 through the server (two hops), or straight to the next one (``relay = "peer"``: one hop; the server then sends an empty
-``Turn`` and hears an empty ``Done``). A round is one turn of each client, in client order, so its time is their sum.
+``Turn`` and hears an empty ``Done``; the last client hands c on to the first one in the last round too, where it is not
+taken up: every round then has the same bytes, and whether time allows another is not known yet). A round is one turn of
+each client, in client order, so its time is their sum.
 
 Differences: Adam; each client keeps its own Adam state between its turns, it does not travel with c. The loss rides
 in the header of ``Gradient`` so that a client can report it. Evaluated with the last client's c. A client

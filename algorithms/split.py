@@ -17,7 +17,7 @@ import torch
 from torch import fx, nn
 from torchvision.models.feature_extraction import DualGraphModule
 
-from algorithms.models import Shape
+from algorithms.models import Shape, first_line
 from emulator.errors import UserError
 from emulator.wire import StateDict
 
@@ -65,7 +65,8 @@ class Traced:
             self.eval_graph = _Tracer().trace(module.eval())
             self.train_graph = _Tracer().trace(module.train())
         except Exception as error:  # whatever a model's forward makes of symbols
-            raise UserError(f"model: {model} cannot be cut: it cannot be traced ({error}); take another") from None
+            what = first_line(error)
+            raise UserError(f"model: {model} cannot be cut: it cannot be traced ({what}); take another") from None
         finally:
             module.train()
         if _outline(self.train_graph) != _outline(self.eval_graph):

@@ -13,8 +13,10 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 
+from algorithms.models import has_batch_norm
 from algorithms.settings import Rule
 from emulator.wire import StateDict
 from emulator.work import uncounted
@@ -210,19 +212,29 @@ def align_epoch(aux: Part, z: Tensor, g: Tensor, y: Tensor, order: Tensor, batch
 
     ĝ and G are gradients of summed losses and n is the size of the batch, so the scale is right for any sizes; where
     the batch is the whole buffer, the loss is that of the authors' code (mean losses, squared error summed). Returns
-    Σ|ĝ − G|² over the buffer, each batch's before its step.
+    Σ|ĝ − G|² over the buffer, each batch's before its step. Attention as plain products: the fused kernels have no
+    second derivative.
     """
     parameters = list(aux.module.parameters())
     error = torch.zeros(())
-    for chosen in torch.split(order, batch) if len(order) > batch else [slice(None)]:
+    for chosen in _batches(order, batch, not has_batch_norm(aux.module)) if len(order) > batch else [slice(None)]:
         cut = z[chosen].detach().requires_grad_()
-        loss = cross_entropy(aux.module(cut), y[chosen], reduction="sum")
+        with sdpa_kernel(SDPBackend.MATH):
+            loss = cross_entropy(aux.module(cut), y[chosen], reduction="sum")
         (estimated,) = torch.autograd.grad(loss, cut, create_graph=True)
         squared = (estimated - g[chosen]).square().sum()
         torch.autograd.backward(squared / len(cut) ** 2, inputs=parameters)
         aux.step()
         error = error + squared.detach()
     return error
+
+
+def _batches(order: Tensor, batch: int, single: bool) -> list[Tensor]:
+    """The last one may be smaller; of one sample it joins the one before, unless it may be ``single``."""
+    batches = list(torch.split(order, batch))
+    if not single and len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches
 
 
 def ratio(error: Tensor, scale: Tensor) -> float:

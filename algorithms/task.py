@@ -60,7 +60,7 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         one_of(("none", "flip-crop"), augment=self.augment)
         one_of(("none", "imagenet"), normalise=self.normalise)
         about = self._about()
-        kind = partition.parse_partition(self.partition).kind
+        kind, _, shards = partition.parse_partition(self.partition)
         if kind in ("shards", "dirichlet-unequal") and self.samples_per_client:
             raise UserError(f"partition: {kind} divides all samples among the clients: leave out --samples-per-client")
         if self.normalise == "imagenet" and about.shape[0] != 3:
@@ -69,6 +69,11 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise UserError(
                 f"clients: {self.clients} are more than the {about.train} samples of {self.dataset}: take fewer, or let"
                 " shards overlap with --samples-per-client"
+            )
+        if shards * self.clients > about.train:
+            raise UserError(
+                f"partition: {shards} shards for each of {self.clients} clients are more than the {about.train} samples"
+                f" of {self.dataset}: say shards:N with N at most {about.train // self.clients}"
             )
         if not 0 <= self.samples_per_client <= about.train:
             raise UserError(
@@ -138,6 +143,11 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 return [data.count(self.folder, f"client-{index}") for index in range(self.clients)]
             return [len(rows) for rows in self._shards(data.load(self.dataset, self.data_dir)[0])]
         return partition.shard_sizes(self._about().train, self.clients)
+
+    def steps(self) -> int:
+        """Batches in a round of the client with the most samples."""
+        starts = partition.batch_starts(max(self.shard_samples()), self.batch, self._single())
+        return self.epochs * len(starts)
 
     def _shards(self, train: data.Samples) -> list[np.ndarray[Any, Any]]:
         """The rows of each client."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -46,13 +47,17 @@ def _open(name: str, data_dir: str, train: bool) -> VisionDataset:
     try:
         made: VisionDataset = make(data_dir, train=train, download=False)
     except (RuntimeError, OSError, EOFError, ValueError):  # not there, or not whole
+        where = Path(data_dir) / KNOWN[name].files
+        missing = [folder for folder in (where, *where.parents) if not folder.exists()]
         try:
             made = make(data_dir, train=train, download=True)
         except (RuntimeError, OSError, EOFError, ValueError) as error:
-            where = Path(data_dir) / KNOWN[name].files
+            for folder in missing:  # torchvision makes them before it downloads
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
             raise UserError(
-                f"dataset: {name} is not in {where} and cannot be downloaded ({' '.join(str(error).split())}): put"
-                " torchvision's files there, or name the folder that has them with --data-dir"
+                f"dataset: {name} is not in {where}: put torchvision's files there, or name the folder that has them"
+                f" with --data-dir; it cannot be downloaded ({' '.join(str(error).split())})"
             ) from None
     return made
 

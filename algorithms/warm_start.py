@@ -1,6 +1,7 @@
 """A warm start of FSL-SAGE: its round 0 is one of CSE-FSL, which trains the auxiliary on the client by its own loss.
 
-The auxiliaries are averaged, as there; the mean is where every client's alignments begin. Its bytes are counted.
+The auxiliaries are averaged, as there; the mean is where every client's alignments begin. Its bytes are counted. Who
+trained none in time has it sent before its next round.
 """
 
 from __future__ import annotations
@@ -41,10 +42,23 @@ async def local_steps(
     node.report(0, loss=steps.mean_of(losses))
 
 
-async def share(node: ServerNode, auxiliaries: Sequence[steps.Part], trained: Sequence[Warm]) -> None:
-    """Make the mean of the ``trained`` auxiliaries everybody's; send it to those who trained one."""
-    mean = await rounds.mean(node, [message.aux for message in trained], trained, {})
-    for aux in auxiliaries:
-        await node.compute(steps.load_weights, aux, mean)
-    for message in trained:
-        await node.post(message.sender, Warm(round=0, samples=0, aux=mean))
+class Mean:
+    """The mean of the auxiliaries, once there is one, and which of the ``clients`` have not been sent it."""
+
+    def __init__(self, clients: Sequence[str]) -> None:
+        self._aux: StateDict = {}
+        self._lack = set(clients)
+
+    async def share(self, node: ServerNode, auxiliaries: Sequence[steps.Part], trained: Sequence[Warm]) -> None:
+        """Make the mean of the ``trained`` auxiliaries that of all; send it to those who trained one."""
+        self._aux = await rounds.mean(node, [message.aux for message in trained], trained, {})
+        for aux in auxiliaries:
+            await node.compute(steps.load_weights, aux, self._aux)
+        await self.give(node, [message.sender for message in trained], 0)
+
+    async def give(self, node: ServerNode, names: Sequence[str], round: int) -> None:
+        """Send it to those of ``names`` who lack it, as messages of ``round``."""
+        for name in names:
+            if self._aux and name in self._lack:
+                self._lack.remove(name)
+                await node.post(name, Warm(round=round, samples=0, aux=self._aux))

@@ -34,9 +34,14 @@ def _drawn(parameters: Sequence[Tensor], draws: torch.Generator) -> Iterator[Ten
 def _two_points(
     client: Part, aux: Part, x: Tensor, y: Tensor, move: Callable[[float], None], radius: float
 ) -> tuple[Tensor, Tensor]:
-    """Slope and mean loss along the direction in which ``move`` shifts the parameters; they end where they were."""
+    """Slope and mean loss along the direction in which ``move`` shifts the parameters; they end where they were.
+
+    What layers draw, such as dropout's masks, is the same for both losses, or their difference would be the masks'.
+    """
     losses = []
+    drawn = torch.get_rng_state()
     for shift in (radius, -2 * radius):
+        torch.set_rng_state(drawn)
         move(shift)
         losses.append(cross_entropy(aux.module(client.module(x)), y))
     move(radius)

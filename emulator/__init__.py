@@ -3,6 +3,7 @@
 The map, from the ground up; a module imports only from those above it in this list.
 
 errors            what can go wrong, and whose fault it is
+values            what is wrong with a value that a user gives, and what would be right
 steps             a quantity that changes in steps, and starts over
 ledger            event types, append-only writer, reader
 profiles          networks, devices, scenarios in ns, bytes, bit/s

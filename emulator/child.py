@@ -24,12 +24,13 @@ from emulator.dilation import Rehearsed
 from emulator.errors import Bug, SplitbedError, UserError, root_of
 from emulator.preload import die_with_parent
 from emulator.profiles import Scenario
+from emulator.values import mistake
 
 HEARTBEAT_S = 0.5
 HEARTBEAT_BYTES = 8
 
 # Exit status of a node
-FINISHED, DOES_NOT_FIT, FAILED, ABORTED, STUCK, ORPHANED = 0, 3, 4, 5, 6, 7
+FINISHED, DOES_NOT_FIT, FAILED, ABORTED, STUCK, ORPHANED, REFUSED = 0, 3, 4, 5, 6, 7, 8
 
 
 class Placement(msgspec.Struct, frozen=True):
@@ -189,7 +190,8 @@ def prepare_data(
 ) -> None:
     """Checks every algorithm's settings and calls the dotted ``prepare(task, folder)`` once, before any node starts.
 
-    ``modules``: algorithm -> (module, settings). Sends back the task to give the nodes and warnings to show.
+    ``modules``: algorithm -> (module, settings). Sends back the task to give the nodes and warnings to show. Last, a
+    module may try itself out on the prepared task: ``try_out(config)`` raises UserError for what cannot be trained.
     """
     enter(placement, lifeline, parent)
     import importlib
@@ -197,17 +199,20 @@ def prepare_data(
     answer_with: tuple[dict[str, Any], list[str]] | SplitbedError
     try:
         warnings: list[str] = []
+        trials: list[tuple[Callable[[Any], None], Any]] = []
         for name, (module_name, settings) in modules.items():
             module = importlib.import_module(module_name)
-            try:
-                config = msgspec.convert(settings, module.Config)
-            except msgspec.ValidationError as error:
-                known = ", ".join(module.Config.__struct_fields__)
-                raise UserError(f"--set for {name}: {error}; it has: {known}") from None
+            said = {key: value for key, value in settings.items() if key != "task"}
+            if wrong := mistake(said, module.Config, hidden=("task",)):
+                raise UserError(f"--set for {name}: {wrong}")
+            config = msgspec.convert(settings, module.Config)
             config.check()
             warnings += [f"{name}: {text}" for text in getattr(module, "warnings", lambda _config: [])(config)]
+            trials.append((getattr(module, "try_out", lambda _config: None), config))
         where, _, function = prepare.rpartition(".")
         task = getattr(importlib.import_module(where), function)(config.task, Path(placement.snapshot_folder))
+        for try_out, config in trials:
+            try_out(msgspec.structs.replace(config, task=task))
         answer_with = msgspec.to_builtins(task), warnings
     except SplitbedError as error:
         answer_with = error

@@ -278,6 +278,11 @@ def dry_run(
 
 
 def _without_values(record: Record, event: Event) -> None:
-    """What an algorithm reports of itself, such as its loss, would be that of remembered results."""
-    if not isinstance(event, Reported):
-        record(event)
+    """What an algorithm reports of itself, such as its loss, would be that of remembered results; but who was too late
+    is a matter of times."""
+    if isinstance(event, Reported):
+        counts = {key: value for key, value in event.values.items() if key in ("left_out", "counted")}
+        if not counts:
+            return
+        event = msgspec.structs.replace(event, values=counts, not_finite=[])
+    record(event)

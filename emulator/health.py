@@ -16,7 +16,7 @@ Limits, and why these:
   of these times: clients that begin a round at one moment queue for the host's cores, and what counts is that they
   have caught up when the round ends. A host that is behind most of the time is too slow whatever the rounds say.
 - A dry run has no verdict: the laws are checked on its records too, but it trained nothing and kept to no clock.
-- An algorithm that failed, hung or was not judged in every round cannot be trusted whatever its figures.
+- An algorithm that failed, hung, was refused or was not judged in every round cannot be trusted whatever its figures.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ LAG_WORST_SHARE, LAG_WORST_NS = 0.05, 50 * MS
 EARLY_NS = 1 * MS
 LATE_NS, HOST_LATE_NS = 10 * MS, 50 * MS
 NOTED_SHARE, BEHIND_SHARE = 0.05, 0.5
-UNTRUSTED = ("failed", "stuck")
+UNTRUSTED = ("failed", "stuck", "refused")
 STEAL_SHARE = 0.05
 PRESSURE_SHARE = 0.20  # a fifth of the time some task waited for a core
 
@@ -130,8 +130,9 @@ def check(manifest: Mapping[str, Any], timelines: Mapping[str, Sequence[AnyEvent
     for algorithm, events in timelines.items():
         ending = ending_of(events)
         if ending != "finished":
-            (reasons if ending in UNTRUSTED else notes).append(f"{algorithm}: {ending}")
+            (reasons if ending in UNTRUSTED else notes).append(f"{algorithm}: {ending}{_why_refused(events)}")
         found, remarks = conserved(events, ending)
+        remarks = remarks if ending != "refused" else []  # that it was cut short is said
         found += _unjudged(events) if ending == "finished" and limits.trains else []
         found += whole_ledgers(events) + within_links(manifest, events) + in_order(events)
         found += within_channels(manifest, events)
@@ -147,6 +148,10 @@ def check(manifest: Mapping[str, Any], timelines: Mapping[str, Sequence[AnyEvent
     notes += _host(timelines) if limits.host_matters else []
     verdict = ("bad" if reasons else "good") if limits.trains else "none"
     return Health(verdict=verdict, reasons=reasons, notes=notes, algorithms=figures)
+
+
+def _why_refused(events: Sequence[AnyEvent]) -> str:
+    return "".join(f": {event.detail}" for event in only(events, Timeline) if event.outcome == "refused")
 
 
 def length_of(events: Iterable[AnyEvent]) -> int:
@@ -209,10 +214,12 @@ def _diverged(events: Sequence[AnyEvent]) -> list[str]:
 
 
 def _left_out(events: Sequence[AnyEvent]) -> list[str]:
-    counts = [int(event.values["left_out"]) for event in only(events, Reported) if "left_out" in event.values]
-    if not counts:
-        return []
-    return [f"the deadline left out {sum(counts)} times a client, in {len(counts)} rounds"]
+    reports = [event for event in only(events, Reported) if "left_out" in event.values]
+    counts = [int(event.values["left_out"]) for event in reports]
+    vain = [event.round for event in reports if event.values.get("counted") == 0]
+    remarks = [f"the deadline left out {sum(counts)} times a client, in {len(counts)} rounds"] if counts else []
+    remarks += [f"no update was in time in {len(vain)} rounds, the first is round {min(vain) + 1}"] if vain else []
+    return remarks
 
 
 def _late(events: Sequence[AnyEvent]) -> tuple[float, str]:

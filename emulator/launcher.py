@@ -55,8 +55,8 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Ending(msgspec.Struct, frozen=True):
-    """How a timeline ended. ``outcome``: finished, does-not-fit, failed, stuck, interrupted. ``wall_s``: as in the
-    ledger's ``Timeline``."""
+    """How a timeline ended. ``outcome``: finished, does-not-fit, refused (the user can mend it: ``UserError``), failed,
+    stuck, interrupted. ``wall_s``: as in the ledger's ``Timeline``."""
 
     outcome: str
     detail: str
@@ -207,10 +207,8 @@ class Launcher:
             ending = timeline(placement, ledger)
         except Interrupted as interrupted:
             ending = Ending("interrupted", str(interrupted), 1)
-        except UserError:
-            ledger.close()
-            shutil.rmtree(ledger_folder)  # nothing was played
-            raise
+        except UserError as error:
+            ending = Ending("refused", str(error).removeprefix(f"{algorithm}: "), 1)
         except SplitbedError as error:
             ending = Ending("failed", str(error), 1)
         ended = events.Timeline(

@@ -168,7 +168,7 @@ class Evaluated(Event, frozen=True, kw_only=True):
 
 
 class Ended(Event, frozen=True, kw_only=True):
-    """A node's last words. ``outcome``: finished, does-not-fit, interrupted, peer-lost, stuck, failed."""
+    """A node's last words. ``outcome``: finished, does-not-fit, interrupted, peer-lost, stuck, refused, failed."""
 
     outcome: str
     detail: str = ""

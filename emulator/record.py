@@ -7,7 +7,9 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,8 +45,11 @@ def open_folder(out: str | Path | None, profile: str, what: str) -> Path:
     return folder
 
 
-def withdraw_folder(folder: Path) -> None:
-    """Remove what ``open_folder`` and ``write_manifest`` made, where nothing else is in it."""
+def withdraw_folder(folder: Path, refused: Iterable[str] = ()) -> None:
+    """Remove what ``open_folder`` and ``write_manifest`` made, and the ledgers of the algorithms ``refused``, where
+    nothing else is in it."""
+    for name in refused:
+        shutil.rmtree(folder / "ledger" / name, ignore_errors=True)
     with contextlib.suppress(OSError):
         (folder / "ledger").rmdir()
         (folder / "manifest.json").unlink()

@@ -171,12 +171,12 @@ def _to_target(evaluated: Iterable[Json], target: float) -> Json | None:
 
 
 def _outcome(events: Sequence[AnyEvent], clients: Sequence[Json]) -> tuple[str, str]:
-    """finished, does-not-fit, failed, stuck, interrupted or partial (the supervisor saw no end), and a detail."""
+    """finished, does-not-fit, refused, failed, stuck, interrupted or partial (nobody saw an end), and a detail."""
     ending = ending_of(events)
     details = [event.detail for event in only(events, Timeline) if event.outcome and event.detail]
     if any(client["outcome"] == "does-not-fit" for client in clients):
         ending = "does-not-fit"
-    elif ending not in ("finished", "does-not-fit", "stuck", "interrupted", "partial"):
+    elif ending not in ("finished", "does-not-fit", "refused", "stuck", "interrupted", "partial"):
         ending = "failed"
     return ending, details[-1] if details else ""
 

@@ -126,6 +126,8 @@ class Supervision:
                 return "does-not-fit", f"{name}: {words}"
             case child.STUCK:
                 return "stuck", f"{name}: {words}"
+            case child.REFUSED:
+                return "refused", words
             case _:
                 return "failed", f"{name} {how(process)}{': ' + words if words else ''}"
 

@@ -256,7 +256,12 @@ def _verdict(summary: Json) -> list[str]:
             f"Verdict: good. Rounds ended at most {number(lag)} ms off; 95 % of messages at most {number(late)} ms "
             f"late; {clamps} clamps ({number(moved)} ms in all)."
         ]
-    return ["Verdict: BAD. Do not trust the figures below:", *(f"- {reason}" for reason in health["reasons"])]
+    refused = tuple(f"{name}: refused" for name in summary["algorithms"])
+    incomplete = all(reason.startswith(refused) for reason in health["reasons"])
+    verdict = (
+        "INCOMPLETE. The figures of the other methods hold:" if incomplete else "BAD. Do not trust the figures below:"
+    )
+    return [f"Verdict: {verdict}", *(f"- {reason}" for reason in health["reasons"])]
 
 
 def _remarks(summary: Json) -> list[str]:

@@ -117,8 +117,8 @@ def run(placement: Placement, vigil: Vigil) -> int:
             status = child.ABORTED
             last_words("peer-lost", str(error))
         elif isinstance(error, UserError):
-            status = child.FAILED
-            last_words("failed", str(error))
+            status = child.REFUSED
+            last_words("refused", str(error))
         else:
             status = child.FAILED
             where = traceback.extract_tb(error.__traceback__)

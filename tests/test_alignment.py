@@ -6,6 +6,7 @@ follows from the settings. ``test_steps`` has the arithmetic of one alignment.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 from itertools import pairwise
@@ -24,6 +25,7 @@ from algorithms import alignment, cse_fsl, data, fsl_sage, splitfed_v2, steps
 from algorithms.settings import Rule
 from algorithms.shard import Look, tensors
 from algorithms.task import Task
+from emulator.errors import UserError
 from emulator.ledger import Computed, Event, Posted, Received, Reported
 
 HELD_OUT = 100  # of the 297 digits of the test part, which no client trains on
@@ -122,6 +124,32 @@ def test_an_alignment_changes_one_auxiliary_and_leaves_the_server_half() -> None
     assert close(never.snapshots[0]["client"], aligned.snapshots[0]["client"], 0.0)
     taught = sage(rounds=1, l=1, server_order="blocked")
     assert not close(never.snapshots[0]["client"], taught.snapshots[0]["client"], 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("model", "aux", "said"),
+    [
+        ("vit_b_32", "stage", ""),  # attention has one, fused kernels of it have none
+        ("mobilenet_v3_small", "linear", ""),
+        ("mobilenet_v3_small", "stage", "aux: stage of mobilenet_v3_small has no second derivative, .* say linear or"),
+    ],
+)
+def test_an_auxiliary_without_a_second_derivative_is_refused_before_anything_is_played(
+    model: str, aux: str, said: str
+) -> None:
+    task = Task(dataset="synthetic:3x32x32:4:40", model=model, aux=aux, clients=2)
+    with pytest.raises(UserError, match=said) if said else contextlib.nullcontext():
+        fsl_sage.try_out(fsl_sage.Config(task=task))
+    for never in ({"align": "none"}, {"l": 0}, {"stop_align": 0}):
+        fsl_sage.try_out(fsl_sage.Config(task=task, **never))
+
+
+@pytest.mark.parametrize("key", ["buffer", "align_batch"])
+def test_batch_norm_takes_no_buffer_and_no_batch_of_one_sample(key: str) -> None:
+    task = Task(dataset="synthetic:3x32x32:4:40", model="resnet18", clients=2)
+    with pytest.raises(UserError, match=f"{key}: resnet18 has batch norm, .*: say 2 or more"):
+        fsl_sage.try_out(fsl_sage.Config(task=task, **{key: 1}))
+    fsl_sage.try_out(fsl_sage.Config(task=SMALL, **{key: 1}))
 
 
 # --- when there is one ------------------------------------------------------------------------------------------------
@@ -246,6 +274,26 @@ def test_after_a_warm_start_every_client_follows_the_mean_of_the_auxiliaries_unt
         mine, its = (recorded.client_losses()[f"client-{i}"] for recorded in (warm, cse))
         assert mine[: second + 1] == its[: second + 1]
         assert mine[second + 1 :] != its[second + 1 :]  # the one is frozen, the other learns
+
+
+def test_whoever_was_not_in_the_first_round_has_the_mean_of_a_warm_start_before_its_first_one() -> None:
+    task = Task(dataset="synthetic:1x8x8:4:80", clients=4, batch=8)
+    config = fsl_sage.Config(
+        task=task, participation=0.5, warm_start=True, align="none", rounds=8, stop_after_s=None, align_lr=0.0
+    )
+    recorded = record(fsl_sage, config)
+    cohorts = [config.cohort(tuple(f"client-{i}" for i in range(4)), round) for round in range(8)]
+    first = {name: min(r for r, cohort in enumerate(cohorts) if name in cohort) for name in set().union(*cohorts)}
+    assert set(first.values()) > {0}
+    assert sorted(posts(recorded, "warm")) == [(name, max(first[name] - 1, 0)) for name in sorted(first)]
+    for name in first:
+        kinds = [e.kind for e in of(recorded, name, Received)]
+        assert kinds[:2] == (["initial", "warm"] if first[name] == 0 else ["warm", "global"])
+    loaded = [d.first for name in first for d in recorded.hosts[name].done if d.function == "load_weights"]
+    frozen = [part.module.state_dict() for part in loaded if part.optimizer is None]
+    assert len(frozen) == 4 and all(close(state, frozen[0], 0.0) for state in frozen)
+    sizes = {e.official_bytes for e in of(recorded, "server", Posted) if e.kind == "warm"}
+    assert sizes == {sum(tensor.nbytes for tensor in task.auxiliary().state_dict().values())}
 
 
 # --- batch norm -------------------------------------------------------------------------------------------------------

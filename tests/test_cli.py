@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from processes import ROOT, Board, Wire, write_scenario
+from processes import BATCH, ROOT, Board, Wire, play, write_scenario
 
 import run
 from algorithms import ALGORITHMS
@@ -38,6 +38,14 @@ MISTAKES = {
     "an unknown partition": (["--partition", "sorted"], ["partition", "sorted", "dirichlet"]),
     "a partition without its parameter": (["--partition", "dirichlet"], ["partition", "dirichlet"]),
     "a negative alpha": (["--partition", "dirichlet:-1"], ["partition", "-1"]),
+    "more shards than samples": (
+        ["--partition", "shards:2000"],
+        ["partition", "2000 shards", "1500", "N at most 1500"],
+    ),
+    "alignment without the method that aligns": (
+        ["--algorithm", "sl", "--align", "overlap"],
+        ["--align overlap", "fsl-sage"],
+    ),
     "an unknown data set": (["--dataset", "emnist"], ["dataset", "emnist", "synthetic"]),
     "a data set of no size": (["--dataset", "synthetic:3x0x32:10:100"], ["dataset", "synthetic:3x0x32:10:100"]),
     "an unknown flag": (["--speed", "9"], ["--speed"]),
@@ -127,6 +135,10 @@ def test_a_command_without_a_profile_says_so(refused: Callable[[list[str]], str]
     assert "--profile" in refused([])
 
 
+def test_a_mistake_in_cuts_names_the_help_of_cuts(refused: Callable[[list[str]], str]) -> None:
+    assert_names(refused(["cuts"]), ["model", "run.py cuts --help"])
+
+
 @pytest.mark.parametrize("arguments", [["profiles", "nokia"], ["profiles", "iot-4g", "lan"]])
 def test_profiles_of_unknown_names_are_refused(arguments: list[str], refused: Callable[[list[str]], str]) -> None:
     assert "profiles" in refused(arguments)
@@ -157,14 +169,26 @@ def test_an_output_folder_that_is_not_empty_is_left_alone(
         ("cse-fsl:z=1", ["cse-fsl", "z", "aux_lr"]),
         ("z=1", ["sl", "z", "rounds"]),
         ("cse-fsl:q=often", ["cse-fsl", "q", "int"]),
+        ("cse-fsl:q_per_rund=true", ["cse-fsl", "q_per_rund: unknown key; did you mean q_per_round?"]),
+        ("server_order=sideways", ["sl", "server_order: there is no 'sideways': say arrival or blocked"]),
         ("cse-fsl:q=0", ["q", "0"]),
+        ("fsl-sage:stop_align=-1", ["stop_align", "at least 0", "-1"]),
     ],
 )
 def test_a_setting_that_an_algorithm_does_not_have_is_named_and_nothing_is_left(
     setting: str, words: list[str], tmp_path: Path, scenario: Path
 ) -> None:
     """Which settings there are is known to a child that has torch."""
-    command = [sys.executable, "run.py", "--profile", str(scenario), "--algorithm", "sl,cse-fsl", "--set", setting]
+    command = [
+        sys.executable,
+        "run.py",
+        "--profile",
+        str(scenario),
+        "--algorithm",
+        "sl,cse-fsl,fsl-sage",
+        "--set",
+        setting,
+    ]
     out = tmp_path / "run"
     done = subprocess.run([*command, "--out", str(out)], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
@@ -185,6 +209,10 @@ MISTAKES_OF_THE_WORKLOAD = {
         ["--model", "simple_conv", "--aux", "pool", "--dataset", "synthetic:3x32x32:2:40"],
         ["aux", "pool", "linear"],
     ),
+    "an auxiliary that cannot be aligned": (
+        ["--algorithm", "fsl-sage", "--model", "mobilenet_v3_small", "--aux", "stage"],
+        ["aux", "stage of mobilenet_v3_small", "linear"],
+    ),
     "a client without a sample": (
         ["--partition", "dirichlet-unequal:1e-9", "--clients", "9"],
         ["partition", "without a sample"],
@@ -204,6 +232,33 @@ def test_a_mistake_that_only_a_child_can_see_is_one_line_too(case: str, tmp_path
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stdout + done.stderr
     assert_names(done.stderr, words)
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("refused", ["sl", "cse-fsl"])
+@pytest.mark.parametrize("how", [["--clock", "virtual"], ["--dry-run"]], ids=["virtual", "dry"])
+def test_a_method_that_is_refused_does_not_stop_the_others_and_stays_in_sight(
+    refused: str, how: list[str], tmp_path: Path, scenario: Path
+) -> None:
+    """Before it or after it: what only it is told (such as a deadline) is its own mistake."""
+    flags = "--profile", scenario, "--algorithm", "sl,cse-fsl", "--rounds", 1, "--batch", BATCH
+    played = play(tmp_path / "run", *flags, *how, "--set", f"{refused}:deadline_s=0.001")
+    (other,) = {"sl", "cse-fsl"} - {refused}
+    outcomes = {name: algorithm["outcome"] for name, algorithm in played.summary["algorithms"].items()}
+    assert (played.status, played.err, outcomes) == (2, "", {refused: "refused", other: "finished"})
+    assert played.summary["algorithms"][other]["rounds"] == 1
+    why = "deadline_s: no client ends the first round within 0.001 s: allow more"
+    assert played.out.splitlines()[-1] == f"{refused}: refused: {why}"
+    assert played.summary["health"]["reasons"] == [f"{refused}: refused: {why}"]
+    assert why in (played.folder / "tables.md").read_text()
+    assert ("Verdict: INCOMPLETE" in played.out) == ("--clock" in how) and "Verdict: good" not in played.out
+
+
+def test_the_status_of_a_run_is_that_of_its_gravest_outcome() -> None:
+    assert run.status_of(["finished", "does-not-fit"]) == 0
+    assert run.status_of(["finished", "refused", "finished"]) == 2
+    assert run.status_of(["refused", "failed"]) == run.status_of(["finished", "stuck"]) == 1
+    assert run.status_of(["refused", "interrupted"]) == 130
 
 
 def test_a_mistake_of_a_real_command_is_one_line_too() -> None:

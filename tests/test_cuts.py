@@ -86,3 +86,6 @@ def test_a_model_that_does_not_exist_or_take_the_images_is_refused() -> None:
         cuts("resnet19", (3, 32, 32))
     with pytest.raises(UserError, match="does not take images of 1x1x1"):
         cuts("cnn", (1, 1, 1))
+    with pytest.raises(UserError, match="does not take images of 3x32x32") as refused:
+        cuts("maxvit_t", (3, 32, 32))
+    assert "\n" not in str(refused.value)

@@ -125,6 +125,22 @@ def test_what_was_posted_was_received_and_all_have_ended(name: str) -> None:
     assert conserved(lost, "finished")[0] != []
 
 
+def test_who_was_left_out_is_recorded_as_in_a_play() -> None:
+    """The deadline is the time of a mean round until its last update: some rounds take longer."""
+    ends = [event.due_ns for event in played("cse-fsl")["server"] if isinstance(event, Received)]
+    settings = {**SETTINGS, "rounds": 2, "deadline_s": ends[-1] / SETTINGS["rounds"] / 1e9}
+    module = importlib.import_module(ALGORITHMS["cse-fsl"])
+    config = msgspec.convert(settings, module.Config)
+    with Stage(scenario(), *module.MESSAGES) as stage:
+        roles = [module.client(stage.nodes[client.name], config) for client in scenario().clients]
+        stage.play(*roles, module.server(stage.server, config))
+    _, events = foresee(ALGORITHMS["cse-fsl"], settings)
+    reports = [
+        [(e.round, e.values) for e in lines["server"] if isinstance(e, Reported)] for lines in (events, stage.events)
+    ]
+    assert reports[0] == reports[1] != []
+
+
 def test_messages_that_nobody_waits_for_are_written_down_as_undelivered() -> None:
     _, events = foresee("players.parting", {})
     kinds = Counter(type(event).__name__ for event in events["network"])

@@ -51,15 +51,40 @@ def test_a_flag_goes_before_the_file_and_the_file_before_the_defaults() -> None:
     assert plain == {"rounds": 12, "stop_after_s": 15.0, "task": {"seed": 1, "clients": 10}}
 
 
+def test_an_option_without_a_method_is_for_those_that_have_it() -> None:
+    """Of all methods, the default; of those chosen, one must have it."""
+    said = {name: settings("fsl-sage-cifar10", name, "--set", "radius=0.5", "--set", "q=7") for name in ALGORITHMS}
+    assert [name for name in ALGORITHMS if "radius" in said[name]] == ["heron-sfl"]
+    assert [name for name in ALGORITHMS if said[name].get("q") == 7] == ["cse-fsl", "fsl-sage", "heron-sfl"]
+    assert settings("fsl-sage-cifar10", "sl", "--algorithm", "sl", "--set", "client_lr=1")["client_lr"] == 1
+    with pytest.raises(UserError, match="--set q=7: q of fedavg, sl: unknown key; it has"):
+        settings("fsl-sage-cifar10", "fedavg", "--algorithm", "sl,fedavg", "--set", "q=7")
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
         (SMALL + "roundz = 3", "roundz"),
         (SMALL + "rounds = 'many'", "rounds"),
         (SMALL + "[task]\nbacth = 3", "task.bacth: unknown key; did you mean batch?"),
-        (SMALL + "[task]\nbatch = 'large'", "batch"),
+        (SMALL + "[task]\nbatch = 'large'", "task.batch: Expected `int`, got `str`"),
+        (SMALL + "[task]\nsingle = true", "task.single: unknown key"),
+        (SMALL + "[task]\naugment = 'blur'", "task.augment: there is no 'blur': say flip-crop or none"),
         (SMALL + "[task]\nseed = 3", "task.seed: unknown key"),
         (SMALL + "[settings]\nmomentun = 3", "settings.momentun: unknown key; did you mean momentum?"),
+        (
+            SMALL + "[settings]\nserver_order = 'sideways'",
+            "settings.server_order: there is no 'sideways': say arrival or",
+        ),
+        (SMALL + "[settings]\nparticipation = 2.0", "settings.participation: must be above 0 and at most 1"),
+        (
+            SMALL + "[algorithms.fsl-sage]\nalign_epoch = 3",
+            "algorithms.fsl-sage.align_epoch: unknown key; did you mean al",
+        ),
+        (SMALL + "[algorithms.fsl-sage]\nrounds = 3", "algorithms.fsl-sage.rounds: unknown key"),
+        (SMALL + "[algorithms.fsl-sage]\nalign = 'later'", "algorithms.fsl-sage.align: there is no 'later': say none"),
+        (SMALL + "[algorithms.cse-fsl]\nq = 'often'", "algorithms.cse-fsl.q: Expected `int`, got `str`"),
+        (SMALL + "[algorithms.cse-fsl]\nq = 0", "algorithms.cse-fsl.q: must be at least 1, not 0"),
         (SMALL + "[algorithms.fsl-saga]\nl = 3", "algorithms.fsl-saga: there is none of this name"),
         ("description = 'no kind'", "kind"),
         ("kind =", "Invalid value"),

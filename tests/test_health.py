@@ -19,6 +19,7 @@ from emulator.ledger import (
     Posted,
     Received,
     Refused,
+    Reported,
     RoundEnded,
     Timeline,
     Undelivered,
@@ -376,6 +377,17 @@ def test_a_troubled_host_is_noted():
     assert health.verdict == "good"
     assert len([note for note in health.notes if note.startswith("host:")]) == 2
     assert health.algorithms["fedavg"].host_steal == 0.2
+
+
+def test_rounds_in_which_no_update_was_in_time_are_noted():
+    events = make_timeline()
+    for round, counted in ((0, 1), (1, 0), (2, 0)):
+        values = {"left_out": 2.0 - counted, "counted": float(counted)}
+        events = append(events, Reported(**at(MS), node="server", round=round, values=values))
+    assert judge(events).notes == [
+        "fedavg: the deadline left out 5 times a client, in 3 rounds",
+        "fedavg: no update was in time in 2 rounds, the first is round 2",
+    ]
 
 
 def test_posted_lines_are_what_conservation_starts_from():

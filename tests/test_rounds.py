@@ -21,6 +21,7 @@ from emulator.ledger import Computed, Event, Posted, Received, Reported, RoundEn
 from emulator.node import ClientNode
 from emulator.profile_reading import load_scenario
 from emulator.profiles import Direction, Network, Scenario
+from emulator.rehearsal import rehearse
 from emulator.wire import StateDict
 
 SMALL = {"clients": 3, "samples_per_client": 48}  # three batches of 16
@@ -218,7 +219,7 @@ def test_who_sends_nothing_in_time_might_as_well_not_be_there(name: str, setting
     assert all(map(same, beside.models, without.models))
     assert len(beside.told("client-2", "left-out")) == 3
     assert [event.values for event in beside.of("server", Reported) if "left_out" in event.values] == [
-        {"left_out": 1}
+        {"left_out": 1, "counted": 2}
     ] * 3
 
 
@@ -279,9 +280,12 @@ def test_what_has_arrived_in_time_counts_even_where_the_server_gets_to_it_later(
 
 
 @every_variant
-def test_a_deadline_that_nobody_can_meet_is_a_mistake_in_one_line(name: str, settings: dict[str, Any]) -> None:
+@pytest.mark.parametrize("participation", [1.0, 0.34])
+def test_a_deadline_that_nobody_can_meet_is_a_mistake_in_one_line(
+    participation: float, name: str, settings: dict[str, Any]
+) -> None:
     with pytest.raises(ExceptionGroup) as raised:
-        play(name, deadline_s=0.01, **settings)
+        play(name, deadline_s=0.01, participation=participation, **settings)
     error = root_of(raised.value)
     assert isinstance(error, UserError)
     assert str(error) == "deadline_s: no client ends the first round within 0.01 s: allow more"
@@ -309,6 +313,8 @@ def test_where_nobody_is_in_time_the_old_means_stay(name: str, settings: dict[st
     if name in ("fedavg", "splitfed-v1") or "each" in settings.values():
         assert same(found.models[2], found.models[0])
     assert [found.trained(client) for client in NAMES[:3]] == [[0]] * 3
+    counted = [(e.round, e.values["counted"]) for e in found.of("server", Reported) if "counted" in e.values]
+    assert counted == [(1, 0), (2, 0)]
 
 
 @pytest.mark.parametrize("align", ["wait", "overlap"])
@@ -323,6 +329,17 @@ def test_no_stale_auxiliary_confuses_a_client_however_late_it_comes(align: str, 
         assert late.trained("client-0") == [0, 1, 2]
         counts.append(len(late.told("client-2", "left-out")))
     assert counts[0] == 0 and counts[-1] >= 1
+
+
+def test_a_rehearsal_with_few_clients_does_not_judge_the_deadline() -> None:
+    """It plays one client of each kind of device, here one with a large part of the samples; the run has all."""
+    task = {"clients": 10, "partition": "dirichlet-unequal:0.5", "seed": 13}
+    settings = {"rounds": 1, "stop_after_s": None, "task": task, "deadline_s": 1.3}
+    assert rehearse("algorithms.splitfed_v2", settings, load_scenario("iot-4g"), seed=13).elapsed_ns > 1.3 * SECOND
+    found = play("splitfed-v2", members=10, **settings)
+    assert len(found.models) == 1
+    (counted,) = (event.values for event in found.of("server", Reported) if "left_out" in event.values)
+    assert 0 < counted["left_out"] < 10
 
 
 # --- unequal shards ---------------------------------------------------------------------------------------------------

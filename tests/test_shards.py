@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from algorithms import data, partition
+from algorithms.settings import rare_uploads
 from algorithms.shard import IMAGENET, PADDING, Look, Shard, flip_crop, tensors
 from algorithms.task import Task, prepare
 from emulator.errors import UserError
@@ -117,6 +118,15 @@ def test_where_a_model_has_batch_norm_no_batch_has_one_sample(tmp_path: Path) ->
     for one in (task, prepare(task, tmp_path / "made")):
         assert [len(y) for _, y in one.shard(0).batches(0)] == [4, 5]
     assert [len(y) for _, y in Task(dataset=task.dataset, clients=2, batch=4).shard(0).batches(0)] == [4, 4, 1]
+
+
+def test_how_many_steps_a_round_has_is_known_without_its_batches() -> None:
+    """Of the client with the most samples; a q beyond them is warned of."""
+    for model, steps in (("resnet18", 2), ("cnn", 3)):
+        task = Task(dataset="synthetic:3x32x32:2:17", model=model, clients=2, batch=4, epochs=2)
+        assert task.steps() == task.shard(0).steps == 2 * steps
+        assert rare_uploads(task, 2 * steps) == []
+        assert len(rare_uploads(task, 2 * steps + 1)) == 1
 
 
 @pytest.mark.parametrize(

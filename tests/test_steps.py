@@ -110,6 +110,15 @@ def test_with_the_server_half_as_auxiliary_the_estimate_is_the_true_gradient_and
     assert torch.allclose(estimated, dz, atol=1e-9)
 
 
+@pytest.mark.parametrize(("norm", "taken"), [(nn.BatchNorm1d(4), 2), (nn.LayerNorm(4), 3)])
+def test_a_last_batch_of_one_sample_joins_the_one_before_where_there_is_batch_norm(norm: nn.Module, taken: int) -> None:
+    aux = steps.Part(nn.Sequential(norm, nn.Linear(4, 3)), ALIGN)
+    z, g, y = torch.randn(5, 4), torch.randn(5, 4), torch.randint(3, (5,))
+    assert steps.align_epoch(aux, z, g, y, torch.randperm(5), 2).isfinite()
+    assert aux.optimizer is not None
+    assert {int(state["step"]) for state in aux.optimizer.state.values()} == {taken}
+
+
 @pytest.mark.parametrize("kind", ["linear", "pool", "stage"])
 @pytest.mark.parametrize("align_batch", [160, 48])
 def test_alignment_reduces_the_error_on_the_buffer_and_leaves_the_server_half(kind: str, align_batch: int) -> None:

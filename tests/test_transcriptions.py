@@ -186,13 +186,16 @@ def test_directions_drawn_again_make_the_same_steps_as_directions_kept(direction
     assert not close(kept.snapshots[-1]["client"], memory.snapshots[-1]["client"], 1e-3)
 
 
-def test_the_slope_between_two_close_points_is_the_derivative_along_the_direction() -> None:
-    """A step of rate 1 is −slope · u: along u it has gone −slope · |u|²."""
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_the_slope_between_two_close_points_is_the_derivative_along_the_direction(dropout: float) -> None:
+    """A step of rate 1 is −slope · u: along u it has gone −slope · |u|². Dropout's masks are the same at both."""
     task = task_of(1)
     x, y = next(iter(task.shard(0).batches(0)))
-    client, aux = (steps.Part(module.double(), Rule("sgd", 1.0)) for module in (task.client_half(), task.auxiliary()))
+    dropping = torch.nn.Sequential(task.client_half(), torch.nn.Dropout(dropout))
+    client, aux = (steps.Part(module.double(), Rule("sgd", 1.0)) for module in (dropping, task.auxiliary()))
     parameters = [*client.module.parameters(), *aux.module.parameters()]
     before = [parameter.detach().clone() for parameter in parameters]
+    torch.manual_seed(1)
     loss = cross_entropy(aux.module(client.module(x.double())), y)
     exact = torch.autograd.grad(loss, parameters)
     for seed in range(5):
@@ -200,6 +203,7 @@ def test_the_slope_between_two_close_points_is_the_derivative_along_the_directio
         u = [torch.randn(parameter.shape, generator=draws).double() for parameter in parameters]
         along = sum((g * v).sum() for g, v in zip(exact, u, strict=True))
         draws.manual_seed(seed)
+        torch.manual_seed(1)
         mean_loss = zeroth_order.replayed_step(client, aux, x.double(), y, draws, 1, 1e-6, 1.0)
         with torch.no_grad():
             went = sum(((p - b) * v).sum() for p, b, v in zip(parameters, before, u, strict=True))

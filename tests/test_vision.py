@@ -99,10 +99,11 @@ def test_a_data_set_that_is_nowhere_is_one_line_with_folder_and_remedy(
 
     monkeypatch.setattr("urllib.request.urlopen", offline)
     with pytest.raises(UserError) as caught:
-        data.load(name, str(tmp_path))
+        data.load(name, str(tmp_path / "nowhere"))
     text = str(caught.value)
-    assert text.startswith(f"dataset: {name} is not in {tmp_path / vision.KNOWN[name].files}")
-    assert "--data-dir" in text and "\n" not in text
+    assert text.startswith(f"dataset: {name} is not in {tmp_path / 'nowhere' / vision.KNOWN[name].files}: put ")
+    assert text.index("--data-dir") < text.index("no network") and "\n" not in text
+    assert list(tmp_path.iterdir()) == []
 
 
 def write_folder(

@@ -1,0 +1,42 @@
+"""What is wrong with the values that a user gives for a struct's fields, in one line that says what would be right."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+import msgspec
+
+
+def mistake(values: Mapping[str, Any], kind: type[msgspec.Struct], hidden: Collection[str] = ()) -> str:
+    """What keeps ``values`` from being a ``kind``, after its key; "" where nothing does.
+
+    ``hidden``: fields that are set elsewhere, and unknown here.
+    """
+    known = [name for name in kind.__struct_fields__ if name not in hidden]
+    for key in values:
+        if key not in known:
+            return f"{key}: {unknown_key(key, known)}"
+    try:
+        msgspec.convert(dict(values), kind)
+    except msgspec.ValidationError as error:
+        text, _, path = str(error).rpartition(" - at `$.")
+        key = path.rstrip("`")
+        return f"{key}: {_choices(kind, key, values.get(key)) or text}" if text else str(error)
+    return ""
+
+
+def unknown_key(key: str, known: Collection[str]) -> str:
+    """The nearest of those that are known, or all."""
+    near = get_close_matches(key, known, 1)
+    return f"unknown key; did you mean {near[0]}?" if near else f"unknown key; it has {', '.join(known)}"
+
+
+def _choices(kind: type[msgspec.Struct], key: str, value: Any) -> str:
+    """Where the field takes one of a few words: which."""
+    info = msgspec.inspect.type_info(kind)
+    assert isinstance(info, msgspec.inspect.StructType)
+    types = [field.type for field in info.fields if field.name == key]
+    words = [str(word) for kind in types if isinstance(kind, msgspec.inspect.LiteralType) for word in kind.values]
+    return f"there is no {value!r}: say {' or '.join(words)}" if words else ""
