@@ -11,10 +11,11 @@ import sys
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from algorithms import ALGORITHMS, config_of
 from emulator.errors import SplitbedError, UserError
+from emulator.flags import Flags
 
 if TYPE_CHECKING:
     from algorithms.experiment_files import Experiment
@@ -29,13 +30,6 @@ TASK_FLAGS = (
 )
 DRY_RUN = "dry-run"  # what stands for the clock in its record
 STATUS = {"finished": 0, "does-not-fit": 0, "refused": 2, "interrupted": 130}  # of other outcomes: 1
-
-
-class Flags(argparse.ArgumentParser):
-    """argparse, but a mistake is one line like any other."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; {self.prog} --help shows the flags")
 
 
 def parser() -> Flags:
@@ -119,6 +113,7 @@ def parser() -> Flags:
         dest="options",
         help="an option of an algorithm, or of all that have it, e.g. fsl-sage:l=10, q_per_round=true",
     )
+    flags.add_argument("--force", action="store_true", help="play what will take over an hour on the wall")
     flags.add_argument("--out", metavar="DIR", help="the run's folder; default: runs/<time>-<profile>-<algorithms>")
     flags.add_argument("--no-dashboard", action="store_true", help="plain lines instead of the live dashboard")
     return flags
@@ -200,6 +195,19 @@ def seed_of(flags: argparse.Namespace, experiment: Experiment) -> int:
     return given[0] if given else 1
 
 
+def refuse_hours(launcher: Launcher, modules: dict[str, tuple[str, dict[str, Any]]], profile: str) -> None:
+    """UserError for what will take more than an hour on the wall."""
+    from emulator.dilation import LIMIT_S
+
+    seconds = launcher.foresee(modules)
+    if seconds > LIMIT_S:
+        how_long = "an hour" if seconds < 2 * LIMIT_S else f"{seconds / LIMIT_S:.0f} hours"
+        raise UserError(
+            f"--profile {profile}: this run will take over {how_long} on the wall; say --force if it may, fewer"
+            " --rounds or --algorithm, --clock virtual where it is the clock that takes long, or --dry-run for figures"
+        )
+
+
 def play_all(launcher: Launcher, settings: dict[str, dict[str, Any]], view: View, dry: bool) -> dict[str, Ending]:
     """Each algorithm on a timeline of its own, until one is broken off; UserError where all are refused."""
     endings: dict[str, Ending] = {}
@@ -271,6 +279,8 @@ def run(argv: list[str]) -> int:
             warnings = launcher.prepare({name: (ALGORITHMS[name], settings[name]) for name in names})
             for warning in warnings:
                 console.print(f"warning: {warning}")
+            if not flags.dry_run and not flags.force:
+                refuse_hours(launcher, {name: (ALGORITHMS[name], settings[name]) for name in names}, flags.profile)
             with view_type(manifest, folder) as view:
                 endings = play_all(launcher, settings, view, flags.dry_run)
         except (UserError, KeyboardInterrupt) as error:
@@ -334,44 +344,12 @@ def show_cuts(argv: list[str]) -> int:
     return 0
 
 
-def show_traces(argv: list[str]) -> int:
-    """List the traces, draw one, or make one."""
-    flags = Flags(prog="run.py traces", description="Bandwidth traces: which there are; one drawn; one made up.")
-    actions = flags.add_subparsers(dest="action", metavar="show|make")
-    shown = actions.add_parser("show", help="draw a trace over its time, with its statistics")
-    shown.add_argument("trace", metavar="NAME|FILE", help="a shipped trace, or its file: CSV, Mahimahi, s and Mbit/s")
-    made = actions.add_parser("make", help="make a trace by the model of a shipped one")
-    made.add_argument("model", metavar="NAME", help="lte-walking, lte-driving, nb-iot or starlink")
-    made.add_argument("--seed", type=int, default=1, help="of all that is drawn (default 1: the shipped one)")
-    made.add_argument("--seconds", type=int, help="its length; default: the shipped one's")
-    made.add_argument("--out", required=True, metavar="FILE", help="where it is written; nothing may be there yet")
-    chosen = flags.parse_args(argv)
-    if chosen.action == "make":
-        from emulator import trace_maker
-
-        text = trace_maker.make(chosen.model, chosen.seed, chosen.seconds)
-        try:
-            with Path(chosen.out).open("x", encoding="utf-8") as file:
-                file.write(text)
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is no file name"
-            raise UserError(f"--out {chosen.out}: cannot write it ({reason}); name a new file") from None
-        return 0
-    from rich.console import Console
-
-    from emulator import trace_views, traces
-
-    if chosen.action == "show":
-        trace_views.show_trace(traces.find(chosen.trace, f"traces show {chosen.trace}"), Console())
-    else:
-        trace_views.show_traces(Console())
-    return 0
-
-
 def command(argv: list[str]) -> int:
     """Show profiles, traces or cuts, verify, or run; the exit status."""
     if argv[:1] == ["traces"]:
-        return show_traces(argv[1:])
+        from emulator import trace_views
+
+        return trace_views.command(argv[1:])
     if argv[:1] == ["cuts"]:
         return show_cuts(argv[1:])
     if argv[:1] == ["verify"]:

@@ -4,6 +4,7 @@ The map, from the ground up; a module imports only from those above it in this l
 
 errors            what can go wrong, and whose fault it is
 values            what is wrong with a value that a user gives, and what would be right
+flags             a command line's, whose mistakes are told like any other
 steps             a quantity that changes in steps, and starts over
 ledger            event types, append-only writer, reader
 profiles          networks, devices, scenarios in ns, bytes, bit/s
@@ -27,6 +28,7 @@ inline            a fabric in an event loop that all nodes share
 tensor_account    bytes of tensors alive, by the node that made them
 rehearsal         one process plays a scenario without waiting: costs of computations, load of the host
 dryrun            the same with all clients, each distinct computation carried out once: bytes and seconds foreseen
+foresight         how long a run will take on the wall
 preload, preloaded, child   what a child process is told, and what makes it end with the supervisor
 evaluator, worker child processes: test accuracy off the clock; limits, clock, algorithm, last words
 hostload          the load of the host

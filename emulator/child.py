@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from emulator.device import Work
-from emulator.dilation import Rehearsed
+from emulator.dilation import Outlook
 from emulator.errors import Bug, SplitbedError, UserError, root_of
 from emulator.preload import die_with_parent
 from emulator.profiles import Scenario
@@ -138,12 +138,13 @@ def run_evaluator(placement: Placement, lifeline: Connection, parent: int, contr
 
 
 def run_rehearsal(placement: Placement, lifeline: Connection, parent: int, answer: Connection) -> None:
-    """Sends back a ``Rehearsed``, or the error to show."""
+    """Sends back an ``Outlook``, or the error to show."""
     enter(placement, lifeline, parent)
-    from emulator.rehearsal import rehearse
+    from emulator.foresight import foresee
 
-    def rehearsal() -> Rehearsed:
-        return rehearse(placement.module, placement.settings, placement.scenario, placement.seed)
+    def rehearsal() -> Outlook:
+        where = placement.module, placement.settings, placement.scenario, placement.seed
+        return foresee(*where)
 
     answer.send(_in_one_thread(rehearsal, placement.algorithm, "the rehearsal"))
 

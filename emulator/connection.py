@@ -7,7 +7,7 @@ from collections import deque
 from emulator import tcp
 from emulator.link import SECOND_NS, Jitter
 from emulator.sharing import FINENESS, UNLIMITED, Flow
-from emulator.topology import End, delay_ns, loss_ppb
+from emulator.topology import Channel, End, delay_ns, loss_ppb
 
 BYTE = 8 * FINENESS * SECOND_NS  # the work of one: what a rate of 2^-20 bit/s does in so many ns
 
@@ -55,7 +55,10 @@ class Pipe(Flow):
 
     def __init__(self, place: int, source: str, destination: str, ends: dict[str, End], link: Link, seed: int) -> None:
         self.out, self.into = ends[source], ends[destination]
-        super().__init__((*self.out.up.channels, *self.into.down.channels))
+        slowest_bps = min(self.out.up.direction.rate_bps, self.into.down.direction.rate_bps)
+        # The server to itself, over a link that clients cannot fill: the rate is all that is left of it.
+        alone = (Channel(f"{source} to itself", slowest_bps),)
+        super().__init__((*self.out.up.channels, *self.into.down.channels) or alone)
         self.place, self.source, self.destination, self.link = place, source, destination, link
         stream = f"{seed}:jitter:{source}>{destination}"
         self.jitters = (

@@ -19,6 +19,8 @@ from emulator.device import Work
 
 CORE_SHARE = 0.8
 SLACK_NS = 1_000_000
+LIMIT_S = 3600.0  # of wall time, for all algorithms of a run, without --force
+SECOND_NS = 10**9
 
 
 class Span(msgspec.Struct, frozen=True):
@@ -32,7 +34,10 @@ class Span(msgspec.Struct, frozen=True):
 
 
 class Rehearsed(msgspec.Struct, frozen=True):
-    """What a rehearsal found out. ``host_ns`` and ``clients`` by device; ``elapsed_ns`` is emulated."""
+    """What a rehearsal found out. ``host_ns`` and ``clients`` by device; ``elapsed_ns`` is emulated.
+
+    ``whole``: the algorithm came to its end within the rehearsal.
+    """
 
     costs: dict[str, Work]
     spans: list[Span]
@@ -40,6 +45,7 @@ class Rehearsed(msgspec.Struct, frozen=True):
     server_host_ns: int
     client_host_ns: dict[str, int]
     clients: dict[str, int]
+    whole: bool = False
 
     def slowest_host_ns(self) -> int:
         return max((span.host_ns for span in self.spans), default=0)
@@ -79,3 +85,18 @@ def choose(rehearsed: Rehearsed, scenario_clients: dict[str, int], cores: int) -
 
 def _ratio(span: Span) -> float:
     return (span.host_ns - SLACK_NS) / max(span.span_ns, 1)
+
+
+class Outlook(msgspec.Struct, frozen=True):
+    """What is to come: emulated time, and host time of one core. ``whole`` False: at least so much."""
+
+    rehearsed: Rehearsed
+    elapsed_ns: int
+    host_ns: int
+    whole: bool
+
+    def wall_s(self, dilation: int | None, cores: int) -> float:
+        """Seconds on the wall: of the real clock at this dilation, or (None) of the virtual one."""
+        if dilation is None:
+            return self.host_ns / cores / SECOND_NS
+        return self.elapsed_ns * dilation / SECOND_NS

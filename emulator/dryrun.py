@@ -12,6 +12,7 @@ What values would show is not recorded: losses and accuracy. Memory is that of a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import itertools
 import os
@@ -25,16 +26,18 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from emulator.clock import DELIVERY_RANK, LEFT_RANK, EmulatedLoop, InstantPacer
-from emulator.device import Work
+from emulator.device import Work, duration_ns
 from emulator.fabric import Fabric, Happening
 from emulator.inline import InlineFabric
 from emulator.ledger import Carried, Ended, Event, Memory, Reported, Started, Undelivered
-from emulator.link import Carriage
+from emulator.link import SECOND_NS, Carriage
 from emulator.node import ClientNode, Node, ServerNode
 from emulator.profiles import ClientSpec, Scenario, ServerSpec
-from emulator.rehearsal import who_waits
+from emulator.rehearsal import REFERENCE, who_waits
 from emulator.wire import Incoming, Message, Parcel, kind_of
 from emulator.work import Costs, HostRun
+
+LOOKS = 1000  # at how far a bounded dry run has come
 
 Record = Callable[[Event], None]
 
@@ -58,6 +61,7 @@ class RememberedCosts(Costs):
     def __init__(self, table: dict[str, Work]) -> None:
         super().__init__(table)
         self.asked = self.carried_out = 0  # computations of the play, and those of the host
+        self.host_ns = 0  # what all of the play would take of ``REFERENCE``
         self._results: dict[str, Any] = {}
         self._makers = WeakTensorKeyDictionary()  # Maker by stand-in
 
@@ -81,6 +85,8 @@ class RememberedCosts(Costs):
         self, key: str, fn: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], *, counted: bool
     ) -> list[Any]:
         """One computation of several equal ones; the result of the first is taken for all."""
+        if key in self.table:
+            self.host_ns += len(arguments) * duration_ns(self.table[key], REFERENCE)
         return super().carry_out(key, fn, arguments[:1], counted=counted) * len(arguments)
 
     def _hand_out(self, remembered: Any, fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
@@ -199,12 +205,24 @@ class DryOutlet:
         self._network.carry(self._name, destination, parcel, stamp_ns)
 
 
+class Bounds(NamedTuple):
+    """Where a dry run breaks off: so far on the timeline, or after so many computations."""
+
+    elapsed_ns: int
+    computations: int
+
+
 class Foreseen(NamedTuple):
-    """How long the timeline is (ns), how many computations it has, and how many of them the host carried out."""
+    """How long the timeline is (ns), how many computations it has, and how many of them the host carried out.
+
+    ``host_ns``: what all computations would take of one ``REFERENCE``. ``whole``: it came to the end.
+    """
 
     elapsed_ns: int
     computations: int
     carried_out: int
+    host_ns: int
+    whole: bool
 
 
 def dry_run(
@@ -215,6 +233,7 @@ def dry_run(
     costs: dict[str, Work],
     ledger_of: Callable[[str], Record],
     memory_bytes: int = 0,
+    bounds: Bounds | None = None,
 ) -> Foreseen:
     """Play ``module_name`` to its end with all clients; ``ledger_of(node)`` takes that node's events, as in a run.
 
@@ -265,14 +284,33 @@ def dry_run(
             for node in nodes.values():
                 group.create_task(take_part(node))
 
+    async def within(bounds: Bounds) -> bool:
+        """Whether it came to its end; how far it has come is looked at a thousand times on the way."""
+        playing = asyncio.ensure_future(everybody())
+        for _ in range(LOOKS):
+            await asyncio.wait((playing,), timeout=bounds.elapsed_ns / LOOKS / SECOND_NS)
+            if playing.done() or remembered.asked > bounds.computations:
+                break
+        if playing.done():
+            playing.result()
+            return True
+        playing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await playing
+        return False
+
     try:
         members: list[ClientSpec | ServerSpec] = [*scenario.clients, scenario.server]
         for spec in members:
             nodes[spec.name] = make(spec)
             nodes[spec.name].pack = partial(Parcel, copied=False)
-        loop.run_until_complete(everybody())
+        whole = True
+        if bounds is None:
+            loop.run_until_complete(everybody())
+        else:
+            whole = loop.run_until_complete(within(bounds))
         network.close()
-        return Foreseen(loop.now_ns, remembered.asked, remembered.carried_out)
+        return Foreseen(loop.now_ns, remembered.asked, remembered.carried_out, remembered.host_ns, whole)
     finally:
         loop.close()
 

@@ -29,8 +29,8 @@ from emulator import child
 from emulator import ledger as events
 from emulator.child import HEARTBEAT_BYTES, Placement
 from emulator.coordinator import CLOCKS
-from emulator.dilation import choose
-from emulator.errors import SplitbedError, UserError
+from emulator.dilation import LIMIT_S, Choice, Outlook, Rehearsed, choose
+from emulator.errors import Bug, SplitbedError, UserError
 from emulator.ledger import Ledger
 from emulator.preload import SUPERVISOR_VARIABLE
 from emulator.profiles import Scenario
@@ -79,6 +79,7 @@ class Launcher:
         self._reader, self._writer = multiprocessing.Pipe(duplex=False)
         self._stop_reason = ""
         self._task: dict[str, Any] = {}
+        self._outlooks: dict[str, Outlook] = {}
 
     def __enter__(self) -> Launcher:
         # What is ignored (SIGHUP under nohup) stays ignored.
@@ -152,6 +153,30 @@ class Launcher:
             stuck_after_s=STUCK_LEAST_S,
         )
 
+    def foresee(self, modules: dict[str, tuple[str, dict[str, Any]]]) -> float:
+        """Seconds on the wall that the algorithms will take at least, up to the first that passes ``LIMIT_S``.
+
+        One that cannot be rehearsed counts nothing: playing it will say why.
+        """
+        seconds = 0.0
+        for algorithm, (module, settings) in modules.items():
+            folder = Path(tempfile.mkdtemp(dir=self._scratch))
+            placement = self._placement(algorithm, module, settings, folder, folder, folder)
+            with contextlib.suppress(UserError, Bug):
+                outlook: Outlook = self._ask(child.run_rehearsal, placement, lambda: None, REHEARSAL_LIMIT_S)
+                self._outlooks[algorithm] = outlook
+                cores = len(os.sched_getaffinity(0))
+                clock = CLOCKS[self._plan.clock]
+                dilation = clock.dilation(self._plan.dilation, self._choose(outlook.rehearsed).dilation)
+                seconds += outlook.wall_s(dilation if clock.dilates else None, cores)
+            if seconds > LIMIT_S:
+                break
+        return seconds
+
+    def _choose(self, rehearsed: Rehearsed) -> Choice:
+        devices = Counter(client.device.name for client in self._plan.scenario.clients)
+        return choose(rehearsed, devices, len(os.sched_getaffinity(0)))
+
     def play(
         self, algorithm: str, module: str, settings: dict[str, Any], begin: Callable[[], None], tick: Callable[[], None]
     ) -> Ending:
@@ -159,9 +184,11 @@ class Launcher:
         plan = self._plan
 
         def timeline(placement: Placement, ledger: Ledger) -> Ending:
-            rehearsed = self._ask(child.run_rehearsal, placement, tick, REHEARSAL_LIMIT_S)
-            devices = Counter(client.device.name for client in plan.scenario.clients)
-            choice = choose(rehearsed, devices, len(os.sched_getaffinity(0)))
+            outlook = self._outlooks.pop(algorithm, None)
+            if outlook is None:
+                outlook = self._ask(child.run_rehearsal, placement, tick, REHEARSAL_LIMIT_S)
+            rehearsed: Rehearsed = outlook.rehearsed
+            choice = self._choose(rehearsed)
             placement = msgspec.structs.replace(
                 placement,
                 dilation=CLOCKS[plan.clock].dilation(plan.dilation, choice.dilation),

@@ -147,6 +147,7 @@ class Players(NamedTuple):
     hosts: dict[str, InlineHost]
     costs: RehearsedCosts
     elapsed_ns: int
+    whole: bool
 
 
 def rehearse(
@@ -179,6 +180,7 @@ def rehearse(
         server_host_ns=host_ns_of[scenario.server.name],
         client_host_ns={client.device.name: host_ns_of[client.name] for client in specs},
         clients={client.device.name: 1 for client in specs},
+        whole=players.whole,
     )
 
 
@@ -228,17 +230,19 @@ def play(
                 with owned_by(name):
                     group.create_task(role(node, config))
 
-    async def within_budget() -> None:
+    async def within_budget() -> bool:
         playing, enough = asyncio.ensure_future(everybody()), loop.create_future()
         costs.spent = partial(enough.set_result, None)
         await asyncio.wait((playing, enough), return_when=asyncio.FIRST_COMPLETED)
+        whole = playing.done()
         playing.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await playing
+        return whole
 
     try:
-        loop.run_until_complete(within_budget())
-        return Players(nodes, hosts, costs, loop.now_ns)
+        whole = loop.run_until_complete(within_budget())
+        return Players(nodes, hosts, costs, loop.now_ns, whole)
     finally:
         loop.close()
 

@@ -110,9 +110,13 @@ class Window:
             self.next_round(now_ns)
 
     def next_round(self, now_ns: int) -> None:
-        """The ACKs are back: twice as large a window where the last one was used up (RFC 5681, 3.1)."""
-        if not self.left_bytes:
-            self.segments *= 2
+        """The ACKs are back: each lets the window grow by a segment (RFC 5681, 3.1), where half of it was used.
+
+        Linux lets it grow only where it limits: it counts as limiting while it is below twice what was under way.
+        """
+        used = self.segments - segments_of(self.left_bytes)
+        if 2 * used > self.segments:
+            self.segments += used
         self._new_round(now_ns)
 
     def _new_round(self, now_ns: int) -> None:

@@ -6,13 +6,16 @@ from bisect import bisect_right
 from collections.abc import Callable
 from itertools import pairwise
 from math import floor, log10
+from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 from rich.console import Console
 from rich.text import Text
 
-from emulator import traces
+from emulator import trace_maker, traces
+from emulator.errors import UserError
+from emulator.flags import Flags
 from emulator.sheets import NOTHING, Sheet, show
 from emulator.steps import Steps
 from emulator.traces import Spread, Trace
@@ -175,3 +178,31 @@ STATISTICS: dict[str, Callable[[Spread], str]] = {
         NOTHING if spread.autocorrelation is None else f"{spread.autocorrelation:.2f}"
     ),
 }
+
+
+def command(argv: list[str]) -> int:
+    """List the traces, draw one, or make one."""
+    flags = Flags(prog="run.py traces", description="Bandwidth traces: which there are; one drawn; one made up.")
+    actions = flags.add_subparsers(dest="action", metavar="show|make")
+    shown = actions.add_parser("show", help="draw a trace over its time, with its statistics")
+    shown.add_argument("trace", metavar="NAME|FILE", help="a shipped trace, or its file: CSV, Mahimahi, s and Mbit/s")
+    made = actions.add_parser("make", help="make a trace by the model of a shipped one")
+    made.add_argument("model", metavar="NAME", help="lte-walking, lte-driving, nb-iot or starlink")
+    made.add_argument("--seed", type=int, default=1, help="of all that is drawn (default 1: the shipped one)")
+    made.add_argument("--seconds", type=int, help="its length; default: the shipped one's")
+    made.add_argument("--out", required=True, metavar="FILE", help="where it is written; nothing may be there yet")
+    chosen = flags.parse_args(argv)
+    if chosen.action == "make":
+        text = trace_maker.make(chosen.model, chosen.seed, chosen.seconds)
+        try:
+            with Path(chosen.out).open("x", encoding="utf-8") as file:
+                file.write(text)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is no file name"
+            raise UserError(f"--out {chosen.out}: cannot write it ({reason}); name a new file") from None
+        return 0
+    if chosen.action == "show":
+        show_trace(traces.find(chosen.trace, f"traces show {chosen.trace}"), Console())
+    else:
+        show_traces(Console())
+    return 0

@@ -74,7 +74,8 @@ class Wire(NamedTuple):
 
     def toml(self) -> str:
         return (
-            f'kind = "network"\ndescription = "test"\nup_mbps = {self.up_mbps}\ndown_mbps = {self.down_mbps}\n'
+            'kind = "network"\ndescription = "test"\ntransport = "ideal"\n'
+            f"up_mbps = {self.up_mbps}\ndown_mbps = {self.down_mbps}\n"
             f"up_one_way_ms = {self.up_one_way_ms}\ndown_one_way_ms = {self.down_one_way_ms}\n"
             f"jitter_ms = {self.jitter_ms}\n"
         )

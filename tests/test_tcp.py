@@ -100,6 +100,15 @@ def test_small_messages_within_a_round_share_its_window() -> None:
     assert starts[11] == starts[10] + 12_000
 
 
+def test_a_partly_used_round_lets_the_window_grow_by_what_was_under_way_where_that_was_over_half() -> None:
+    """Ten and eight of ten segments, then thirty: windows of 20 and 18 leave two and one rounds to wait for."""
+    for before, window in ((10, 20), (8, 18), (5, 10)):
+        first, rest = SEGMENT * window, SEGMENT * (30 - window)
+        carried = carry(path(1000 * MBIT), up((SEGMENT * before, 0), (first + rest, RTT_NS + 150 * MS)))
+        rounds = 1 if window + 2 * window >= 30 else 2
+        assert (carried[1].left_ns - carried[1].start_ns) // RTT_NS == rounds, before
+
+
 # --- loss -------------------------------------------------------------------------------------------------------------
 
 

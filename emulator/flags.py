@@ -1,0 +1,15 @@
+"""Flags of a command line, whose mistakes are told like any other."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NoReturn
+
+from emulator.errors import UserError
+
+
+class Flags(argparse.ArgumentParser):
+    """argparse, but a mistake is one line like any other."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; {self.prog} --help shows the flags")
