@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 
-from benchmarks.namespaces import LIMIT_BYTES, Laboratory, run, tbf_command, tun, up_commands
+from benchmarks.namespaces import LIMIT_BYTES, run, tbf_command, tun, up_commands
 
 DEVICE = "delay"
 LARGEST_PACKET_BYTES = 65536
@@ -22,7 +22,7 @@ ADDRESSES = ("10.78.0.1", "10.78.0.2")
 
 
 @contextlib.contextmanager
-def delay_line(laboratory: Laboratory, ends: tuple[str, str], one_way_s: float, rate_bps: int) -> Iterator[None]:
+def delay_line(ends: tuple[str, str], one_way_s: float, rate_bps: int) -> Iterator[None]:
     """Lay a link of this rate and delay between two namespaces; ``ADDRESSES`` are its ends."""
     ours, theirs = multiprocessing.Pipe()
     context = multiprocessing.get_context("spawn")
@@ -51,8 +51,8 @@ def forward(ends: tuple[str, str], delay_ns: int, until: Connection) -> None:
     while True:
         first_ns = min((queue[0][0] for queue in held if queue), default=None)
         wait_s = None if first_ns is None else max(first_ns - time.monotonic_ns(), 0) / 1e9
-        ready, _, _ = select.select([*handles, until], [], [], wait_s)
-        if until in ready:
+        ready, _, _ = select.select([*handles, until.fileno()], [], [], wait_s)
+        if until.fileno() in ready:
             return
         for side, handle in enumerate(handles):
             with contextlib.suppress(BlockingIOError):

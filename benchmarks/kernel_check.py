@@ -172,7 +172,7 @@ def with_delay(laboratory: Laboratory, quick: bool, congestion: str) -> list[Sen
         for number, rate_bps in enumerate(DELAYED_RATES_BPS):
             name = f"{congestion}{rtt_s * 1e3:.0f}x{number}"
             left, right = (laboratory.namespace(f"{name}{side}") for side in "ab")
-            with delay_line(laboratory, (left, right), rtt_s / 2, rate_bps):
+            with delay_line((left, right), rtt_s / 2, rate_bps):
                 ends = Ends(left, right, ADDRESSES[1], congestion)
                 found += over(ends, rate_bps, rtt_s, 1.0 if quick else DELAYED_LONGEST_S)
             laboratory.drop(left)

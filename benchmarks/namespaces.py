@@ -1,8 +1,8 @@
 """Network namespaces, links between them and CPU quotas, made by the kernel; everything is gone when we are.
 
-Needs root. Interfaces are born inside namespaces of our own, so none of the host's is ever touched. All names begin with
-``splitbed`` and our process id. A guardian, a shell that waits for the end of its input, tidies up: at the end of the
-context, or when this process is killed, however that happens.
+Needs root. Interfaces are born inside namespaces of our own, so none of the host's is ever touched. All names begin
+with ``splitbed`` and our process id. A guardian, a shell that waits for the end of its input, tidies up: at the end of
+the context, or when this process is killed, however that happens.
 """
 
 from __future__ import annotations
