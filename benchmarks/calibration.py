@@ -2,7 +2,8 @@
 
     duration = operations x dispatch + dense FLOPs / dense rate + bytes / memory rate        (``emulator.device``)
 
-fitted without negative terms, by least squares of error / sqrt(time): long steps count for more, and no bias is left. Depthwise convolutions are not in question.
+fitted without negative terms, by least squares of error / sqrt(time): long steps count for more, and their sum has no
+bias. Depthwise convolutions are not in question.
 """
 
 from __future__ import annotations
@@ -33,10 +34,14 @@ class Timed(NamedTuple):
 
 
 class Case(NamedTuple):
-    """A step to be timed; ``prepare`` gives its arguments anew for each call."""
+    """A step to be timed; ``prepare`` gives its arguments anew for each row of calls.
+
+    ``row``: so many calls follow one another in use; between rows the quota's bucket fills up again.
+    """
 
     fn: Callable[..., Any]
     prepare: Callable[[], tuple[Any, ...]]
+    row: int = 1
 
 
 class Rates(NamedTuple):
@@ -82,10 +87,11 @@ def server_cases(method: str, config: Any) -> list[Case]:
     aux = steps.Part(config.task.auxiliary(), config.auxiliary_rule(config.align_lr))
     g, _ = steps.refresh(half, z, y)
     order = torch.arange(len(y))
+    # the alignments of all clients fall together, so that the server works without a pause
     return [
-        Case(steps.server_step, lambda: (half, z, y)),
-        Case(steps.refresh, lambda: (half, z, y)),
-        Case(steps.align_epoch, lambda: (aux, z, g, y, order, config.align_batch)),
+        Case(steps.server_step, lambda: (half, z, y), REPEATS),
+        Case(steps.refresh, lambda: (half, z, y), REPEATS),
+        Case(steps.align_epoch, lambda: (aux, z, g, y, order, config.align_batch), config.align_epochs),
         mean,
     ]
 
@@ -110,9 +116,10 @@ def timed(cases: Sequence[Case], works: Sequence[Work]) -> list[Timed]:
             arguments = case.prepare()
             time.sleep(PAUSE_S)
             begun_s = time.monotonic()
-            case.fn(*arguments)
+            for _ in range(case.row):
+                case.fn(*arguments)
             spent_s += time.monotonic() - begun_s
-        found.append(Timed(case.fn.__qualname__, work, spent_s / REPEATS))
+        found.append(Timed(case.fn.__qualname__, work, spent_s / REPEATS / case.row))
     return found
 
 
@@ -132,9 +139,3 @@ def fit(found: Sequence[Timed]) -> Rates:
     dispatch_s, per_flop_s, per_byte_s = chosen
     rates = (1e-9 / each if each * FREE * 1e9 > 1 else FREE for each in (per_flop_s, per_byte_s))
     return Rates(dispatch_s * 1e6, *(float(rate) for rate in rates))
-
-
-def predicted_s(work: Work, rates: Rates) -> float:
-    """Seconds of ``work``."""
-    arithmetic_s = work.dense_flops / (rates.dense_gflops * 1e9) + work.moved_bytes / (rates.memory_gbps * 1e9)
-    return work.operations * rates.dispatch_us * 1e-6 + arithmetic_s

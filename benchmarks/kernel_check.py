@@ -24,6 +24,7 @@ from emulator.errors import UserError
 SEGMENT_DATA_BYTES, HEADER_BYTES = 1448, 52
 SEGMENT_BYTES = SEGMENT_DATA_BYTES + HEADER_BYTES
 INITIAL_WINDOW = 10  # segments
+UDP_HEADER_BYTES = 28  # with IPv4's
 RATES_BPS = (500_000, 2_000_000, 5_000_000, 20_000_000, 50_000_000)
 SIZES_BYTES = (1_000, 10_000, 100_000, 1_000_000, 4_000_000)
 DELAYED_RATES_BPS = (2_000_000, 5_000_000, 20_000_000)
@@ -49,6 +50,7 @@ def expected_s(size_bytes: int, rate_bps: int, rtt_s: float, warm: bool) -> floa
         left = wire_bytes
         while left >= window:  # a window that was used up doubles
             left, window = left - window, 2 * window
+        window += left  # by a segment for each that is acknowledged (RFC 5681, 3.1)
     time_s, left = (0.0 if warm else rtt_s), wire_bytes
     while left > window:
         time_s += max(window * byte_s, SEGMENT_BYTES * byte_s + rtt_s)
@@ -121,10 +123,12 @@ def pair(ends: Ends, rate_bps: int, rtt_s: float, size_bytes: int) -> tuple[floa
     with listener, sender:
         sender.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for warm in (False, True):
-            drain(ends, rate_bps, rtt_s)
+            time.sleep(2 * rtt_s + 8 * burst_bytes(rate_bps) / rate_bps + 0.01)  # the bucket is full
+            drain(ends, burst_bytes(rate_bps))
             begun_s.append(time.monotonic())
             if not warm:
                 sender.connect((ends.address, PORT))
+                drain(ends, min(int(rate_bps * rtt_s / 8) - HEADER_BYTES, burst_bytes(rate_bps)))
             sender.sendall(message)
             if not arrived.acquire(timeout=4 * LONGEST_S):
                 _broken()
@@ -137,20 +141,15 @@ def _broken() -> NoReturn:
     raise UserError("kernel-check: a connection inside a namespace broke off: run it again on an idle machine")
 
 
-def drain(ends: Ends, rate_bps: int, rtt_s: float) -> None:
-    """Empty tbf's bucket once it is full: it would let the first bytes through in no time.
-
-    By then the last acknowledgements of a message before are back, too.
-    """
-    time.sleep(2 * rtt_s + 8 * burst_bytes(rate_bps) / rate_bps + 0.01)
+def drain(ends: Ends, size_bytes: int) -> None:
+    """Take so much out of tbf's bucket, which has filled in a pause and would let the first bytes through at once."""
     with inside(ends.sender):
         filler = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     with filler:
-        left = burst_bytes(rate_bps)
-        while left > 0:
-            packet = min(left, SEGMENT_BYTES)
-            filler.sendto(bytes(max(packet - 28, 0)), (ends.address, DRAIN_PORT))  # 28: IPv4 and UDP headers
-            left -= packet
+        while size_bytes >= UDP_HEADER_BYTES:
+            packet = min(size_bytes, SEGMENT_BYTES)
+            filler.sendto(bytes(packet - UDP_HEADER_BYTES), (ends.address, DRAIN_PORT))
+            size_bytes -= packet
 
 
 def without_delay(laboratory: Laboratory, quick: bool, congestion: str) -> list[Sent]:
