@@ -14,10 +14,11 @@ import statistics
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from benchmarks.delay_line import ADDRESSES, delay_line
-from benchmarks.namespaces import Laboratory, burst_bytes, inside, missing
+from benchmarks.namespaces import CGROUP, Laboratory, burst_bytes, inside, missing, no_tun
 from benchmarks.report import Section, Target, rate_text, size_text
 from emulator.errors import UserError
 
@@ -102,7 +103,11 @@ def pair(ends: Ends, rate_bps: int, rtt_s: float, size_bytes: int) -> tuple[floa
     with inside(ends.sender):
         sender = socket.socket()
     for end in (listener, sender):
-        end.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, ends.congestion.encode())
+        try:
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, ends.congestion.encode())
+        except OSError:
+            known = Path("/proc/sys/net/ipv4/tcp_available_congestion_control").read_text().split()
+            raise UserError(f"--congestion {ends.congestion}: this kernel has {', '.join(known)}") from None
     ended_s: list[float] = []
     arrived = threading.Semaphore(0)
 
@@ -207,16 +212,19 @@ def run(names: list[str], quick: bool, congestion: str) -> None:
             title = f"TCP ({congestion}) over a veth pair with tbf at both ends, beside the closed form"
             print(section("links", title, found, []).text(), flush=True)
         if "delay" in names:
-            try:
+            if why := no_tun():
+                print(f"== delay: left out, since /dev/net/tun cannot be used here: {why}\n", flush=True)
+            else:
                 found = with_delay(laboratory, quick, congestion)
                 title = f"TCP ({congestion}) over tbf and a process that holds each packet for half the round trip"
                 print(section("delay", title, found, []).text(), flush=True)
-            except OSError as error:
-                print(f"== delay: left out, since /dev/net/tun cannot be used here: {error}\n", flush=True)
         if "training" in names:
-            from benchmarks import plain_training
+            if not (CGROUP / "cpu.cfs_quota_us").exists():
+                print(f"== training: left out, since {CGROUP} has no quotas (control groups version 1)\n", flush=True)
+            else:
+                from benchmarks import plain_training
 
-            print(plain_training.run(laboratory, quick).text(), flush=True)
+                print(plain_training.run(laboratory, quick).text(), flush=True)
 
 
 PARTS = ("links", "delay", "training")

@@ -25,6 +25,7 @@ LEAST_BURST_S = 0.002  # some timer lateness, which tbf makes up for out of its 
 LIMIT_BYTES = 32 * 10**6  # room for every message of ours: nothing is ever dropped
 NETNS = Path("/run/netns")
 CGROUP = Path("/sys/fs/cgroup/cpu")
+TUN = "/dev/net/tun"
 CLONE_NEWNET = 0x40000000
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
 
@@ -82,6 +83,15 @@ def missing() -> str:
     for tool in ("ip", "tc"):
         if not shutil.which(tool):
             return f"needs the command {tool}: install iproute2"
+    return ""
+
+
+def no_tun() -> str:
+    """Why there can be no interface of a process's own; or nothing."""
+    try:
+        os.close(os.open(TUN, os.O_RDWR))
+    except OSError as error:
+        return error.strerror
     return ""
 
 
@@ -177,7 +187,7 @@ def _set_by(handle: int) -> None:
 def tun(namespace: str, device: str) -> int:
     """A new interface in a namespace, whose packets are read from and written to the handle that is returned."""
     with inside(namespace):
-        handle = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
+        handle = os.open(TUN, os.O_RDWR | os.O_NONBLOCK)
         fcntl.ioctl(handle, TUNSETIFF, struct.pack("16sH22x", device.encode(), IFF_TUN | IFF_NO_PI))
     return handle
 
