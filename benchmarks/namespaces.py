@@ -14,6 +14,7 @@ import os
 import shutil
 import struct
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,6 +50,7 @@ done
 sleep 0.2
 for n in $(ip netns list | cut -d' ' -f1 | grep '^{prefix}-'); do ip netns del $n; done
 for d in {cgroup}/{prefix}-*/; do [ -d "$d" ] && rmdir $d; done
+rm -rf {scratch}/{prefix}-*
 exit 0
 """
 
@@ -91,7 +93,7 @@ def no_tun() -> str:
     try:
         os.close(os.open(TUN, os.O_RDWR))
     except OSError as error:
-        return error.strerror
+        return str(error.strerror)
     return ""
 
 
@@ -102,7 +104,7 @@ class Laboratory:
         self.prefix = f"splitbed{os.getpid()}"
 
     def __enter__(self) -> Laboratory:
-        script = GUARDIAN.format(prefix=self.prefix, cgroup=CGROUP)
+        script = GUARDIAN.format(prefix=self.prefix, cgroup=CGROUP, scratch=tempfile.gettempdir())
         self._guardian = subprocess.Popen(["sh", "-c", script], stdin=subprocess.PIPE, start_new_session=True)
         return self
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +23,7 @@ from benchmarks import calibration
 from benchmarks.namespaces import Laboratory, enter, join
 from benchmarks.report import Section, Target, rate_text
 from emulator.errors import UserError
+from emulator.preload import die_with_parent
 
 CLIENTS = 4
 UP_BPS, DOWN_BPS = 2_000_000, 5_000_000  # those of iot-4g, without its delay
@@ -194,7 +197,13 @@ def emulate(method: str, rounds: int, client: Any, server: Any, folder: Path) ->
     flags = [word for key, value in TASK.items() for word in (f"--{key.replace('_', '-')}", str(value))]
     command = ["run.py", "--profile", str(folder / "scenario.toml"), "--algorithm", method, "--clock", "virtual"]
     command += ["--rounds", str(rounds), "--seed", "1", "--no-dashboard", "--out", str(folder / "run"), *flags]
-    ended = subprocess.run([sys.executable, *command], capture_output=True, text=True, cwd=Path(__file__).parent.parent)
+    ended = subprocess.run(
+        [sys.executable, *command],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parent.parent,
+        preexec_fn=partial(die_with_parent, os.getpid()),
+    )
     if ended.returncode:
         said = (ended.stderr.strip() or ended.stdout.strip()).splitlines()
         raise UserError(f"kernel-check: the emulated run failed: {said[-1] if said else ended.returncode}")
