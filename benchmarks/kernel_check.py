@@ -169,19 +169,23 @@ def without_delay(laboratory: Laboratory, quick: bool, congestion: str) -> list[
     return found
 
 
-def with_delay(laboratory: Laboratory, quick: bool, congestion: str) -> list[Sent]:
-    """Over two tun interfaces and a process that holds every packet."""
-    found: list[Sent] = []
+def with_delay(laboratory: Laboratory, quick: bool, congestion: str) -> tuple[list[Sent], str]:
+    """Over two tun interfaces and a process that holds every packet; and how well it did."""
+    found, late = list[Sent](), list[str]()
     for rtt_s in RTTS_S:
         for number, rate_bps in enumerate(DELAYED_RATES_BPS):
             name = f"{congestion}{rtt_s * 1e3:.0f}x{number}"
             left, right = (laboratory.namespace(f"{name}{side}") for side in "ab")
-            with delay_line((left, right), rtt_s / 2, rate_bps):
+            with delay_line((left, right), rtt_s / 2, rate_bps) as late_s:
                 ends = Ends(left, right, ADDRESSES[1], congestion)
                 found += over(ends, rate_bps, rtt_s, 1.0 if quick else DELAYED_LONGEST_S)
+                late.append(f"{rate_text(rate_bps)} at {rtt_s * 1e3:g} ms {late_s() * 1e3:.1f}")
             laboratory.drop(left)
             laboratory.drop(right)
-    return found
+    return found, (
+        f"The longest that a packet was held beyond its delay, in ms: {', '.join(late)}. Above some 5 ms (a busy host)"
+        " messages of that link are later by it, and CUBIC may leave slow start too early."
+    )
 
 
 def over(ends: Ends, rate_bps: int, rtt_s: float, longest_s: float) -> list[Sent]:
@@ -215,9 +219,9 @@ def run(names: list[str], quick: bool, congestion: str) -> None:
             if why := no_tun():
                 print(f"== delay: left out, since /dev/net/tun cannot be used here: {why}\n", flush=True)
             else:
-                found = with_delay(laboratory, quick, congestion)
+                found, remark = with_delay(laboratory, quick, congestion)
                 title = f"TCP ({congestion}) over tbf and a process that holds each packet for half the round trip"
-                print(section("delay", title, found, []).text(), flush=True)
+                print(section("delay", title, found, [remark]).text(), flush=True)
         if "training" in names:
             if not (CGROUP / "cpu.cfs_quota_us").exists():
                 print(f"== training: left out, since {CGROUP} has no quotas (control groups version 1)\n", flush=True)
