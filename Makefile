@@ -2,13 +2,14 @@
 # make test   linters, types, tests
 # make bench  figures about the emulator itself on this machine (about 15 minutes, and 35 for the paper-sized rounds)
 # make comparison  all methods over ten paired seeds (about an hour)
+# make kernel-check  links and a training beside the kernel's own TCP, namespaces and quotas (root; about 6 minutes)
 # Each makes .venv first, once.
 
 PYTHON ?= python3
 VENV := .venv
 ARGS ?=
 
-.PHONY: run test bench comparison lint clean
+.PHONY: run test bench comparison kernel-check lint clean
 
 run: $(VENV)/ready
 	$(VENV)/bin/python run.py --profile iot-4g $(ARGS)
@@ -26,6 +27,9 @@ bench: $(VENV)/ready
 
 comparison: $(VENV)/ready
 	$(VENV)/bin/python -m benchmarks.comparison $(ARGS)
+
+kernel-check: $(VENV)/ready
+	$(VENV)/bin/python -m benchmarks.kernel_check $(ARGS)
 
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -7,4 +7,8 @@ lateness      actual against due, and due against the closed form: pure function
 report        tables, targets, JSON
 machine       what the figures were taken on
 links, load, memory, startup, relay   one section each
+
+kernel_check  ``make kernel-check``, root only: the model beside the kernel's own links, and a plain training
+namespaces, delay_line   links, quotas and delays by the kernel
+plain_wire, plain_methods, calibration, plain_training   the same training with and without the emulator
 """
