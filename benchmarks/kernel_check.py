@@ -21,6 +21,9 @@ from benchmarks.delay_line import ADDRESSES, delay_line
 from benchmarks.namespaces import CGROUP, Laboratory, burst_bytes, inside, missing, no_tun
 from benchmarks.report import Section, Target, rate_text, size_text
 from emulator.errors import UserError
+from emulator.fabric import Fabric
+from emulator.link import SECOND_NS
+from emulator.profiles import ClientSpec, Device, Direction, Network, Scenario, ServerSpec
 
 SEGMENT_DATA_BYTES, HEADER_BYTES = 1448, 52
 SEGMENT_BYTES = SEGMENT_DATA_BYTES + HEADER_BYTES
@@ -38,25 +41,32 @@ TARGET_PERCENT = 95.0
 
 
 def expected_s(size_bytes: int, rate_bps: int, rtt_s: float, warm: bool) -> float:
-    """From connect, or from the send on a ``warm`` connection, to the last byte at the receiver.
+    """From connect, or from the send on a ``warm`` connection, to the last byte at the receiver: the emulator's model.
 
-    One round trip of set-up; slow start in rounds (J. Kurose and K. Ross, Computer Networking, section 3.7): a window
-    is sent at the link's rate, the next, twice as large, when the first segment's acknowledgement is back. A warm
-    connection has carried one such message, and begins with the window which that has left.
+    A warm connection has carried one such message; nothing else is on the link.
     """
     wire_bytes = size_bytes + -(-size_bytes // SEGMENT_DATA_BYTES) * HEADER_BYTES
-    byte_s = 8 / rate_bps
-    window = INITIAL_WINDOW * SEGMENT_BYTES
+    there_ns = round(rtt_s * SECOND_NS / 2)
+    link = Network("link", Direction(rate_bps, there_ns, 0), Direction(rate_bps, there_ns, 0), transport="tcp")
+    wide = Network("wide", Direction(10**13, 0, 0), Direction(10**13, 0, 0), transport="tcp")
+    board = Device("none", 1, 0, 0, 1, 1, 1, 0, 1)
+    clients = (ClientSpec("client-0", 0, board, link),)
+    fabric = Fabric(Scenario("check", "", ServerSpec("server", board, wide, 1), clients, {}), seed=1)
+    posted_ns = 0
+    fabric.post("client-0", "server", 0, wire_bytes, posted_ns)
+    arrived_ns = _arrival_ns(fabric)
     if warm:
-        left = wire_bytes
-        while left >= window:  # a window that was used up doubles
-            left, window = left - window, 2 * window
-        window += left  # by a segment for each that is acknowledged (RFC 5681, 3.1)
-    time_s, left = (0.0 if warm else rtt_s), wire_bytes
-    while left > window:
-        time_s += max(window * byte_s, SEGMENT_BYTES * byte_s + rtt_s)
-        left, window = left - window, 2 * window
-    return time_s + left * byte_s + rtt_s / 2
+        posted_ns = arrived_ns + there_ns
+        fabric.post("client-0", "server", 1, wire_bytes, posted_ns)
+        arrived_ns = _arrival_ns(fabric)
+    return (arrived_ns - posted_ns) / SECOND_NS
+
+
+def _arrival_ns(fabric: Fabric) -> int:
+    while True:
+        for happening in fabric.advance():
+            if happening.departs:
+                return happening.carriage.arrival_ns
 
 
 class Sent(NamedTuple):
