@@ -83,17 +83,9 @@ def run(stage: Stage, quick: bool) -> Section:
 
 
 def play_virtual(folder: Path, flags: list[str]) -> record.Run:
-    """The record of one command on the virtual clock."""
-    command = [
-        sys.executable,
-        str(ROOT / "run.py"),
-        *flags,
-        "--clock",
-        "virtual",
-        "--no-dashboard",
-        "--out",
-        str(folder),
-    ]
+    """The record of one command on the virtual clock, or of a dry run where ``flags`` ask for one."""
+    clock = [] if "--dry-run" in flags else ["--clock", "virtual"]
+    command = [sys.executable, str(ROOT / "run.py"), *flags, *clock, "--no-dashboard", "--out", str(folder)]
     ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if ended.returncode:
         raise Broken(f"run.py {' '.join(flags)}: {ended.stdout[-500:]}")

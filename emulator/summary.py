@@ -84,6 +84,7 @@ def _algorithm(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
         "bytes": _both_ways(posted, names),
         "initial_bytes": _both_ways(initial, names),
         "by_kind": _by_kind(posted),
+        **_besides(events, names),
         "history": history,
         "to_target": {target: _to_target(evaluated, float(target)) for target in TARGETS},
         "alignment": [
@@ -111,6 +112,15 @@ def _both_ways(posted: Iterable[Posted], clients: set[str]) -> dict[str, dict[st
         for size in SIZES:
             total[size][way] += getattr(message, f"{size}_bytes")
     return total
+
+
+def _besides(events: Sequence[AnyEvent], clients: set[str]) -> dict[str, Any]:
+    """Bytes that messages cost besides their own: acknowledgements on the way back, what was sent again."""
+    acks = {"up": 0, "down": 0}
+    carried = only(events, Carried)
+    for message in carried:
+        acks["down" if message.source in clients else "up"] += message.ack_bytes
+    return {"ack_bytes": acks, "resent_bytes": sum(message.resent_bytes for message in carried)}
 
 
 def _by_kind(posted: Iterable[Posted]) -> dict[str, dict[str, int]]:

@@ -151,7 +151,26 @@ def _bytes(algorithms: Json) -> Sheet:
         "totals of all clients, both ways: payload, framed (with headers), wire (with TCP/IP headers, estimated; what "
         "the links carry), official (without labels and initial weights), and payload until 85 or 90 % accuracy. "
         "A kB is 1000 bytes.",
+        results=_besides(algorithms),
     )
+
+
+def _besides(algorithms: Json) -> list[str]:
+    """What the links carried besides the messages."""
+    acks = {name: sum(algorithm["ack_bytes"].values()) for name, algorithm in algorithms.items()}
+    resent = {name: algorithm["resent_bytes"] for name, algorithm in algorithms.items() if algorithm["resent_bytes"]}
+    lines = []
+    if any(acks.values()):
+        share = (
+            100
+            * sum(acks.values())
+            / max(sum(sum(algorithm["bytes"]["wire"].values()) for algorithm in algorithms.values()), 1)
+        )
+        lines.append(f"TCP's acknowledgements are counted apart: {number(share)} % of wire, on the way back.")
+    if resent:
+        each = ", ".join(f"{name} {number(size, 1 / MB)} MB" for name, size in resent.items())
+        lines.append(f"Sent again after an absence, not in the figures above: {each}.")
+    return lines
 
 
 def _memory(algorithms: Json) -> Sheet:
