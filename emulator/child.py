@@ -119,7 +119,7 @@ def run_network(
     ledger = Ledger(Path(placement.ledger_folder), placement.node)
     ledger.write(Started(due_ns=0, actual_ns=0, role=placement.role, pid=os.getpid()))
     fabric = Fabric(placement.scenario, placement.seed)
-    conductor = CLOCKS[placement.clock].conductor(placement.dilation)
+    conductor = CLOCKS[placement.clock].conductor(placement.dilation, fabric.topology.patience_ns())
     network = Network(placement.address, fabric, names, conductor, ledger, control)
     bound.close()
     try:

@@ -20,6 +20,7 @@ from typing import NamedTuple, Protocol
 
 from emulator.clock import Entry, Pacer, RealPacer, Sleep, VirtualPacer, WallTime
 from emulator.errors import Bug
+from emulator.link import SECOND_NS
 
 HEAD_START_NS = 20_000_000  # between START and time 0, so that every node has read it
 LONGEST_WAIT_S = 3600.0  # select refuses a time that the system's clock cannot hold
@@ -63,10 +64,14 @@ class Conductor(Protocol):
 
 
 class RealConductor(Conductor):
-    """Wall time, slowed ``dilation`` times. A post that is late on the host leaves on the schedule of its stamp."""
+    """Wall time, slowed ``dilation`` times. A post that is late on the host leaves on the schedule of its stamp.
 
-    def __init__(self, dilation: int) -> None:
-        self._dilation = dilation
+    What is planned takes place ``patience_ns`` of wall time after it is due: posts that are less late than that come
+    before it. Its due time stays what it is.
+    """
+
+    def __init__(self, dilation: int, patience_ns: int) -> None:
+        self._dilation, self._patience_s = dilation, patience_ns / SECOND_NS
         self._wall: WallTime | None = None
 
     def begin(self, nodes: Sequence[str]) -> WallTime:
@@ -75,12 +80,17 @@ class RealConductor(Conductor):
         return self._wall
 
     def may_act(self, planned_ns: int | None) -> bool:
-        return self._wall is not None and planned_ns is not None and self._wall.seconds_until(planned_ns) <= 0
+        return self._wall is not None and planned_ns is not None and self._seconds_until(planned_ns) <= 0
+
+    def _seconds_until(self, planned_ns: int) -> float:
+        """Host seconds until what is planned takes place."""
+        assert self._wall is not None
+        return self._wall.seconds_until(planned_ns) + self._patience_s
 
     def rest_s(self, planned_ns: int | None) -> float | None:
         if self._wall is None or planned_ns is None:
             return None
-        return min(max(self._wall.seconds_until(planned_ns), 0.0), LONGEST_WAIT_S)
+        return min(max(self._seconds_until(planned_ns), 0.0), LONGEST_WAIT_S)
 
     def actual_ns(self) -> int:
         return self._wall.actual_ns() if self._wall else 0
@@ -187,13 +197,15 @@ class Wire(Protocol):
 
 
 class Clock(NamedTuple):
-    """How a clock is made. ``dilation(asked, needed)``: the one to use, from the user's and the host's.
+    """How a clock is made. ``conductor(dilation, patience)``, the latter in ns.
+
+    ``dilation(asked, needed)``: the one to use, from the user's and the host's.
 
     ``dilates``: whether it can be slowed at all.
     """
 
     dilates: bool
-    conductor: Callable[[int], Conductor]
+    conductor: Callable[[int, int], Conductor]
     pacer: Callable[[Wire, Callable[[], str]], Pacer]
     dilation: Callable[[int | None, int], int]
 
@@ -207,7 +219,7 @@ CLOCKS: dict[str, Clock] = {
     ),
     "virtual": Clock(
         dilates=False,
-        conductor=lambda _dilation: VirtualConductor(),
+        conductor=lambda _dilation, _patience_ns: VirtualConductor(),
         pacer=lambda port, awaits: VirtualPacer(
             port.start, port.take_input, lambda entry: port.wait(entry, awaits), port.granted
         ),

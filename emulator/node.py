@@ -76,6 +76,7 @@ class Node:
         self.pack: Callable[[Message, int], Parcel] = Parcel
         self._held: dict[int, tuple[Parcel, asyncio.Future[None]]] = {}  # posted, last bit not left
         self._held_bytes = 0
+        self._sending = 0  # tasks that wait for their message to have left
         self._posting = asyncio.Lock()
         self._inbox = Inbox()
         self.failed: asyncio.Future[None] = loop.create_future()
@@ -116,7 +117,11 @@ class Node:
     async def send(self, destination: str, message: Message) -> None:
         """Like ``post``, and return when the last bit has left. Cancelling stops only the waiting."""
         left = await self._enqueue(destination, message)
-        await asyncio.shield(left)
+        self._sending += 1
+        try:
+            await asyncio.shield(left)
+        finally:
+            self._sending -= 1
 
     async def _enqueue(self, destination: str, message: Message) -> asyncio.Future[None]:
         async with self._posting:
@@ -321,6 +326,8 @@ class Node:
         self._write(events.Refused, source=source, reason=reason)
 
     def _clamp(self, by_ns: int, what: str) -> None:
+        if what == "left" and not (self._sending or self._posting.locked()):
+            return  # nobody waited for it: nothing is later than it would have been
         self._write(events.Clamped, by_ns=by_ns, what=what)
 
 

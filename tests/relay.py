@@ -49,7 +49,7 @@ class Relay(Place):
         super().__init__(folder, scenario, clock)
         self.control, far_end = multiprocessing.Pipe()
         self.ledger = Ledger(folder, "network")
-        network = make(self.address, Fabric(scenario, 1), self.names, clock.conductor(1), self.ledger, far_end)
+        network = make(self.address, Fabric(scenario, 1), self.names, clock.conductor(1, 0), self.ledger, far_end)
         self._failure: BaseException | None = None
         self._pipes = self.control, far_end
         self._closed = False
