@@ -199,9 +199,7 @@ class Wire(Protocol):
 class Clock(NamedTuple):
     """How a clock is made. ``conductor(dilation, patience)``, the latter in ns.
 
-    ``dilation(asked, needed)``: the one to use, from the user's and the host's.
-
-    ``dilates``: whether it can be slowed at all.
+    ``dilation(asked, needed)``: the one to use, from the user's and the host's. ``dilates``: whether it can be slowed.
     """
 
     dilates: bool

@@ -206,6 +206,19 @@ def test_a_post_that_comes_too_late_begins_when_its_capacities_were_last_settled
     assert has_left.carriage.left_ns == 3 * SECOND
 
 
+def test_the_real_clock_is_patient_only_where_clients_share_and_never_longer_than_a_message_is_under_way() -> None:
+    def patience_ns(one_way_ns: int, *cells: Cell) -> int:
+        direction = Direction(MBIT, one_way_ns, 0)
+        network = Network("n", direction, direction)
+        fabric = fabric_of(network, network, cells=cells, within=tuple(cell.name for cell in cells * 2))
+        return fabric.topology.patience_ns()
+
+    assert patience_ns(50 * MS) == 0
+    assert patience_ns(50 * MS, Cell("mast", MBIT, MBIT)) == 5 * MS
+    assert patience_ns(2 * MS, Cell("mast", MBIT, MBIT)) == 2 * MS
+    assert patience_ns(50 * MS, Cell("wide", 2 * MBIT, 2 * MBIT)) == 0
+
+
 # --- laws -------------------------------------------------------------------------------------------------------------
 
 networks = st.lists(st.integers(0, 10**6), min_size=1, max_size=8).flatmap(
