@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from emulator.device import Work
-from emulator.dilation import Outlook
+from emulator.dilation import Outlook, patience_ns
 from emulator.errors import Bug, SplitbedError, UserError, root_of
 from emulator.preload import die_with_parent
 from emulator.profiles import Scenario
@@ -119,7 +119,9 @@ def run_network(
     ledger = Ledger(Path(placement.ledger_folder), placement.node)
     ledger.write(Started(due_ns=0, actual_ns=0, role=placement.role, pid=os.getpid()))
     fabric = Fabric(placement.scenario, placement.seed)
-    conductor = CLOCKS[placement.clock].conductor(placement.dilation, fabric.topology.patience_ns())
+    conductor = CLOCKS[placement.clock].conductor(
+        placement.dilation, patience_ns(fabric.topology.shared_delay_ns(), placement.dilation)
+    )
     network = Network(placement.address, fabric, names, conductor, ledger, control)
     bound.close()
     try:

@@ -6,7 +6,9 @@ timeline takes. From that:
 - every computation must end within its emulated span, or late by less than the host's scheduler makes any span:
   N >= (host time - ``SLACK_NS``) / span;
 - all nodes together may ask for at most ``CORE_SHARE`` of the cores, and the server, which has one thread on the
-  host whatever its workers, for at most that share of one: N >= host seconds per emulated second / (share x cores).
+  host whatever its workers, for at most that share of one: N >= host seconds per emulated second / (share x cores);
+- where clients share a cell or the server's link, posts that the host delivers late must still come in time: N so that
+  most of a message's delay is ``PATIENCE_NEEDED_NS`` on the wall.
 """
 
 from __future__ import annotations
@@ -19,6 +21,10 @@ from emulator.device import Work
 
 CORE_SHARE = 0.8
 SLACK_NS = 1_000_000
+PATIENCE_NS = 20_000_000  # how long the real clock keeps back what happens where clients share a capacity, at most
+PATIENCE_NEEDED_NS = 10_000_000  # what most posts of a sound host are late by, at most
+PATIENCE_SHARE = 0.75  # of a message's delay: the rest is for its receiver to fetch it
+PATIENCE_MOST_DILATION = 20.0  # that is chosen for its sake
 LIMIT_S = 3600.0  # of wall time, for all algorithms of a run, without --force
 SECOND_NS = 10**9
 
@@ -69,7 +75,20 @@ class Choice(msgspec.Struct, frozen=True):
         return f"{spans}all nodes ask for {self.cores_asked:.2f} of {cores} cores"
 
 
-def choose(rehearsed: Rehearsed, scenario_clients: dict[str, int], cores: int) -> Choice:
+def patience_ns(shared_delay_ns: int | None, dilation: int) -> int:
+    """How long, on the wall, the real clock keeps back what happens, so that late posts can still come before it.
+
+    Nothing where clients share no capacity (``shared_delay_ns`` None): a late post then begins on the schedule of its
+    stamp. Else a part of the least delay of any message, after which somebody would see it.
+    """
+    if shared_delay_ns is None:
+        return 0
+    return min(PATIENCE_NS, int(shared_delay_ns * dilation * PATIENCE_SHARE))
+
+
+def choose(
+    rehearsed: Rehearsed, scenario_clients: dict[str, int], cores: int, shared_delay_ns: int | None = None
+) -> Choice:
     """The smallest N >= 1 for a scenario with ``scenario_clients`` clients by device, on ``cores`` cores."""
     tightest = max(rehearsed.spans, key=_ratio, default=None)
     count, rehearsed_count = sum(scenario_clients.values()), sum(rehearsed.clients.values())
@@ -80,6 +99,9 @@ def choose(rehearsed: Rehearsed, scenario_clients: dict[str, int], cores: int) -
     server_asks = rehearsed.server_host_ns * count / max(rehearsed_count, 1) / max(rehearsed.elapsed_ns, 1)
     asked = max(cores_asked / cores, server_asks) / CORE_SHARE
     needed = max(1.0, _ratio(tightest) if tightest else 0.0, asked)
+    if shared_delay_ns is not None:
+        enough = PATIENCE_NEEDED_NS / PATIENCE_SHARE / max(shared_delay_ns, 1)
+        needed = max(needed, min(enough, PATIENCE_MOST_DILATION))
     return Choice(math.ceil(needed), tightest, cores_asked)
 
 

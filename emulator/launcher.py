@@ -35,6 +35,7 @@ from emulator.ledger import Ledger
 from emulator.preload import SUPERVISOR_VARIABLE
 from emulator.profiles import Scenario
 from emulator.supervision import GRACE_S, TICK_S, Interrupted, Supervision, how
+from emulator.topology import Topology
 
 STOPPING = (signal.SIGTERM, signal.SIGHUP)
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -174,8 +175,10 @@ class Launcher:
         return seconds
 
     def _choose(self, rehearsed: Rehearsed) -> Choice:
-        devices = Counter(client.device.name for client in self._plan.scenario.clients)
-        return choose(rehearsed, devices, len(os.sched_getaffinity(0)))
+        plan = self._plan
+        devices = Counter(client.device.name for client in plan.scenario.clients)
+        shared_ns = Topology(plan.scenario, plan.seed).shared_delay_ns()
+        return choose(rehearsed, devices, len(os.sched_getaffinity(0)), shared_ns)
 
     def play(
         self, algorithm: str, module: str, settings: dict[str, Any], begin: Callable[[], None], tick: Callable[[], None]

@@ -19,7 +19,6 @@ from emulator.sharing import FINENESS, Resource
 from emulator.steps import Steps
 
 MS = 10**6
-PATIENCE_NS = 5 * MS  # twice what a sound host is late by in 95 of 100 messages
 
 
 class Channel(Resource):
@@ -85,23 +84,19 @@ class Topology:
             self.ends[client.name] = End(network, *sides, absences)
         self._server(scenario.server, scenario, members)
 
-    def patience_ns(self) -> int:
-        """How long what happens here may be kept back on the real clock, so that late posts can still come before it.
-
-        Nothing, where no clients share a capacity: a late post then begins on the schedule of its stamp. Else up to
-        the least delay of any message: nobody sees it before that is over.
-        """
+    def shared_delay_ns(self) -> int | None:
+        """The least delay of a message where clients share a capacity; None where they share none."""
         users: dict[str, int] = {}
         for name, end in self.ends.items():
             for channel in {*end.up.channels, *end.down.channels}:
                 users[channel.name] = users.get(channel.name, 0) + (name != self._server_name)
         if all(count <= 1 for count in users.values()):
-            return 0
+            return None
         ends = [end for name, end in self.ends.items() if name != self._server_name]
         server = self.ends[self._server_name]
         delays = [least_delay_ns(end.up.direction) + least_delay_ns(server.down.direction) for end in ends]
         delays += [least_delay_ns(server.up.direction) + least_delay_ns(end.down.direction) for end in ends]
-        return min(PATIENCE_NS, *delays)
+        return min(delays)
 
     def _link(self, name: str, network: Network, absences: Absences | None) -> tuple[list[Channel], list[Channel]]:
         """The channels of a link: one a direction, or one for both and below it what is slower."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from stage import MBIT, MS, SECOND, make_device
 from traffic import WIDE, Sent, carry, fabric_of, link
 
+from emulator.dilation import Rehearsed, choose, patience_ns
 from emulator.fabric import Fabric
 from emulator.link import Carriage
 from emulator.profiles import Absence, Cell, ClientSpec, Direction, Network, Scenario, ServerSpec
@@ -207,16 +208,23 @@ def test_a_post_that_comes_too_late_begins_when_its_capacities_were_last_settled
 
 
 def test_the_real_clock_is_patient_only_where_clients_share_and_never_longer_than_a_message_is_under_way() -> None:
-    def patience_ns(one_way_ns: int, *cells: Cell) -> int:
+    def shared_ns(one_way_ns: int, *cells: Cell) -> int | None:
         direction = Direction(MBIT, one_way_ns, 0)
         network = Network("n", direction, direction)
         fabric = fabric_of(network, network, cells=cells, within=tuple(cell.name for cell in cells * 2))
-        return fabric.topology.patience_ns()
+        return fabric.topology.shared_delay_ns()
 
-    assert patience_ns(50 * MS) == 0
-    assert patience_ns(50 * MS, Cell("mast", MBIT, MBIT)) == 5 * MS
-    assert patience_ns(2 * MS, Cell("mast", MBIT, MBIT)) == 2 * MS
-    assert patience_ns(50 * MS, Cell("wide", 2 * MBIT, 2 * MBIT)) == 0
+    assert shared_ns(50 * MS) is None
+    assert shared_ns(50 * MS, Cell("mast", MBIT, MBIT)) == 50 * MS
+    assert shared_ns(50 * MS, Cell("wide", 2 * MBIT, 2 * MBIT)) is None
+    assert [patience_ns(delay_ns, 1) for delay_ns in (None, 0, 4 * MS, 50 * MS)] == [0, 0, 3 * MS, 20 * MS]
+    assert patience_ns(4 * MS, 5) == 15 * MS
+
+
+def test_a_short_delay_in_a_cell_asks_for_a_dilation() -> None:
+    nothing = Rehearsed({}, [], SECOND, 0, {"board": 0}, {"board": 1})
+    chosen = [choose(nothing, {"board": 2}, 2, delay_ns).dilation for delay_ns in (None, 50 * MS, 4 * MS, 0)]
+    assert chosen == [1, 1, 4, 20]
 
 
 # --- laws -------------------------------------------------------------------------------------------------------------
