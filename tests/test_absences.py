@@ -1,0 +1,96 @@
+"""Absent clients: the spans, and what both ways of aggregating make of them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from stage import SECOND
+
+from algorithms import ALGORITHMS
+from algorithms.task import Task, prepare
+from emulator.absences import Absences
+from emulator.dryrun import dry_run
+from emulator.ledger import Event, Posted, Received, Reported, RoundEnded
+from emulator.profile_reading import load_scenario
+from emulator.profiles import Absence, Scenario
+
+BACK_NS = 9 * SECOND
+KINDS = pytest.mark.parametrize("kind", ["outage", "away"])
+METHODS = pytest.mark.parametrize("method", ["fedavg", "splitfed-v2", "cse-fsl", "fsl-sage"])
+
+
+@given(st.integers(1, 10**10), st.integers(1, 10**10), st.integers(0, 10**11), st.text(max_size=4))
+def test_a_client_is_there_or_back_at_the_end_of_its_span(
+    present_ns: int, absent_ns: int, t_ns: int, stream: str
+) -> None:
+    absences = Absences(Absence("away", (), present_ns, absent_ns), stream)
+    back_ns, change_ns = absences.back_ns(t_ns), absences.next_ns(t_ns)
+    assert change_ns is not None
+    assert change_ns > t_ns
+    if back_ns > t_ns:
+        assert change_ns == back_ns
+    assert absences.back_ns(back_ns) == back_ns
+    assert Absences(Absence("away", (), present_ns, absent_ns), stream).back_ns(t_ns) == back_ns
+
+
+def test_the_share_of_time_away_is_that_of_the_means() -> None:
+    absences = Absences(Absence("away", (), 30 * SECOND, 10 * SECOND), "share")
+    times = range(0, 40_000 * SECOND, SECOND)
+    assert sum(absences.back_ns(t) > t for t in times) / len(times) == pytest.approx(0.25, abs=0.04)
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder: Path = tmp_path_factory.mktemp("data")
+    return msgspec.to_builtins(prepare(Task(clients=3, samples_per_client=48), folder))
+
+
+def absent(kind: Any, *spans: tuple[int, int]) -> Scenario:
+    """Three clients of iot-4g, of which client-1 is absent in ``spans``."""
+    scenario = load_scenario("iot-4g", 3)
+    clients = list(scenario.clients)
+    clients[1] = msgspec.structs.replace(clients[1], absence=Absence(kind, spans))
+    return msgspec.structs.replace(scenario, clients=tuple(clients))
+
+
+def played(method: str, scenario: Scenario, task: Any, **settings: Any) -> dict[str, list[Event]]:
+    events: dict[str, list[Event]] = defaultdict(list)
+    settings = {"rounds": 3, "stop_after_s": None, "task": task, **settings}
+    dry_run(ALGORITHMS[method], settings, scenario, 1, {}, lambda node: events[node].append)
+    return events
+
+
+def ends_ns(events: dict[str, list[Event]]) -> list[int]:
+    return [event.due_ns for event in events["server"] if isinstance(event, RoundEnded)]
+
+
+@METHODS
+@KINDS
+def test_a_synchronous_round_waits_for_who_is_absent(method: str, kind: str, task: Any) -> None:
+    undisturbed = ends_ns(played(method, absent(kind), task))
+    waited = ends_ns(played(method, absent(kind, (undisturbed[0] // 2, BACK_NS)), task))
+    assert undisturbed[0] < BACK_NS < waited[0]
+    assert waited[-1] - waited[0] == pytest.approx(undisturbed[-1] - undisturbed[0], rel=0.1)
+
+
+@METHODS
+@KINDS
+def test_under_a_deadline_a_round_ends_without_who_is_absent_and_tells_it_when_it_is_back(
+    method: str, kind: str, task: Any
+) -> None:
+    undisturbed = ends_ns(played(method, absent(kind), task))
+    deadline_s = 1.5 * undisturbed[0] / SECOND
+    scenario = absent(kind, (undisturbed[0] // 2, BACK_NS))
+    events = played(method, scenario, task, deadline_s=deadline_s)
+    assert ends_ns(events)[0] < deadline_s * SECOND + SECOND < BACK_NS
+    assert any(event.values.get("left_out") for event in events["server"] if isinstance(event, Reported))
+    told = [e for e in events["client-1"] if isinstance(e, Received) and e.kind == "left-out"]
+    assert told
+    assert told[0].due_ns >= BACK_NS
+    assert any(isinstance(e, Posted) and e.kind == "left-out" for e in events["server"])
