@@ -38,7 +38,7 @@ def foresee(module: str, settings: dict[str, Any], scenario: Scenario, seed: int
         if isinstance(event, RoundEnded):
             rounds.append(event)
 
-    bounds = Bounds(limit_ns, MOST_COMPUTATIONS)
+    bounds = Bounds(limit_ns + SECOND_NS, MOST_COMPUTATIONS)  # to see that it is passed
     try:
         found = dry_run(module, settings, scenario, seed, dict(rehearsed.costs), lambda _node: note, bounds=bounds)
     except UserError:  # the run will say so itself
