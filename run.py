@@ -280,6 +280,7 @@ def run(argv: list[str]) -> int:
             for warning in warnings:
                 console.print(f"warning: {warning}")
             if not flags.dry_run and not flags.force:
+                console.print("Rehearsing: what each computation costs, and how long the run will take.")
                 refuse_hours(launcher, {name: (ALGORITHMS[name], settings[name]) for name in names}, flags.profile)
             with view_type(manifest, folder) as view:
                 endings = play_all(launcher, settings, view, flags.dry_run)
