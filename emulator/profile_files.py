@@ -12,7 +12,7 @@ from decimal import Decimal
 from difflib import get_close_matches
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 from msgspec import Struct
@@ -226,8 +226,6 @@ def _typed(file: str, content: bytes, kind: str | None) -> NetworkFile | DeviceF
         problem, _, place = str(error).partition(" - at `$.")
         if "matching regex" in problem:
             problem = 'write the date as a string "YYYY-MM"'
-        elif "enum" in problem:
-            problem += "; a grade is one of A, B, C, R (see netprofiles/README.md)"
         problem = problem.replace("Expected `str`, got", "must be text in quotes, not").replace("`", "")
         raise profile_error(file, place.rstrip("`"), problem) from None
 
@@ -235,7 +233,8 @@ def _typed(file: str, content: bytes, kind: str | None) -> NetworkFile | DeviceF
 def _checked(file: str, where: str, table: Any, schema: type[Struct]) -> dict[str, Any]:
     """``table`` with unknown and missing keys refused, by name, and every number as a table with its value."""
     if not isinstance(table, dict):
-        header = {ClientGroup: "[[clients]]", CellPart: "[[cells]]"}.get(schema, f"[{where}]")
+        headers = {ClientGroup: "[[clients]]", CellPart: "[[cells]]", AbsencePart: "[clients.absence]"}
+        header = headers.get(schema, f"[{where}]")
         raise profile_error(file, where, f"must be a table that begins with {header}, not {_show(table)}")
     fields = {field.name: field for field in msgspec.structs.fields(schema)}
     checked: dict[str, Any] = {}
@@ -254,6 +253,10 @@ def _checked(file: str, where: str, table: Any, schema: type[Struct]) -> dict[st
                 remedy = f"write at least one group, each beginning with the line [[{key}]]"
                 raise profile_error(file, place, f"must be a list of groups, not {_show(value)}; {remedy}")
             checked[key] = [_checked(file, f"{place}[{i}]", group, LISTS[kind]) for i, group in enumerate(value)]
+        elif get_origin(kind) is Literal and value not in get_args(kind):
+            choices = ", ".join(filter(None, get_args(kind)))
+            more = " (see netprofiles/README.md)" if key == "grade" else ""
+            raise profile_error(file, place, f"must be one of {choices}{more}, not {_show(value)}")
         else:
             checked[key] = value
     for key, field in fields.items():

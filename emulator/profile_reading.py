@@ -111,10 +111,11 @@ class _Link(Struct, frozen=True):
 
 def _link(file: str, where: str, part: NetworkFile | CellPart, base: Path, files: dict[str, str]) -> _Link:
     """Rates up and down: numbers of the file, or what its traces say."""
-    own = [getattr(part, f"{side}_trace") or part.trace for side in SIDES]
-    if part.trace and (part.up_trace or part.down_trace):
+    each = [getattr(part, f"{side}_trace") for side in SIDES]
+    if part.trace is not None and each != [None, None]:
         raise profile_error(file, f"{where}trace", "give either trace, or up_trace and down_trace, not both")
-    if any(own) and not all(own):
+    own = each if part.trace is None else [part.trace, part.trace]
+    if own.count(None) == 1:
         missing = f"{where}{SIDES[own.index(None)]}_trace"
         raise profile_error(file, missing, "missing; both directions follow traces, or none does")
     found: list[traces.Trace | None] = []
@@ -129,7 +130,7 @@ def _link(file: str, where: str, part: NetworkFile | CellPart, base: Path, files
             continue
         if number is not None:
             raise profile_error(file, key, "the rate comes from the trace; leave one of the two out")
-        trace = traces.find(name, file, f"{where}trace" if part.trace else f"{where}{side}_trace", base)
+        trace = traces.find(name, file, f"{where}{side}_trace" if part.trace is None else f"{where}trace", base)
         files[trace.file.removeprefix("netprofiles/")] = trace.sha256
         found.append(trace)
         rates.append(max((trace.up if side == "up" else trace.down).values))
@@ -149,7 +150,8 @@ def _network(document: Document, files: dict[str, str]) -> Network:
                 yield whole(file, f"{side}_{key}" if own else key, own or shared)
             elif default is None or any(sides):
                 missing = f"{side}_{key}" if any(sides) else key
-                raise profile_error(file, missing, f"missing; write {key} = NUMBER in ms, or up_{key} and down_{key}")
+                remedy = f"{key} = NUMBER, in {unit_of(key).text}, or up_{key} and down_{key}"
+                raise profile_error(file, missing, f"missing; write {remedy}")
             else:
                 yield default
 
@@ -178,7 +180,8 @@ def _network(document: Document, files: dict[str, str]) -> Network:
     )
     for side, direction in (("up", up), ("down", down)):
         if direction.loss_ppb >= 10**9:
-            raise profile_error(file, f"{side}_loss_percent", "must be below 100: nothing would ever arrive")
+            key = "loss_percent" if typed.loss_percent else f"{side}_loss_percent"
+            raise profile_error(file, key, "must be below 100: nothing would ever arrive")
     start_ns = whole(file, "trace_start_s", typed.trace_start_s) if typed.trace_start_s else None
     if start_ns is not None and not any(link.traces):
         raise profile_error(file, "trace_start_s", "this link follows no trace; leave it out, or write trace = NAME")
@@ -245,6 +248,8 @@ def _scenario(document: Document, wanted: int | None) -> Scenario:
     cells = tuple(_cell(file, i, cell, base, files) for i, cell in enumerate(typed.cells))
     names = [cell.name for cell in cells]
     for i, name in enumerate(names):
+        if not name:
+            raise profile_error(file, f"cells[{i}].name", 'must not be empty; write a name such as "mast"')
         if name in names[:i]:
             raise profile_error(file, f"cells[{i}].name", f'"{name}" is a cell already; give each a name of its own')
         if not any(group.cell == name for group in typed.clients):
