@@ -8,7 +8,8 @@ from textwrap import wrap
 
 from emulator.profile_files import KINDS, shipped
 from emulator.profile_reading import Profile, Row, describe
-from emulator.profiles import Absence, Device, Direction, Network, Scenario
+from emulator.profiles import Absence, Cell, Device, Network
+from emulator.steps import Steps
 
 NARROWEST, WIDEST = 80, 100  # narrower terminals wrap by themselves; longer lines of prose are hard to read
 GRADES = (
@@ -42,7 +43,7 @@ def profile_lines(profiles: list[Profile], width: int) -> list[str]:
     for profile in profiles:
         lines += _wrapped(f"{profile.kind} {profile.name}: {profile.description}", width, 0)
         lines += [profile.file, ""]
-        for fact in _facts(profile.content):
+        for fact in _facts(profile):
             lines += _wrapped(fact, width, 2)
         lines.append("")
         for row in profile.rows:
@@ -62,7 +63,7 @@ def _columns(profile: Profile) -> str:
     """The name and key numbers of a profile, under the heading of its kind."""
     name, content = f"  {profile.name:<18}", profile.content
     if isinstance(content, Network):
-        up, down = (_short(_mean_bps(side), 10**6, 4) for side in (content.up, content.down))
+        up, down = (_short(_mean_bps(side.rates, side.rate_bps), 10**6, 4) for side in (content.up, content.down))
         return f"{name}{up:>7}{down:>8}{_short(_rtt_ns(content), 10**6, 4):>7}"
     if isinstance(content, Device):
         memory = f"{_short(content.memory_bytes, 2**20):>7}{_short(content.budget_bytes, 2**20):>8}"
@@ -70,10 +71,11 @@ def _columns(profile: Profile) -> str:
     return f"{name}{len(content.clients):>7}{content.server.workers:>9}"
 
 
-def _facts(content: Network | Device | Scenario) -> list[str]:
+def _facts(profile: Profile) -> list[str]:
     """What the numbers of a profile come to, in sentences."""
+    content = profile.content
     if isinstance(content, Network):
-        return _link_facts(content)
+        return _link_facts(content, [row.value for row in profile.rows if row.key.endswith("trace")])
     if isinstance(content, Device):
         parts = (content.memory_bytes, content.os_reserved_bytes, content.runtime_bytes)
         sizes = " - ".join(_short(part, 2**20) for part in parts)
@@ -83,42 +85,57 @@ def _facts(content: Network | Device | Scenario) -> list[str]:
     facts = [f"server: {server.device.name} on {server.network.name}, {workers}"]
     for cell in content.cells:
         inside = sum(client.cell == cell.name for client in content.clients)
-        way = "for both directions together" if cell.duplex == "half" else "down"
-        rates = f"{_short(cell.up_bps, 10**6)} Mbit/s up and {_short(cell.down_bps, 10**6)} {way}"
-        facts.append(f"cell {cell.name}: {inside} clients share {rates}")
+        who = f"{inside} client{'s share' if inside != 1 else ' has'}"
+        facts.append(f"cell {cell.name}: {who} {_capacity(cell)}")
     groups = Counter((c.device, c.network, c.cell, c.absence) for c in content.clients)
     for (device, network, where, absence), count in groups.items():
         who = f"{count} client{'s' if count > 1 else ''}: {device.name}"
-        rates = f"{_short(network.up.rate_bps, 10**6)} up, {_short(network.down.rate_bps, 10**6)} down"
-        fact = f"{who} ({_short(device.budget_bytes, 2**20)} MiB to train in) on {network.name} ({rates} Mbit/s)"
+        rates = f"{_rates(network)} Mbit/s" + (", a trace's mean" if network.up.rates else "")
+        fact = f"{who} ({_short(device.budget_bytes, 2**20)} MiB to train in) on {network.name} ({rates})"
         fact += f" in {where}" if where else ""
         facts.append(fact + (f"; {_absence(absence)}" if absence else ""))
     return [*facts, "profiles NAME shows each of these with its sources"]
 
 
-def _link_facts(network: Network) -> list[str]:
+def _capacity(cell: Cell) -> str:
+    """What a cell carries, as the emulator plays it: half duplex is one capacity, the larger."""
+    up, down = _mean_bps(cell.up_rates, cell.up_bps), _mean_bps(cell.down_rates, cell.down_bps)
+    mean = ", a trace's mean" if cell.up_rates else ""
+    if cell.duplex == "half":
+        return f"{_short(max(up, down), 10**6, 4)} Mbit/s, both directions together{mean}"
+    return f"{_short(up, 10**6, 4)} Mbit/s up and {_short(down, 10**6, 4)} down{mean}"
+
+
+def _link_facts(network: Network, traces: list[str]) -> list[str]:
     up, down = network.up, network.down
+    up_s, down_s = (_short(8 * 10**15 // _mean_bps(side.rates, side.rate_bps), 10**9, 3) for side in (up, down))
     facts = [
-        f"1 MB takes {_short(8 * 10**15 // _mean_bps(up), 10**9, 3)} s up and "
-        f"{_short(8 * 10**15 // _mean_bps(down), 10**9, 3)} s down, and the delay.",
+        f"1 MB takes {up_s} s up and {down_s} s down, and the delay.",
         f"RTT {_short(_rtt_ns(network), 10**6, 4)} ms of this link alone; {network.duplex} duplex; transport "
         f"{network.transport}; rates are those of "
         + ("the link, which loss lowers." if network.rate_kind == "link" else "measured transfers, loss included."),
     ]
     losses = [max(side.losses.values) if side.losses else side.loss_ppb for side in (up, down)]
     if any(losses):
-        facts.append("loss: " + " / ".join(f"{_short(loss, 10**7, 3)} %" for loss in losses) + " up / down, at most")
-    if up.rates:
-        facts.append(
-            f"follows a trace of {_short(up.rates.length_ns, 10**9)} s; "
-            + ("each client begins at a place of its own." if network.trace_start_ns is None else "from a set place.")
-        )
+        most = ", at most" if up.losses else ""
+        facts.append("loss: " + " / ".join(f"{_short(loss, 10**7, 3)} %" for loss in losses) + f" up / down{most}")
+    if up.rates and down.rates:
+        sides = zip(traces, (up.rates, down.rates), strict=False)  # one name where both are of one trace
+        names = " and ".join(f"{name} ({_short(rates.length_ns, 10**9)} s)" for name, rates in sides)
+        start_ns = network.trace_start_ns
+        begins = "a place of its own" if start_ns is None else f"{_short(start_ns, 10**9)} s"
+        facts.append(f"follows {names}, mean {_rates(network)} Mbit/s; each client begins at {begins}")
     return facts
 
 
-def _mean_bps(direction: Direction) -> int:
-    steps = direction.rates
-    return max(steps.integral(0, steps.length_ns) // steps.length_ns, 1) if steps else direction.rate_bps
+def _rates(network: Network) -> str:
+    up, down = (_short(_mean_bps(side.rates, side.rate_bps), 10**6, 4) for side in (network.up, network.down))
+    return f"{up} up, {down} down"
+
+
+def _mean_bps(rates: Steps | None, otherwise_bps: int) -> int:
+    """The mean of the rates that a link or a cell follows, or the one rate that it has."""
+    return max(rates.integral(0, rates.length_ns) // rates.length_ns, 1) if rates else otherwise_bps
 
 
 def _rtt_ns(network: Network) -> int:
@@ -130,7 +147,8 @@ def _absence(absence: Absence) -> str:
     what = "link gone" if absence.kind == "outage" else "away"
     if absence.spans:
         return f"{what} {len(absence.spans)} times, as its file says"
-    return f"{what} {_short(absence.mean_absent_ns, 10**9)} s of every {_short(absence.mean_present_ns, 10**9)} s or so"
+    cycle_ns = absence.mean_present_ns + absence.mean_absent_ns
+    return f"{what} {_short(absence.mean_absent_ns, 10**9)} s of every {_short(cycle_ns, 10**9)} s, in the mean"
 
 
 def _number(row: Row, width: int) -> list[str]:

@@ -88,7 +88,7 @@ def reached(name: str, upward: bool) -> float:
     return 8 * TRANSFER_BYTES * SECOND / (carriage.left_ns - carriage.start_ns) / rate_bps
 
 
-@pytest.mark.parametrize("name", [name for name in shipped("network") if "trace" not in name and "lte-" not in name])
+@pytest.mark.parametrize("name", [name for name in shipped("network") if load_network(name).up.rates is None])
 def test_a_20_mb_transfer_reaches_the_rate_of_a_profile_or_the_profile_says_why_not(name: str) -> None:
     slow = [share for share in (reached(name, upward) for upward in (True, False)) if share < REACHED]
     note = (ROOT / f"networks/{name}.toml").read_text()
@@ -104,6 +104,30 @@ def test_the_note_states_each_training_budget(name: str) -> None:
     parts = (device.memory_bytes, device.os_reserved_bytes, device.runtime_bytes, device.budget_bytes)
     row = " | ".join([f"| {name}", *(str(part // 2**20) for part in parts)])
     assert f"{row} |" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def shown(name: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """What ``profiles NAME`` prints, as one line of words."""
+    profile_views.show_profiles(name)
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_a_link_is_shown_with_its_trace_and_the_means_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    text = shown("lte-driving", capsys)
+    network = load_network("lte-driving")
+    assert network.up.rates is not None
+    seconds = network.up.rates.length_ns // SECOND
+    assert f"follows lte-driving ({seconds} s), mean 3 up, 7 down Mbit/s; each client begins at a place" in text
+    assert "on lte-driving (3 up, 7 down Mbit/s, a trace's mean); link gone" in shown("trace-driving", capsys)
+
+
+def test_absences_are_shown_as_a_share_of_presence_and_absence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "away 10 s of every 70 s, in the mean" in shown("phones-4g-5g", capsys)
+
+
+def test_a_cell_is_shown_with_who_is_in_it_and_half_duplex_as_one_capacity(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "cell mast: 10 clients share 6 Mbit/s up and 15 down" in shown("iot-4g-cell", capsys)
+    assert "6 clients share 40 Mbit/s, both directions together" in shown("smart-home-wifi", capsys)
 
 
 def test_the_listing_names_all_that_ships_once_and_fits_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
