@@ -48,7 +48,7 @@ BLOWS = {
 def start(folder: Path, rounds: int = 10**6, clock: tuple[object, ...] = ("--dilation", 1)) -> Command:
     """A run that would go on for very long."""
     scenario = write_scenario(folder / "scenario", [(len(CLIENTS), Board())])
-    arguments = "--profile", scenario, "--algorithm", "fedavg,sl", "--rounds", rounds, *clock
+    arguments = "--profile", scenario, "--algorithm", "fedavg,sl", "--rounds", rounds, "--force", *clock
     return Command(folder / "run", *arguments, program="run.py")
 
 
@@ -153,7 +153,7 @@ def test_ctrl_c_before_anything_plays_is_silent_and_leaves_nothing(tmp_path: Pat
 
 def test_ctrl_c_ends_verify_and_the_run_inside_it_whose_record_is_kept(tmp_path: Path) -> None:
     scenario = write_scenario(tmp_path / "scenario", [(2, Board())])
-    flags = "--profile", scenario, "--algorithm", "fedavg", "--rounds", 10**6
+    flags = "--profile", scenario, "--algorithm", "fedavg", "--rounds", 10**6, "--force"
     with Command(tmp_path / "run", "verify", *flags, program="run.py") as command:
         inner = tmp_path / "run" / "virtual"
         ledger = inner / "ledger" / "fedavg" / "client-0.jsonl"

@@ -143,7 +143,7 @@ def test_starlinks_slots_begin_with_a_short_drop_a_longer_way_and_more_loss() ->
         ),
         (["make", "nb-iot", "--seconds", "1", "--out", "x.csv"], "--seconds 1: say a number from 30 to 100000"),
         (["make", "nb-iot", "--out", "."], "--out .: cannot write it (File exists); name a new file"),
-        (["make", "nb-iot"], "the following arguments are required: --out; run.py --help shows the flags"),
+        (["make", "nb-iot"], "the following arguments are required: --out; run.py traces make --help shows the flags"),
         (["show", "wifi"], "traces show wifi: no such trace; give a path with a / or ending in .csv, .txt, .up"),
     ],
 )
