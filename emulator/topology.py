@@ -96,7 +96,8 @@ class Topology:
         server = self.ends[self._server_name]
         delays = [least_delay_ns(end.up.direction) + least_delay_ns(server.down.direction) for end in ends]
         delays += [least_delay_ns(server.up.direction) + least_delay_ns(end.down.direction) for end in ends]
-        return min(delays)
+        up, down = (min(least_delay_ns(getattr(end, side).direction) for end in ends) for side in ("up", "down"))
+        return min(*delays, up + down)  # the last: from one client to another
 
     def _link(self, name: str, network: Network, absences: Absences | None) -> tuple[list[Channel], list[Channel]]:
         """The channels of a link: one a direction, or one for both and below it what is slower."""
