@@ -82,7 +82,7 @@ def fill(resources: Sequence[Resource], flows: Sequence[Flow]) -> None:
     for flow in flows:
         flow.rate = -1
     while limits:
-        level, fullest = min(((r.left // r.count, i) for i, r in enumerate(shared) if r.count), default=(UNLIMITED, -1))
+        level = min([r.left // r.count for r in shared if r.count], default=UNLIMITED)
         if limits[-1][0] <= level:
             # All shares can only rise from here, so every flow that is limited to less has its limit.
             while limits and limits[-1][0] <= level:
@@ -90,9 +90,12 @@ def fill(resources: Sequence[Resource], flows: Sequence[Flow]) -> None:
                 if flows[i].rate < 0:
                     _settle(flows[i], limit)
         else:
-            for flow in shared[fullest].flows:
-                if flow.rate < 0:
-                    _settle(flow, level)
+            # All that are full at this level at once: what rounding leaves would depend on their order.
+            full = [r for r in shared if r.count and r.left // r.count == level]
+            for resource in full:
+                for flow in resource.flows:
+                    if flow.rate < 0:
+                        _settle(flow, level)
 
 
 def _alone(flow: Flow) -> int:

@@ -6,7 +6,7 @@ from fractions import Fraction
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from stage import MBIT, MS, SECOND, make_device
 from traffic import WIDE, Sent, carry, fabric_of, link
@@ -268,21 +268,23 @@ def test_shares_are_max_min_fair_and_no_capacity_is_exceeded(
 
 
 @given(networks)
-def test_flows_that_are_joined_by_no_resource_are_shared_apart(
+@example(([0, 1], [([1], UNLIMITED), ([0, 0, 1], UNLIMITED)]))
+@example(([3, 3], [([0], UNLIMITED), ([0, 1], UNLIMITED), ([1], UNLIMITED)]))
+def test_flows_that_are_joined_by_no_resource_are_shared_apart_and_in_any_order(
     network: tuple[list[int], list[tuple[list[int], int]]],
 ) -> None:
     capacities, paths = network
 
-    def rates(apart: bool) -> list[int]:
+    def rates(apart: bool, backwards: bool = False) -> list[int]:
         resources = [Resource(str(i), capacity) for i, capacity in enumerate(capacities)]
         flows = [Flow([resources[i] for i in path], limit) for path, limit in paths]
-        for flow in flows:
+        for flow in flows[::-1] if backwards else flows:
             flow.join()
         for parts in [together((resource,)) for resource in resources] if apart else [(resources, flows)]:
-            fill(*parts)
+            fill(*(part[::-1] if backwards else part for part in parts))
         return [flow.rate for flow in flows]
 
-    assert rates(apart=True) == rates(apart=False)
+    assert rates(apart=True) == rates(apart=False) == rates(apart=False, backwards=True)
 
 
 messages = st.lists(
