@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -192,6 +193,27 @@ def test_a_node_that_is_gone_gives_its_share_back_at_once() -> None:
     (happening,) = fabric.advance()
     assert (happening.source, happening.departs) == ("client-0", True)
     assert fabric.next_ns() is None
+
+
+@pytest.mark.parametrize("kind", ["outage", "away"])
+def test_a_lost_link_gives_its_share_back_at_once_and_takes_it_again(kind: Any) -> None:
+    """Half of 1 Mbit/s each; alone from 0.5 to 1 s: 0.75 s of work done at 1 s, the rest at half: left at 1.5 s."""
+    clients = tuple(
+        ClientSpec(
+            f"client-{i}",
+            i,
+            make_device(),
+            link(10 * MBIT),
+            cell="mast",
+            absence=Absence(kind, ((SECOND // 2, SECOND),)) if i else None,
+        )
+        for i in range(2)
+    )
+    server = ServerSpec("server", make_device(), link(WIDE), 1)
+    fabric = Fabric(Scenario("x", "", server, clients, {}, (Cell("mast", MBIT, MBIT),)), 1)
+    first, other = carry(fabric, [up(0), up(1)])
+    assert first.left_ns == 3 * SECOND // 2
+    assert other.left_ns == (2 * SECOND if kind == "outage" else 9 * SECOND // 4)
 
 
 def test_a_post_that_comes_too_late_begins_when_its_capacities_were_last_settled() -> None:
