@@ -5,7 +5,6 @@ Children of the fork server import this file again, so it imports at top level o
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Iterable
@@ -13,21 +12,20 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from algorithms import ALGORITHMS, config_of
+from algorithms import ALGORITHMS
+from algorithms.choices import DEFAULT_ROUNDS, DEFAULT_STOP_AFTER_S, chosen_algorithms, seed_of, settings_of
 from emulator.errors import SplitbedError, UserError
 from emulator.flags import Flags
 
 if TYPE_CHECKING:
-    from algorithms.experiment_files import Experiment
     from emulator.dashboard import View
     from emulator.launcher import Ending, Launcher
 
-DEFAULT_ROUNDS = 12
-DEFAULT_STOP_AFTER_S = 15.0
-TASK_FLAGS = (
-    *("dataset", "data_dir", "model", "cut", "aux", "partition", "samples_per_client", "batch", "epochs", "seed"),
-    *("augment", "normalise"),
-)
+COMMANDS = {  # besides a run and verify
+    "cuts": "algorithms.cuts:command",
+    "profiles": "emulator.profile_views:command",
+    "traces": "emulator.trace_views:command",
+}
 DRY_RUN = "dry-run"  # what stands for the clock in its record
 STATUS = {"finished": 0, "does-not-fit": 0, "refused": 2, "interrupted": 130}  # of other outcomes: 1
 
@@ -119,17 +117,6 @@ def parser() -> Flags:
     return flags
 
 
-def chosen_algorithms(text: str) -> list[str]:
-    """The algorithms of ``--algorithm``, in the table's order."""
-    names = list(ALGORITHMS) if text == "all" else [name.strip() for name in text.split(",")]
-    for name in names:
-        if name not in ALGORITHMS:
-            raise UserError(
-                f"--algorithm {name}: there is none of this name; say all or any of {', '.join(ALGORITHMS)}"
-            )
-    return [name for name in ALGORITHMS if name in names]
-
-
 def chosen_dilation(text: str) -> int | None:
     """``--dilation`` as a whole number from 1, or None for auto."""
     if text == "auto":
@@ -137,62 +124,6 @@ def chosen_dilation(text: str) -> int | None:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise UserError(f"--dilation {text}: say auto or a whole number from 1")
     return int(text)
-
-
-def settings_of(name: str, flags: argparse.Namespace, experiment: Experiment, clients: int) -> dict[str, Any]:
-    """What becomes the ``Config`` of an algorithm: the defaults, over them the experiment, over it the flags."""
-    import msgspec
-
-    rounds = flags.rounds if flags.rounds is not None else experiment.rounds
-    if rounds is not None and rounds < 1:
-        raise UserError(f"--rounds {rounds}: say a number from 1")
-    said = {key: getattr(flags, key) for key in TASK_FLAGS if getattr(flags, key) is not None}
-    settings: dict[str, Any] = {
-        "rounds": rounds or DEFAULT_ROUNDS,
-        "stop_after_s": None if rounds else DEFAULT_STOP_AFTER_S,
-        **experiment.of(name),
-        "task": experiment.task | {"seed": seed_of(flags, experiment)} | said | {"clients": clients},
-    }
-    if flags.server_order:
-        settings["server_order"] = flags.server_order
-    if flags.align and name == "fsl-sage":
-        settings["align"] = flags.align
-    for option in flags.options:
-        key, equals, value = option.partition("=")
-        algorithm, colon, field = key.rpartition(":")
-        if not equals or (colon and algorithm not in ALGORITHMS):
-            raise UserError(f"--set {option}: say [ALGORITHM:]KEY=VALUE, e.g. fsl-sage:l=10")
-        if field == "task":
-            raise UserError(f"--set {option}: the task is set by flags of its own, such as --dataset and --batch")
-        if algorithm == name or (
-            not colon and has_key(name, field, option, chosen_algorithms(flags.algorithm or "all"))
-        ):
-            try:
-                settings[field] = msgspec.json.decode(value)
-            except msgspec.DecodeError:
-                settings[field] = value
-    return settings
-
-
-def has_key(name: str, field: str, option: str, chosen: list[str]) -> bool:
-    """Whether an algorithm has the ``field`` of an ``option`` for all that do; UserError where none ``chosen`` does."""
-    from algorithms.settings import Settings
-
-    if field in Settings.__struct_fields__:
-        return True
-    holders = [other for other in chosen if field in config_of(other).__struct_fields__]
-    if not holders:
-        from emulator.values import unknown_key
-
-        known = dict.fromkeys(key for other in chosen for key in config_of(other).__struct_fields__ if key != "task")
-        raise UserError(f"--set {option}: {field} of {', '.join(chosen)}: {unknown_key(field, known)}")
-    return name in holders
-
-
-def seed_of(flags: argparse.Namespace, experiment: Experiment) -> int:
-    """The seed of everything that is drawn."""
-    given: list[int] = [seed for seed in (flags.seed, experiment.seed) if seed is not None]
-    return given[0] if given else 1
 
 
 def refuse_hours(launcher: Launcher, modules: dict[str, tuple[str, dict[str, Any]]], profile: str) -> None:
@@ -330,39 +261,17 @@ def verify(argv: list[str]) -> int:
     return 0 if both.verdict_of(comparisons) == "agrees" else 1
 
 
-def show_cuts(argv: list[str]) -> int:
-    """Show where a model can be cut."""
-    flags = Flags(prog="run.py cuts", description="Where a model can be cut, and what each cut costs a client.")
-    flags.add_argument("model", help="cnn, simple_conv or a classification model of torchvision")
-    flags.add_argument("--input", default="3x32x32", metavar="CxHxW", help="shape of an image (default 3x32x32)")
-    chosen = flags.parse_args(argv)
-    from rich.console import Console
-
-    from algorithms import cuts
-    from emulator.sheets import show
-
-    show(cuts.sheet(chosen.model, cuts.parse_shape(chosen.input)), Console())
-    return 0
-
-
 def command(argv: list[str]) -> int:
-    """Show profiles, traces or cuts, verify, or run; the exit status."""
-    if argv[:1] == ["traces"]:
-        from emulator import trace_views
+    """A command by its name, or a run; the exit status."""
+    import importlib
 
-        return trace_views.command(argv[1:])
-    if argv[:1] == ["cuts"]:
-        return show_cuts(argv[1:])
     if argv[:1] == ["verify"]:
         return verify(argv[1:])
-    if argv[:1] != ["profiles"]:
+    module, _, function = COMMANDS.get(argv[0] if argv else "", "").partition(":")
+    if not module:
         return run(argv)
-    from emulator.profile_views import show_profiles
-
-    if len(argv) > 2:
-        raise UserError("profiles: say 'run.py profiles' or 'run.py profiles NAME'")
-    show_profiles(argv[1] if len(argv) == 2 else None)
-    return 0
+    status: int = getattr(importlib.import_module(module), function)(argv[1:])
+    return status
 
 
 def main(argv: list[str]) -> int:

@@ -12,6 +12,7 @@ parts     client half, server half and auxiliary of a task, and the files of the
 task      what is trained: data, model, cut, partition; ``evaluate``
 settings  rounds, optimizers, participation, deadline: ``Settings``, the base of every ``Config``
 experiment_files   a paper's workload and settings in a file
+choices   what a command line chooses: algorithms and the settings of each
 steps     the tensor arithmetic that several algorithms share; knows no node and never awaits
 zeroth_order  the same for training without backward passes
 rounds    how a round begins and ends: cohort, gathering, deadline, mean; the messages of that

@@ -16,6 +16,7 @@ from algorithms import models
 from algorithms.models import Shape
 from algorithms.split import Point, Traced, named
 from emulator.errors import UserError
+from emulator.flags import Flags
 from emulator.work import WorkCounter
 
 if TYPE_CHECKING:
@@ -177,3 +178,15 @@ def sheet(model: str, shape: Shape) -> Sheet:
         "FLOPs), the activations that its backward pass needs, and what it weighs on the link, without its label. "
         "A kB is 1000 bytes.",
     )
+
+
+def command(argv: list[str]) -> int:
+    """Show where a model can be cut; the exit status."""
+    flags = Flags(prog="run.py cuts", description="Where a model can be cut, and what each cut costs a client.")
+    flags.add_argument("model", help="cnn, simple_conv or a classification model of torchvision")
+    flags.add_argument("--input", default="3x32x32", metavar="CxHxW", help="shape of an image (default 3x32x32)")
+    chosen = flags.parse_args(argv)
+    from emulator.sheets import show
+
+    show(sheet(chosen.model, parse_shape(chosen.input)))
+    return 0

@@ -6,6 +6,7 @@ import shutil
 from collections import Counter
 from textwrap import wrap
 
+from emulator.errors import UserError
 from emulator.profile_files import KINDS, shipped
 from emulator.profile_reading import Profile, Row, describe
 from emulator.profiles import Absence, Cell, Device, Network
@@ -22,6 +23,14 @@ def show_profiles(name: str | None) -> None:
     """Prints what ships, or with ``name`` (or a path) every profile of that name with its sources."""
     width = max(NARROWEST, min(shutil.get_terminal_size().columns, WIDEST))
     print("\n".join(profile_lines(describe(name), width) if name else list_lines(width)))
+
+
+def command(argv: list[str]) -> int:
+    """``run.py profiles [NAME]``; the exit status."""
+    if len(argv) > 1:
+        raise UserError("profiles: say 'run.py profiles' or 'run.py profiles NAME'")
+    show_profiles(argv[0] if argv else None)
+    return 0
 
 
 def list_lines(width: int) -> list[str]:

@@ -22,8 +22,9 @@ class Sheet(msgspec.Struct, frozen=True, kw_only=True):
     results: list[str] = []  # sentences that belong to rows: what does not fit
 
 
-def show(sheet: Sheet, console: Console) -> None:
-    """Print it to a terminal, with its results and its meaning below."""
+def show(sheet: Sheet, console: Console | None = None) -> None:
+    """Print it to a terminal (default: standard output), with its results and its meaning below."""
+    console = console or Console()
     table = Table(
         title=sheet.title,
         title_justify="left",

@@ -12,7 +12,7 @@ import pytest
 from processes import BATCH, ROOT, Board, Wire, play, write_scenario
 
 import run
-from algorithms import ALGORITHMS
+from algorithms import ALGORITHMS, choices
 from emulator import launcher
 
 # Flags beside --profile, and what the line must name.
@@ -294,5 +294,5 @@ def test_help_names_every_algorithm_and_profiles(capsys: pytest.CaptureFixture[s
 
 
 def test_several_algorithms_are_played_in_the_order_of_the_table() -> None:
-    assert run.chosen_algorithms("sl, fedavg") == ["fedavg", "sl"]
-    assert run.chosen_algorithms("all") == list(ALGORITHMS)
+    assert choices.chosen_algorithms("sl, fedavg") == ["fedavg", "sl"]
+    assert choices.chosen_algorithms("all") == list(ALGORITHMS)

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 import run
-from algorithms import ALGORITHMS, experiment_files
+from algorithms import ALGORITHMS, choices, experiment_files
 from emulator.errors import UserError
 
 SMALL = 'kind = "experiment"\ndescription = "d"\n'
@@ -18,7 +18,7 @@ SMALL = 'kind = "experiment"\ndescription = "d"\n'
 
 def settings(experiment: str, name: str, *arguments: str) -> dict[str, Any]:
     flags = run.parser().parse_args(["--profile", "iot-4g", *arguments])
-    return run.settings_of(name, flags, experiment_files.find(experiment), 10)
+    return choices.settings_of(name, flags, experiment_files.find(experiment), 10)
 
 
 @pytest.mark.parametrize("shipped", experiment_files.shipped())
@@ -47,7 +47,7 @@ def test_a_flag_goes_before_the_file_and_the_file_before_the_defaults() -> None:
     assert (said["task"]["batch"], said["rounds"], said["server_order"], said["l"]) == (32, 3, "arrival", 4)
     assert said["align"] == "none"
     assert said["task"]["dataset"] == "cifar100"
-    plain = run.settings_of("fsl-sage", run.parser().parse_args(["--profile", "iot-4g"]), experiment_files.NONE, 10)
+    plain = choices.settings_of("fsl-sage", run.parser().parse_args(["--profile", "iot-4g"]), experiment_files.NONE, 10)
     assert plain == {"rounds": 12, "stop_after_s": 15.0, "task": {"seed": 1, "clients": 10}}
 
 
