@@ -111,6 +111,12 @@ def parser() -> Flags:
         dest="options",
         help="an option of an algorithm, or of all that have it, e.g. fsl-sage:l=10, q_per_round=true",
     )
+    flags.add_argument(
+        "--memory-cap",
+        choices=["rlimit", "account"],
+        help="rlimit (default): a client that passes its budget is stopped; account: it goes on, and the result says"
+        " that it would not fit",
+    )
     flags.add_argument("--force", action="store_true", help="play what will take over an hour on the wall")
     flags.add_argument("--out", metavar="DIR", help="the run's folder; default: runs/<time>-<profile>-<algorithms>")
     flags.add_argument("--no-dashboard", action="store_true", help="plain lines instead of the live dashboard")
@@ -190,18 +196,22 @@ def run(argv: list[str]) -> int:
         raise UserError(f"--dilation {dilation}: a dry run keeps to no clock that could be slowed; leave it out")
     if dilation is not None and not CLOCKS[flags.clock].dilates:
         raise UserError(f"--dilation {dilation}: it slows the real clock; leave it out, or take --clock real")
+    if flags.memory_cap == "rlimit" and flags.dry_run:
+        raise UserError("--memory-cap rlimit: a dry run has no client that could be stopped; leave it out")
+    memory_cap = "account" if flags.dry_run else flags.memory_cap or "rlimit"
     scenario = load_scenario(flags.profile, flags.clients if flags.clients is not None else experiment.clients)
     settings = {name: settings_of(name, flags, experiment, len(scenario.clients)) for name in names}
     Task(**settings[names[0]]["task"]).check()
     clock = DRY_RUN if flags.dry_run else flags.clock
-    manifest = record.make_manifest(scenario, settings, clock=clock, seed=flags.seed, dilation=dilation, argv=argv)
+    how = {"clock": clock, "seed": flags.seed, "dilation": dilation, "memory_cap": memory_cap}
+    manifest = record.make_manifest(scenario, settings, argv=argv, **how)
     manifest["experiment"] = {"file": experiment.path, "sha256": experiment.sha256}
     folder = record.open_folder(flags.out, flags.profile, flags.algorithm.replace(",", "+"))
     record.write_manifest(folder, manifest)
 
     console = Console()
     view_type = Dashboard if console.is_terminal and not flags.no_dashboard else PlainLines
-    plan = Plan(scenario, flags.seed, clock, dilation, "algorithms.task.evaluate", "algorithms.task.prepare")
+    plan = Plan(scenario, evaluate="algorithms.task.evaluate", prepare="algorithms.task.prepare", **how)
     modules = [*ALGORITHMS.values(), "algorithms.parts"]
     endings: dict[str, Ending] = {}
     with Launcher(folder, plan, modules) as launcher:

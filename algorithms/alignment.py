@@ -64,7 +64,7 @@ class Auxiliary:
     """A client's auxiliary, frozen, and the round of its last alignment."""
 
     def __init__(self, config: Options) -> None:
-        self.part = steps.Part(config.task.auxiliary(), None)
+        self.part = steps.Part(config.task.auxiliary(), None, auxiliary=True)
         self.aligned: int | None = None
 
     async def install(self, node: ClientNode, message: Aligned | warm_start.Warm) -> None:

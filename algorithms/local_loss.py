@@ -82,7 +82,7 @@ MESSAGES: tuple[type[Message], ...] = (Initial, Smashed, Update, Global, *rounds
 async def client(node: ClientNode, config: Config) -> None:
     shard = config.task.shard(node.index)
     half = steps.Part(config.task.client_half(), config.client_rule)
-    aux = steps.Part(config.task.auxiliary(), config.auxiliary_rule(config.aux_lr))
+    aux = steps.Part(config.task.auxiliary(), config.auxiliary_rule(config.aux_lr), auxiliary=True)
 
     async for start in rounds.starts(node, Initial, Global):
         await node.compute(steps.load_weights, half, start.client)

@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from algorithms.models import has_batch_norm
 from algorithms.settings import Rule
+from emulator.tensor_account import AUXILIARY, GRADIENTS, OPTIMIZER, PARAMETERS, mark
 from emulator.wire import StateDict
 from emulator.work import uncounted
 
@@ -25,11 +26,14 @@ from emulator.work import uncounted
 class Part:
     """A part of the model on one node, with its optimizer; ``rule`` None: frozen, without optimizer and gradients.
 
+    ``auxiliary``: it stands in for the server's half at a client, and is an item of its own in a memory account.
     ``cost_key`` is the same for parts whose computations cost the same: same layers, same kind of training.
     """
 
-    def __init__(self, module: nn.Module, rule: Rule | None) -> None:
+    def __init__(self, module: nn.Module, rule: Rule | None, *, auxiliary: bool = False) -> None:
         self.module = module.train()
+        self._kinds = (AUXILIARY,) * 3 if auxiliary else (PARAMETERS, GRADIENTS, OPTIMIZER)
+        mark((*module.parameters(), *module.buffers()), self._kinds[0])
         module.requires_grad_(rule is not None)
         self.optimizer = _optimizer(module, rule) if rule is not None else None
         layers = hashlib.sha256(repr(module).encode()).hexdigest()[:12]
@@ -40,6 +44,8 @@ class Part:
         if self.optimizer is not None:
             if not self.optimizer.state:
                 _begin(self.optimizer)
+            mark((parameter.grad for parameter in self.module.parameters()), self._kinds[1])
+            mark(_state_of(self.optimizer), self._kinds[2])
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
 
@@ -76,6 +82,10 @@ def _begin(optimizer: torch.optim.Optimizer) -> None:
         else:
             return
         optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _state_of(optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
+    return (value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor))
 
 
 # --- the cut: true gradients ------------------------------------------------------------------------------------------

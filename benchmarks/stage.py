@@ -64,7 +64,7 @@ class Stage(Launcher):
 
     def __init__(self, folder: Path) -> None:
         # No snapshot is ever written, so nothing is evaluated; the evaluator only imports the module.
-        self._blank = Plan(scene("none", ()), 1, "real", 1, "algorithms.task.evaluate", "")
+        self._blank = Plan(scene("none", ()), 1, "real", 1, "rlimit", "algorithms.task.evaluate", "")
         super().__init__(folder, self._blank, [*ALGORITHMS.values(), "algorithms.parts", *PLAYERS])
         self._starting_ns = 0
         self._watched: dict[str, psutil.Process] = {}
@@ -89,7 +89,7 @@ class Stage(Launcher):
         self, name: str, scenario: Scenario, module: str, settings: dict[str, Any], clock: str = "real"
     ) -> Played:
         """Play ``module`` once; ``name`` names its ledger."""
-        self._plan = Plan(scenario, 1, clock, 1, self._blank.evaluate, "")
+        self._plan = Plan(scenario, 1, clock, 1, "rlimit", self._blank.evaluate, "")
         self._usage = []
         ending = self.play(name, module, settings, lambda: None, self._read_usage)
         if ending.outcome == "interrupted":

@@ -23,10 +23,11 @@ coordinator       the clocks: which of all events may take place next
 lines, port       a node's socket to the network: ownership on post, delivery in two steps
 network           the network process: every byte between two nodes passes through it
 inbox             messages that wait for a task, tasks that wait for a message
+tensor_account    bytes of tensors alive, by the node that made them and by what they are for
 node              what algorithms see: post, send, recv, compute, now, report, snapshot
 inline            a fabric in an event loop that all nodes share
-tensor_account    bytes of tensors alive, by the node that made them
 rehearsal         one process plays a scenario without waiting: costs of computations, load of the host
+memory_account    the same with an account of every tensor: what a client's memory is made of
 dryrun            the same with all clients, each distinct computation carried out once: bytes and seconds foreseen
 foresight         how long a run will take on the wall
 preload, preloaded, child   what a child process is told, and what makes it end with the supervisor
@@ -34,7 +35,7 @@ evaluator, worker child processes: test accuracy off the clock; limits, clock, a
 hostload          the load of the host
 supervision, launcher   watches and reaps processes; starts them
 subcommand        runs one of our own commands inside another
-sheets, conservation, digest, health, summary, tables   views: pure functions of the ledger
+sheets, memory_sheets, conservation, digest, health, summary, tables   views: pure functions of the ledger
 verify, progress, dashboard, profile_views, trace_views more of them
 record            a run's folder: manifest, merged ledger, summary, tables
 

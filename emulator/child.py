@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from emulator.device import Work
-from emulator.dilation import Outlook, patience_ns
+from emulator.dilation import Account, Outlook, patience_ns
 from emulator.errors import Bug, SplitbedError, UserError, root_of
 from emulator.preload import die_with_parent
 from emulator.profiles import Scenario
@@ -47,6 +47,7 @@ class Placement(msgspec.Struct, frozen=True):
     seed: int
     clock: str
     dilation: int
+    memory_cap: str
     address: str
     ledger_folder: str
     snapshot_folder: str
@@ -152,18 +153,21 @@ def run_rehearsal(placement: Placement, lifeline: Connection, parent: int, answe
 
 
 def run_dry(placement: Placement, lifeline: Connection, parent: int, answer: Connection) -> None:
-    """Rehearses and plays dry; writes every node's ledger; sends back None, or the error to show."""
+    """Rehearses and plays dry; writes every node's ledger; sends back the accounts, or the error to show."""
     enter(placement, lifeline, parent)
     from emulator.dryrun import dry_run
     from emulator.ledger import Ledger
-    from emulator.rehearsal import foresee_memory, rehearse
+    from emulator.memory_account import account_memory
+    from emulator.rehearsal import rehearse
 
     where = placement.module, placement.settings, placement.scenario, placement.seed
     folder = Path(placement.ledger_folder)
 
-    def play() -> None:
-        costs, memory_bytes = rehearse(*where).costs, foresee_memory(*where)
-        dry_run(*where, costs, lambda node: Ledger(folder, node).write, memory_bytes)
+    def play() -> list[Account]:
+        costs, accounts = rehearse(*where).costs, account_memory(*where)
+        needs = {account.device: account.needed_bytes for account in accounts}
+        dry_run(*where, costs, lambda node: Ledger(folder, node).write, needs)
+        return accounts
 
     answer.send(_in_one_thread(play, placement.algorithm, "the dry run"))
 

@@ -109,13 +109,33 @@ def _ratio(span: Span) -> float:
     return (span.host_ns - SLACK_NS) / max(span.span_ns, 1)
 
 
+class Account(msgspec.Struct, frozen=True):
+    """A client's tensors when they were most: bytes by ``ledger.MEMORY_KINDS``, and in which computation.
+
+    ``needed_bytes``: how far its process will grow.
+    """
+
+    device: str
+    kinds: dict[str, int]
+    during: str
+    needed_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(self.kinds.values())
+
+
 class Outlook(msgspec.Struct, frozen=True):
-    """What is to come: emulated time, and host time of one core. ``whole`` False: at least so much."""
+    """What is to come: emulated time, and host time of one core. ``whole`` False: at least so much.
+
+    ``accounts``: a client's tensors, for each kind of device.
+    """
 
     rehearsed: Rehearsed
     elapsed_ns: int
     host_ns: int
     whole: bool
+    accounts: list[Account] = []
 
     def wall_s(self, dilation: int | None, cores: int) -> float:
         """Seconds on the wall: of the real clock at this dilation, or (None) of the virtual one."""

@@ -6,7 +6,7 @@ remembered result is handed out, of the same shapes, while the modelled time of 
 depend on shapes and never on values, so the bytes are those of a run, and the times those of its timeline.
 
 What values would show is not recorded: losses and accuracy. Memory is that of a client's tensors, foreseen before
-(``rehearsal.foresee_memory``): here, one process holds all nodes, and tensors pass between them without a copy.
+(``memory_account``): here, one process holds all nodes, and tensors pass between them without a copy.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import contextlib
 import importlib
 import itertools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -232,12 +232,12 @@ def dry_run(
     seed: int,
     costs: dict[str, Work],
     ledger_of: Callable[[str], Record],
-    memory_bytes: int = 0,
+    needs: Mapping[str, int] | None = None,
     bounds: Bounds | None = None,
 ) -> Foreseen:
     """Play ``module_name`` to its end with all clients; ``ledger_of(node)`` takes that node's events, as in a run.
 
-    ``memory_bytes``: what a client's tensors need at most, for the record of each; it is written down as it is.
+    ``needs``: bytes that a client needs at most, by its device, for the record of each.
     ``costs``: the table of the algorithm's rehearsal; what it lacks is counted when it is carried out, as in a run.
     """
     module = importlib.import_module(module_name)
@@ -245,7 +245,7 @@ def dry_run(
     names = tuple(client.name for client in scenario.clients)
     types = {kind_of(message_type): message_type for message_type in module.MESSAGES}
     nodes: dict[str, Node] = {}
-    budgets = {client.name: client.device.budget_bytes for client in scenario.clients}
+    devices = {client.name: client.device for client in scenario.clients}
     records = {name: ledger_of(name) for name in ("network", scenario.server.name, *names)}
     loop = EmulatedLoop(InstantPacer(lambda: who_waits(nodes.values())))
     remembered, host = RememberedCosts(costs), DryHost()
@@ -267,8 +267,9 @@ def dry_run(
         await (module.server if isinstance(node, ServerNode) else module.client)(node, config)
         await node.drained()
         network.ended.add(node.name)
-        if isinstance(node, ClientNode) and memory_bytes:
-            budget_bytes = budgets[node.name]
+        if isinstance(node, ClientNode) and needs:
+            device = devices[node.name]
+            memory_bytes, budget_bytes = needs[device.name], device.budget_bytes
             need = Memory(
                 due_ns=loop.now_ns,
                 actual_ns=loop.now_ns,

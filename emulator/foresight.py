@@ -11,11 +11,14 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import msgspec
+
 from emulator.dilation import LIMIT_S, Outlook
 from emulator.dryrun import Bounds, dry_run
 from emulator.errors import UserError
 from emulator.ledger import Event, RoundEnded
 from emulator.link import SECOND_NS
+from emulator.memory_account import account_memory
 from emulator.profiles import Scenario
 from emulator.rehearsal import rehearse
 
@@ -24,7 +27,12 @@ SURELY = 10  # a rehearsal that is so many times below the limit, however its cl
 
 
 def foresee(module: str, settings: dict[str, Any], scenario: Scenario, seed: int) -> Outlook:
-    """Rehearse, and look further where the rehearsal alone does not settle it."""
+    """Rehearse, look further where the rehearsal alone does not settle it, and account for the clients' memory."""
+    outlook = _foresee(module, settings, scenario, seed)
+    return msgspec.structs.replace(outlook, accounts=account_memory(module, settings, scenario, seed))
+
+
+def _foresee(module: str, settings: dict[str, Any], scenario: Scenario, seed: int) -> Outlook:
     rehearsed = rehearse(module, settings, scenario, seed)
     devices = Counter(client.device.name for client in scenario.clients)
     times = len(scenario.clients) / len(devices)  # as if all clients took turns

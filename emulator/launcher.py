@@ -29,7 +29,7 @@ from emulator import child
 from emulator import ledger as events
 from emulator.child import HEARTBEAT_BYTES, Placement
 from emulator.coordinator import CLOCKS
-from emulator.dilation import LIMIT_S, Choice, Outlook, Rehearsed, choose
+from emulator.dilation import LIMIT_S, Account, Choice, Outlook, Rehearsed, choose
 from emulator.errors import Bug, SplitbedError, UserError
 from emulator.ledger import Ledger
 from emulator.preload import SUPERVISOR_VARIABLE
@@ -51,6 +51,7 @@ class Plan(msgspec.Struct, frozen=True):
     seed: int
     clock: str
     dilation: int | None  # None: chosen for each algorithm
+    memory_cap: str  # rlimit | account
     evaluate: str  # dotted: (task, parts) -> (accuracy, loss)
     prepare: str  # dotted: (settings, folder) -> settings, once before the nodes start
 
@@ -146,6 +147,7 @@ class Launcher:
             seed=self._plan.seed,
             clock=self._plan.clock,
             dilation=1,
+            memory_cap=self._plan.memory_cap,
             address=f"ipc://{timeline}/network",
             ledger_folder=str(ledger),
             snapshot_folder=str(snapshots),
@@ -199,6 +201,7 @@ class Launcher:
                 stuck_after_s=max(STUCK_LEAST_S, STUCK_FACTOR * rehearsed.slowest_host_ns() / 1e9),
             )
             ledger.write(events.Timeline(due_ns=0, actual_ns=0, outcome="", dilation=placement.dilation))
+            _write_accounts(ledger, outlook.accounts)
             supervision = Supervision(self, placement, ledger, tick)
             outcome, detail = supervision.play()
             return Ending(outcome, detail, placement.dilation, supervision.wall_s)
@@ -213,7 +216,8 @@ class Launcher:
         def timeline(placement: Placement, ledger: Ledger) -> Ending:
             ledger.write(events.Timeline(due_ns=0, actual_ns=0, outcome=""))
             started_s = time.monotonic()
-            self._ask(child.run_dry, placement, tick, math.inf)  # one step of a large model may take minutes
+            accounts = self._ask(child.run_dry, placement, tick, math.inf)  # one step of a large model may take minutes
+            _write_accounts(ledger, accounts)
             return Ending("finished", "", 1, time.monotonic() - started_s)
 
         return self._recorded(algorithm, module, settings, begin, timeline)
@@ -310,3 +314,17 @@ class Launcher:
                 theirs.close()
                 bound.poll(BIND_LIMIT_S)
         bound.close()
+
+
+def _write_accounts(ledger: Ledger, accounts: list[Account]) -> None:
+    for account in accounts:
+        ledger.write(
+            events.Accounted(
+                due_ns=0,
+                actual_ns=0,
+                device=account.device,
+                kinds=account.kinds,
+                during=account.during.partition("(")[0].rpartition(".")[2],
+                needed_bytes=account.needed_bytes,
+            )
+        )

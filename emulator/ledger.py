@@ -151,6 +151,27 @@ class Memory(Event, frozen=True, kw_only=True):
     budget_bytes: int | None = None
 
 
+MEMORY_KINDS = (
+    *("parameters", "gradients", "optimizer", "activations", "auxiliary", "messages", "received", "batch"),
+    "temporaries",
+)
+
+
+class Accounted(Event, frozen=True, kw_only=True):
+    """Supervisor: the tensors of one client of ``device`` when they were most, played alone before the timeline.
+
+    ``kinds``: bytes by ``MEMORY_KINDS``. parameters: with buffers; auxiliary: its parameters, gradients and optimizer
+    state together; activations: what autograd saved; messages: copies on their way out; received: what came in;
+    batch: what else was made outside computations; temporaries: the rest. ``needed_bytes``: with what torch and the
+    allocator need besides, by a fit.
+    """
+
+    device: str
+    kinds: dict[str, int]
+    during: str  # the computation; "": between two
+    needed_bytes: int
+
+
 class RoundEnded(Event, frozen=True, kw_only=True):
     """Server: the round's last update has arrived and is averaged; a snapshot for the evaluator was taken."""
 
@@ -208,6 +229,7 @@ AnyEvent = (
     | Clamped
     | Reported
     | Memory
+    | Accounted
     | RoundEnded
     | Evaluated
     | Ended

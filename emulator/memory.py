@@ -7,7 +7,8 @@ file pages first touched between the peak and the next reading, which comes afte
 
 *Fits* is decided by this peak against the budget, after every computation and receipt. The soft ``RLIMIT_DATA`` stops
 what would go far beyond within one of them: it makes PyTorch raise a catchable error, needs no privilege, and can be
-lifted again for the last words. It lies above the budget, because it counts address space and not pages.
+lifted again for the last words. It lies above the budget, because it counts address space and not pages. With the cap
+``account`` nothing is stopped: the same peak says afterwards whether it would have fitted.
 
 Sources: proc(5) (status: VmHWM, VmRSS, RssFile, VmData; clear_refs 5 resets the peak), setrlimit(2), mallopt(3).
 """
@@ -22,6 +23,7 @@ from pathlib import Path
 import msgspec
 
 MIB = 2**20
+CAPS = ("rlimit", "account")
 LIMIT_FACTOR = 1.10
 # Address space that is reserved and hardly touched: the code that oneDNN generates for each shape (26 MiB seen for
 # ResNet-18), the allocator's rounding.
@@ -56,11 +58,15 @@ def read_usage() -> Usage:
 
 
 class MemoryCap:
-    """The growth of this process above its baseline, and the limit on it (``budget_bytes`` None: no limit)."""
+    """The growth of this process above its baseline, and the limit on it (``budget_bytes`` None: no limit).
 
-    def __init__(self, budget_bytes: int | None) -> None:
+    ``enforced`` False: the growth is only measured.
+    """
+
+    def __init__(self, budget_bytes: int | None, *, enforced: bool = True) -> None:
         self.budget_bytes = budget_bytes
-        self.limit_bytes = None if budget_bytes is None else int(budget_bytes * LIMIT_FACTOR) + LIMIT_SPARE_BYTES
+        limited = enforced and budget_bytes is not None
+        self.limit_bytes = int((budget_bytes or 0) * LIMIT_FACTOR) + LIMIT_SPARE_BYTES if limited else None
         _trim()
         Path("/proc/self/clear_refs").write_text("5")
         usage = read_usage()

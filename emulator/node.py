@@ -24,6 +24,7 @@ from emulator.inbox import Awaiting, Inbox
 from emulator.ledger import Event
 from emulator.memory import MIB, MemoryCap, bytes_asked, is_out_of_memory
 from emulator.profiles import Device
+from emulator.tensor_account import MESSAGES, mark
 from emulator.wire import Incoming, Message, Parcel, StateDict, kind_of
 from emulator.work import Costs, HostRun, cost_key
 
@@ -130,6 +131,7 @@ class Node:
                 await asyncio.wait([left for _, left in self._held.values()], return_when=asyncio.FIRST_COMPLETED)
             with _out_of_memory_explained(f"send {kind_of(type(message))}"):
                 parcel = self.pack(message, self._counter)
+                mark(parcel.tensors, MESSAGES)
             self._counter += 1
             left: asyncio.Future[None] = self._loop.create_future()
             self._held[parcel.header.counter] = (parcel, left)
@@ -305,14 +307,14 @@ class Node:
         """DoesNotFit when the peak has passed the budget; now and then a ledger line."""
         if self._cap is None:
             return
-        if self._cap.budget_bytes is None and time.monotonic() - self._memory_at < every_s:
+        if self._cap.limit_bytes is None and time.monotonic() - self._memory_at < every_s:
             return  # nothing to check against
         growth_bytes, peak_bytes = self._cap.growth_bytes()
         budget_bytes = self._cap.budget_bytes
         if time.monotonic() - self._memory_at >= every_s:
             self._memory_at = time.monotonic()
             self._write(events.Memory, growth_bytes=growth_bytes, peak_bytes=peak_bytes, budget_bytes=budget_bytes)
-        if budget_bytes is not None and peak_bytes > budget_bytes:
+        if self._cap.limit_bytes is not None and budget_bytes is not None and peak_bytes > budget_bytes:
             needed = f"needed {peak_bytes / MIB:.1f} MiB, the budget is {budget_bytes / MIB:.1f} MiB"
             raise DoesNotFit(phase, None, needed)
 

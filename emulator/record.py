@@ -27,6 +27,7 @@ from emulator.topology import Topology, least_delay_ns
 from emulator.verify import Comparison, sheet, verdict_of
 
 SCHEMA = "splitbed/1"
+LIMIT = f"RLIMIT_DATA: budget x {LIMIT_FACTOR} + {LIMIT_SPARE_BYTES} B"
 PACKAGES = ("splitbed", "torch", "torchvision", "pyzmq", "msgpack", "msgspec", "numpy", "psutil", "rich")
 
 
@@ -61,10 +62,11 @@ def make_manifest(
     scenario: Scenario,
     settings: dict[str, dict[str, Any]],
     *,
+    argv: list[str],
     clock: str,
     seed: int,
     dilation: int | None,
-    argv: list[str],
+    memory_cap: str = "rlimit",
 ) -> dict[str, Any]:
     """Everything that is needed to run it again, as ``manifest.json`` holds it."""
     first = next(iter(settings.values()))
@@ -84,7 +86,11 @@ def make_manifest(
         "settings": settings,
         "nodes": [_node(scenario.server, topology), *(_node(client, topology) for client in scenario.clients)],
         **_channels(topology),
-        "memory": {"malloc": MALLOC, "limit": f"budget x {LIMIT_FACTOR} + {LIMIT_SPARE_BYTES} B", "cap": "RLIMIT_DATA"},
+        "memory": {
+            "cap": memory_cap,
+            "limit": LIMIT if memory_cap == "rlimit" else None,
+            "malloc": MALLOC,
+        },
         "threads": {"torch_threads_a_node": 1},
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "host": {

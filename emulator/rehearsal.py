@@ -23,18 +23,15 @@ from emulator.device import Work, duration_ns
 from emulator.dilation import Rehearsed, Span
 from emulator.fabric import Fabric, Happening
 from emulator.inline import InlineFabric
-from emulator.ledger import Event
+from emulator.ledger import Event, RoundEnded
 from emulator.node import ClientNode, Node, ServerNode
 from emulator.port import CHUNK_BYTES
 from emulator.profiles import Device, Scenario
-from emulator.tensor_account import TensorAccount, owned_by
+from emulator.tensor_account import RECEIVED, TEMPORARIES, owned_by
 from emulator.wire import Incoming, Message, Parcel, decode_header, kind_of
 from emulator.work import Costs, HostRun
 
 BUDGET_NS = 2 * 10**9  # of time on REFERENCE; what it has not met by then is counted at its first run
-
-MEMORY_BUDGET_NS = 6 * 10**9  # the same, for what a client's memory is foreseen from
-BESIDE_TENSORS, BESIDE_BYTES = 1.12, 1_700_000  # of memory, what the tensors are multiplied by and what is added
 
 
 class Reference(NamedTuple):
@@ -104,7 +101,7 @@ class InlineHost:
         del wake
         counted = not self._costs.knows(self._costs.key)
         run = HostRun()
-        with owned_by(self._name):
+        with owned_by(self._name, TEMPORARIES, self._costs.key):
             run.carry_out(fn, clock)
         kind = self.counted_ns if counted else self.host_ns
         kind.setdefault(self._costs.key, []).append(run.host_ns)
@@ -127,7 +124,7 @@ class InlineOutlet:
     def post(self, destination: str, parcel: Parcel, stamp_ns: int) -> None:
         receiver, counter = self._outlets[destination], parcel.header.counter
         incoming = Incoming(decode_header(parcel.encoded), receiver.types, self.name)
-        with owned_by(destination):
+        with owned_by(destination, RECEIVED):
             incoming.allocate()
         for chunk in parcel.chunks(CHUNK_BYTES):
             incoming.fill(chunk)
@@ -202,12 +199,24 @@ def play(
     seed: int,
     members: dict[str, Device],
     budget_ns: int,
+    rounds: int | None = None,
 ) -> Players:
-    """Run the coroutines of ``members`` (the server last) in one loop without waiting, within a budget of work."""
+    """Run the coroutines of ``members`` (the server last) in one loop without waiting, within a budget of work.
+
+    ``rounds``: it also ends when so many are over.
+    """
     module = importlib.import_module(module_name)
     config = msgspec.convert(settings, module.Config)
     config = getattr(config, "rehearsed", lambda: config)()
     nodes: dict[str, Node] = {}
+    ended: list[RoundEnded] = []
+
+    def record(event: Event) -> None:
+        if isinstance(event, RoundEnded):
+            ended.append(event)
+            if len(ended) == rounds:
+                costs.spent()
+
     loop = EmulatedLoop(InstantPacer(lambda: who_waits(nodes.values())))
     fabric, costs = InlineFabric(loop, Fabric(scenario, seed)), RehearsedCosts(len(members), budget_ns)
     hosts = {name: InlineHost(costs, name) for name in members}
@@ -217,7 +226,7 @@ def play(
     for name, device in members.items():
         outlet = InlineOutlet(name, loop, fabric, outlets)
         outlet.types = {kind_of(message_type): message_type for message_type in module.MESSAGES}
-        common = name, device, loop, outlet, hosts[name], costs, _forget
+        common = name, device, loop, outlet, hosts[name], costs, record
         if name == scenario.server.name:
             nodes[name] = ServerNode(*common, clients=clients, workers=scenario.server.workers)
         else:
@@ -232,7 +241,7 @@ def play(
 
     async def within_budget() -> bool:
         playing, enough = asyncio.ensure_future(everybody()), loop.create_future()
-        costs.spent = partial(enough.set_result, None)
+        costs.spent = lambda: None if enough.done() else enough.set_result(None)
         await asyncio.wait((playing, enough), return_when=asyncio.FIRST_COMPLETED)
         whole = playing.done()
         playing.cancel()
@@ -245,23 +254,6 @@ def play(
         return Players(nodes, hosts, costs, loop.now_ns, whole)
     finally:
         loop.close()
-
-
-def foresee_memory(module_name: str, settings: dict[str, Any], scenario: Scenario, seed: int) -> int:
-    """How far a client's memory will grow, in bytes, from its tensors while one plays for ``MEMORY_BUDGET_NS`` of work.
-
-    What torch and the allocator need besides is a fit to what was measured of ResNet-18 cut after layer2 and of the
-    small CNN, all methods: within 10 % + 1 MiB there.
-    """
-    first = scenario.clients[0]
-    members = {first.name: first.device, scenario.server.name: scenario.server.device}
-    with TensorAccount() as account:
-        play(module_name, settings, scenario, seed, members, MEMORY_BUDGET_NS)
-    return int(account.peak[first.name] * BESIDE_TENSORS) + BESIDE_BYTES
-
-
-def _forget(_event: Event) -> None:
-    """A rehearsal keeps no ledger."""
 
 
 def who_waits(nodes: Iterable[Node]) -> str:

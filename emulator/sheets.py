@@ -12,7 +12,7 @@ NOTHING = "–"  # not reached, not measured
 
 
 class Sheet(msgspec.Struct, frozen=True, kw_only=True):
-    """One table: heads may hold line breaks; the first ``names`` columns are words, the rest numbers."""
+    """One table: heads and names may hold line breaks; the first ``names`` columns are words, the rest numbers."""
 
     title: str
     heads: list[str]
@@ -50,7 +50,8 @@ def markdown(sheet: Sheet) -> list[str]:
     rules = ["---" if index < sheet.names else "---:" for index in range(len(sheet.heads))]
     heads = [" ".join(head.split()) for head in sheet.heads]
     lines = [f"## {sheet.title}", ""]
-    lines += [f"| {' | '.join(cells)} |" for cells in (heads, rules, *sheet.rows)]
+    rows = [[" ".join(cell.split()) for cell in row] for row in sheet.rows]
+    lines += [f"| {' | '.join(cells)} |" for cells in (heads, rules, *rows)]
     for text in (*sheet.results, sheet.meaning):
         lines += ["", text]
     return [*lines, ""]

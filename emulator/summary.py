@@ -16,6 +16,7 @@ from emulator.conservation import ending_of, only
 from emulator.digest import numerics_digest, timeline_digest
 from emulator.health import check, length_of
 from emulator.ledger import (
+    Accounted,
     AnyEvent,
     Carried,
     Computed,
@@ -57,7 +58,10 @@ def summarize(manifest: Mapping[str, Any], timelines: Mapping[str, Sequence[AnyE
 
 def _algorithm(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
     nodes = manifest.get("nodes", [])
-    clients = [_client(node, events) for node in nodes if node["role"] == "client"]
+    enforced = manifest.get("memory", {}).get("cap") != "account"
+    accounts = {event.device: event for event in only(events, Accounted)}
+    members = [node for node in nodes if node["role"] == "client"]
+    clients = [_client(node, events, accounts.get(node.get("device", "")), enforced=enforced) for node in members]
     servers = [_server(node, events) for node in nodes if node["role"] == "server"]
     posted = only(events, Posted)
     names = {client["name"] for client in clients}
@@ -181,19 +185,28 @@ def _to_target(evaluated: Iterable[Json], target: float) -> Json | None:
 
 
 def _outcome(events: Sequence[AnyEvent], clients: Sequence[Json]) -> tuple[str, str]:
-    """finished, does-not-fit, refused, failed, stuck, interrupted or partial (nobody saw an end), and a detail."""
+    """finished, does-not-fit, refused, failed, stuck, interrupted or partial (nobody saw an end), and a detail.
+
+    would-not-fit: it finished, above a cap that was only accounted.
+    """
     ending = ending_of(events)
     details = [event.detail for event in only(events, Timeline) if event.outcome and event.detail]
     if any(client["outcome"] == "does-not-fit" for client in clients):
         ending = "does-not-fit"
+    elif ending == "finished" and any(client["outcome"] == "would-not-fit" for client in clients):
+        ending = "would-not-fit"
     elif ending not in ("finished", "does-not-fit", "refused", "stuck", "interrupted", "partial"):
         ending = "failed"
     return ending, details[-1] if details else ""
 
 
 def _does_not_fit(events: Sequence[AnyEvent], clients: Sequence[Json]) -> Json | None:
-    """The first client that did not fit: one that an allocation failed in, else one whose peak passed its budget."""
-    unfit = [client for client in clients if client["outcome"] == "does-not-fit"]
+    """The first client that did not fit: one that an allocation failed in, else one whose peak passed its budget.
+
+    Under a cap that was only accounted: the first that would not fit. ``needed_mib`` is the peak of a training that
+    was not stopped, else what its account says, if that is more than the peak was when it was stopped.
+    """
+    unfit = [client for client in clients if client["outcome"] in ("does-not-fit", "would-not-fit")]
     if not unfit:
         return None
     words = {e.node: e for e in only(events, Ended) if e.outcome == "does-not-fit"}
@@ -206,6 +219,8 @@ def _does_not_fit(events: Sequence[AnyEvent], clients: Sequence[Json]) -> Json |
         "phase": last.phase if last else "peak above the budget",
         "budget_mib": client["budget_mib"],
         "peak_mib": client["peak_mib"],
+        "needed_mib": client["needed_mib"],
+        "outcome": client["outcome"],
         "asked_mib": _mib(last.asked_bytes) if last else None,
         "clients": [other["name"] for other in unfit],
     }
@@ -228,13 +243,13 @@ def _server(node: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
     }
 
 
-def _client(node: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
+def _client(node: Mapping[str, Any], events: Sequence[AnyEvent], account: Accounted | None, *, enforced: bool) -> Json:
     name = node["name"]
     memory = _memory(node, events)
     ends = [event.outcome for event in only(events, Ended) if event.node == name]
     peak, budget = memory["peak_mib"], memory["budget_mib"]
     if "does-not-fit" in ends or (peak is not None and budget is not None and peak > budget):
-        outcome = "does-not-fit"
+        outcome = "does-not-fit" if enforced else "would-not-fit"
     elif ends == ["finished"] and peak is not None and budget is not None:
         outcome = "fits"
     else:
@@ -247,6 +262,7 @@ def _client(node: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
         "network": node.get("network"),
         "outcome": outcome,
         **memory,
+        **_account(account, peak, whole=ends == ["finished"]),
         **time,
         "bytes": _both_ways(sent, {name}),
         "by_kind": {
@@ -266,6 +282,30 @@ def _memory(node: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
         "budget_mib": _mib(budgets[0] if budgets else node.get("budget_bytes")),
         "baseline_mib": _mib(baselines[0] if baselines else None),
         "peak_mib": _mib(max(peaks, default=None)),
+    }
+
+
+def _account(account: Accounted | None, peak_mib: float | None, *, whole: bool) -> Json:
+    """The tensors of such a client when they were most, and what it needs (``whole``: it was not stopped).
+
+    ``beside_mib``: what the account does not explain of the measured peak, the allocator's and workspaces.
+    """
+    if account is None:
+        return {
+            "account_mib": None,
+            "account_during": "",
+            "tensors_mib": None,
+            "beside_mib": None,
+            "needed_mib": peak_mib,
+        }
+    tensors_mib = sum(account.kinds.values()) / MIB
+    needed_mib = account.needed_bytes / MIB
+    return {
+        "account_mib": {kind: size_bytes / MIB for kind, size_bytes in account.kinds.items()},
+        "account_during": account.during,
+        "tensors_mib": tensors_mib,
+        "beside_mib": peak_mib - tensors_mib if whole and peak_mib is not None else None,
+        "needed_mib": peak_mib if whole and peak_mib is not None else max(needed_mib, peak_mib or 0.0),
     }
 
 

@@ -14,11 +14,12 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from emulator.sheets import NOTHING, Sheet, markdown, number, show
+from emulator import memory_sheets
+from emulator.sheets import Sheet, markdown, number, show
 
 Json = Mapping[str, Any]
 
-OUTCOMES = {"does-not-fit": "does not fit"}
+OUTCOMES = {"does-not-fit": "does not fit", "would-not-fit": "would not fit"}
 DRY_RUN = (
     "Dry run: nothing was trained. Bytes are exact; seconds are the model's, without a host's delays; memory is "
     "foreseen from the tensors of one client, within about 10 % + 1 MiB; accuracy takes a run."
@@ -62,7 +63,17 @@ def to_csv(summary: Json) -> str:
     heads += ["official_bytes", *(f"{size}_{way}_bytes" for size, way in sizes)]
     heads += ["to_0.85_s", "to_0.85_bytes", "to_0.9_s", "to_0.9_bytes"]
     heads += ["server_busy_s", "server_align_s", "server_queue_wait_s"]
-    heads += ["budget_mib", "baseline_mib", "peak_mib", "compute_s", "transfer_s", "wait_s"]
+    heads += [
+        "budget_mib",
+        "baseline_mib",
+        "peak_mib",
+        "tensors_mib",
+        "beside_mib",
+        "needed_mib",
+        "compute_s",
+        "transfer_s",
+        "wait_s",
+    ]
     text = io.StringIO()
     writer = csv.DictWriter(text, heads, restval="", lineterminator="\n")
     writer.writeheader()
@@ -89,7 +100,8 @@ def to_csv(summary: Json) -> str:
 
 def _sheets(summary: Json) -> list[Sheet]:
     algorithms = summary["algorithms"]
-    sheets = [_latency(algorithms), _bytes(algorithms), _memory(algorithms), _time(algorithms)]
+    memory = [memory_sheets.by_device(algorithms), *memory_sheets.by_category(algorithms)]
+    sheets = [_latency(algorithms), _bytes(algorithms), *memory, _time(algorithms)]
     return sheets + [_alignment(algorithms)] * any(algorithm["alignment"] for algorithm in algorithms.values())
 
 
@@ -171,30 +183,6 @@ def _besides(algorithms: Json) -> list[str]:
         each = ", ".join(f"{name} {number(size, 1 / MB)} MB" for name, size in resent.items())
         lines.append(f"Sent again after an absence, not in the figures above: {each}.")
     return lines
-
-
-def _memory(algorithms: Json) -> Sheet:
-    rows = []
-    for name, algorithm in algorithms.items():
-        devices: dict[str, list[Json]] = {}
-        for client in algorithm["clients"]:
-            devices.setdefault(client["device"], []).append(client)
-        for device, clients in devices.items():
-            fitting = sum(client["outcome"] == "fits" for client in clients)
-            unfit = sum(client["outcome"] == "does-not-fit" for client in clients)
-            known = all(client["outcome"] in ("fits", "does-not-fit") for client in clients)
-            columns = [number(_largest(clients, key)) for key in ("baseline_mib", "budget_mib", "peak_mib")]
-            fits = f"{fitting} of {len(clients)}" if known else f"no ({unfit})" if unfit else NOTHING
-            rows.append([name, device, *columns, fits])
-    return Sheet(
-        title="Client memory",
-        heads=["algorithm", "device", "baseline\nMiB", "budget\nMiB", "peak\nMiB", "clients\nthat fit"],
-        names=2,
-        rows=rows,
-        meaning="Baseline: the process before its model exists (on the host). Budget: what the device leaves for "
-        "training. Peak: largest growth above the baseline over the clients of this device; a client fits when its "
-        "peak is within the budget. 'no (1)': one client did not fit, which ended the others before they could show.",
-    )
 
 
 def _time(algorithms: Json) -> Sheet:
@@ -306,9 +294,10 @@ def _unfit(name: str, algorithm: Json) -> str:
         return ""
     asked = f", and asked for {number(unfit['asked_mib'])} MiB more" if unfit["asked_mib"] is not None else ""
     peak = f", peak {number(unfit['peak_mib'])} MiB" if unfit["peak_mib"] is not None else ""
+    needs = f"; it needs {number(unfit['needed_mib'])} MiB" if unfit["needed_mib"] is not None else ""
     return (
-        f"{name} does not fit: {unfit['client']} ({unfit['device']}), in phase {unfit['phase']}, "
-        f"budget {number(unfit['budget_mib'])} MiB{peak}{asked}."
+        f"{name} {_outcome(unfit['outcome'])}: {unfit['client']} ({unfit['device']}), in phase {unfit['phase']}, "
+        f"budget {number(unfit['budget_mib'])} MiB{peak}{asked}{needs}."
     )
 
 

@@ -53,7 +53,7 @@ def run(placement: Placement, vigil: Vigil) -> int:
     port.attach(loop)
     asyncio.set_event_loop(loop)
 
-    cap = MemoryCap(placement.budget_bytes)
+    cap = MemoryCap(placement.budget_bytes, enforced=placement.memory_cap == "rlimit")
     node, device_name, network_name, workers = _node(placement, loop, port, thread, ledger, cap)
     ledger.write(
         events.Started(

@@ -128,7 +128,7 @@ def test_a_message_that_cannot_be_copied_for_the_link_does_not_fit() -> None:
 class Cap:
     """A memory cap whose readings a test sets."""
 
-    budget_bytes = 100
+    budget_bytes = limit_bytes = 100
 
     def __init__(self) -> None:
         self.reading = (10, 20)

@@ -19,8 +19,8 @@ from algorithms import ALGORITHMS
 from algorithms.task import Task, prepare
 from emulator.dilation import Outlook, Rehearsed
 from emulator.foresight import foresee
+from emulator.memory_account import account_memory, needed_bytes
 from emulator.profile_reading import load_scenario
-from emulator.rehearsal import BESIDE_BYTES, BESIDE_TENSORS, foresee_memory
 from emulator.tensor_account import TensorAccount, owned_by
 
 KIB = 1024
@@ -43,7 +43,7 @@ def test_the_account_is_the_sum_of_what_is_alive_and_its_peak(steps: list[tuple[
             alive += kib * KIB
             most = max(most, alive)
             assert account.live["me"] == alive
-    assert account.peak["me"] == most
+    assert account.peaks["me"].total_bytes == most
 
 
 def test_views_and_changes_in_place_are_no_further_bytes() -> None:
@@ -63,7 +63,7 @@ def test_what_a_backward_pass_keeps_is_counted_and_given_back() -> None:
         del y
     gc.collect()
     assert account.live["net"] == 4 * (8 * 16 + 16 * 4 + 16 * 4)
-    assert account.peak["net"] > account.live["net"]
+    assert account.peaks["net"].total_bytes > account.live["net"]
 
 
 def test_bytes_belong_to_who_made_them() -> None:
@@ -84,10 +84,12 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, object]
 def test_a_client_that_keeps_a_whole_model_needs_more_than_one_with_a_half(task: dict[str, object]) -> None:
     scenario = load_scenario("iot-4g", 2)
     settings = {"rounds": 1, "stop_after_s": None, "task": task}
-    needs = {name: foresee_memory(ALGORITHMS[name], settings, scenario, 1) for name in ("fedavg", "sl", "local-loss")}
+    names = ("fedavg", "sl", "local-loss")
+    accounts = {name: account_memory(ALGORITHMS[name], settings, scenario, 1)[0] for name in names}
+    needs = {name: account.needed_bytes for name, account in accounts.items()}
     assert needs["sl"] < needs["local-loss"] < needs["fedavg"]
     # Weights, gradients and Adam's two moments of the whole model (41,650 weights) are alive at once.
-    assert needs["fedavg"] > 4 * 4 * 41_650 * BESIDE_TENSORS + BESIDE_BYTES
+    assert needs["fedavg"] == needed_bytes(accounts["fedavg"].total_bytes) > needed_bytes(4 * 4 * 41_650)
 
 
 # --- wall time --------------------------------------------------------------------------------------------------------

@@ -170,6 +170,8 @@ def test_does_not_fit_says_who_when_and_how_much():
         "phase": "compute step",
         "budget_mib": 100.0,
         "peak_mib": 40.0,
+        "needed_mib": 40.0,
+        "outcome": "does-not-fit",
         "asked_mib": 8.0,
         "clients": ["client-1"],
     }

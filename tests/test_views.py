@@ -81,7 +81,7 @@ def test_figures_in_the_tables():
     total = 30 * (UPDATE + GLOBAL) / MB
     assert "| fsl-sage | finished | 3 | 0.10 | 0.30 | 0.20 | 0.30 | 93.00 |" in text
     assert f"| fsl-sage | {UPDATE / 1000:.2f} | {per_round_down:.2f} | {total:.2f} |" in text
-    assert "| fsl-sage | pi-zero-2w | 16.00 | 100.0 | 42.00 | 10 of 10 |" in text
+    assert "| fsl-sage | pi-zero-2w | 16.00 | 100.0 | 42.00 | – | 42.00 | 10 of 10 |" in text
     assert "| fsl-sage | 30.00 | 50.00 | 20.00 | 0.06 | 0.03 | 0.01 |" in text
 
 
