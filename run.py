@@ -5,6 +5,7 @@ Children of the fork server import this file again, so it imports at top level o
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Iterable
@@ -20,8 +21,10 @@ from emulator.flags import Flags
 if TYPE_CHECKING:
     from emulator.dashboard import View
     from emulator.launcher import Ending, Launcher
+    from emulator.profiles import Scenario
 
 COMMANDS = {  # besides a run and verify
+    "calibrate": "algorithms.calibrate:command",
     "cuts": "algorithms.cuts:command",
     "profiles": "emulator.profile_views:command",
     "traces": "emulator.trace_views:command",
@@ -112,15 +115,45 @@ def parser() -> Flags:
         help="an option of an algorithm, or of all that have it, e.g. fsl-sage:l=10, q_per_round=true",
     )
     flags.add_argument(
+        "--compute",
+        choices=["counted", "measured"],
+        default="counted",
+        help="where durations of computations come from: counted FLOPs, bytes and operations (default), or this host's"
+        " CPU time times the ratio of speeds",
+    )
+    flags.add_argument(
+        "--host-device",
+        metavar="NAME|FILE",
+        help="this host's device profile, for --compute measured ('run.py calibrate' writes one)",
+    )
+    flags.add_argument(
         "--memory-cap",
         choices=["rlimit", "account"],
         help="rlimit (default): a client that passes its budget is stopped; account: it goes on, and the result says"
         " that it would not fit",
     )
-    flags.add_argument("--force", action="store_true", help="play what will take over an hour on the wall")
+    flags.add_argument(
+        "--force", action="store_true", help="play what will take over an hour, or what this host is too slow for"
+    )
     flags.add_argument("--out", metavar="DIR", help="the run's folder; default: runs/<time>-<profile>-<algorithms>")
     flags.add_argument("--no-dashboard", action="store_true", help="plain lines instead of the live dashboard")
     return flags
+
+
+def hosted(scenario: Scenario, flags: argparse.Namespace) -> Scenario:
+    """With the profile of this host, where durations come from its CPU time."""
+    measured = flags.compute == "measured"
+    if measured and flags.host_device is None:
+        raise UserError(
+            "--compute measured: needs this host's profile: say --host-device FILE, which 'run.py calibrate' makes"
+        )
+    if flags.host_device is None:
+        return scenario
+    if not measured:
+        raise UserError(f"--host-device {flags.host_device}: it is for --compute measured; say both or none")
+    from emulator.profile_reading import with_host
+
+    return with_host(scenario, flags.host_device)
 
 
 def chosen_dilation(text: str) -> int | None:
@@ -132,15 +165,23 @@ def chosen_dilation(text: str) -> int | None:
     return int(text)
 
 
-def refuse_hours(launcher: Launcher, modules: dict[str, tuple[str, dict[str, Any]]], profile: str) -> None:
-    """UserError for what will take more than an hour on the wall."""
+def refuse(launcher: Launcher, modules: dict[str, tuple[str, dict[str, Any]]], flags: argparse.Namespace) -> None:
+    """UserError for what will take more than an hour on the wall, or more than this host has at the dilation asked."""
     from emulator.dilation import LIMIT_S
 
-    seconds = launcher.foresee(modules)
+    forecast = launcher.foresee(modules)
+    seconds, asked = forecast.seconds, chosen_dilation(flags.dilation)
+    worst = max(forecast.choices.items(), key=lambda each: each[1].dilation, default=None)
+    if asked is not None and worst and worst[1].dilation > asked:
+        name, choice = worst
+        raise UserError(
+            f"--dilation {asked}: too small for {name} on this host: {choice.explain(len(os.sched_getaffinity(0)))};"
+            f" say --dilation {choice.dilation} or auto, or --force to play it all the same"
+        )
     if seconds > LIMIT_S:
         how_long = "an hour" if seconds < 2 * LIMIT_S else f"{seconds / LIMIT_S:.0f} hours"
         raise UserError(
-            f"--profile {profile}: this run will take over {how_long} on the wall; say --force if it may, fewer"
+            f"--profile {flags.profile}: this run will take over {how_long} on the wall; say --force if it may, fewer"
             " --rounds or --algorithm, --clock virtual where it is the clock that takes long, or --dry-run for figures"
         )
 
@@ -200,6 +241,7 @@ def run(argv: list[str]) -> int:
         raise UserError("--memory-cap rlimit: a dry run has no client that could be stopped; leave it out")
     memory_cap = "account" if flags.dry_run else flags.memory_cap or "rlimit"
     scenario = load_scenario(flags.profile, flags.clients if flags.clients is not None else experiment.clients)
+    scenario = hosted(scenario, flags)
     settings = {name: settings_of(name, flags, experiment, len(scenario.clients)) for name in names}
     Task(**settings[names[0]]["task"]).check()
     clock = DRY_RUN if flags.dry_run else flags.clock
@@ -222,7 +264,7 @@ def run(argv: list[str]) -> int:
                 console.print(f"warning: {warning}")
             if not flags.dry_run and not flags.force:
                 console.print("Rehearsing: what each computation costs, and how long the run will take.")
-                refuse_hours(launcher, {name: (ALGORITHMS[name], settings[name]) for name in names}, flags.profile)
+                refuse(launcher, {name: (ALGORITHMS[name], settings[name]) for name in names}, flags)
             with view_type(manifest, folder) as view:
                 endings = play_all(launcher, settings, view, flags.dry_run)
         except (UserError, KeyboardInterrupt) as error:

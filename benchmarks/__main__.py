@@ -8,7 +8,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-BENCHMARKS = ("links", "load", "memory", "startup", "relay", "sharing", "virtual", "foresight", "paper")
+BENCHMARKS = (
+    *("links", "load", "memory", "startup", "relay", "sharing", "virtual", "foresight"),
+    *("peaks", "measured", "boards", "busy", "paper"),
+)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -10,6 +10,7 @@ ledger            event types, append-only writer, reader
 profiles          networks, devices, scenarios in ns, bytes, bit/s
 profile_files, traces, absence_files, profile_reading   how they are read from files in human units
 trace_maker       traces made up from published figures
+profile_maker     a profile of this machine
 link, sharing, tcp   jitter; flows that share capacities max-min fairly; what TCP adds
 absences, topology   when a client cannot be reached; which capacities lie between two nodes
 connection, fabric   messages in; when each begins to leave, has left and arrives

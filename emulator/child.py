@@ -53,6 +53,7 @@ class Placement(msgspec.Struct, frozen=True):
     snapshot_folder: str
     heartbeat_file: str
     costs: dict[str, Work]
+    measured_ns: dict[str, int]
     stuck_after_s: float
 
     @property
@@ -164,9 +165,9 @@ def run_dry(placement: Placement, lifeline: Connection, parent: int, answer: Con
     folder = Path(placement.ledger_folder)
 
     def play() -> list[Account]:
-        costs, accounts = rehearse(*where).costs, account_memory(*where)
+        rehearsed, accounts = rehearse(*where), account_memory(*where)
         needs = {account.device: account.needed_bytes for account in accounts}
-        dry_run(*where, costs, lambda node: Ledger(folder, node).write, needs)
+        dry_run(*where, rehearsed, lambda node: Ledger(folder, node).write, needs)
         return accounts
 
     answer.send(_in_one_thread(play, placement.algorithm, "the dry run"))

@@ -42,37 +42,42 @@ class Span(msgspec.Struct, frozen=True):
 class Rehearsed(msgspec.Struct, frozen=True):
     """What a rehearsal found out. ``host_ns`` and ``clients`` by device; ``elapsed_ns`` is emulated.
 
-    ``whole``: the algorithm came to its end within the rehearsal.
+    ``whole``: the algorithm came to its end within the rehearsal. ``measured_ns``: CPU time of one run by cost key,
+    where durations are to come from it.
     """
 
-    costs: dict[str, Work]
-    spans: list[Span]
-    elapsed_ns: int
-    server_host_ns: int
-    client_host_ns: dict[str, int]
-    clients: dict[str, int]
+    costs: dict[str, Work] = {}
+    spans: list[Span] = []
+    elapsed_ns: int = 0
+    server_host_ns: int = 0
+    client_host_ns: dict[str, int] = {}
+    clients: dict[str, int] = {}
     whole: bool = False
+    measured_ns: dict[str, int] = {}
 
     def slowest_host_ns(self) -> int:
         return max((span.host_ns for span in self.spans), default=0)
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """The smallest dilation that will do, and why."""
+    """The smallest dilation that will do, and why: ``because`` is the need that is largest."""
 
     dilation: int
     tightest: Span | None
     cores_asked: float  # host seconds per emulated second, all nodes together
+    because: str = ""
 
     def explain(self, cores: int) -> str:
+        """The needs of this host, and which of them decided."""
         span = self.tightest
         spans = (
-            f"tightest span {span.function} on {span.device}: {span.host_ns / 1e6:.2f} ms on the host for"
-            f" {span.span_ns / 1e6:.2f} ms emulated; "
+            f"the tightest computation, {span.function} on {span.device}, takes {span.host_ns / 1e6:.2f} ms of this"
+            f" host for {span.span_ns / 1e6:.2f} ms emulated; "
             if span
             else ""
         )
-        return f"{spans}all nodes ask for {self.cores_asked:.2f} of {cores} cores"
+        decided = f"; {self.because} decides" if self.dilation > 1 else ""
+        return f"{spans}all nodes ask for {self.cores_asked:.2f} of {cores} cores{decided}"
 
 
 def patience_ns(shared_delay_ns: int | None, dilation: int) -> int:
@@ -97,16 +102,27 @@ def choose(
         host_ns += device_host_ns * scenario_clients[device] / rehearsed.clients[device]
     cores_asked = host_ns / max(rehearsed.elapsed_ns, 1)
     server_asks = rehearsed.server_host_ns * count / max(rehearsed_count, 1) / max(rehearsed.elapsed_ns, 1)
-    asked = max(cores_asked / cores, server_asks) / CORE_SHARE
-    needed = max(1.0, _ratio(tightest) if tightest else 0.0, asked)
+    needs = {
+        "the tightest computation": _ratio(tightest) if tightest else 0.0,
+        f"at most {CORE_SHARE:.0%} of the cores": cores_asked / cores / CORE_SHARE,
+        f"at most {CORE_SHARE:.0%} of the server's core": server_asks / CORE_SHARE,
+    }
     if shared_delay_ns is not None:
         enough = PATIENCE_NEEDED_NS / PATIENCE_SHARE / max(shared_delay_ns, 1)
-        needed = max(needed, min(enough, PATIENCE_MOST_DILATION))
-    return Choice(math.ceil(needed), tightest, cores_asked)
+        needs["the short delay where clients share a capacity"] = min(enough, PATIENCE_MOST_DILATION)
+    because = max(needs, key=lambda need: needs[need])
+    return Choice(math.ceil(max(1.0, needs[because])), tightest, cores_asked, because)
 
 
 def _ratio(span: Span) -> float:
     return (span.host_ns - SLACK_NS) / max(span.span_ns, 1)
+
+
+class Forecast(msgspec.Struct, frozen=True):
+    """Seconds on the wall that a run takes at least, and the choice for each of its algorithms, where it matters."""
+
+    seconds: float
+    choices: dict[str, Choice]
 
 
 class Account(msgspec.Struct, frozen=True):

@@ -27,12 +27,13 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from emulator.clock import DELIVERY_RANK, LEFT_RANK, EmulatedLoop, InstantPacer
 from emulator.device import Work, duration_ns
+from emulator.dilation import Rehearsed
 from emulator.fabric import Fabric, Happening
 from emulator.inline import InlineFabric
 from emulator.ledger import Carried, Ended, Event, Memory, Reported, Started, Undelivered
 from emulator.link import SECOND_NS, Carriage
 from emulator.node import ClientNode, Node, ServerNode
-from emulator.profiles import ClientSpec, Scenario, ServerSpec
+from emulator.profiles import ClientSpec, Device, Scenario, ServerSpec
 from emulator.rehearsal import REFERENCE, who_waits
 from emulator.wire import Incoming, Message, Parcel, kind_of
 from emulator.work import Costs, HostRun
@@ -58,8 +59,8 @@ class RememberedCosts(Costs):
     made now: the graph is a part of the work that is counted.
     """
 
-    def __init__(self, table: dict[str, Work]) -> None:
-        super().__init__(table)
+    def __init__(self, table: dict[str, Work], measured_ns: dict[str, int], host: Device | None) -> None:
+        super().__init__(table, measured_ns, host)
         self.asked = self.carried_out = 0  # computations of the play, and those of the host
         self.host_ns = 0  # what all of the play would take of ``REFERENCE``
         self._results: dict[str, Any] = {}
@@ -230,7 +231,7 @@ def dry_run(
     settings: dict[str, Any],
     scenario: Scenario,
     seed: int,
-    costs: dict[str, Work],
+    rehearsed: Rehearsed,
     ledger_of: Callable[[str], Record],
     needs: Mapping[str, int] | None = None,
     bounds: Bounds | None = None,
@@ -238,7 +239,7 @@ def dry_run(
     """Play ``module_name`` to its end with all clients; ``ledger_of(node)`` takes that node's events, as in a run.
 
     ``needs``: bytes that a client needs at most, by its device, for the record of each.
-    ``costs``: the table of the algorithm's rehearsal; what it lacks is counted when it is carried out, as in a run.
+    ``rehearsed``: of its costs, what is lacking is counted when it is carried out, as in a run.
     """
     module = importlib.import_module(module_name)
     config = msgspec.convert(settings, module.Config)
@@ -248,7 +249,7 @@ def dry_run(
     devices = {client.name: client.device for client in scenario.clients}
     records = {name: ledger_of(name) for name in ("network", scenario.server.name, *names)}
     loop = EmulatedLoop(InstantPacer(lambda: who_waits(nodes.values())))
-    remembered, host = RememberedCosts(costs), DryHost()
+    remembered, host = RememberedCosts(rehearsed.costs, rehearsed.measured_ns, scenario.host), DryHost()
     records["network"](Started(due_ns=0, actual_ns=0, role="network", pid=os.getpid()))
     network = DryNetwork(loop, Fabric(scenario, seed), records["network"])
 

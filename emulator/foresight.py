@@ -48,7 +48,7 @@ def _foresee(module: str, settings: dict[str, Any], scenario: Scenario, seed: in
 
     bounds = Bounds(limit_ns + SECOND_NS, MOST_COMPUTATIONS)  # to see that it is passed
     try:
-        found = dry_run(module, settings, scenario, seed, dict(rehearsed.costs), lambda _node: note, bounds=bounds)
+        found = dry_run(module, settings, scenario, seed, rehearsed, lambda _node: note, bounds=bounds)
     except UserError:  # the run will say so itself
         return Outlook(rehearsed, rehearsed.elapsed_ns, int(host_ns), False)
     if found.whole or not rounds:

@@ -29,7 +29,7 @@ from emulator import child
 from emulator import ledger as events
 from emulator.child import HEARTBEAT_BYTES, Placement
 from emulator.coordinator import CLOCKS
-from emulator.dilation import LIMIT_S, Account, Choice, Outlook, Rehearsed, choose
+from emulator.dilation import LIMIT_S, Account, Choice, Forecast, Outlook, Rehearsed, choose
 from emulator.errors import Bug, SplitbedError, UserError
 from emulator.ledger import Ledger
 from emulator.preload import SUPERVISOR_VARIABLE
@@ -153,15 +153,16 @@ class Launcher:
             snapshot_folder=str(snapshots),
             heartbeat_file=str(heartbeats),
             costs={},
+            measured_ns={},
             stuck_after_s=STUCK_LEAST_S,
         )
 
-    def foresee(self, modules: dict[str, tuple[str, dict[str, Any]]]) -> float:
-        """Seconds on the wall that the algorithms will take at least, up to the first that passes ``LIMIT_S``.
+    def foresee(self, modules: dict[str, tuple[str, dict[str, Any]]]) -> Forecast:
+        """What the algorithms will take of the host, up to the first that passes ``LIMIT_S`` seconds.
 
         One that cannot be rehearsed counts nothing: playing it will say why.
         """
-        seconds = 0.0
+        seconds, choices = 0.0, {}
         for algorithm, (module, settings) in modules.items():
             folder = Path(tempfile.mkdtemp(dir=self._scratch))
             placement = self._placement(algorithm, module, settings, folder, folder, folder)
@@ -170,11 +171,14 @@ class Launcher:
                 self._outlooks[algorithm] = outlook
                 cores = len(os.sched_getaffinity(0))
                 clock = CLOCKS[self._plan.clock]
-                dilation = clock.dilation(self._plan.dilation, self._choose(outlook.rehearsed).dilation)
+                choice = self._choose(outlook.rehearsed)
+                dilation = clock.dilation(self._plan.dilation, choice.dilation)
+                if clock.dilates:
+                    choices[algorithm] = choice
                 seconds += outlook.wall_s(dilation if clock.dilates else None, cores)
             if seconds > LIMIT_S:
                 break
-        return seconds
+        return Forecast(seconds, choices)
 
     def _choose(self, rehearsed: Rehearsed) -> Choice:
         plan = self._plan
@@ -198,9 +202,11 @@ class Launcher:
                 placement,
                 dilation=CLOCKS[plan.clock].dilation(plan.dilation, choice.dilation),
                 costs=rehearsed.costs,
+                measured_ns=rehearsed.measured_ns,
                 stuck_after_s=max(STUCK_LEAST_S, STUCK_FACTOR * rehearsed.slowest_host_ns() / 1e9),
             )
-            ledger.write(events.Timeline(due_ns=0, actual_ns=0, outcome="", dilation=placement.dilation))
+            why = choice.explain(len(os.sched_getaffinity(0))) if CLOCKS[plan.clock].dilates else ""
+            ledger.write(events.Timeline(due_ns=0, actual_ns=0, outcome="", dilation=placement.dilation, why=why))
             _write_accounts(ledger, outlook.accounts)
             supervision = Supervision(self, placement, ledger, tick)
             outcome, detail = supervision.play()

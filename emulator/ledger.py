@@ -209,11 +209,15 @@ class Host(Event, frozen=True, kw_only=True):
 
 
 class Timeline(Event, frozen=True, kw_only=True):
-    """Supervisor: an algorithm's timeline begins (outcome "") or is over; ``wall_s`` from the clock's start to it."""
+    """Supervisor: an algorithm's timeline begins (outcome "") or is over; ``wall_s`` from the clock's start to it.
+
+    ``why``: what this host needs of a clock that can be slowed, as it begins.
+    """
 
     outcome: str
     detail: str = ""
     dilation: int = 1
+    why: str = ""
     wall_s: float | None = None
 
 

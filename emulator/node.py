@@ -18,7 +18,6 @@ import torch
 
 from emulator import ledger as events
 from emulator.clock import EmulatedLoop
-from emulator.device import duration_ns
 from emulator.errors import DoesNotFit, ProtocolError
 from emulator.inbox import Awaiting, Inbox
 from emulator.ledger import Event
@@ -256,7 +255,7 @@ class Node:
             run = self._run_on_host(partial(self._costs.carry_out, key, fn, arguments, counted=counted))
             if counted:  # its cost is known when the host has run it
                 run.settle()
-            end_ns = start_ns + times * duration_ns(self._costs.table[key], self.device)
+            end_ns = start_ns + times * self._costs.duration_ns(key, self.device)
             finished: asyncio.Future[None] = self._loop.create_future()
             entry = self._loop.at(end_ns, partial(finished.set_result, None), ready=run.ready, what=fn.__qualname__)
             try:

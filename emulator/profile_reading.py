@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from emulator import absence_files, traces
 from emulator.profile_files import (
@@ -77,6 +77,12 @@ def load_network(name_or_path: str) -> Network:
 
 def load_device(name_or_path: str) -> Device:
     return _device(find("device", name_or_path, f"device {name_or_path}"))
+
+
+def with_host(scenario: Scenario, name_or_path: str) -> Scenario:
+    """The scenario with the profile of the machine that plays it, where durations come from that machine's CPU time."""
+    document = find("device", name_or_path, f"--host-device {name_or_path}")
+    return structs.replace(scenario, host=_device(document), files=scenario.files | {document.listed: document.sha256})
 
 
 def describe(name_or_path: str) -> list[Profile]:

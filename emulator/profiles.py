@@ -104,7 +104,10 @@ class ServerSpec(Struct, frozen=True):
 
 
 class Scenario(Struct, frozen=True):
-    """Who takes part. ``files`` maps every profile and trace file read for it to the SHA-256 of its bytes."""
+    """Who takes part. ``files`` maps every profile and trace file read for it to the SHA-256 of its bytes.
+
+    ``host``: the machine that plays it, where durations come from its CPU time; None: they come from counted work.
+    """
 
     name: str
     description: str
@@ -112,3 +115,4 @@ class Scenario(Struct, frozen=True):
     clients: tuple[ClientSpec, ...]
     files: dict[str, str]
     cells: tuple[Cell, ...] = ()
+    host: Device | None = None

@@ -20,6 +20,7 @@ from emulator import tables
 from emulator.errors import UserError
 from emulator.ledger import AnyEvent, encode_line, read_timeline
 from emulator.memory import LIMIT_FACTOR, LIMIT_SPARE_BYTES, MALLOC
+from emulator.profile_maker import cpu_name
 from emulator.profiles import ClientSpec, Scenario, ServerSpec
 from emulator.sheets import markdown
 from emulator.summary import summarize
@@ -91,10 +92,11 @@ def make_manifest(
             "limit": LIMIT if memory_cap == "rlimit" else None,
             "malloc": MALLOC,
         },
+        "compute": f"measured, by the ratio to {scenario.host.name}" if scenario.host else "counted",
         "threads": {"torch_threads_a_node": 1},
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "host": {
-            "cpu": _cpu(),
+            "cpu": cpu_name(),
             "cores": os.cpu_count(),
             "memory_mib": psutil.virtual_memory().total // 2**20,
             "system": f"{platform.system()} {platform.release()}",
@@ -148,14 +150,6 @@ def _version(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from emulator.clock import DELIVERY_RANK, LEFT_RANK, EmulatedLoop, InstantPacer
-from emulator.device import Work, duration_ns
+from emulator.device import Speed, Work, duration_ns
 from emulator.dilation import Rehearsed, Span
 from emulator.fabric import Fabric, Happening
 from emulator.inline import InlineFabric
@@ -32,6 +32,7 @@ from emulator.wire import Incoming, Message, Parcel, decode_header, kind_of
 from emulator.work import Costs, HostRun
 
 BUDGET_NS = 2 * 10**9  # of time on REFERENCE; what it has not met by then is counted at its first run
+MEASURED_BUDGET_NS = 30 * 10**9  # the same where durations come from CPU time, whose medians need several runs
 
 
 class Reference(NamedTuple):
@@ -53,8 +54,14 @@ class RehearsedCosts(Costs):
     nodes sees a later step. ``key`` is that of the computation in hand. ``spent`` is called when ``budget_ns`` are.
     """
 
-    def __init__(self, counted_runs: int, budget_ns: int = BUDGET_NS) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        counted_runs: int,
+        budget_ns: int = BUDGET_NS,
+        measured_ns: dict[str, int] | None = None,
+        host: Speed | None = None,
+    ) -> None:
+        super().__init__({}, measured_ns, host)
         self.key = ""
         self.spent: Callable[[], None] = lambda: None
         self._left_ns = budget_ns
@@ -96,6 +103,7 @@ class InlineHost:
         self._costs, self._name = costs, name
         self.host_ns: dict[str, list[int]] = {}  # without counting
         self.counted_ns: dict[str, list[int]] = {}
+        self.cpu_ns: dict[str, list[int]] = {}  # without counting
 
     def submit(self, fn: Callable[[], Any], clock: Callable[[], int], wake: Callable[[], None]) -> HostRun:
         del wake
@@ -105,6 +113,8 @@ class InlineHost:
             run.carry_out(fn, clock)
         kind = self.counted_ns if counted else self.host_ns
         kind.setdefault(self._costs.key, []).append(run.host_ns)
+        if not counted:
+            self.cpu_ns.setdefault(self._costs.key, []).append(run.cpu_ns)
         self._costs.spend()
         return run
 
@@ -154,7 +164,9 @@ def rehearse(
     first_of = {client.device.name: client for client in reversed(scenario.clients)}
     specs = sorted(first_of.values(), key=lambda client: client.index)
     members = {**{client.name: client.device for client in specs}, scenario.server.name: scenario.server.device}
-    players = play(module_name, settings, scenario, seed, members, budget_ns)
+    where = module_name, settings, scenario, seed, members
+    measured_ns = _measured(play(*where, MEASURED_BUDGET_NS)) if scenario.host else {}
+    players = play(*where, budget_ns, measured_ns=measured_ns)
     table = players.costs.table
     overhead_ns = _counting_overhead_ns(table, players.hosts.values())
     spans: list[Span] = []
@@ -168,7 +180,10 @@ def rehearse(
             times, repeats = len(plain) + len(counted), players.costs.repeats[key]
             host_ns_of[name] += host_ns * repeats * times
             if times > 1 or repeats > 1:  # a first run pays for what torch prepares once for each shape
-                function, span_ns = key.split("(")[0].rpartition(".")[2], repeats * duration_ns(table[key], device)
+                function, span_ns = (
+                    key.split("(")[0].rpartition(".")[2],
+                    repeats * players.costs.duration_ns(key, device),
+                )
                 spans.append(Span(device.name, function, span_ns, repeats * host_ns, times))
     return Rehearsed(
         costs=table,
@@ -178,7 +193,17 @@ def rehearse(
         client_host_ns={client.device.name: host_ns_of[client.name] for client in specs},
         clients={client.device.name: 1 for client in specs},
         whole=players.whole,
+        measured_ns=measured_ns,
     )
+
+
+def _measured(players: Players) -> dict[str, int]:
+    """CPU time by cost key: the median of all runs in which nothing was counted."""
+    runs: dict[str, list[int]] = {}
+    for host in players.hosts.values():
+        for key, cpu_ns in host.cpu_ns.items():
+            runs.setdefault(key, []).extend(cpu_ns)
+    return {key: int(statistics.median(cpu_ns)) for key, cpu_ns in sorted(runs.items())}
 
 
 def _counting_overhead_ns(table: dict[str, Work], hosts: Iterable[InlineHost]) -> float:
@@ -200,10 +225,11 @@ def play(
     members: dict[str, Device],
     budget_ns: int,
     rounds: int | None = None,
+    measured_ns: dict[str, int] | None = None,
 ) -> Players:
     """Run the coroutines of ``members`` (the server last) in one loop without waiting, within a budget of work.
 
-    ``rounds``: it also ends when so many are over.
+    ``rounds``: it also ends when so many are over. ``measured_ns``: CPU times that durations come from.
     """
     module = importlib.import_module(module_name)
     config = msgspec.convert(settings, module.Config)
@@ -218,7 +244,10 @@ def play(
                 costs.spent()
 
     loop = EmulatedLoop(InstantPacer(lambda: who_waits(nodes.values())))
-    fabric, costs = InlineFabric(loop, Fabric(scenario, seed)), RehearsedCosts(len(members), budget_ns)
+    fabric, costs = (
+        InlineFabric(loop, Fabric(scenario, seed)),
+        RehearsedCosts(len(members), budget_ns, measured_ns, scenario.host),
+    )
     hosts = {name: InlineHost(costs, name) for name in members}
     outlets: dict[str, InlineOutlet] = {}
     clients = tuple(name for name in members if name != scenario.server.name)

@@ -74,6 +74,7 @@ def _algorithm(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
         "outcome": outcome,
         "detail": detail,
         "dilation": _dilation(events),
+        "dilation_why": next((event.why for event in only(events, Timeline) if event.why), ""),
         "does_not_fit": _does_not_fit(events, clients),
         "timeline_digest": timeline,
         "no_timeline_digest": no_timeline,

@@ -275,6 +275,10 @@ def _remarks(summary: Json) -> list[str]:
     """What stands below the tables: what the verdict noted, and where the host was tightest."""
     notes = [note for note in summary["health"]["notes"] if not note.endswith(": does-not-fit")]
     remarks = [f"Note: {note}" for note in notes]
+    slowest = max(summary["algorithms"].items(), key=lambda each: each[1]["dilation"], default=None)
+    if slowest and slowest[1].get("dilation_why"):
+        name, algorithm = slowest
+        remarks.append(f"Dilation {algorithm['dilation']} ({name}): {algorithm['dilation_why']}.")
     tight = [item for figures in summary["health"]["algorithms"].values() for item in figures["tightest"]]
     spans: dict[tuple[str, str], Json] = {}
     for item in sorted(tight, key=lambda item: -item["ratio"]):

@@ -22,7 +22,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import conv_flop_count, flop_registry
 
-from emulator.device import Work
+from emulator.device import Speed, Work, duration_ns
 
 aten = torch.ops.aten
 _CONVOLUTIONS = (aten.convolution, aten._convolution, aten.cudnn_convolution, aten.mkldnn_convolution)
@@ -111,10 +111,24 @@ def _describe(value: Any) -> str:
 
 
 class Costs:
-    """The cost table: work by cost key. What it does not have yet is counted at its first run."""
+    """The cost table: work by cost key. What it does not have yet is counted at its first run.
 
-    def __init__(self, table: dict[str, Work] | None = None) -> None:
+    ``measured_ns``: CPU time that this host needs, by cost key; ``host``: its speed. A computation that is there takes,
+    on a device, its CPU time times the ratio of the modelled times on the device and on the host.
+    """
+
+    def __init__(
+        self, table: dict[str, Work] | None = None, measured_ns: dict[str, int] | None = None, host: Speed | None = None
+    ) -> None:
         self.table = dict(table or {})
+        self._measured_ns, self._host = measured_ns or {}, host
+
+    def duration_ns(self, key: str, device: Speed) -> int:
+        """How long the computation ``key`` takes on ``device``."""
+        modelled_ns = duration_ns(self.table[key], device)
+        if self._host is None or key not in self._measured_ns:
+            return modelled_ns
+        return self._measured_ns[key] * modelled_ns // max(duration_ns(self.table[key], self._host), 1)
 
     def knows(self, key: str) -> bool:
         return key in self.table

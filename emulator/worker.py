@@ -150,7 +150,7 @@ async def _until_failure(coroutine: Coroutine[Any, Any, None], node: Node) -> No
 def _node(
     placement: Placement, loop: EmulatedLoop, port: Port, thread: ComputeThread, ledger: Ledger, cap: MemoryCap
 ) -> tuple[Node, str, str, int]:
-    costs = Costs(placement.costs)
+    costs = Costs(placement.costs, placement.measured_ns, placement.scenario.host)
     scenario = placement.scenario
     if placement.role == "server":
         server = scenario.server

@@ -15,6 +15,7 @@ from stage import SECOND
 from algorithms import ALGORITHMS
 from algorithms.task import Task, prepare
 from emulator.absences import Absences
+from emulator.dilation import Rehearsed
 from emulator.dryrun import dry_run
 from emulator.ledger import Event, Posted, Received, Reported, RoundEnded
 from emulator.profile_reading import load_scenario
@@ -62,7 +63,7 @@ def absent(kind: Any, *spans: tuple[int, int]) -> Scenario:
 def played(method: str, scenario: Scenario, task: Any, **settings: Any) -> dict[str, list[Event]]:
     events: dict[str, list[Event]] = defaultdict(list)
     settings = {"rounds": 3, "stop_after_s": None, "task": task, **settings}
-    dry_run(ALGORITHMS[method], settings, scenario, 1, {}, lambda node: events[node].append)
+    dry_run(ALGORITHMS[method], settings, scenario, 1, Rehearsed(), lambda node: events[node].append)
     return events
 
 

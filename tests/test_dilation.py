@@ -44,7 +44,8 @@ def test_the_tightest_span_decides_and_is_named() -> None:
     tight = span(10 * MS, 40 * MS, "tight")
     choice = choose(rehearsed(span(MS, MS), tight, span(SECOND, SECOND)), {"board": 1}, 2)
     assert (choice.dilation, choice.tightest) == (4, tight)
-    assert "tight on board: 40.00 ms on the host for 10.00 ms emulated" in choice.explain(2)
+    assert "tight on board, takes 40.00 ms of this host for 10.00 ms emulated" in choice.explain(2)
+    assert choice.explain(2).endswith("the tightest computation decides")
 
 
 @pytest.mark.parametrize(("clients", "expected"), [(1, 1), (15, 1), (16, 2), (30, 2), (31, 3), (160, 11)])

@@ -18,6 +18,7 @@ import run
 from algorithms import ALGORITHMS, steps
 from algorithms.settings import Rule
 from emulator.conservation import conserved, only
+from emulator.dilation import Rehearsed
 from emulator.dryrun import Foreseen, RememberedCosts, dry_run
 from emulator.health import check
 from emulator.ledger import Computed, Ended, Event, Posted, Received, Reported, RoundEnded, Started, Timeline
@@ -50,7 +51,7 @@ def played(name: str) -> dict[str, list[Event]]:
 def foresee(module: str, settings: dict[str, Any]) -> tuple[Foreseen, dict[str, list[Event]]]:
     """A dry run that knows no costs beforehand, and the events of its nodes."""
     events: dict[str, list[Event]] = {}
-    foreseen = dry_run(module, settings, scenario(), 1, {}, lambda node: events.setdefault(node, []).append)
+    foreseen = dry_run(module, settings, scenario(), 1, Rehearsed(), lambda node: events.setdefault(node, []).append)
     return foreseen, events
 
 
@@ -160,7 +161,7 @@ def ask(costs: RememberedCosts, fn: Any, *args: Any) -> Any:
 
 
 def test_a_result_is_handed_out_again_with_the_same_values_and_a_gradient_of_its_own() -> None:
-    costs, x, dz = RememberedCosts({}), torch.ones(2, 1, 2, 2), torch.ones(2, 3)
+    costs, x, dz = RememberedCosts({}, {}, None), torch.ones(2, 1, 2, 2), torch.ones(2, 3)
     parts = [part() for _ in range(3)]
     first, *others = [ask(costs, steps.forward, each, x) for each in parts]
     assert first.grad_fn is not None
@@ -179,7 +180,7 @@ def test_the_work_of_a_backward_pass_is_that_of_the_whole_graph_whoever_comes_fi
     genuine.count("backward", steps.backward, (own, steps.forward(own, x), dz))
     bare.count("backward", steps.backward, (part(), leaf, dz))
 
-    costs, parts = RememberedCosts({}), [part(), part()]
+    costs, parts = RememberedCosts({}, {}, None), [part(), part()]
     _, stand_in = [ask(costs, steps.forward, each, x) for each in parts]
     ask(costs, steps.backward, parts[1], stand_in, dz)
     found = costs.table[cost_key(steps.backward, (parts[1], stand_in, dz))]
@@ -194,7 +195,7 @@ def test_a_cost_that_is_known_beforehand_stays() -> None:
     key = cost_key(steps.forward, (mine, x))
     known = Costs()
     known.count(key, lambda: None, ())
-    costs = RememberedCosts(known.table)
+    costs = RememberedCosts(known.table, {}, None)
     ask(costs, steps.forward, mine, x)
     assert costs.table == known.table
 

@@ -1,0 +1,67 @@
+"""The verdict under load: good on an idle host, bad and above the tables with a CPU burner on every core.
+
+The same command on the real clock at dilation 1, first alone, then beside processes that do nothing but compute. Only
+where the first is good does the second say anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.report import Section, Target
+from benchmarks.stage import Broken, Stage
+from benchmarks.virtual import ROOT
+from emulator import record
+
+METHODS = "cse-fsl,fsl-sage"
+BURN_S = 300  # a burner ends by itself
+BURN = f"import time\nend = time.monotonic() + {BURN_S}\nwhile time.monotonic() < end: pass"
+
+
+def run(stage: Stage, quick: bool) -> Section:
+    """Both runs, their verdicts and how late rounds were."""
+    del stage
+    rows = [["host", "verdict", "rounds at most ms off", "first line of the tables"]]
+    figures: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(prefix="splitbed-bench-") as name:
+        for host, burners in (("idle", 0), ("busy", os.cpu_count() or 1)):
+            with _burning(burners):
+                health, tables = _play(Path(name) / host, "2" if quick else "12")
+            lag_ms = max(found["lag_max_ms"] or 0.0 for found in health["algorithms"].values())
+            verdict_line = next(line for line in tables.splitlines() if "Verdict" in line)
+            figures[host] = {"verdict": health["verdict"], "lag_max_ms": lag_ms, "reasons": health["reasons"]}
+            rows.append([host, health["verdict"], f"{lag_ms:.1f}", verdict_line.strip("*")[:48]])
+    targets = [
+        Target("verdicts good on an idle host", figures["idle"]["verdict"] == "good", "", 1, True),
+        Target("verdicts bad on a busy host", figures["busy"]["verdict"] == "bad", "", 1, True),
+    ]
+    return Section("busy", f"the verdict beside a CPU burner a core ({METHODS})", rows, figures, targets, [])
+
+
+@contextlib.contextmanager
+def _burning(count: int) -> Iterator[None]:
+    burners = [subprocess.Popen([sys.executable, "-c", BURN]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for burner in burners:
+            burner.kill()
+            burner.wait()
+
+
+def _play(folder: Path, rounds: str) -> tuple[dict[str, Any], str]:
+    """Health and ``tables.md`` of a run that is forced to dilation 1."""
+    flags = ["--profile", "iot-4g", "--algorithm", METHODS, "--rounds", rounds, "--dilation", "1", "--force"]
+    command = [sys.executable, str(ROOT / "run.py"), *flags, "--no-dashboard", "--out", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Broken(f"run.py {' '.join(flags)}: {done.stdout[-300:]}{done.stderr[-300:]}")
+    health: dict[str, Any] = record.read(folder).summary["health"]
+    return health, (folder / "tables.md").read_text()

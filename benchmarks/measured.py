@@ -1,0 +1,97 @@
+"""Measured compute: emulated step times on a device calibrated here, beside plain PyTorch steps in this process.
+
+``run.py calibrate`` writes this machine's profile; a client with that very profile then trains with ``--compute
+measured``, so that its steps should take what they take here without an emulator.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from algorithms.task import Task
+from benchmarks.report import Section, Target
+from benchmarks.stage import Broken, Stage
+from benchmarks.virtual import ROOT, play_virtual
+from emulator.conservation import only
+from emulator.ledger import Computed
+
+WORKLOADS = {
+    "resnet18": {"model": "resnet18", "batch": 32, "dataset": "synthetic:3x32x32:10:320"},
+    "mobilenet_v2": {"model": "mobilenet_v2", "batch": 32, "dataset": "synthetic:3x32x32:10:320"},
+    "cnn": {"model": "cnn", "batch": 16, "dataset": "digits"},
+}
+STEPS, WARM = 20, 3
+SCENARIO = """kind = "scenario"
+description = "this machine as a board"
+[server]
+device = "edge-server"
+network = "ethernet-1g"
+workers = 2
+[[clients]]
+count = 1
+device = "host.toml"
+network = "ethernet-100m"
+"""
+
+
+def run(stage: Stage, quick: bool) -> Section:
+    """FedAvg's steps, which are those of the whole model; plain steps before and after each run."""
+    del stage
+    rows = [["model", "batch", "plain ms", "emulated ms", "off %", "client's CPU ms"]]
+    figures: dict[str, Any] = {}
+    targets = []
+    with tempfile.TemporaryDirectory(prefix="splitbed-bench-") as name:
+        folder = Path(name)
+        (folder / "scenario.toml").write_text(SCENARIO)
+        calibrate = [sys.executable, str(ROOT / "run.py"), "calibrate", "--out", str(folder / "host.toml")]
+        done = subprocess.run([*calibrate, *(["--quick"] * quick)], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise Broken(f"calibrate: {done.stderr[-500:]}")
+        for model, workload in WORKLOADS.items():
+            before = _plain_s(workload)
+            spans = _spans(folder, model, workload)
+            plain_ms = 1e3 * statistics.median([*before, *_plain_s(workload)])
+            emulated_ms = statistics.median(span.due_ns - span.start_ns for span in spans) / 1e6
+            cpu_ms = statistics.median(span.cpu_ns for span in spans) / 1e6
+            off = 100 * (emulated_ms / plain_ms - 1)
+            figures[model] = {"plain_ms": plain_ms, "emulated_ms": emulated_ms, "off_percent": off}
+            cells = (f"{value:.2f}" for value in (plain_ms, emulated_ms))
+            rows.append([model, str(workload["batch"]), *cells, f"{off:+.1f}", f"{cpu_ms:.2f}"])
+            targets.append(Target(f"{model}, emulated step off a plain one", abs(off), "%", 10, False))
+    remarks = ["Plain: the median of CPU times. The client's own steps are slower: its allocator gives memory back."]
+    title = "steps of --compute measured on a device calibrated here"
+    return Section("measured", title, rows, figures, targets, remarks)
+
+
+def _spans(folder: Path, model: str, workload: dict[str, Any]) -> list[Computed]:
+    flags = ["--profile", str(folder / "scenario.toml"), "--rounds", "1", "--algorithm", "fedavg"]
+    flags += ["--compute", "measured", "--host-device", str(folder / "host.toml")]
+    flags += [word for key, value in workload.items() for word in (f"--{key}", str(value))]
+    events = play_virtual(folder / model, flags).timelines["fedavg"]
+    return [span for span in only(events, Computed) if span.function == "train_step"]
+
+
+def _plain_s(workload: dict[str, Any]) -> list[float]:
+    """CPU seconds of steps by a plain loop."""
+    torch.set_num_threads(1)
+    task = Task(**workload, clients=1)
+    model, shard = task.whole(), task.shard(0)
+    adam = torch.optim.Adam(model.parameters(), lr=1e-3)
+    seconds: list[float] = []
+    while len(seconds) < STEPS + WARM:
+        for x, y in shard.batches(0):
+            begun_s = time.thread_time()
+            torch.autograd.backward(cross_entropy(model(x), y))
+            adam.step()
+            adam.zero_grad()
+            seconds.append(time.thread_time() - begun_s)
+    return seconds[WARM : STEPS + WARM]

@@ -1,0 +1,49 @@
+"""A device profile of the machine that this runs on, as the text of its file."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import psutil
+
+MIB = 2**20
+SEND_QUEUE_MIB = 64
+
+
+def cpu_name() -> str:
+    """The processor, as the system calls it; "" where it does not say."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+
+
+def device_text(dense_gflops: float, depthwise_gflops: float, memory_gbps: float, dispatch_us: float) -> str:
+    """The profile with these rates of one thread, and this machine's memory."""
+    name, date = cpu_name() or "this machine", time.strftime("%Y-%m")
+    memory, runtime = psutil.virtual_memory(), psutil.Process().memory_info().rss
+    rate = f"training steps in one thread on {name}, by run.py calibrate"
+    values = {
+        "memory_mib": (memory.total // MIB, "as the system says"),
+        "os_reserved_mib": (max(memory.total - memory.available - runtime, 0) // MIB, "in use when it was measured"),
+        "runtime_mib": (runtime // MIB, "resident size of Python with torch when it was measured"),
+        "dense_gflops": (_rounded(dense_gflops), rate),
+        "depthwise_gflops": (_rounded(depthwise_gflops), rate),
+        "memory_gbps": (_rounded(memory_gbps), rate),
+        "dispatch_us": (_rounded(dispatch_us), rate),
+        "send_queue_mib": (SEND_QUEUE_MIB, "choice: a few messages of a large model"),
+    }
+    lines = [
+        f'{key} = {{ value = {value}, grade = "{"R" if source.startswith("choice") else "A"}", source = "{source}",'
+        f' date = "{date}" }}'
+        for key, (value, source) in values.items()
+    ]
+    head = ['kind = "device"', f'description = "{name}, one thread, measured {date}"', ""]
+    return "\n".join([*head, *lines, ""])
+
+
+def _rounded(value: float) -> str:
+    """Four digits, without an exponent."""
+    return f"{float(f'{value:.4g}'):f}".rstrip("0").rstrip(".")
