@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 COMMANDS = {  # besides a run and verify
     "calibrate": "algorithms.calibrate:command",
+    "fit": "algorithms.fit:command",
     "cuts": "algorithms.cuts:command",
     "profiles": "emulator.profile_views:command",
     "traces": "emulator.trace_views:command",

@@ -17,6 +17,7 @@ steps     the tensor arithmetic that several algorithms share; knows no node and
 zeroth_order  the same for training without backward passes
 rounds    how a round begins and ends: cohort, gathering, deadline, mean; the messages of that
 warm_start    FSL-SAGE's first round as one of CSE-FSL
+fit           the largest batch that fits a device
 calibrate     what this machine does, as a device profile
 alignment     FSL-SAGE's options, state and steps of it
 fedavg sl splitfed_v1 splitfed_v2 local_loss cse_fsl fsl_sage heron_sfl

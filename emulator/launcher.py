@@ -121,13 +121,20 @@ class Launcher:
 
     def prepare(self, modules: dict[str, tuple[str, dict[str, Any]]]) -> list[str]:
         """Check the settings of all algorithms (name -> module, settings) and prepare their data; warnings to show."""
-        folder = self._scratch / "data"
-        folder.mkdir()
+        folder = Path(tempfile.mkdtemp(dir=self._scratch))
         where = self._placement("", "", {}, self._scratch, self._scratch, snapshots=folder)
         self._task, warnings = self._ask(
             child.prepare_data, where, lambda: None, REHEARSAL_LIMIT_S, self._plan.prepare, modules
         )
         return list(warnings)
+
+    def record_in(self, run_folder: Path) -> None:
+        """Record what is played from now on in another run's folder."""
+        self._folder = run_folder
+
+    def assume(self, algorithm: str, outlook: Outlook) -> None:
+        """Play ``algorithm`` next without a rehearsal."""
+        self._outlooks[algorithm] = outlook
 
     def _placement(
         self, algorithm: str, module: str, settings: dict[str, Any], ledger: Path, timeline: Path, snapshots: Path
