@@ -41,6 +41,8 @@ latency           what a client's time goes into
 summary, tables   the run in one dictionary, and that as text
 verify, progress, dashboard, profile_views, trace_views more of them
 record            a run's folder: manifest, merged ledger, summary, tables
+plot_data         what the plots show, as numbers
+plot_style, charts, gantt, plots   colours and frame; figures as plots; a round as strips over time; all as files
 
 Rules that keep a run repeatable: integers inside (``_ns``, ``_bytes``, ``_bps``); one named random stream a purpose;
 heap keys are (time, rank, sequence); never iterate a set; aggregate in client order; no module of an algorithm reads

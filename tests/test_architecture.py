@@ -28,6 +28,11 @@ VIEWS = {
     "sheets",
     "verify",
     "digest",
+    "plot_data",
+    "plot_style",
+    "charts",
+    "gantt",
+    "plots",
 }
 EMULATOR = {path.stem: path for path in sorted((ROOT / "emulator").glob("*.py")) if path.stem != "__init__"}
 SOURCES = [ROOT / "run.py", *EMULATOR.values(), *sorted((ROOT / "algorithms").glob("*.py"))]
