@@ -7,13 +7,12 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from emulator.latency import CAUSES
 from emulator.plot_data import Curve, Done, MemoryRow, Point
-from emulator.plot_style import ALARM, DARK, FAINT, LOOKS, figure, mark_of
+from emulator.plot_style import ALARM, DARK, FAINT, LOOKS, Page, mark_of, page
 from emulator.sheets import NOTHING, number
 
 Json = Mapping[str, Any]
@@ -21,8 +20,9 @@ Json = Mapping[str, Any]
 WIDE = 8  # times the least: from there on an axis is logarithmic
 FAR = 4  # times the median: from there on a bar is cut off in the enlarged panel
 FULL_PERCENT = 100.0
-ROW = 0.3  # inches
+ROW = 0.28  # inches
 TARGET = "0.9"
+WORDS = {"serialisation": "serialisation (bits leave)", "propagation": "propagation (on the way)"}
 plain = FuncFormatter(lambda value, _position: f"{value:g}")
 
 
@@ -46,11 +46,11 @@ AGAINST = [
 ]
 
 
-def accuracy(curves: Sequence[Curve], against: Against, summary: Json) -> Figure:
+def accuracy(curves: Sequence[Curve], against: Against, summary: Json) -> Page:
     """Test accuracy of the joined model after each round; the legend ranks by what it took to 90 %."""
-    made = figure(f"Accuracy against {against.name}", 4.8, summary)
-    axes = made.add_subplot()
     ranked = sorted(curves, key=lambda curve: _rank(curve, against))
+    made = page(f"accuracy against {against.name}", _winner(ranked, against), 4.0, summary)
+    axes = made.body.add_subplot()
     handles = []
     for curve in ranked:
         mark = mark_of(curve.algorithm)
@@ -60,7 +60,7 @@ def accuracy(curves: Sequence[Curve], against: Against, summary: Json) -> Figure
             [FULL_PERCENT * point.accuracy for point in curve.points],
             color=mark.colour,
             marker=mark.marker,
-            markersize=10 if mark.marker == "*" else 6,
+            markersize=(10 if mark.marker == "*" else 6) + 3 * (len(curve.points) == 1),
             markeredgecolor="white",
             markeredgewidth=0.5,
             linewidth=1.8,
@@ -68,13 +68,15 @@ def accuracy(curves: Sequence[Curve], against: Against, summary: Json) -> Figure
         )
         handles.append(line)
     for target in {target for curve in curves for target in curve.reached}:
-        axes.axhline(FULL_PERCENT * float(target), color=FAINT, linewidth=1, linestyle=(0, (2, 3)), zorder=0)
+        percent = FULL_PERCENT * float(target)
+        axes.axhline(percent, color=FAINT, linewidth=1, linestyle=(0, (2, 3)), zorder=0)
+        axes.annotate(f"{percent:.0f} %", (0.01, percent), xycoords=("axes fraction", "data"), va="bottom", fontsize=9)
     ends = [against.of(curve.points[-1]) for curve in curves]
     wide = against.unit != "round" and max(ends) > WIDE * min(ends) > 0
     if wide:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(plain)
-        axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:g}"[0] in "25" else ""))
+        axes.xaxis.set_minor_formatter(FuncFormatter(_twos_and_fives))
     else:
         axes.set_xlim(left=0)
     if against.unit == "round":
@@ -83,9 +85,13 @@ def accuracy(curves: Sequence[Curve], against: Against, summary: Json) -> Figure
     axes.set_ylabel("test accuracy (top-1), %")
     axes.set_ylim(top=101)
     axes.grid(linewidth=0.6)
-    axes.set_title(_winner(ranked, against), color=DARK)
     axes.legend(handles=handles, title="to 90 %, best first", alignment="left", loc="upper left", bbox_to_anchor=(1, 1))
     return made
+
+
+def _twos_and_fives(value: float, _position: int | None) -> str:
+    text = f"{value:g}"
+    return text if text.lstrip("0.")[:1] in ("2", "5") else ""
 
 
 def _rank(curve: Curve, against: Against) -> tuple[bool, float, float]:
@@ -94,35 +100,38 @@ def _rank(curve: Curve, against: Against) -> tuple[bool, float, float]:
 
 
 def _winner(ranked: Sequence[Curve], against: Against) -> str:
-    first, last = ranked[0].reached[TARGET], ranked[-1].reached[TARGET]
-    if first is None:
+    reached = [(curve.algorithm, point) for curve in ranked if (point := curve.reached[TARGET])]
+    if not reached:
         best = max(ranked, key=lambda curve: curve.points[-1].accuracy)
-        return f"None reached 90 %; {best.algorithm} came to {number(best.points[-1].accuracy, FULL_PERCENT)} %"
-    told = f"{ranked[0].algorithm} is at 90 % first: {against.show(first)}"
-    if len(ranked) == 1:
-        return told
-    return told + f"; {ranked[-1].algorithm}: {against.show(last) if last else 'not within this run'}"
+        return f"None came to 90 %; {best.algorithm} came to {number(best.points[-1].accuracy, FULL_PERCENT)} %"
+    told = [f"{reached[0][0]} is first at 90 %: {against.show(reached[0][1])}"]
+    if len(reached) > 1:
+        told.append(f"{reached[-1][0]} last: {against.show(reached[-1][1])}")
+    if never := [curve.algorithm for curve in ranked if not curve.reached[TARGET]]:
+        told.append(f"{never[0] if len(never) == 1 else f'{len(never)} of {len(ranked)}'} not in this run")
+    return "; ".join(told)
 
 
 # --- where the time goes ------------------------------------------------------------------------------------------
 
 
-def latency(stacks: Mapping[str, Mapping[str, float]], summary: Json) -> Figure:
+def latency(stacks: Mapping[str, Mapping[str, float]], summary: Json) -> Page:
     """Bars of a mean round by cause; where one is far longer than the others, to scale and enlarged."""
     totals = {name: sum(stack.values()) for name, stack in stacks.items()}
     far = FAR * median(totals.values())
     near = [total for total in totals.values() if total <= far]
     enlarged = len(near) < len(totals)
-    made = figure("Where the seconds of a round go", 1.9 + ROW * len(stacks) * 1.2, summary)
-    panels = made.subplots(1, 2 if enlarged else 1, sharey=True, squeeze=False, width_ratios=[1, 2][: 1 + enlarged])[0]
+    made = page("where the seconds of a round go", _told(stacks), 1.2 + ROW * len(stacks), summary)
+    widths = [1, 2] if enlarged else [1]
+    panels = made.body.subplots(1, len(widths), sharey=True, squeeze=False, width_ratios=widths)[0]
     _bars(panels[0], stacks, max(totals.values()))
-    panels[0].set_title("to scale" if enlarged else _mostly(stacks), color=DARK)
     if enlarged:
+        panels[0].set_title("to scale", color=DARK)
         _bars(panels[1], stacks, max(near))
         panels[1].tick_params(labelleft=True)
         panels[1].set_title("enlarged: long bars are cut off", color=DARK)
     handles, labels = panels[0].get_legend_handles_labels()
-    made.legend(handles, labels, loc="outside upper left", ncols=len(labels), handlelength=1.2, columnspacing=1.2)
+    made.body.legend(handles, labels, loc="outside upper left", ncols=len(labels), handlelength=1.2, columnspacing=1.2)
     return made
 
 
@@ -141,45 +150,59 @@ def _bars(axes: Axes, stacks: Mapping[str, Mapping[str, float]], most: float) ->
             edgecolor="white",
             linewidth=0.4,
             height=0.72,
-            label=cause,
+            label=WORDS.get(cause, cause),
         )
         left = [a + b for a, b in zip(left, widths, strict=True)]
     for row, total in enumerate(left):
         if total > most * 1.001:
-            axes.text(most * 1.2, row, f"{number(total)} s ▸", va="center", ha="right", fontweight="bold", color=ALARM)
+            words = f"{number(total)} s ▸"
+            axes.text(most * 1.33, row, words, va="center", ha="right", fontweight="bold", color=ALARM)
         else:
             axes.text(total + most * 0.015, row, f"{number(total)} s", va="center", color=DARK)
-    axes.set_xlim(0, most * 1.22)
+    axes.set_xlim(0, most * 1.35)
     axes.set_xlabel("s per round, mean client")
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", linewidth=0.6)
     axes.yaxis.set_inverted(True)
 
 
-def _mostly(stacks: Mapping[str, Mapping[str, float]]) -> str:
-    name, stack = next(iter(stacks.items()))
-    cause = max(stack, key=lambda cause: stack[cause])
-    return f"{name} has the shortest round, most of it {cause}"
+def _told(stacks: Mapping[str, Mapping[str, float]]) -> str:
+    told = []
+    for name, which in dict(zip(stacks, ["shortest", *["longest"] * (len(stacks) - 1)], strict=True)).items():
+        total, (cause, most) = sum(stacks[name].values()), max(stacks[name].items(), key=lambda item: item[1])
+        told.append(f"{name} has the {which}, {number(total)} s, {FULL_PERCENT * most / total:.0f} % of it {cause}")
+    return told[0] if len(told) == 1 else f"{told[0]}; {told[-1]}"
 
 
 # --- memory -------------------------------------------------------------------------------------------------------
 
 
-def memory(rows: Sequence[MemoryRow], summary: Json) -> Figure:
+def memory(rows: Sequence[MemoryRow], summary: Json) -> Page:
     """The largest peak of the clients of a device against what the device leaves for training, a panel a device."""
     shown = [row for row in rows if row.mib is not None]
     devices = list(dict.fromkeys(row.device for row in shown))
-    made = figure("Client memory against the cap", 1.5 + ROW * len(shown) + 0.75 * len(devices), summary)
+    made = page("client memory against the cap", _fits(rows), 0.6 + ROW * len(shown) + 0.5 * len(devices), summary)
     counts = [sum(row.device == device for row in shown) for device in devices]
-    panels = made.subplots(len(devices), 1, squeeze=False, sharex=True, height_ratios=counts)[:, 0]
+    panels = made.body.subplots(len(devices), 1, squeeze=False, sharex=True, height_ratios=counts)[:, 0]
     sizes = [size for row in shown for size in (row.mib, row.budget_mib) if size]
     for device, axes in zip(devices, panels, strict=True):
         _caps(axes, [row for row in shown if row.device == device], max(sizes))
     panels[-1].set_xscale("log")
-    panels[-1].set_xlim(min(sizes) / 2, max(sizes) * 6)
+    room = 30 if any(row.unfit for row in shown) else 2  # for words beyond a cap
+    panels[-1].set_xlim(min(sizes) / 2, max(sizes) * room)
     panels[-1].xaxis.set_major_formatter(plain)
     panels[-1].set_xlabel("MiB above the bare process, largest client (logarithmic)")
     return made
+
+
+def _fits(rows: Sequence[MemoryRow]) -> str:
+    if unfit := [f"{row.algorithm} on {row.device}" for row in rows if row.unfit]:
+        return f"Does not fit: {', '.join(unfit[:3])}" + (f" and {len(unfit) - 3} more" if len(unfit) > 3 else "")
+    shares = [(row.mib / row.budget_mib, row) for row in rows if row.mib is not None and row.budget_mib]
+    if not shares:
+        return "No device of this run has a cap"
+    share, row = max(shares, key=lambda pair: pair[0])
+    return f"All fit; tightest is {row.algorithm} on {row.device}: {number(share, FULL_PERCENT)} % of the cap"
 
 
 def _caps(axes: Axes, rows: Sequence[MemoryRow], most: float) -> None:
@@ -213,7 +236,7 @@ def _caps(axes: Axes, rows: Sequence[MemoryRow], most: float) -> None:
     budget = rows[0].budget_mib
     title = f"{rows[0].device}, {rows[0].clients} clients: no cap"
     if budget:
-        axes.axvspan(budget, most * 6, color=ALARM, alpha=0.1, linewidth=0)
+        axes.axvspan(budget, most * 30, color=ALARM, alpha=0.1, linewidth=0)
         axes.axvline(budget, color=ALARM, linewidth=2)
         title = f"{rows[0].device}, {rows[0].clients} clients: the cap is {number(budget)} MiB"
     axes.set_title(title, color=DARK)
@@ -226,13 +249,16 @@ def _caps(axes: Axes, rows: Sequence[MemoryRow], most: float) -> None:
 # --- clients ------------------------------------------------------------------------------------------------------
 
 
-def clients(done: Mapping[str, Sequence[Done]], summary: Json) -> Figure:
+def clients(done: Mapping[str, Sequence[Done]], summary: Json) -> Page:
     """A dot a client: how long after a round's start it was done, median over rounds; hollow: the other devices."""
     devices = list(dict.fromkeys(client.device for found in done.values() for client in found))
-    made = figure("When each client is done with its round", 1.9 + 0.42 * len(done), summary)
-    axes = made.add_subplot()
+    lasts = {name: max(client.typical for client in found) for name, found in done.items()}
+    ranked = sorted(done, key=lambda name: lasts[name])
+    told = [f"{name}'s last client after {number(lasts[name])} s" for name in (ranked[0], ranked[-1])]
+    result = "; ".join(dict.fromkeys(told))
+    made = page("when each client is done with its round", result, 1.2 + 0.36 * len(done), summary)
+    axes = made.body.add_subplot()
     typical = [client.typical for found in done.values() for client in found]
-    ranked = sorted(done, key=lambda name: max(client.typical for client in done[name]))
     for row, name in enumerate(ranked):
         found, mark = done[name], mark_of(name)
         for device in devices:
@@ -246,7 +272,7 @@ def clients(done: Mapping[str, Sequence[Done]], summary: Json) -> Figure:
                 color=mark.colour,
                 markerfacecolor=mark.colour if device == devices[0] else "white",
             )
-        first, last = min(client.typical for client in found), max(client.typical for client in found)
+        first, last = min(client.typical for client in found), lasts[name]
         axes.hlines(row, first, last, color=mark.colour, linewidth=1, alpha=0.5)
         axes.annotate(
             f"last: {number(last)} s",
@@ -261,20 +287,20 @@ def clients(done: Mapping[str, Sequence[Done]], summary: Json) -> Figure:
         axes.set_xscale("log")
         axes.set_xlim(min(typical) / 1.3, max(typical) * 2.2)
         axes.xaxis.set_major_formatter(plain)
-        axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:g}"[0] in "25" else ""))
+        axes.xaxis.set_minor_formatter(FuncFormatter(_twos_and_fives))
     else:
         axes.set_xlim(0, max(typical) * 1.2)
     axes.set_yticks(range(len(ranked)), ranked)
     axes.set_ylim(len(ranked) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
-    axes.set_xlabel("s from the round's start to the arrival of the client's last message" + " (log)" * wide)
+    axes.set_xlabel("s from a round's start to its last message's arrival, median of rounds" + " (log)" * wide)
     axes.grid(axis="x", linewidth=0.6)
     faces = [DARK] + ["white"] * (len(devices) - 1)
     handles = [
-        Line2D([], [], marker="o", linestyle="", color=DARK, markerfacecolor=face, label=device)
+        Line2D([], [], marker="o", linestyle="", color=DARK, markerfacecolor=face, label=f"a client on {device}")
         for device, face in zip(devices[:2], faces, strict=False)
     ]
     if len(devices) > 2:
-        handles[1].set_label("other devices")
-    made.legend(handles=handles, loc="outside upper left", ncols=2, title="a dot a client, median of its rounds")
+        handles[1].set_label("a client on another device")
+    made.body.legend(handles=handles, loc="outside upper left", ncols=2)
     return made

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from emulator.latency import Spans
 from emulator.plot_data import Lane, Strip, slowest
-from emulator.plot_style import DARK, KINDS, WAITING, figure
+from emulator.plot_style import DARK, KINDS, Page, page
 from emulator.sheets import number
 
 Json = Mapping[str, Any]
@@ -19,64 +18,73 @@ Json = Mapping[str, Any]
 SECOND_NS = 10**9
 MOST = 24  # clients in the picture of one algorithm
 MOST_EACH = 10  # in the picture of all
-STEPS = 1500  # of the time axis: what lies closer together is drawn as one
+STEPS = 1500  # of the time axis: nothing is drawn shorter, no gap either
+SECONDS = "emulated seconds since the round began"
 LANE = 0.21  # inches
-LANE_EACH = 0.085
+LANE_EACH = 0.068
 
 
-def one(strip: Strip, summary: Json) -> Figure:
+def one(strip: Strip, summary: Json) -> Page:
     """A typical round of one algorithm, a row a node."""
     lanes = [strip.server, *slowest(strip, MOST)]
-    made = figure(f"A round of {strip.algorithm}", 1.6 + LANE * len(lanes), summary)
-    axes = made.add_subplot()
-    _draw(axes, lanes, strip.length_ns)
+    which = "an unfinished round" if strip.round is None else f"round {strip.round}, of median length"
+    result = f"{which}: {_told(strip, MOST)}"
+    made = page(f"a round of {strip.algorithm}", result[0].upper() + result[1:], 1.0 + LANE * len(lanes), summary)
+    axes = made.body.add_subplot()
+    _draw(axes, lanes, strip.length_ns, strip.length_ns)
     axes.set_yticks(range(len(lanes)), [f"{lane.node}  {lane.device}".rstrip() for lane in lanes], fontsize=9)
-    axes.set_title(f"{_which(strip)}: {number(strip.length_ns / SECOND_NS)} s{_left_out(strip, MOST)}", color=DARK)
     axes.set_xlim(0, strip.length_ns / SECOND_NS)
-    axes.set_xlabel("emulated seconds since the round began")
+    axes.set_xlabel(SECONDS)
     _legend(made)
     return made
 
 
-def together(strips: Sequence[Strip], summary: Json) -> Figure:
+def together(strips: Sequence[Strip], summary: Json) -> Page:
     """A typical round of each algorithm on one time axis, the shortest first."""
     ranked = sorted(strips, key=lambda strip: strip.length_ns)
     groups = [[strip.server, *slowest(strip, MOST_EACH)] for strip in ranked]
     longest_ns = ranked[-1].length_ns
-    height = 1.6 + sum(LANE_EACH * len(lanes) + 0.12 for lanes in groups)
-    made = figure("One round of each method, to the same scale", height, summary)
-    panels = made.subplots(len(ranked), 1, sharex=True, squeeze=False, height_ratios=[len(lanes) for lanes in groups])
-    for strip, lanes, axes in zip(ranked, groups, panels[:, 0], strict=True):
-        _draw(axes, lanes, longest_ns)
+    height = 1.0 + sum(LANE_EACH * len(lanes) + 0.08 for lanes in groups)
+    result = "On one time scale. First row of each: the server; below it, its clients."
+    made = page("one round of each method", result, height, summary)
+    panels = made.body.subplots(
+        len(ranked), 1, sharex=True, squeeze=False, height_ratios=[len(lanes) for lanes in groups]
+    )[:, 0]
+    for strip, lanes, axes in zip(ranked, groups, panels, strict=True):
+        _draw(axes, lanes, strip.length_ns, longest_ns)
         axes.set_yticks([len(lanes) / 2 - 0.5], [strip.algorithm])
         axes.tick_params(axis="both", length=0)
         axes.spines["bottom"].set_visible(False)
         seconds = strip.length_ns / SECOND_NS
-        words = f"{number(seconds)} s" + _left_out(strip, MOST_EACH)
-        inside = strip.length_ns > 0.8 * longest_ns
+        inside = strip.length_ns > longest_ns / 2
         axes.annotate(
-            words,
-            (seconds, len(lanes) / 2 - 0.5),
+            _told(strip, MOST_EACH),
+            (seconds, len(lanes) * (0.25 if inside else 0.5) - 0.5),
             xytext=(-6 if inside else 6, 0),
             textcoords="offset points",
             ha="right" if inside else "left",
             va="center",
             color=DARK,
-            fontweight="bold",
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5} if inside else None,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
         )
-    panels[-1, 0].set_xlim(0, longest_ns / SECOND_NS)
-    panels[-1, 0].set_xlabel("emulated seconds since the round began")
+    panels[-1].set_xlim(0, longest_ns / SECOND_NS)
+    panels[-1].set_xlabel(SECONDS)
     _legend(made)
     return made
 
 
-def _draw(axes: Axes, lanes: Sequence[Lane], shown_ns: int) -> None:
-    """Rows from above: the server, then clients; what is drawn later hides what is below it."""
-    closer_ns = max(shown_ns // STEPS, 1)
+def _told(strip: Strip, most: int) -> str:
+    clients = len(strip.clients)
+    words = f"{number(strip.length_ns / SECOND_NS)} s, {strip.at_work:.1f} of {clients} clients busy at a time"
+    return words + (f" (shown: the {most} slowest)" if clients > most else "")
+
+
+def _draw(axes: Axes, lanes: Sequence[Lane], length_ns: int, shown_ns: int) -> None:
+    """Rows from above; what is drawn later hides what is below it. ``shown_ns``: the length of the axis."""
+    least_ns = max(shown_ns // STEPS, 1)
     for row, lane in enumerate(lanes):
-        for kind in ("download", "upload", "compute"):
-            spans = _coarse(lane.spans[kind], closer_ns)
+        for kind in ("waiting", "download", "upload", "compute"):
+            spans = [(0, length_ns)] if kind == "waiting" else _coarse(lane.spans[kind], least_ns)
             axes.broken_barh(
                 [(start / SECOND_NS, (end - start) / SECOND_NS) for start, end in spans],
                 (row - 0.42, 0.84),
@@ -85,29 +93,19 @@ def _draw(axes: Axes, lanes: Sequence[Lane], shown_ns: int) -> None:
             )
     axes.set_ylim(len(lanes) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
-    axes.grid(axis="x", linewidth=0.6)
 
 
-def _coarse(spans: Spans, closer_ns: int) -> Iterable[tuple[int, int]]:
-    """The same where gaps of less than ``closer_ns`` are closed."""
+def _coarse(spans: Spans, least_ns: int) -> Spans:
+    """The same where what is shorter than ``least_ns`` has that length, and gaps of less are closed."""
     joined: Spans = []
     for start, end in spans:
-        if joined and start - joined[-1][1] < closer_ns:
-            joined[-1] = (joined[-1][0], end)
+        if joined and start - joined[-1][1] < least_ns:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
         else:
-            joined.append((start, end))
+            joined.append((start, max(end, start + least_ns)))
     return joined
 
 
-def _which(strip: Strip) -> str:
-    return "Unfinished, from the start" if strip.round is None else f"Round {strip.round}, of median length"
-
-
-def _left_out(strip: Strip, most: int) -> str:
-    return f" (the {most} slowest of {len(strip.clients)} clients)" if len(strip.clients) > most else ""
-
-
-def _legend(made: Figure) -> None:
+def _legend(made: Page) -> None:
     handles = [Patch(color=colour, label=kind) for kind, colour in KINDS.items()]
-    handles.append(Patch(color=WAITING, label="waiting"))
-    made.legend(handles=handles, loc="outside upper left", ncols=4, handlelength=1.2)
+    made.body.legend(handles=handles, loc="outside upper left", ncols=len(handles), handlelength=1.2)

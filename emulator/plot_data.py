@@ -64,7 +64,7 @@ class Done(NamedTuple):
 
 
 class Lane(NamedTuple):
-    """What a node does in a strip: each of ``KINDS`` as spans of ns since its start; ``done_ns``: the last one's end."""
+    """What a node does in a strip: each of ``KINDS`` as spans, ns since its start; ``done_ns``: the end of the last."""
 
     node: str
     device: str
@@ -80,6 +80,14 @@ class Strip(NamedTuple):
     length_ns: int
     server: Lane
     clients: list[Lane]
+
+    @property
+    def at_work(self) -> float:
+        """How many clients compute, send or receive at a time, on average."""
+        busy = (
+            union([span for spans in lane.spans.values() for span in spans], self.length_ns) for lane in self.clients
+        )
+        return sum(end - start for spans in busy for start, end in spans) / self.length_ns
 
 
 def curves(summary: Json) -> list[Curve]:

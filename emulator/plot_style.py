@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from zlib import crc32
 
 import matplotlib
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
 Json = Mapping[str, Any]
 
@@ -34,6 +34,7 @@ SETTINGS: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "splitbed",  # ids in an SVG are drawn from it
 }
+HEAD, FOOT = 0.6, 0.24  # inches
 DARK, FAINT, ALARM = "#222222", "#666666", "#B00020"
 
 
@@ -63,8 +64,12 @@ LOOKS = {  # of causes: colour, and hatch that tells it apart in grey
     "queueing": ("#AA3377", "xxxx"),
     "waiting": ("#E4E4E4", ""),
 }
-KINDS = {"compute": "#004488", "upload": "#DDAA33", "download": "#BB5566"}
-WAITING = "#ECECEC"
+KINDS = {  # of strips
+    "compute": "#004488",
+    "upload": "#DDAA33",
+    "download": "#BB5566",
+    "waiting": "#E4E4E4",
+}
 
 
 def mark_of(algorithm: str) -> Mark:
@@ -81,31 +86,31 @@ def style() -> Iterator[None]:
         yield
 
 
-def figure(title: str, height: float, summary: Json) -> Figure:
-    """An empty one: ``title`` above it says what is seen, and where; its source stands below.
+class Page(NamedTuple):
+    """A picture: ``body`` is what to draw into; above it are title and result, below it the source."""
 
-    ``height`` in inches. What must not be trusted, or is not whole, says so across the picture.
+    whole: Figure
+    body: SubFigure
+
+
+def page(title: str, result: str, height: float, summary: Json) -> Page:
+    """An empty one: ``title`` says what is seen, ``result`` what comes out; ``height`` of the body in inches.
+
+    What must not be trusted, or is not whole, says so across the picture.
     """
-    made = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
-    made.suptitle(
-        f"{title} ({Path(summary['profile']).stem})", x=0.01, ha="left", fontsize=14, fontweight="bold", color=DARK
-    )
     warning, stamp = doubts(summary)
+    head, foot = HEAD, FOOT * (2 if warning else 1)
+    whole = Figure(figsize=(WIDTH, head + height + foot), dpi=DPI, layout="constrained")
+    above, body, below = whole.subfigures(3, 1, squeeze=False, height_ratios=[head, height, foot])[:, 0]
+    scenario = Path(summary["profile"]).stem
+    above.text(0.01, 0.72, f"{scenario}: {title}", va="center", fontsize=14, fontweight="bold", color=DARK)
+    above.text(0.01, 0.2, result, va="center", color=DARK)
     source = source_of(summary) + (f"\n{warning}" if warning else "")
-    made.supxlabel(source, x=0.01, ha="left", fontsize=9, color=ALARM if warning else FAINT)
+    below.text(0.01, 0.5, source, va="center", fontsize=9, color=ALARM if warning else FAINT)
     if stamp:
-        made.text(
-            *(0.5, 0.5, stamp),
-            ha="center",
-            va="center",
-            rotation=24,
-            fontsize=64,
-            fontweight="bold",
-            color=ALARM,
-            alpha=0.16,
-            zorder=10,
-        )
-    return made
+        middle: Any = {"ha": "center", "va": "center", "rotation": 20, "zorder": 10}
+        whole.text(0.5, 0.5, stamp, fontsize=60, fontweight="bold", color=ALARM, alpha=0.16, **middle)
+    return Page(whole, body)
 
 
 def source_of(summary: Json) -> str:
@@ -143,9 +148,9 @@ def _short(line: str) -> str:
     return line if len(line) <= 110 else line[:109] + "…"
 
 
-def save(made: Figure, folder: Path, name: str) -> list[Path]:
+def save(made: Page, folder: Path, name: str) -> list[Path]:
     """PNG and SVG, the same bytes whenever they are drawn with the same matplotlib; the paths."""
     paths = [folder / f"{name}.png", folder / f"{name}.svg"]
-    made.savefig(paths[0], dpi=DPI, metadata={"Software": None})
-    made.savefig(paths[1], metadata={"Date": None, "Creator": None})
+    made.whole.savefig(paths[0], dpi=DPI, metadata={"Software": None})
+    made.whole.savefig(paths[1], metadata={"Date": None, "Creator": None})
     return paths
