@@ -27,6 +27,7 @@ COMMANDS = {  # besides a run and verify
     "calibrate": "algorithms.calibrate:command",
     "fit": "algorithms.fit:command",
     "cuts": "algorithms.cuts:command",
+    "plots": "emulator.plots:command",
     "profiles": "emulator.profile_views:command",
     "traces": "emulator.trace_views:command",
 }

@@ -36,9 +36,13 @@ evaluator, worker child processes: test accuracy off the clock; limits, clock, a
 hostload          the load of the host
 supervision, launcher   watches and reaps processes; starts them
 subcommand        runs one of our own commands inside another
-sheets, memory_sheets, conservation, digest, health, summary, tables   views: pure functions of the ledger
+sheets, memory_sheets, conservation, digest, health   views: pure functions of the ledger
+latency           what a client's time goes into
+summary, tables   the run in one dictionary, and that as text
 verify, progress, dashboard, profile_views, trace_views more of them
 record            a run's folder: manifest, merged ledger, summary, tables
+plot_data         what the plots show, as numbers
+plot_style, charts, gantt, plots   colours and frame; figures as plots; a round as strips over time; all as files
 
 Rules that keep a run repeatable: integers inside (``_ns``, ``_bytes``, ``_bps``); one named random stream a purpose;
 heap keys are (time, rank, sequence); never iterate a set; aggregate in client order; no module of an algorithm reads

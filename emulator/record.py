@@ -177,6 +177,27 @@ def read(folder: Path) -> Run:
     return Run(json.loads((folder / "summary.json").read_text()), read_timelines(folder, manifest))
 
 
+class Recorded(NamedTuple):
+    """A run as its manifest and ledger say it was, whether it has ended, was cut short, or still goes on."""
+
+    manifest: dict[str, Any]
+    timelines: dict[str, list[AnyEvent]]
+    summary: dict[str, Any]
+
+
+def recorded(folder: Path) -> Recorded:
+    """A run from its folder, for views; UserError where the folder holds none."""
+    path = folder / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text())
+        timelines = read_timelines(folder, manifest)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); name the folder of a run") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder}: is no record that this version can read ({error}); name a run's folder") from None
+    return Recorded(manifest, timelines, summarize(manifest, timelines))
+
+
 def write_comparison(folder: Path, comparisons: dict[str, Comparison]) -> None:
     """``verify.json`` and ``verify.md`` above the folders of the two runs."""
     found = {

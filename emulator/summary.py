@@ -3,6 +3,8 @@
 Seconds are actual times: what the run's clock showed. On the real clock that is wall time divided by the dilation, on
 the virtual clock it is the due time. ``due_s`` and ``actual_s`` of the history say both. Bytes are payload unless a
 name says otherwise; ``up`` is what clients sent, ``down`` what the server sent. 1 MiB is 2^20 bytes.
+``latency_s`` is where a client's time goes, in due seconds by the causes of ``emulator.latency``, over the whole
+timeline (an algorithm's: mean over clients); ``round_latency_s`` is that of a mean round, until the last one's end.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import msgspec
 from emulator.conservation import ending_of, only
 from emulator.digest import numerics_digest, timeline_digest
 from emulator.health import check, length_of
+from emulator.latency import CAUSES, latency_splits
 from emulator.ledger import (
     Accounted,
     AnyEvent,
@@ -36,7 +39,6 @@ SIZES = ("payload", "framed", "wire")
 MIB = 2**20
 SECOND_NS = 10**9
 
-Spans = list[tuple[int, int]]
 Json = dict[str, Any]
 
 
@@ -61,7 +63,12 @@ def _algorithm(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
     enforced = manifest.get("memory", {}).get("cap") != "account"
     accounts = {event.device: event for event in only(events, Accounted)}
     members = [node for node in nodes if node["role"] == "client"]
-    clients = [_client(node, events, accounts.get(node.get("device", "")), enforced=enforced) for node in members]
+    named = {node["name"]: node for node in members}
+    own, splits = _of_each(named, events), latency_splits(named, events)
+    clients = [
+        _client(node, own[name], splits[name], accounts.get(node.get("device", "")), enforced=enforced)
+        for name, node in named.items()
+    ]
     servers = [_server(node, events) for node in nodes if node["role"] == "server"]
     posted = only(events, Posted)
     names = {client["name"] for client in clients}
@@ -70,6 +77,8 @@ def _algorithm(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
     timeline, no_timeline = timeline_digest(events)
     outcome, detail = _outcome(events, clients)
     initial = [message for message in posted if message.round < 0]
+    ends_ns = [event.due_ns for event in only(events, RoundEnded)]
+    in_rounds = latency_splits(named, events, max(ends_ns)) if ends_ns else {}
     return {
         "outcome": outcome,
         "detail": detail,
@@ -83,6 +92,8 @@ def _algorithm(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
         "rounds": len(history),
         "seconds": history[-1]["actual_s"] if history else None,
         "length_s": length_of(events) / SECOND_NS,
+        "latency_s": _seconds([*splits.values()]) if splits else None,
+        "round_latency_s": _seconds([*in_rounds.values()], len(history)) if in_rounds else None,
         "accuracy": evaluated[-1]["accuracy"] if evaluated else None,
         "loss": evaluated[-1]["loss"] if evaluated else None,
         "official_bytes": sum(message.official_bytes for message in posted),
@@ -244,7 +255,25 @@ def _server(node: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
     }
 
 
-def _client(node: Mapping[str, Any], events: Sequence[AnyEvent], account: Accounted | None, *, enforced: bool) -> Json:
+def _of_each(names: Iterable[str], events: Iterable[AnyEvent]) -> dict[str, list[AnyEvent]]:
+    """What each client wrote, and what was posted to it, in one pass."""
+    own: dict[str, list[AnyEvent]] = {name: [] for name in names}
+    for event in events:
+        for name in (event.node, event.destination if isinstance(event, Posted) else None):
+            if name in own:
+                own[name].append(event)
+    return own
+
+
+def _client(
+    node: Mapping[str, Any],
+    events: Sequence[AnyEvent],
+    split: Mapping[str, int],
+    account: Accounted | None,
+    *,
+    enforced: bool,
+) -> Json:
+    """``events`` are those that the client wrote, and what was posted to it; ``split``: its latency by cause in ns."""
     name = node["name"]
     memory = _memory(node, events)
     ends = [event.outcome for event in only(events, Ended) if event.node == name]
@@ -255,8 +284,8 @@ def _client(node: Mapping[str, Any], events: Sequence[AnyEvent], account: Accoun
         outcome = "fits"
     else:
         outcome = ends[-1] if ends else "unknown"
-    sent = [e for e in only(events, Posted) if name in (e.node, e.destination)]
-    time = {f"{what}_s": spent_ns / SECOND_NS for what, spent_ns in split_time(name, events).items()}
+    sent = only(events, Posted)
+    time = {f"{what}_s": spent_ns / SECOND_NS for what, spent_ns in split_time(split).items()}
     return {
         "name": name,
         "device": node.get("device"),
@@ -265,6 +294,7 @@ def _client(node: Mapping[str, Any], events: Sequence[AnyEvent], account: Accoun
         **memory,
         **_account(account, peak, whole=ends == ["finished"]),
         **time,
+        "latency_s": _seconds([split]),
         "bytes": _both_ways(sent, {name}),
         "by_kind": {
             "up": _by_kind(event for event in sent if event.node == name),
@@ -317,32 +347,16 @@ def _mib(size_bytes: int | None) -> float | None:
 # --- how a client spends its time ---------------------------------------------------------------------------------
 
 
-def split_time(client: str, events: Sequence[AnyEvent]) -> dict[str, int]:
-    """Nanoseconds (due times) in which a client computes, does not compute but has a message under way, and waits.
+def split_time(split: Mapping[str, int]) -> dict[str, int]:
+    """A client's latency by cause, in three: it computes; else a message of its own is under way; else it waits.
 
-    A message of the client, either way, is under way from its first bit to its arrival. The three are disjoint and
-    sum to the timeline's length, which ends with the latest due time of anything posted, received, computed or ended.
+    A message, either way, is under way from its first bit to its arrival.
     """
-    length_ns = length_of(events)
-    computing = _union(((e.start_ns, e.due_ns) for e in only(events, Computed) if e.node == client), length_ns)
-    carried = ((e.start_ns, e.arrival_ns) for e in only(events, Carried) if client in (e.source, e.destination))
-    either = _union([*computing, *carried], length_ns)
-    compute_ns, either_ns = _total(computing), _total(either)
-    return {"compute": compute_ns, "transfer": either_ns - compute_ns, "wait": length_ns - either_ns}
+    transfer_ns = split["serialisation"] + split["propagation"]
+    return {"compute": split["compute"], "transfer": transfer_ns, "wait": split["queueing"] + split["waiting"]}
 
 
-def _union(spans: Iterable[tuple[int, int]], length_ns: int) -> Spans:
-    """Disjoint spans that cover the same instants of 0 … length."""
-    joined: Spans = []
-    for start, end in sorted((max(start, 0), min(end, length_ns)) for start, end in spans):
-        if end <= start:
-            continue
-        if joined and start <= joined[-1][1]:
-            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
-        else:
-            joined.append((start, end))
-    return joined
-
-
-def _total(spans: Spans) -> int:
-    return sum(end - start for start, end in spans)
+def _seconds(splits: Sequence[Mapping[str, int]], rounds: int = 1) -> dict[str, float]:
+    """Seconds of each cause, mean over clients and rounds."""
+    each = len(splits) * rounds * SECOND_NS
+    return {cause: sum(split[cause] for split in splits) / each for cause in CAUSES}

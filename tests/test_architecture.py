@@ -28,6 +28,11 @@ VIEWS = {
     "sheets",
     "verify",
     "digest",
+    "plot_data",
+    "plot_style",
+    "charts",
+    "gantt",
+    "plots",
 }
 EMULATOR = {path.stem: path for path in sorted((ROOT / "emulator").glob("*.py")) if path.stem != "__init__"}
 SOURCES = [ROOT / "run.py", *EMULATOR.values(), *sorted((ROOT / "algorithms").glob("*.py"))]
@@ -88,7 +93,7 @@ def test_only_views_and_the_command_line_draw(path: Path) -> None:
     assert "rich" not in packages(path) or path.stem in VIEWS | {"run"}
 
 
-@pytest.mark.parametrize("name", ["conservation", "health", *sorted(VIEWS)])
+@pytest.mark.parametrize("name", ["conservation", "health", "latency", *sorted(VIEWS)])
 def test_views_load_no_tensors_and_no_sockets(name: str) -> None:
     assert not packages(EMULATOR[name]) & {"torch", "zmq"}
 

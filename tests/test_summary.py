@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from toy import ACCURACIES, GLOBAL, MIB, MS, UPDATE, at, edit, make_manifest, make_timeline, renumber, span
 
+from emulator.latency import latency_split
 from emulator.ledger import Carried, Ended, Evaluated, Memory, RoundEnded, Timeline
 from emulator.summary import split_time, summarize
 
@@ -98,7 +99,11 @@ def test_accuracy_is_that_of_the_last_evaluated_round():
 
 
 def test_client_time_by_hand():
-    assert split_time("client-1", make_timeline()) == {"compute": 90 * MS, "transfer": 150 * MS, "wait": 60 * MS}
+    assert split_time(latency_split("client-1", make_timeline())) == {
+        "compute": 90 * MS,
+        "transfer": 150 * MS,
+        "wait": 60 * MS,
+    }
 
 
 @pytest.mark.parametrize("start_ms", [0, 15, 25, 45, 60, 75, 95, 110])
@@ -106,7 +111,7 @@ def test_client_time_by_hand():
 def test_client_times_sum_to_the_length_however_spans_overlap(start_ms, length_ms):
     extra = msgspec.structs.replace(span("more", start_ms, start_ms + length_ms), node="client-0", seq=10**6)
     events = renumber([*make_timeline(), extra])
-    times = split_time("client-0", events)
+    times = split_time(latency_split("client-0", events))
     instants = range(300)
     computing = {t for t in instants if start_ms <= t < start_ms + length_ms or 20 <= t % 100 < 50}
     under_way = {t for t in instants if t % 100 < 20 or 50 <= t % 100 < 80} - computing
@@ -119,7 +124,7 @@ def test_client_times_sum_to_the_length_however_spans_overlap(start_ms, length_m
 
 def test_a_message_that_arrives_after_the_end_is_cut_there():
     late = edit(make_timeline(), lambda e: isinstance(e, Carried), lambda e: {"arrival_ns": e.arrival_ns + 10**12})
-    times = split_time("client-0", late)
+    times = split_time(latency_split("client-0", late))
     assert sum(times.values()) == 300 * MS
     assert times == {"compute": 90 * MS, "transfer": 210 * MS, "wait": 0}
 
