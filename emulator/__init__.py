@@ -36,7 +36,7 @@ evaluator, worker child processes: test accuracy off the clock; limits, clock, a
 hostload          the load of the host
 supervision, launcher   watches and reaps processes; starts them
 subcommand        runs one of our own commands inside another
-sheets, memory_sheets, conservation, digest, health   views: pure functions of the ledger
+sheets, memory_sheets, conservation, computations, digest, health   views: pure functions of the ledger
 latency           what a client's time goes into
 summary, tables   the run in one dictionary, and that as text
 verify, progress, dashboard, profile_views, trace_views more of them

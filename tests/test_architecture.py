@@ -20,6 +20,7 @@ TARGETS = {"child": {"worker", "evaluator"}}  # what a child process runs is loa
 VIEWS = {
     "tables",
     "memory_sheets",
+    "computations",
     "dashboard",
     "profile_views",
     "trace_views",
