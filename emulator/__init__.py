@@ -35,7 +35,11 @@ hostload          the load of the host
 supervision, launcher   watches and reaps processes; starts them
 subcommand        runs one of our own commands inside another
 sheets, conservation, digest, health, summary, tables   views: pure functions of the ledger
-verify, progress, dashboard, profile_views, trace_views more of them
+activity, seen, progress   what a run is doing: bins of its last minute; nodes and capacities; the whole
+following         the events for it: of a run that goes on, or of a record by its due times
+glyphs, client_view, screen   the dashboard's lines: pure functions of that state
+plain_lines, terminal, dashboard, display   who writes them, and where: a process of its own that a run starts
+verify, profile_views, trace_views   more views
 record            a run's folder: manifest, merged ledger, summary, tables
 
 Rules that keep a run repeatable: integers inside (``_ns``, ``_bytes``, ``_bps``); one named random stream a purpose;
