@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-BENCHMARKS = ("links", "load", "memory", "startup", "relay", "sharing", "virtual", "foresight", "paper")
+BENCHMARKS = ("links", "load", "memory", "startup", "relay", "sharing", "virtual", "foresight", "dashboard", "paper")
 
 
 def parser() -> argparse.ArgumentParser:

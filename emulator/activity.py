@@ -67,9 +67,9 @@ class Bins:
         return found
 
     def total(self, which: int, now_ns: int, window_ns: int) -> float:
-        """One sum over the bins of the last ``window_ns``."""
+        """One sum over the bins that began in the last ``window_ns``."""
         self._reach(now_ns // self.width_ns)
-        first = max((now_ns - window_ns) // self.width_ns + 1, self._newest - BINS + 1, 0)
+        first = max(-((window_ns - now_ns) // self.width_ns), self._newest - BINS + 1, 0)
         return sum(self._sums[which][number % BINS] for number in range(first, self._newest + 1))
 
     def _reach(self, number: int) -> None:

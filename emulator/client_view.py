@@ -41,11 +41,11 @@ class Layout(NamedTuple):
         ]
 
 
-def layout(progress: Progress, width: int) -> Layout:
+def layout(progress: Progress, width: int, grouped: bool) -> Layout:
     """Columns of names as wide as they must be, those of time as wide as there is room for."""
     longest = max((len(client.name) for client in progress.clients), default=8)
     if width < WIDE:
-        name = min(longest, 10)
+        name = min(max([longest, *(len(group.name) for group in progress.groups if grouped)]), 14 if grouped else 10)
         return Layout(name, 0, 8, max(width - name - 8 - 9 - 9 - 9 - 8 - 3 - 4 - 8, 1), 4, 8)
     name = min(longest, 16)
     about = min(max((len(_about(client)) for client in progress.nodes.values()), default=0), width // 6)
@@ -75,22 +75,22 @@ def ordered(progress: Progress, sort: str) -> list[Seen]:
 
 def draw_clients(progress: Progress, width: int, height: int, sort: str) -> list[Text]:
     """At most ``height`` lines: heads, clients or groups, the server, the capacities that are shared."""
-    sizes = layout(progress, width)
-    columns = sizes.columns(f"last {progress.window_ns // 10**9} s" if sizes.strip >= 9 else "past")
-    below = []
-    if progress.server:
-        below = [_server(progress, progress.server, columns, sizes), _queue(progress.server, width)]
-    shared = sorted(
-        (c for c in progress.capacities if c.shared), key=lambda c: -c.used(progress.now_ns, progress.window_ns)
-    )
+    now_ns, window_ns = progress.now_ns, progress.window_ns
     clients = ordered(progress, sort)
-    for_shared = height - 1 - len(below) - min(len(clients), len(progress.groups) + 3)
-    below += [draw_capacity(progress, capacity, width) for capacity in shared[: max(for_shared, 0)]]
-    room = max(height - 1 - len(below), 1)
-    if len(clients) <= room:
-        rows = [_client(progress, client, columns, sizes) for client in clients]
-    else:
+    room = height - 1 - (2 if progress.server else 0)
+    grouped = len(clients) > room
+    sizes = layout(progress, width, grouped)
+    columns = sizes.columns(f"last {window_ns // 10**9} s" if sizes.strip >= 9 else "past")
+    shared = sorted((c for c in progress.capacities if c.shared), key=lambda c: -c.used(now_ns, window_ns))
+    shared = shared[: height // 4 if grouped else room - len(clients)]
+    room = max(room - len(shared), 1)
+    if grouped:
         rows = _groups(progress, columns, sizes, room, sort)
+    else:
+        rows = [_client(progress, client, columns, sizes) for client in clients]
+    below = [draw_capacity(progress, capacity, width) for capacity in shared]
+    if progress.server:
+        below = [_server(progress, progress.server, columns, sizes), _queue(progress.server, width), *below]
     return [heads(columns), *rows, *below]
 
 
@@ -157,7 +157,7 @@ def _group(progress: Progress, group: Group, columns: Sequence[Column], sizes: L
         sparks.append(spark.append(" ").append(short(bps / MBIT).rjust(4)))
     sent, received = (sum(getattr(member, f"{way}_bytes") for member in group.members) / MB for way in ("up", "down"))
     cells: list[Text | str] = [
-        group.name if not sizes.about else f"{count} clients",
+        group.name if not sizes.about else f"{count} x",
         *([f"{group.device}, {group.network}"] if sizes.about else []),
         state,
         strip(group.bins, sizes.strip, now_ns, window_ns, group.ongoing, count),

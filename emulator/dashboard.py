@@ -47,7 +47,7 @@ class Dashboard:
             self._at_s = clock()
             while not self._left:
                 try:
-                    self._step(clock)
+                    self.step(clock)
                 except Suspended:
                     self._terminal.close()
                     os.kill(os.getpid(), signal.SIGSTOP)  # until fg or bg
@@ -56,7 +56,7 @@ class Dashboard:
                 signal.signal(number, signal.SIG_IGN)
             self._terminal.close()
 
-    def _step(self, clock: Callable[[], float]) -> None:
+    def step(self, clock: Callable[[], float]) -> None:
         """Read, draw and wait for a key, once."""
         begun_s = clock()
         fresh = not self._terminal.is_open and self._terminal.open()

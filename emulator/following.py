@@ -100,17 +100,17 @@ class Replay:
 
     def advance(self, progress: Progress) -> bool:
         """Fold in what is due by now; whether anything was."""
-        if self._played == len(self._events):
-            if self._begun:
-                self._begun = False
-                progress.end()
+        if not self._begun:
             if not self._to_come:
                 return False
             self._open(progress)
         until = bisect_right(self._moments, self._now_ns)
         due, self._played = self._events[self._played : until], until
         progress.take(due)
-        return bool(due)
+        if until == len(self._events):
+            self._begun = False
+            progress.end()
+        return bool(due) or not self._begun
 
     def skip(self) -> None:
         """To the end of the algorithm that is played."""

@@ -43,7 +43,7 @@ class Result(NamedTuple):
     outcome: str
     line: str  # the outcome with its explanation
     rounds: int
-    length_ns: int
+    length_ns: int  # until its last round's end, as the clock showed it
     accuracies: list[float]
     payload_bytes: int
     peak_bytes: int | None
@@ -186,7 +186,7 @@ class Progress:
             outcome=outcome,
             line=f"{outcome}{slowed}{': ' + over.detail if over and over.detail else ''}",
             rounds=len(self.ended),
-            length_ns=max((ended.due_ns for ended in self.ended.values()), default=0),
+            length_ns=max((ended.actual_ns for ended in self.ended.values()), default=0),
             accuracies=[self.scores[round].accuracy for round in sorted(self.scores)],
             payload_bytes=self.payload_bytes,
             peak_bytes=max(peaks, default=None),

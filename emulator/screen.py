@@ -52,6 +52,9 @@ def make_screen(
         draw = {"clients": _clients, "links": _links, "algorithms": _algorithms, "log": _log}[choice.view]
         body = draw(progress, width, room, choice)[:room]
         spare = room - len(body)
+        if choice.view == "clients" and spare > len(progress.algorithms) + 5:  # a tall screen
+            body += [_blank(width), *_algorithms(progress, width, room, choice)]
+            spare = room - len(body)
         if choice.view == "clients" and spare > 1:
             body += [_blank(width), *_log(progress, width, spare - 1, choice)]
         body += [_blank(width)] * (room - len(body))

@@ -200,6 +200,6 @@ class Capacity:
 
     def used(self, now_ns: int, window_ns: int) -> float:
         """Bits carried over bits that could be, in the last ``window_ns``; 0 to 1."""
-        begin_ns = max((now_ns - window_ns) // self.bins.width_ns + 1, 0) * self.bins.width_ns
+        begin_ns = max(-((window_ns - now_ns) // self.bins.width_ns), 0) * self.bins.width_ns  # as the bins do
         could = self._steps.integral(begin_ns, max(now_ns, begin_ns + 1)) / SECOND_NS
         return min(self.bins.total(0, now_ns, window_ns) / could, 1.0) if could > 0 else 0.0

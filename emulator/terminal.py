@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import shutil
 import termios
@@ -21,6 +22,7 @@ from rich.text import Text
 
 ENTER = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J"  # the alternate screen, no cursor, no wrapping, blank
 LEAVE = "\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l"
+OTHER_KEYS = re.compile(r"\x1b(\[[0-9;]*[A-Za-z~]|O[A-Za-z])?")  # arrows and the like, as they are sent
 SAVED = termios.TCSANOW  # what is still to be written is not waited for: the terminal may be stopped
 
 
@@ -109,10 +111,12 @@ class Terminal:
         typed = os.read(self._keyboard, 64)
         if not typed:  # hung up
             self._modes = None
-        return "" if typed.startswith(b"\x1b") else typed.decode("ascii", "ignore")
+        return OTHER_KEYS.sub("", typed.decode("ascii", "ignore"))
 
     def _encoded(self, line: Text) -> str:
-        segments = line.render(self._console)
+        styled = line.copy()
+        styled.stylize_before(line.style)
+        segments = styled.render(self._console)
         if self._console.no_color:
             segments = Segment.remove_color(segments)
         return "".join(
