@@ -60,7 +60,7 @@ class Bins:
         for cell in range(first, first + count):
             begin, end = max(cell * per_cell, self._newest - BINS + 1, 0), min((cell + 1) * per_cell, self._newest + 1)
             begin_ns, end_ns = begin * self.width_ns, min(end * self.width_ns, now_ns)
-            sums = [sum(row[number % BINS] for number in range(begin, end)) for row in self._sums]
+            sums = [_between(row, begin, end) for row in self._sums]
             for which, since_ns in ongoing:
                 sums[which] += max(end_ns - max(since_ns, begin_ns), 0)
             found.append((sums, max(end_ns - begin_ns, 0)))
@@ -68,9 +68,13 @@ class Bins:
 
     def total(self, which: int, now_ns: int, window_ns: int) -> float:
         """One sum over the bins that began in the last ``window_ns``."""
+        first = self.since_ns(now_ns, window_ns) // self.width_ns
+        return _between(self._sums[which], first, self._newest + 1)
+
+    def since_ns(self, now_ns: int, window_ns: int) -> int:
+        """When the first of those bins began."""
         self._reach(now_ns // self.width_ns)
-        first = max(-((window_ns - now_ns) // self.width_ns), self._newest - BINS + 1, 0)
-        return sum(self._sums[which][number % BINS] for number in range(first, self._newest + 1))
+        return max(-((window_ns - now_ns) // self.width_ns), self._newest - BINS + 1, 0) * self.width_ns
 
     def _reach(self, number: int) -> None:
         """Begin the bins up to ``number``."""
@@ -79,6 +83,14 @@ class Bins:
                 for sums in self._sums:
                     sums[fresh % BINS] = 0.0
             self._newest = number
+
+
+def _between(ring: list[float], first: int, end: int) -> float:
+    """The sum over the bins from ``first`` to before ``end``, which are at most as many as are kept."""
+    if first >= end:
+        return 0.0
+    begin, last = first % BINS, (end - 1) % BINS + 1
+    return sum(ring[begin:last]) if begin < last else sum(ring[begin:]) + sum(ring[:last])
 
 
 class UnderWay:

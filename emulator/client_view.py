@@ -9,7 +9,7 @@ from rich.text import Text
 
 from emulator.glyphs import NOTHING, STYLES, TROUBLE, Column, bar, fitted, heads, rates, row, short, strip, use
 from emulator.progress import Progress
-from emulator.seen import Capacity, Group, Seen
+from emulator.seen import Capacity, Group, Seen, rate_bps
 
 WIDE = 110  # columns from which on there is room for devices, networks, and what exactly a client does
 MBIT, MB, MIB = 10**6, 10**6, 2**20
@@ -152,7 +152,7 @@ def _group(progress: Progress, group: Group, columns: Sequence[Column], sizes: L
     sparks = []
     for up in (True, False):
         full_bps = sum(member.up_bps if up else member.down_bps for member in group.members)
-        bps = sum(member.rate_bps(up, now_ns) for member in group.members)
+        bps = rate_bps(group.bins, up, now_ns)
         spark = rates(group.bins, sizes.spark, now_ns, window_ns, up, full_bps)
         sparks.append(spark.append(" ").append(short(bps / MBIT).rjust(4)))
     sent, received = (sum(getattr(member, f"{way}_bytes") for member in group.members) / MB for way in ("up", "down"))

@@ -289,12 +289,8 @@ class Progress:
         if sender is not None:
             sender.uploads.end(event.source, event.counter)
             sender.up_bytes += event.payload_bytes
-            sender.carried.append((True, from_ns, left_ns, event.wire_bytes))
-            sender.forget_before(self.now_ns)
         if receiver is not None:
             receiver.down_bytes += event.payload_bytes
-            receiver.carried.append((False, from_ns, left_ns, event.wire_bytes))
-            receiver.forget_before(self.now_ns)
         for node, state, way in ((sender, UPLOAD, UP_BITS), (receiver, DOWNLOAD, DOWN_BITS)):
             for bins in self._bins(node):
                 bins.add(state, from_ns, event.arrival_ns, event.arrival_ns - from_ns)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from emulator.activity import COMPUTE, DOWNLOAD, UPLOAD, Bins, UnderWay
+from emulator.activity import COMPUTE, DOWN_BITS, DOWNLOAD, UP_BITS, UPLOAD, Bins, UnderWay
 from emulator.ledger import AnyEvent, Computed, Ended, Memory, Received, Reported, Started, Waiting
 from emulator.steps import Steps, constant
 
@@ -15,6 +15,14 @@ SECOND_NS = 10**9
 RATE_WINDOW_NS = 2 * SECOND_NS
 ENDINGS = {"does-not-fit": "does not fit", "peer-lost": "peer lost"}
 ONGOING = {"compute": COMPUTE, "upload": UPLOAD, "download": DOWNLOAD}
+
+
+def rate_bps(bins: Bins, up: bool, now_ns: int) -> float:
+    """Wire bits a second in the bins that began in the last two emulated seconds; a message counts evenly over its
+    time on the link."""
+    window_ns = max(RATE_WINDOW_NS, bins.width_ns)
+    bits = bins.total(UP_BITS if up else DOWN_BITS, now_ns, window_ns)
+    return bits * SECOND_NS / max(now_ns - bins.since_ns(now_ns, window_ns), 1)
 
 
 @dataclass
@@ -44,7 +52,6 @@ class Seen:
     alive: bool = False
     uploads: UnderWay = field(default_factory=UnderWay)
     downloads: UnderWay = field(default_factory=UnderWay)
-    carried: deque[tuple[bool, int, int, int]] = field(default_factory=deque)  # (up, start, left, wire bytes)
     bins: Bins = field(default_factory=Bins)
 
     @property
@@ -86,18 +93,8 @@ class Seen:
             yield ONGOING[state], since[state]
 
     def rate_bps(self, up: bool, now_ns: int) -> float:
-        """Wire bits of the last two emulated seconds per second; a message counts evenly over its time on the link."""
-        begin_ns = max(now_ns - RATE_WINDOW_NS, 0)
-        bits = 0.0
-        for way, start_ns, left_ns, size_bytes in self.carried:
-            overlap_ns = min(left_ns, now_ns) - max(start_ns, begin_ns)
-            if way == up and overlap_ns > 0:
-                bits += 8 * size_bytes * overlap_ns / max(left_ns - start_ns, 1)
-        return bits * SECOND_NS / max(now_ns - begin_ns, 1)
-
-    def forget_before(self, now_ns: int) -> None:
-        while self.carried and self.carried[0][2] < now_ns - RATE_WINDOW_NS:
-            self.carried.popleft()
+        """Wire bits a second in about the last two emulated seconds."""
+        return rate_bps(self.bins, up, now_ns)
 
     @property
     def memory_share(self) -> float | None:
@@ -200,6 +197,6 @@ class Capacity:
 
     def used(self, now_ns: int, window_ns: int) -> float:
         """Bits carried over bits that could be, in the last ``window_ns``; 0 to 1."""
-        begin_ns = max(-((window_ns - now_ns) // self.bins.width_ns), 0) * self.bins.width_ns  # as the bins do
+        begin_ns = self.bins.since_ns(now_ns, window_ns)
         could = self._steps.integral(begin_ns, max(now_ns, begin_ns + 1)) / SECOND_NS
         return min(self.bins.total(0, now_ns, window_ns) / could, 1.0) if could > 0 else 0.0

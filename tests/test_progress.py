@@ -146,7 +146,7 @@ def test_rates_by_hand():
 
 def test_rates_count_the_last_two_seconds_only():
     client = follow(make_timeline()).nodes["client-0"]
-    assert client.rate_bps(True, 2_060 * MS) == pytest.approx(2.5 * 8 * (UPDATE + 200) / 2)  # from 0.06 s on
+    assert client.rate_bps(True, 2_060 * MS) == pytest.approx(8 * (UPDATE + 200) / 1.81)  # the bins from 0.25 s on
     assert client.rate_bps(True, 10_000 * MS) == 0
 
 
