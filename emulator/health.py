@@ -82,6 +82,11 @@ LIMITS = {
 }
 
 
+def limits_of(manifest: Mapping[str, Any]) -> Limits:
+    """Those of the run's clock."""
+    return LIMITS[manifest.get("clock", "real")]
+
+
 class Tight(msgspec.Struct, frozen=True, kw_only=True):
     """The computation of one device and function that used most of its span's time on the host."""
 
@@ -126,7 +131,7 @@ def check(manifest: Mapping[str, Any], timelines: Mapping[str, Sequence[AnyEvent
     reasons: list[str] = []
     notes: list[str] = []
     figures: dict[str, Figures] = {}
-    limits = LIMITS[manifest.get("clock", "real")]
+    limits = limits_of(manifest)
     for algorithm, events in timelines.items():
         ending = ending_of(events)
         if ending != "finished":

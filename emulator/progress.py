@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from emulator.activity import BIN_NS, BINS, COMPUTE, DOWN_BITS, DOWNLOAD, UP_BITS, UPLOAD, Bins
-from emulator.health import LIMITS, PRESSURE_SHARE, STEAL_SHARE, clamped, lagging
+from emulator.health import PRESSURE_SHARE, STEAL_SHARE, clamped, lagging, limits_of
 from emulator.ledger import (
     AnyEvent,
     Carried,
@@ -161,14 +161,14 @@ class Progress:
 
     def concerns(self) -> list[str]:
         """What the run's health will be called bad for, as far as it can be told while it goes on."""
-        share = LIMITS[self.manifest.get("clock", "real")].clamp_share
+        share = limits_of(self.manifest).clamp_share
         found = clamped(self.clamped, self.now_ns, len(self.clients), share) + lagging(list(self.ended.values()))
         found += [f"{self.refused} malformed messages refused"] if self.refused else []
         return found + [f"{node.name}: {node.ending}" for node in self.nodes.values() if node.ending == "failed"]
 
     def remarks(self) -> list[str]:
         """What is worth a second look: the host's load where it matters."""
-        if self.host is None or not LIMITS[self.manifest.get("clock", "real")].host_matters:
+        if self.host is None or not limits_of(self.manifest).host_matters:
             return []
         pressed = self.host.pressure > PRESSURE_SHARE
         stolen = self.host.steal > STEAL_SHARE
