@@ -18,22 +18,20 @@ ROOT = Path(__file__).parent.parent
 LONGEST = 400
 TARGETS = {"child": {"worker", "evaluator"}}  # what a child process runs is loaded in it alone
 VIEWS = {
-    "tables",
-    "memory_sheets",
-    "computations",
-    "dashboard",
-    "profile_views",
-    "trace_views",
-    "summary",
-    "progress",
-    "sheets",
-    "verify",
-    "digest",
-    "plot_data",
-    "plot_style",
-    "charts",
-    "gantt",
-    "plots",
+    *(
+        "tables",
+        "memory_sheets",
+        "computations",
+        "profile_views",
+        "trace_views",
+        "summary",
+        "sheets",
+        "verify",
+        "digest",
+    ),
+    *("plot_data", "plot_style", "charts", "gantt", "plots"),
+    *("activity", "seen", "progress", "following", "glyphs", "client_view", "screen"),
+    *("plain_lines", "terminal", "dashboard", "display"),
 }
 EMULATOR = {path.stem: path for path in sorted((ROOT / "emulator").glob("*.py")) if path.stem != "__init__"}
 SOURCES = [ROOT / "run.py", *EMULATOR.values(), *sorted((ROOT / "algorithms").glob("*.py"))]
