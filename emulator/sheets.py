@@ -9,6 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 NOTHING = "–"  # not reached, not measured
+BEST = "*"  # follows the best value of a column
+BEST_MEANS = f"{BEST}: the best of its column."
 
 
 class Sheet(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,6 +22,27 @@ class Sheet(msgspec.Struct, frozen=True, kw_only=True):
     rows: list[list[str]]
     meaning: str
     results: list[str] = []  # sentences that belong to rows: what does not fit
+    best: dict[int, str] = {}  # columns in which the "least" or the "most" is best
+    ranked: list[int] | None = None  # rows among which the best is looked for; None: all
+
+    def marked(self) -> list[list[str]]:
+        """The rows, the best value of each such column followed by ``BEST``; none where all are equal."""
+        rows = [list(row) for row in self.rows]
+        among = range(len(rows)) if self.ranked is None else self.ranked
+        for column, which in self.best.items():
+            values = {index: value for index in among if (value := _value(rows[index][column])) is not None}
+            if len(set(values.values())) > 1:
+                best = min(values.values()) if which == "least" else max(values.values())
+                for index in (index for index, value in values.items() if value == best):
+                    rows[index][column] += BEST
+        return rows
+
+
+def _value(cell: str) -> float | None:
+    try:
+        return float(cell)
+    except ValueError:
+        return None
 
 
 def show(sheet: Sheet, console: Console | None = None) -> None:
@@ -36,7 +59,7 @@ def show(sheet: Sheet, console: Console | None = None) -> None:
     )
     for index, head in enumerate(sheet.heads):
         table.add_column(head, justify="left" if index < sheet.names else "right", no_wrap=True, vertical="bottom")
-    for row in sheet.rows:
+    for row in sheet.marked():
         table.add_row(*row)
     console.print()
     console.print(table)
@@ -50,11 +73,15 @@ def markdown(sheet: Sheet) -> list[str]:
     rules = ["---" if index < sheet.names else "---:" for index in range(len(sheet.heads))]
     heads = [" ".join(head.split()) for head in sheet.heads]
     lines = [f"## {sheet.title}", ""]
-    rows = [[" ".join(cell.split()) for cell in row] for row in sheet.rows]
+    rows = [[_bold(" ".join(cell.split())) for cell in row] for row in sheet.marked()]
     lines += [f"| {' | '.join(cells)} |" for cells in (heads, rules, *rows)]
     for text in (*sheet.results, sheet.meaning):
         lines += ["", text]
     return [*lines, ""]
+
+
+def _bold(cell: str) -> str:
+    return f"**{cell.removesuffix(BEST)}**" if cell.endswith(BEST) else cell
 
 
 def number(value: float | None, factor: float = 1.0) -> str:

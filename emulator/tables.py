@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.text import Text
 
 from emulator import computations, memory_sheets
-from emulator.sheets import Sheet, markdown, number, show
+from emulator.latency import CAUSES
+from emulator.sheets import BEST_MEANS, Sheet, markdown, number, show
 
 Json = Mapping[str, Any]
 
@@ -34,7 +35,7 @@ def print_tables(summary: Json, console: Console) -> None:
     console.print(Text(_title(summary), style="bold"))
     for line in _verdict(summary):
         console.print(Text(line, style="bold red" if bad else ""))
-    for sheet in _sheets(summary):
+    for sheet in sheets(summary):
         show(sheet, console)
     for line in _remarks(summary):
         console.print()
@@ -46,7 +47,7 @@ def to_markdown(summary: Json) -> str:
     lines = [f"# {_title(summary)}", ""]
     for line in _verdict(summary):
         lines += [f"**{line}**" if summary["health"]["reasons"] else line, ""]
-    for sheet in _sheets(summary):
+    for sheet in sheets(summary):
         lines += markdown(sheet)
     lines += markdown(computations.sheet(summary["algorithms"]))
     for line in _remarks(summary):
@@ -99,11 +100,17 @@ def to_csv(summary: Json) -> str:
 # --- the tables ---------------------------------------------------------------------------------------------------
 
 
-def _sheets(summary: Json) -> list[Sheet]:
+def sheets(summary: Json) -> list[Sheet]:
+    """The tables, in order; the best values are looked for among the algorithms that finished."""
     algorithms = summary["algorithms"]
     memory = [memory_sheets.by_device(algorithms), *memory_sheets.by_category(algorithms)]
-    sheets = [_latency(algorithms), _bytes(algorithms), *memory, _time(algorithms)]
-    return sheets + [_alignment(algorithms)] * any(algorithm["alignment"] for algorithm in algorithms.values())
+    found = [_latency(algorithms), _causes(algorithms), _bytes(algorithms), *memory, _server(algorithms)]
+    return found + [_alignment(algorithms)] * any(algorithm["alignment"] for algorithm in algorithms.values())
+
+
+def _finished(algorithms: Json) -> list[int]:
+    """The rows of those whose figures may be compared."""
+    return [index for index, each in enumerate(algorithms.values()) if each["outcome"] == "finished"]
 
 
 def _latency(algorithms: Json) -> Sheet:
@@ -127,7 +134,10 @@ def _latency(algorithms: Json) -> Sheet:
         names=2,
         rows=rows,
         meaning="Emulated seconds until the end of the last round, their mean per round, and until the first round "
-        "whose joined model has 85 or 90 % top-1 accuracy on the test set; accuracy after the last round.",
+        "whose joined model has 85 or 90 % top-1 accuracy on the test set; accuracy after the last round. "
+        f"{BEST_MEANS}",
+        best={3: "least", 5: "least", 6: "least", 7: "most"},
+        ranked=_finished(algorithms),
         results=[text for name, algorithm in algorithms.items() if (text := _unfit(name, algorithm))],
     )
 
@@ -163,8 +173,10 @@ def _bytes(algorithms: Json) -> Sheet:
         meaning="Up, down: payload (tensor bytes) per client and round, without the initial weights. The others are "
         "totals of all clients, both ways: payload, framed (with headers), wire (with TCP/IP headers, estimated; what "
         "the links carry), official (without labels and initial weights), and payload until 85 or 90 % accuracy. "
-        "A kB is 1000 bytes.",
+        f"A kB is 1000 bytes. {BEST_MEANS}",
         results=_besides(algorithms),
+        best=dict.fromkeys((1, 2, 7, 8), "least"),
+        ranked=_finished(algorithms),
     )
 
 
@@ -186,31 +198,38 @@ def _besides(algorithms: Json) -> list[str]:
     return lines
 
 
-def _time(algorithms: Json) -> Sheet:
-    rows = []
+def _causes(algorithms: Json) -> Sheet:
+    rows, short = [], ("compute", "leaving", "on its way", "queueing", "waiting")
     for name, algorithm in algorithms.items():
-        clients = algorithm["clients"]
-        length_s = algorithm["length_s"] * len(clients)
-        shares = [sum(client[f"{what}_s"] for client in clients) for what in ("compute", "transfer", "wait")]
-        percents = [number(share / length_s if length_s else None, FULL_PERCENT) for share in shares]
-        server = algorithm["server"] or {}
-        rows.append([name, *percents, *(number(server.get(f"{what}_s")) for what in ("busy", "align", "queue_wait"))])
+        split = algorithm["round_latency_s"]
+        whole = sum(split.values()) if split else None
+        rows.append([name, *(number(split[cause] if split else None) for cause in CAUSES), number(whole)])
     return Sheet(
-        title="Where the time goes",
-        heads=[
-            "algorithm",
-            "compute\n%",
-            "transfer\n%",
-            "wait\n%",
-            "server\nbusy s",
-            "server\nalign s",
-            "server\nqueue s",
-        ],
+        title="Where the seconds of a round go",
+        heads=["algorithm", *(f"{cause}\ns" for cause in short), "round\ns"],
         names=1,
         rows=rows,
-        meaning="Mean over clients of the run's length: computing; not computing, with a message of its own on the "
-        "way (either direction, until it arrives); neither. Server: sum of its computations' durations, the part that "
-        "aligns auxiliary models, and how long computations queued for a free worker. By due times.",
+        meaning="Of a mean round, mean over clients, by due times; every instant counts once, to the first that holds: "
+        "the client computes; bits of a message of its own are leaving, either way (serialisation); one is on its way "
+        "(propagation); one waits for the link, or at the server for a worker; else the client waits for others.",
+    )
+
+
+def _server(algorithms: Json) -> Sheet:
+    rows = []
+    for name, algorithm in algorithms.items():
+        server = algorithm["server"] or {}
+        busy_s, length_s, workers = server.get("busy_s"), algorithm["length_s"], server.get("workers") or 1
+        used = busy_s / length_s / workers if busy_s is not None and length_s else None
+        seconds = (number(server.get(f"{what}_s")) for what in ("busy", "align", "queue_wait"))
+        rows.append([name, *seconds, number(used, FULL_PERCENT)])
+    return Sheet(
+        title="The server",
+        heads=["algorithm", "busy\ns", "of it\nalign s", "queue\ns", "used\n%"],
+        names=1,
+        rows=rows,
+        meaning="Sum of its computations' durations; the part that aligns auxiliary models; how long computations "
+        "queued for a free worker; busy time over that of all workers for the whole run. By due times.",
     )
 
 

@@ -9,12 +9,14 @@ from rich.cells import cell_len
 from rich.console import Console
 from toy import GLOBAL, MB, MIB, UPDATE, edit, make_manifest, make_timeline
 
+from emulator.findings import sentence
 from emulator.ledger import (
     Ended,
     RoundEnded,
     Started,
     Timeline,
 )
+from emulator.sheets import Sheet, markdown
 from emulator.summary import summarize
 from emulator.tables import print_tables, to_csv, to_markdown
 
@@ -61,7 +63,7 @@ def test_tables_fit_80_columns_with_whole_names():
     assert "…" not in text
     rows = [line.split()[0] for line in text.splitlines() if line.startswith(" ") and line.split()]
     for name in NAMES:
-        assert rows.count(name) == 4  # latency, bytes, memory (one kind of device), time
+        assert rows.count(name) == 5  # latency, causes, bytes, memory (one kind of device), server
 
 
 def test_figures_in_the_tables():
@@ -71,7 +73,33 @@ def test_figures_in_the_tables():
     assert "| fsl-sage | finished | 3 | 0.10 | 0.30 | 0.20 | 0.30 | 93.00 |" in text
     assert f"| fsl-sage | {UPDATE / 1000:.2f} | {per_round_down:.2f} | {total:.2f} |" in text
     assert "| fsl-sage | pi-zero-2w | 16.00 | 100.0 | 42.00 | – | 42.00 | 10 of 10 |" in text
-    assert "| fsl-sage | 30.00 | 50.00 | 20.00 | 0.06 | 0.03 | 0.01 |" in text
+    assert "| fsl-sage | 0.06 | 0.03 | 0.01 |" in text
+    split = make_summary()["algorithms"]["fsl-sage"]["round_latency_s"]
+    assert f"| fsl-sage | {' | '.join(f'{seconds:.2f}' for seconds in split.values())} | 0.10 |" in text
+
+
+def test_the_best_of_a_column_is_marked_among_those_that_finished_and_not_where_all_are_equal():
+    found = Sheet(
+        title="t",
+        heads=["a", "x", "y", "z"],
+        names=1,
+        rows=[["one", "3.00", "5.00", "1.00"], ["two", "2.00", "–", "1.00"], ["three", "1.00", "9.00", "1.00"]],
+        meaning="m",
+        best={1: "least", 2: "most", 3: "least"},
+        ranked=[0, 1],
+    )
+    assert found.marked() == [["one", "3.00", "5.00", "1.00"], ["two", "2.00*", "–", "1.00"], found.rows[2]]
+    assert "| two | **2.00** | – | 1.00 |" in markdown(found)
+
+
+def test_one_sentence_says_who_wins_on_what():
+    said = sentence(make_summary())
+    assert said.startswith("What the numbers say: ")
+    assert said.endswith(".")
+    algorithms = make_summary()["algorithms"]
+    fewest = min(found["bytes"] for each in algorithms.values() if (found := each["to_target"]["0.9"]))
+    assert f"{fewest / 1e6:.2f} MB" in said
+    assert "cannot be trusted" in sentence(make_summary(delay))
 
 
 def test_markdown_rows_have_as_many_cells_as_their_heads():

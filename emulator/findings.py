@@ -1,0 +1,89 @@
+"""What a run's numbers say, in one sentence: who wins on what among the methods that finished. A view."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from emulator.sheets import number
+
+Json = Mapping[str, Any]
+TARGETS = ("0.9", "0.85")  # the higher one that somebody reached is spoken of
+
+
+def sentence(summary: Json) -> str:
+    """One sentence; of a run whose verdict is bad, or in which nothing finished, that there is nothing to say."""
+    if summary["health"]["reasons"]:
+        return "What the numbers say: nothing, since this run cannot be trusted."
+    done = {
+        name: each for name, each in summary["algorithms"].items() if each["outcome"] == "finished" and each["rounds"]
+    }
+    if not done:
+        return "What the numbers say: nothing yet, since no method has finished."
+    parts = [*_target(done), *_accuracy(done), *_memory(done), *_slowest(done)]
+    unfit = [name for name, each in summary["algorithms"].items() if each["does_not_fit"]]
+    if unfit:
+        parts.append(f"{_listed(unfit)} {'do' if len(unfit) > 1 else 'does'} not fit in memory")
+    return f"What the numbers say: {'; '.join(parts)}." if parts else "What the numbers say: no method stands out."
+
+
+def _target(done: Json) -> list[str]:
+    for target in TARGETS:
+        reached = {name: each["to_target"][target] for name, each in done.items() if each["to_target"].get(target)}
+        if reached:
+            percent = f"{100 * float(target):.0f} %"
+            fewest = _least({name: found["bytes"] for name, found in reached.items()})
+            soonest = _least({name: found["seconds"] for name, found in reached.items()})
+            bytes_ = f"{number(reached[fewest[0]]['bytes'] / 1e6)} MB"
+            seconds = f"{number(reached[soonest[0]]['seconds'])} s"
+            if fewest == soonest:
+                return [f"{_listed(fewest)} reached {percent} first ({seconds}) and with the fewest bytes ({bytes_})"]
+            return [
+                f"{_listed(soonest)} reached {percent} first ({seconds})",
+                f"{_listed(fewest)} with the fewest bytes ({bytes_})",
+            ]
+    return ["no method reached 85 %"] if any(each["accuracy"] is not None for each in done.values()) else []
+
+
+def _accuracy(done: Json) -> list[str]:
+    known = {name: each for name, each in done.items() if each["accuracy"] is not None}
+    if len(known) < 2:
+        return []
+    best = _least({name: -each["accuracy"] for name, each in known.items()})
+    return [f"{_listed(best)} ended with the highest accuracy ({100 * known[best[0]]['accuracy']:.1f} %)"]
+
+
+def _memory(done: Json) -> list[str]:
+    peaks = {
+        name: max(found)
+        for name, each in done.items()
+        if (found := [client["peak_mib"] for client in each["clients"] if client["peak_mib"] is not None])
+    }
+    if len(peaks) < 2:
+        return []
+    least = _least(peaks)
+    return [f"{_listed(least)} needs the least client memory ({number(peaks[least[0]])} MiB)"]
+
+
+def _slowest(done: Json) -> list[str]:
+    """Who has the longest round, and what it mostly goes into."""
+    rounds = {name: each["round_latency_s"] for name, each in done.items() if each["round_latency_s"]}
+    if len(rounds) < 2:
+        return []
+    slowest = max(rounds, key=lambda name: sum(rounds[name].values()))
+    split = rounds[slowest]
+    cause, length = max(split, key=lambda cause: split[cause]), sum(split.values())
+    if not length:
+        return []
+    share = f"{100 * split[cause] / length:.0f} % of it {cause}"
+    return [f"{slowest} takes the longest round ({number(length)} s, {share})"]
+
+
+def _least(values: Mapping[str, float]) -> list[str]:
+    """Who has the least; several where they are equal."""
+    least = min(values.values())
+    return [name for name, value in values.items() if value == least]
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
