@@ -128,7 +128,10 @@ def trained(summary: Json) -> bool:
 
 
 def doubts(summary: Json) -> tuple[str, str]:
-    """A line that says why this run is no good or not whole, and a word for it; empty where it is both."""
+    """A line that says why this run is no good, not whole, or without some method, and a stamp; empty where it is not.
+
+    That a method does not fit is a result, and nothing to stamp the others with.
+    """
     cut_short = [
         f"{name} {each['outcome']}"
         for name, each in summary["algorithms"].items()
@@ -141,7 +144,8 @@ def doubts(summary: Json) -> tuple[str, str]:
         return _short(f"Do not trust it: {others[0]}{more}"), "BAD RUN"
     if cut_short:
         return _short(f"Not whole: {', '.join(cut_short)}"), "PARTIAL RUN"
-    return "", ""
+    unfit = [name for name, each in summary["algorithms"].items() if each["outcome"] == "does-not-fit"]
+    return (_short(f"Stopped, since it does not fit: {', '.join(unfit)}") if unfit else ""), ""
 
 
 def _short(line: str) -> str:
