@@ -19,6 +19,8 @@ Json = Mapping[str, Any]
 WIDTH = 8.0  # inches: 800 pixels at 100 dpi, in which sizes of letters are meant
 DPI = 200  # of a PNG: sharp on a screen that shows it at half its size
 SETTINGS: Any = {
+    "figure.dpi": DPI,
+    "savefig.dpi": "figure",
     "font.family": "DejaVu Sans",  # comes with matplotlib
     "font.size": 11.0,
     "axes.titlesize": 11.0,
@@ -154,7 +156,19 @@ def _short(line: str) -> str:
 
 def save(made: Page, folder: Path, name: str) -> list[Path]:
     """PNG and SVG, the same bytes whenever they are drawn with the same matplotlib; the paths."""
+    _lay_out(made.whole)
     paths = [folder / f"{name}.png", folder / f"{name}.svg"]
-    made.whole.savefig(paths[0], dpi=DPI, metadata={"Software": None})
+    made.whole.savefig(paths[0], metadata={"Software": None})
     made.whole.savefig(paths[1], metadata={"Date": None, "Creator": None})
     return paths
+
+
+def _lay_out(whole: Figure) -> None:
+    """Once, to six digits: the solver's last ones differ from time to time, and names in an SVG hash them."""
+    whole.draw_without_rendering()
+    whole.set_layout_engine("none")
+    for part in whole.subfigs:
+        box = part.bbox_relative
+        box.p0, box.p1 = box.p0.round(6), box.p1.round(6)
+    for axes in whole.axes:
+        axes.set_position(tuple(round(share, 6) for share in axes.get_position().bounds))
