@@ -108,7 +108,7 @@ def _winner(ranked: Sequence[Curve], against: Against) -> str:
     if len(reached) > 1:
         told.append(f"{reached[-1][0]} last: {against.show(reached[-1][1])}")
     if never := [curve.algorithm for curve in ranked if not curve.reached[TARGET]]:
-        told.append(f"{never[0] if len(never) == 1 else f'{len(never)} of {len(ranked)}'} not in this run")
+        told.append(f"not reached by {never[0] if len(never) == 1 else f'{len(never)} of {len(ranked)}'}")
     return "; ".join(told)
 
 

@@ -134,19 +134,16 @@ def doubts(summary: Json) -> tuple[str, str]:
 
     That a method does not fit is a result, and nothing to stamp the others with.
     """
-    cut_short = [
-        f"{name} {each['outcome']}"
-        for name, each in summary["algorithms"].items()
-        if each["outcome"] not in ("finished", "does-not-fit", "would-not-fit")
-    ]
-    reasons = summary["health"]["reasons"]
-    others = [reason for reason in reasons if not reason.endswith(": refused")]
-    if others and not cut_short:
+    endings = {name: each["outcome"] for name, each in summary["algorithms"].items()}
+    cut_short = {n: o for n, o in endings.items() if o not in ("finished", "does-not-fit", "would-not-fit")}
+    told = tuple(f"{name}: {outcome}" for name, outcome in cut_short.items())
+    others = [reason for reason in summary["health"]["reasons"] if not reason.startswith(told)]
+    if others:
         more = f" (and {len(others) - 1} more reasons)" if len(others) > 1 else ""
         return _short(f"Do not trust it: {others[0]}{more}"), "BAD RUN"
     if cut_short:
-        return _short(f"Not whole: {', '.join(cut_short)}"), "PARTIAL RUN"
-    unfit = [name for name, each in summary["algorithms"].items() if each["outcome"] == "does-not-fit"]
+        return _short(f"Not whole: {', '.join(told)}"), "PARTIAL RUN"
+    unfit = [name for name, outcome in endings.items() if outcome == "does-not-fit"]
     return (_short(f"Stopped, since it does not fit: {', '.join(unfit)}") if unfit else ""), ""
 
 

@@ -95,6 +95,6 @@ def command(argv: list[str]) -> int:
     console = Console()
     for path in drawn.paths:
         console.print(str(path), soft_wrap=True, highlight=False)
-    for what in drawn.left_out:
+    for what in drawn.left_out or ["everything: nothing is recorded yet"] * (not drawn.paths):
         console.print(f"left out: {what}", soft_wrap=True, highlight=False)
     return 0

@@ -246,13 +246,15 @@ def test_a_run_that_was_cut_short_says_so_in_every_picture(words):
         event for event in make_timeline(1, outcome="interrupted") if not isinstance(event, RoundEnded | Evaluated)
     ]
     found, left_out = words(make_run({"fedavg": make_timeline(), "sl": renumber(early)}))
-    assert all("PARTIAL RUN" in text and "Not whole: sl interrupted" in text for text in found.values())
+    assert all("PARTIAL RUN" in text and "Not whole: sl: interrupted" in text for text in found.values())
     assert "From the start: unfinished, 0.10 s" in found["round-sl"]
     assert left_out[:2] == ["accuracy (no round was judged): sl", "seconds of a round (none has ended): sl"]
 
 
-def test_a_bad_run_says_so_in_every_picture(words):
-    late = edit(make_timeline(), lambda e: isinstance(e, RoundEnded), lambda e: {"actual_ns": e.due_ns + 10**9})
+@pytest.mark.parametrize("outcome", ["finished", "interrupted"])
+def test_a_bad_run_says_so_in_every_picture_whole_or_not(words, outcome):
+    events = make_timeline(outcome=outcome)
+    late = edit(events, lambda e: isinstance(e, RoundEnded), lambda e: {"actual_ns": e.due_ns + 10**9})
     run = make_run({"fedavg": late})
     found, _ = words(run)
     assert run.summary["health"]["verdict"] == "bad"
@@ -320,3 +322,9 @@ def test_what_is_no_run_is_refused_in_one_line(tmp_path, capsys, text):
     assert str(tmp_path) in line
     assert "run" in line
     assert not (tmp_path / "plots").exists()
+
+
+def test_a_run_that_has_recorded_nothing_yet_says_so(tmp_path, capsys):
+    (tmp_path / "manifest.json").write_text(json.dumps(make_manifest()))
+    assert run.main(["plots", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == "left out: everything: nothing is recorded yet\n"
