@@ -9,7 +9,6 @@ import argparse
 import os
 import sys
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ from emulator.errors import SplitbedError, UserError
 from emulator.flags import Flags
 
 if TYPE_CHECKING:
-    from emulator.dashboard import View
+    from emulator.display import View
     from emulator.launcher import Ending, Launcher
     from emulator.profiles import Scenario
 
@@ -29,7 +28,9 @@ COMMANDS = {  # besides a run and verify
     "cuts": "algorithms.cuts:command",
     "plots": "emulator.plots:command",
     "profiles": "emulator.profile_views:command",
+    "replay": "emulator.dashboard:replay",
     "traces": "emulator.trace_views:command",
+    "watch": "emulator.dashboard:watch",
 }
 DRY_RUN = "dry-run"  # what stands for the clock in its record
 STATUS = {"finished": 0, "does-not-fit": 0, "refused": 2, "interrupted": 130}  # of other outcomes: 1
@@ -43,7 +44,8 @@ def parser() -> Flags:
         " and whether it fits in a client's memory.",
         epilog="Also: 'run.py verify' with these flags plays both clocks and compares them; 'run.py cuts MODEL' shows"
         " where it can be cut; 'run.py profiles' lists networks, devices and scenarios; 'run.py profiles NAME' shows"
-        " one with the source of each number; 'run.py traces' lists bandwidth traces.",
+        " one with the source of each number; 'run.py traces' lists bandwidth traces; 'run.py watch DIR' shows a run"
+        " that goes on, 'run.py replay DIR' one again.",
         allow_abbrev=False,
     )
     flags.add_argument("--profile", required=True, metavar="NAME|FILE", help="a shipped scenario, or a scenario's file")
@@ -193,9 +195,8 @@ def play_all(launcher: Launcher, settings: dict[str, dict[str, Any]], view: View
     endings: dict[str, Ending] = {}
     play = launcher.dry_run if dry else launcher.play
     for name, algorithm_settings in settings.items():
-        ending = play(name, ALGORITHMS[name], algorithm_settings, partial(view.begin, name), view.tick)
+        ending = play(name, ALGORITHMS[name], algorithm_settings, view.tick)
         endings[name] = ending
-        view.end(name, outcome_line(ending))
         if ending.outcome not in ("finished", "does-not-fit", "refused"):
             break
     if all(ending.outcome == "refused" for ending in endings.values()):
@@ -209,12 +210,6 @@ def status_of(outcomes: Iterable[str]) -> int:
     return next((status for status in (130, 1, 2) if status in statuses), 0)
 
 
-def outcome_line(ending: Ending) -> str:
-    """How an algorithm's timeline ended, for the view."""
-    slowed = f" (dilation {ending.dilation})" if ending.dilation != 1 else ""
-    return f"{ending.outcome}{slowed}{': ' + ending.detail if ending.detail else ''}"
-
-
 def run(argv: list[str]) -> int:
     """Play the algorithms of ``argv`` and print the tables; the exit status."""
     flags = parser().parse_args(argv)
@@ -224,7 +219,8 @@ def run(argv: list[str]) -> int:
     from algorithms.task import Task
     from emulator import record, tables
     from emulator.coordinator import CLOCKS
-    from emulator.dashboard import Dashboard, PlainLines
+    from emulator.dashboard import can_draw
+    from emulator.display import Drawn, Lines
     from emulator.launcher import Launcher, Plan
     from emulator.profile_reading import load_scenario
 
@@ -254,7 +250,7 @@ def run(argv: list[str]) -> int:
     record.write_manifest(folder, manifest)
 
     console = Console()
-    view_type = Dashboard if console.is_terminal and not flags.no_dashboard else PlainLines
+    view_type = Lines if flags.no_dashboard or not can_draw() else Drawn
     plan = Plan(scenario, evaluate="algorithms.task.evaluate", prepare="algorithms.task.prepare", **how)
     modules = [*ALGORITHMS.values(), "algorithms.parts"]
     endings: dict[str, Ending] = {}

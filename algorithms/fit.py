@@ -128,7 +128,7 @@ class Prober:
         self._launcher.record_in(folder)
         self._launcher.prepare({algorithm: (ALGORITHMS[algorithm], settings)})
         self._launcher.assume(algorithm, Outlook(Rehearsed(), 0, 0, whole=False))
-        ending = self._launcher.play(algorithm, ALGORITHMS[algorithm], settings, _nothing, _nothing)
+        ending = self._launcher.play(algorithm, ALGORITHMS[algorithm], settings, _nothing)
         if ending.outcome == "interrupted":
             raise KeyboardInterrupt
         client: dict[str, Any] = record.conclude(folder)["algorithms"][algorithm]["clients"][0]

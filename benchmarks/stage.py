@@ -91,7 +91,7 @@ class Stage(Launcher):
         """Play ``module`` once; ``name`` names its ledger."""
         self._plan = Plan(scenario, 1, clock, 1, "rlimit", self._blank.evaluate, "")
         self._usage = []
-        ending = self.play(name, module, settings, lambda: None, self._read_usage)
+        ending = self.play(name, module, settings, self._read_usage)
         if ending.outcome == "interrupted":
             raise KeyboardInterrupt
         if ending.outcome != "finished":

@@ -36,10 +36,14 @@ evaluator, worker child processes: test accuracy off the clock; limits, clock, a
 hostload          the load of the host
 supervision, launcher   watches and reaps processes; starts them
 subcommand        runs one of our own commands inside another
-sheets, memory_sheets, conservation, digest, health   views: pure functions of the ledger
+sheets, memory_sheets, conservation, computations, digest, health   views: pure functions of the ledger
 latency           what a client's time goes into
 summary, tables   the run in one dictionary, and that as text
-verify, progress, dashboard, profile_views, trace_views more of them
+activity, seen, progress   what a run is doing: bins of its last minute; nodes and capacities; the whole
+following         the events for it: of a run that goes on, or of a record by its due times
+glyphs, client_view, screen   the dashboard's lines: pure functions of that state
+plain_lines, terminal, dashboard, display   who writes them, and where: a process of its own that a run starts
+verify, profile_views, trace_views   more views
 record            a run's folder: manifest, merged ledger, summary, tables
 plot_data         what the plots show, as numbers
 plot_style, charts, gantt, plots   colours and frame; figures as plots; a round as strips over time; all as files

@@ -1,314 +1,178 @@
-"""What a run is doing, live: a screen on a terminal, plain lines elsewhere; both only read the ledger's files.
+"""The live dashboard: a process of its own that reads the ledger's files and draws. Stopping it changes no figure.
 
-``make_screen`` draws a state and a size, and nothing else; ``Dashboard`` is a loop around it. Stopping either view
-changes no figure. Up and down are seen from the client, in the server's row too. Rounds are counted from 1 here.
+``run.py watch DIR`` (which a run in a terminal starts for itself), and ``run.py replay DIR``.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol, Self
 
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.table import Table
-from rich.text import Text
+from emulator.errors import UserError
+from emulator.flags import Flags
+from emulator.following import Follower, Replay, Source, read_manifest
+from emulator.plain_lines import PlainLines
+from emulator.progress import Progress
+from emulator.screen import Choice, make_screen
+from emulator.terminal import Terminal, is_ours
 
-from emulator.ledger import AnyEvent, Ended, Evaluated, Tail
-from emulator.progress import Progress, Seen
-
-REFRESH_S = 0.5
-FRAME_LINES = 10  # above and below the rows of clients: header 4, blank, heads 2, server, blank, legend
-WIDE = 110  # columns from which on there is room for memory in MiB
-SECOND_NS = 10**9
-MBIT, MB, MIB = 10**6, 10**6, 2**20
-NOTHING = "–"
-STYLES = {
-    "computing": "green",
-    "sending": "cyan",
-    "receiving": "blue",
-    "awaiting": "yellow",
-    "finished": "dim",
-    "starting": "dim",
-}
+SMALL = (80, 24)  # a screen up to this is drawn twice a second, a larger one once
+SMALL_S, LARGE_S = 0.5, 1.0
+LOWEST = 19  # of all priorities: what is computed goes first
+OWNED = "--owned"  # by a run: q and Ctrl-C are not ours
 
 
-class View(Protocol):
-    """Shows a run while it goes on; ``tick`` is called often and does nothing most of the time."""
-
-    def __enter__(self) -> Self: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-    def begin(self, algorithm: str) -> None: ...
-    def tick(self) -> None: ...
-    def end(self, algorithm: str, row_summary_text: str) -> None: ...
-
-
-# --- the screen ---------------------------------------------------------------------------------------------------
-
-
-def make_screen(progress: Progress, width: int, height: int) -> RenderableType:
-    """Draw the run's state on ``width`` columns and ``height`` lines, from 80 x 24 on with ten clients."""
-    clients = progress.clients
-    room = max(height - FRAME_LINES, 1)
-    shown = clients if len(clients) <= room else clients[: room - 1]
-    left_over = len(clients) - len(shown)
-    table = Table(box=None, width=width, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-    memory_width = 24 if width >= WIDE else 10
-    table.add_column("\nclient", no_wrap=True)
-    table.add_column("\ndevice", no_wrap=True, max_width=11)
-    table.add_column("\ndoing", no_wrap=True, ratio=1, overflow="ellipsis")
-    for head, columns in (
-        ("up/down\nMbit/s", 9),
-        ("up/down\nMB so far", 9),
-        ("memory\nof budget", memory_width),
-        ("\nround", 5),
-        ("\nloss", 5),
-    ):
-        table.add_column(head, justify="right", no_wrap=True, min_width=columns)
-    for client in shown:
-        table.add_row(*_cells(client, progress.now_ns, memory_width))
-    if left_over:
-        table.add_row(Text(f"… and {left_over} more", style="dim"))
-    if progress.server is not None:
-        table.add_row(*_cells(progress.server, progress.now_ns, memory_width), style="bold")
-    legend = "Mbit/s: on the link, last 2 s. MB: tensors. Memory: █ now, ▒ and % its peak."
-    if width >= WIDE:
-        legend = (
-            "Mbit/s: on the link, last 2 s. MB: payload (tensors). Memory: █ now, ▒ and MiB peak, above the baseline."
-        )
-    lines: list[RenderableType] = [*_header(progress, width), Text(), table, Text()]
-    spare = room - len(shown) - bool(left_over)
-    for name, result in progress.results[-spare:] if spare > 0 else []:
-        lines.append(Text(f"done: {name}: {result}", style="dim", no_wrap=True, overflow="ellipsis"))
-    lines.append(Text(legend, style="dim", no_wrap=True, overflow="ellipsis"))
-    return Group(*lines)
-
-
-def _header(progress: Progress, width: int) -> Iterator[Text]:
-    manifest = progress.manifest
-    slowed = f", dilation {progress.dilation}" if progress.dilation != 1 else ""
-    title = f"splitbed  {manifest.get('profile')}, {manifest.get('clock')} clock{slowed}, seed {manifest.get('seed')}"
-    yield Text(title, style="bold", no_wrap=True, overflow="ellipsis")
-
-    done, total = len(progress.ended), progress.rounds
-    share = done / total if total else 0.0
-    if progress.stop_after_s:
-        share = max(share, min(progress.now_ns / SECOND_NS / progress.stop_after_s, 1.0))
-    line = Text(no_wrap=True, overflow="ellipsis")
-    line.append(progress.algorithm or "starting", style="bold cyan")
-    line.append(f"  algorithm {progress.number} of {len(progress.algorithms)}  " if progress.number else "  ")
-    line.append_text(_bar(share, share, 20 if width < WIDE else 40, "cyan"))
-    line.append(f"  {progress.now_ns / SECOND_NS:.1f} s emulated")
-    yield line
-
-    current = min(done + 1, total) if total else done + 1
-    line = Text(f"round {current}{f' of {total}' if total else ''}", no_wrap=True, overflow="ellipsis")
-    line.append(f" (none starts after {progress.stop_after_s:g} s)" if progress.stop_after_s else "")
-    score = progress.score
-    line.append(f", accuracy {100 * score.accuracy:.1f} %" if score else ", accuracy –", style="bold")
-    line.append(f", {progress.payload_bytes / MB:.2f} MB so far")
-    yield line
-
-    health = Text("health so far: ", no_wrap=True, overflow="ellipsis")
-    health.append(f"rounds ended at most {progress.worst_lag_ns / 10**6:.1f} ms off, ")
-    health.append(f"{progress.clamps} clamps ({progress.clamped_ns / 10**6:.1f} ms)")
-    yield health
-
-
-def _cells(node: Seen, now_ns: int, memory_width: int) -> list[Text | str]:
-    up, down = node.rate_bps(True, now_ns) / MBIT, node.rate_bps(False, now_ns) / MBIT
-    sent, received = node.up_bytes / MB, node.down_bytes / MB
-    if node.role == "server":
-        # What the server receives is what clients send up.
-        up, down, sent, received = down, up, received, sent
-    verb = node.doing.partition(" ")[0].rstrip(":")
-    return [
-        node.name,
-        node.device,
-        Text(node.doing, style=STYLES.get(verb, "bold red")),
-        f"{_short(up)}/{_short(down)}",
-        f"{_short(sent)}/{_short(received)}",
-        _memory(node, memory_width),
-        NOTHING if node.round is None or node.round < 0 else str(node.round + 1),
-        NOTHING if node.loss is None else _short(node.loss),
-    ]
-
-
-def _memory(node: Seen, width: int) -> Text:
-    """A bar of the budget: growth above the baseline now, and the peak so far; the figure is the peak's."""
-    if node.growth_bytes is None or node.peak_bytes is None or not node.budget_bytes:
-        return Text(NOTHING, style="dim")
-    share, peak = node.growth_bytes / node.budget_bytes, node.peak_bytes / node.budget_bytes
-    style = "red" if peak > 1 else "yellow" if peak > 0.8 else "green"
-    if width >= 20:
-        figures = f" {node.peak_bytes / MIB:.0f} of {node.budget_bytes / MIB:.0f} MiB"
-    else:
-        figures = f" {100 * peak:.0f} %"
-    text = _bar(share, peak, 10 if width >= 20 else 5, style)
-    text.append(figures.rjust(width - len(text)))
-    return text
-
-
-def _bar(share: float, peak: float, cells: int, style: str) -> Text:
-    """``share`` in full cells, up to ``peak`` in half-tone; both cut at the bar's end."""
-    full, half = (min(round(part * cells), cells) for part in (share, peak))
-    return Text("█" * full + "▒" * (half - full) + "░" * (cells - half), style=style)
-
-
-def _short(value: float) -> str:
-    """At most four characters, below 1000."""
-    return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
-
-
-# --- following the files ------------------------------------------------------------------------------------------
-
-
-class Follower:
-    """Follows the ledger files of one algorithm.
-
-    The server's file is read before the clients': whatever led to a line of the server's is then in the same batch.
-    """
-
-    def __init__(self, folder: Path, nodes: list[str]) -> None:
-        servers_first = sorted(nodes, key=lambda name: name != "server")
-        names = ["evaluator", servers_first[0], "network", "supervisor", *servers_first[1:]] if nodes else []
-        self._tails = [Tail(folder / f"{name}.jsonl") for name in names]
-
-    def read(self) -> list[AnyEvent]:
-        return [event for tail in self._tails for event in tail.read()]
+class Suspended(Exception):
+    """Ctrl-Z."""
 
 
 class Dashboard:
-    """The live screen; redraws at most twice a second."""
+    """Draws a state whenever it has changed, and takes keys."""
 
-    def __init__(
-        self,
-        manifest: Mapping[str, Any],
-        run_folder: Path,
-        console: Console | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.progress = Progress(manifest)
-        self._ledger = run_folder / "ledger"
-        self._nodes = [node["name"] for node in manifest.get("nodes", [])]
-        self._follower = Follower(self._ledger, [])
-        self._console = console or Console()
-        self._clock = clock
-        self._next_s = clock()
-        self._live = Live(console=self._console, auto_refresh=False, transient=True)
+    def __init__(self, progress: Progress, source: Source, terminal: Terminal, owned: bool) -> None:
+        self.progress, self.choice = progress, Choice()
+        self._source, self._terminal, self._owned = source, terminal, owned
+        self._next_s = 0.0
+        self._at_s = time.monotonic()
+        self._left = False
 
-    def __enter__(self) -> Self:
-        self._live.start()
-        return self
+    def show(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Until it is left by a key (where it is not owned) or by a signal."""
+        try:
+            self._at_s = clock()
+            while not self._left:
+                try:
+                    self.step(clock)
+                except Suspended:
+                    self._terminal.close()
+                    os.kill(os.getpid(), signal.SIGSTOP)  # until fg or bg
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTSTP):
+                signal.signal(number, signal.SIG_IGN)
+            self._terminal.close()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._live.stop()
+    def step(self, clock: Callable[[], float]) -> None:
+        """Read, draw and wait for a key, once."""
+        begun_s = clock()
+        fresh = not self._terminal.is_open and self._terminal.open()
+        size = self._terminal.size()
+        interval_s = SMALL_S if size[0] <= SMALL[0] and size[1] <= SMALL[1] else LARGE_S
+        if begun_s >= self._next_s:
+            fresh |= self._read(begun_s)
+            self._next_s = begun_s + interval_s
+        if self._terminal.is_open and (fresh or size != self._terminal.drawn_size):
+            self._draw(size)
+        keys = self._terminal.keys(max(self._next_s - clock(), 0.0))
+        for key in keys:
+            self._press(key)
+        if keys:
+            self._draw(self._terminal.size())
 
-    def begin(self, algorithm: str) -> None:
-        self.progress.begin(algorithm)
-        self._follower = Follower(self._ledger / algorithm, self._nodes)
-        self._draw()
+    def _read(self, now_s: float) -> bool:
+        passed_s, self._at_s = now_s - self._at_s, now_s
+        if self.choice.paused:
+            return False
+        if isinstance(self._source, Replay):
+            self._source.pass_s(passed_s)
+        return self._source.advance(self.progress)
 
-    def tick(self) -> None:
-        if self._clock() >= self._next_s:
-            self._draw()
+    def _draw(self, size: tuple[int, int]) -> None:
+        lines = make_screen(self.progress, *size, self.choice, self._badge, self._more_keys)
+        self._terminal.paint(lines, size)
 
-    def end(self, algorithm: str, row_summary_text: str) -> None:
-        self.progress.end(algorithm, row_summary_text)
-        self._draw()
+    @property
+    def _badge(self) -> str:
+        if isinstance(self._source, Replay):
+            return f"replay x{self._source.speed:g}" + (", over" if self._source.over else "")
+        return "over" if self._source.over else "live"
 
-    def _draw(self) -> None:
-        for event in self._follower.read():
-            self.progress.apply(event)
-        size = self._console.size
-        self._live.update(make_screen(self.progress, size.width, size.height - 1), refresh=True)
-        self._next_s = self._clock() + REFRESH_S
+    @property
+    def _more_keys(self) -> tuple[str, ...]:
+        if isinstance(self._source, Replay):
+            return ("q quit", "+- speed", "n next")
+        return ("Ctrl-C ends the run",) if self._owned else ("q quit",)
+
+    def _press(self, key: str) -> None:
+        self.choice.press(key)
+        if key == "q" and self._owned:
+            self.choice.said = "q does not end the run; Ctrl-C does"
+        elif key == "q":
+            self._left = True
+        elif isinstance(self._source, Replay) and key in "+-":
+            self._source.speed *= 2.0 if key == "+" else 0.5
+        elif isinstance(self._source, Replay) and key == "n":
+            self._source.skip()
 
 
-class PlainLines:
-    """One line a round, for output that is no terminal."""
+@contextlib.contextmanager
+def signals(owned: bool) -> Iterator[None]:
+    """SIGTERM leaves, Ctrl-Z suspends; Ctrl-C is the run's where there is one. Touching the terminal never stops us."""
 
-    def __init__(
-        self,
-        manifest: Mapping[str, Any],
-        run_folder: Path,
-        write: Callable[[str], object] | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.progress = Progress(manifest)
-        self._ledger = run_folder / "ledger"
-        self._nodes = [node["name"] for node in manifest.get("nodes", [])]
-        self._follower = Follower(self._ledger, [])
-        self._write = write or _print_line
-        self._clock = clock
-        self._next_s = clock()
+    def leave(_number: int, _frame: object) -> None:
+        raise SystemExit(0)
 
-    def __enter__(self) -> Self:
-        manifest = self.progress.manifest
-        self._write(
-            f"splitbed: {manifest.get('profile')}, {manifest.get('clock')} clock, seed {manifest.get('seed')}, "
-            f"{len(self.progress.clients)} clients; {', '.join(self.progress.algorithms)}"
-        )
-        return self
+    def suspend(_number: int, _frame: object) -> None:
+        raise Suspended
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    before = {
+        signal.SIGTERM: signal.signal(signal.SIGTERM, leave),
+        signal.SIGTSTP: signal.signal(signal.SIGTSTP, suspend),
+    }
+    for number in (signal.SIGTTOU, signal.SIGTTIN, *([signal.SIGINT] if owned else [])):
+        before[number] = signal.signal(number, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def can_draw() -> bool:
+    """Whether the standard output is a terminal that can be drawn on, and is not in a shell's background."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown", "") and is_ours(1)
+
+
+def _show(progress: Progress, source: Source, owned: bool) -> None:
+    """In a terminal the dashboard, else the log's lines as they come."""
+    os.nice(LOWEST)
+    if can_draw():
+        with signals(owned):
+            Dashboard(progress, source, Terminal(colour="NO_COLOR" not in os.environ), owned).show()
         return
-
-    def begin(self, algorithm: str) -> None:
-        self.progress.begin(algorithm)
-        self._follower = Follower(self._ledger / algorithm, self._nodes)
-        self._say("starts")
-
-    def tick(self) -> None:
-        if self._clock() >= self._next_s:
-            self._read()
-
-    def end(self, algorithm: str, row_summary_text: str) -> None:
-        self._read()
-        self.progress.end(algorithm, row_summary_text)
-        self._say(row_summary_text)
-
-    def _read(self) -> None:
-        events = self._follower.read()
-        for event in events:
-            self.progress.apply(event)
-        for event in events:
-            if isinstance(event, Evaluated):
-                self._say(self._round_line(event))
-            elif isinstance(event, Ended) and event.node in self.progress.nodes and event.outcome != "finished":
-                node = self.progress.nodes[event.node]
-                self._say(
-                    f"{node.name} ({node.device}) at {event.due_ns / SECOND_NS:.2f} s: {node.doing} {event.detail}"
-                )
-        self._next_s = self._clock() + REFRESH_S
-
-    def _round_line(self, event: Evaluated) -> str:
-        progress = self.progress
-        of_total = f" of {progress.rounds}" if progress.rounds and not progress.stop_after_s else ""
-        loss = "diverged" if event.loss is None else f"test loss {event.loss:.3f}"
-        return (
-            f"round {event.round + 1}{of_total} ended at {event.due_ns / SECOND_NS:.2f} s, "
-            f"accuracy {100 * event.accuracy:.1f} %, {loss}, "
-            f"{progress.payload_until(event.round) / MB:.2f} MB so far"
-        )
-
-    def _say(self, text: str) -> None:
-        progress = self.progress
-        self._write(f"[{progress.number}/{len(progress.algorithms)}] {progress.algorithm}: {text}".rstrip())
+    lines = PlainLines(progress, source, print)
+    while not source.over:
+        time.sleep(SMALL_S)
+        if isinstance(source, Replay):
+            source.pass_s(SMALL_S)
+        lines.read()
 
 
-def _print_line(line: str) -> None:
-    with contextlib.suppress(BrokenPipeError):  # the reader has had enough; the run goes on
-        sys.stdout.write(line + "\n")
-        sys.stdout.flush()
+def watch(argv: list[str]) -> int:
+    """Show a run that goes on."""
+    flags = Flags(prog="run.py watch", description="The dashboard of a run that goes on, e.g. in another terminal.")
+    flags.add_argument("folder", metavar="DIR", help="the run's folder")
+    flags.add_argument(OWNED, action="store_true", help="as a run shows itself: only the run's end ends it")
+    chosen = flags.parse_args(argv)
+    folder = Path(chosen.folder)
+    manifest = read_manifest(folder)
+    _show(Progress(manifest), Follower(folder, manifest), chosen.owned)
+    return 0
+
+
+def replay(argv: list[str]) -> int:
+    """Show a run again."""
+    flags = Flags(prog="run.py replay", description="The dashboard of a run again, by its emulated time.")
+    flags.add_argument("folder", metavar="DIR", help="the run's folder; it may have been interrupted")
+    flags.add_argument("--speed", type=float, default=1.0, metavar="N", help="so many emulated seconds a second")
+    chosen = flags.parse_args(argv)
+    if not 0 < chosen.speed < float("inf"):
+        raise UserError(f"--speed {chosen.speed:g}: say a number above 0")
+    folder = Path(chosen.folder)
+    manifest = read_manifest(folder)
+    _show(Progress(manifest), Replay(folder, manifest, chosen.speed), owned=False)
+    return 0

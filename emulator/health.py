@@ -82,6 +82,11 @@ LIMITS = {
 }
 
 
+def limits_of(manifest: Mapping[str, Any]) -> Limits:
+    """Those of the run's clock."""
+    return LIMITS[manifest.get("clock", "real")]
+
+
 class Tight(msgspec.Struct, frozen=True, kw_only=True):
     """The computation of one device and function that used most of its span's time on the host."""
 
@@ -126,7 +131,7 @@ def check(manifest: Mapping[str, Any], timelines: Mapping[str, Sequence[AnyEvent
     reasons: list[str] = []
     notes: list[str] = []
     figures: dict[str, Figures] = {}
-    limits = LIMITS[manifest.get("clock", "real")]
+    limits = limits_of(manifest)
     for algorithm, events in timelines.items():
         ending = ending_of(events)
         if ending != "finished":
@@ -136,8 +141,9 @@ def check(manifest: Mapping[str, Any], timelines: Mapping[str, Sequence[AnyEvent
         found += _unjudged(events) if ending == "finished" and limits.trains else []
         found += whole_ledgers(events) + within_links(manifest, events) + in_order(events)
         found += within_channels(manifest, events)
-        found += _clamps(manifest, events, limits.clamp_share)
-        found += _early(events) + _lag(only(events, RoundEnded))
+        clients = sum(node["role"] == "client" for node in manifest.get("nodes", []))
+        found += clamped(by_node(events, Clamped), length_of(events), clients, limits.clamp_share)
+        found += _early(events) + lagging(only(events, RoundEnded))
         for share, text in (_late(events), _host_late(events)):
             if share > NOTED_SHARE:
                 (found if share > BEHIND_SHARE else remarks).append(text)
@@ -166,7 +172,7 @@ def percentile(values: Iterable[int], share: float) -> int | None:
     return ranked[max(ceil(share * len(ranked)) - 1, 0)] if ranked else None
 
 
-def _lag(rounds: Sequence[RoundEnded]) -> list[str]:
+def lagging(rounds: Sequence[RoundEnded]) -> list[str]:
     """Ends of one algorithm's rounds against their due times."""
     beyond = [r for r in rounds if _off(r) > LAG_SHARE * (r.due_ns - r.started_ns) + LAG_NS]
     far = [r for r in rounds if _off(r) > LAG_WORST_SHARE * (r.due_ns - r.started_ns) + LAG_WORST_NS]
@@ -188,12 +194,10 @@ def _early(events: Sequence[AnyEvent]) -> list[str]:
     return tally("received before they were due", [(e.source, e.counter) for e in early])
 
 
-def _clamps(manifest: Mapping[str, Any], events: Sequence[AnyEvent], share: float) -> list[str]:
+def clamped(of_node: Mapping[str, Sequence[Clamped]], length_ns: int, clients: int, share: float) -> list[str]:
     """A node's clamps together; the network's are spread over the links of all clients."""
-    length_ns = length_of(events)
-    clients = sum(node["role"] == "client" for node in manifest.get("nodes", []))
     reasons = []
-    for node, clamps in by_node(events, Clamped).items():
+    for node, clamps in of_node.items():
         limit_ns = share * length_ns * (max(clients, 1) if node == "network" else 1)
         total_ns = sum(clamp.by_ns for clamp in clamps)
         if total_ns > limit_ns:

@@ -193,10 +193,8 @@ class Launcher:
         shared_ns = Topology(plan.scenario, plan.seed).shared_delay_ns()
         return choose(rehearsed, devices, len(os.sched_getaffinity(0)), shared_ns)
 
-    def play(
-        self, algorithm: str, module: str, settings: dict[str, Any], begin: Callable[[], None], tick: Callable[[], None]
-    ) -> Ending:
-        """Rehearse and play one algorithm; ``begin`` when its ledger begins, ``tick`` several times a second."""
+    def play(self, algorithm: str, module: str, settings: dict[str, Any], tick: Callable[[], None]) -> Ending:
+        """Rehearse and play one algorithm; ``tick`` several times a second."""
         plan = self._plan
 
         def timeline(placement: Placement, ledger: Ledger) -> Ending:
@@ -219,11 +217,9 @@ class Launcher:
             outcome, detail = supervision.play()
             return Ending(outcome, detail, placement.dilation, supervision.wall_s)
 
-        return self._recorded(algorithm, module, settings, begin, timeline)
+        return self._recorded(algorithm, module, settings, timeline)
 
-    def dry_run(
-        self, algorithm: str, module: str, settings: dict[str, Any], begin: Callable[[], None], tick: Callable[[], None]
-    ) -> Ending:
+    def dry_run(self, algorithm: str, module: str, settings: dict[str, Any], tick: Callable[[], None]) -> Ending:
         """Like ``play``, but one process foresees bytes and seconds and nothing is trained (``dryrun``)."""
 
         def timeline(placement: Placement, ledger: Ledger) -> Ending:
@@ -233,14 +229,13 @@ class Launcher:
             _write_accounts(ledger, accounts)
             return Ending("finished", "", 1, time.monotonic() - started_s)
 
-        return self._recorded(algorithm, module, settings, begin, timeline)
+        return self._recorded(algorithm, module, settings, timeline)
 
     def _recorded(
         self,
         algorithm: str,
         module: str,
         settings: dict[str, Any],
-        begin: Callable[[], None],
         timeline: Callable[[Placement, Ledger], Ending],
     ) -> Ending:
         """How a timeline ended, in the ledger too."""
@@ -248,7 +243,6 @@ class Launcher:
         ledger_folder = self._folder / "ledger" / algorithm
         ledger_folder.mkdir(parents=True)
         ledger = Ledger(ledger_folder, "supervisor")
-        begin()
         placement = self._placement(algorithm, module, settings, ledger_folder, scratch, scratch)
         try:
             ending = timeline(placement, ledger)

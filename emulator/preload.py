@@ -14,9 +14,9 @@ PR_SET_PDEATHSIG = 1
 SUPERVISOR_VARIABLE = "SPLITBED_SUPERVISOR"
 
 
-def die_with_parent(parent: int) -> None:
-    """Let the kernel kill this process when its parent, process ``parent``, ends; at once if it has ended already."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+def die_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> None:
+    """Let the kernel send ``number`` when the parent, process ``parent``, ends; end at once if it has ended already."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
 

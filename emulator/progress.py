@@ -7,10 +7,11 @@ before it was posted): messages are matched by (source, counter) whichever comes
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
+from emulator.activity import BIN_NS, BINS, COMPUTE, DOWN_BITS, DOWNLOAD, UP_BITS, UPLOAD, Bins
+from emulator.health import PRESSURE_SHARE, STEAL_SHARE, clamped, lagging, limits_of
 from emulator.ledger import (
     AnyEvent,
     Carried,
@@ -18,111 +19,53 @@ from emulator.ledger import (
     Computed,
     Ended,
     Evaluated,
-    Memory,
+    Host,
     Posted,
     Received,
-    Reported,
+    Refused,
     RoundEnded,
-    Started,
     Timeline,
     Undelivered,
     Waiting,
 )
+from emulator.seen import Capacity, Group, Seen
 
 SECOND_NS = 10**9
-RATE_WINDOW_NS = 2 * SECOND_NS
-ENDINGS = {"does-not-fit": "does not fit", "peer-lost": "peer lost"}
+MB = 10**6
+TOLD = 1000  # lines of the log that are kept
+WINDOWS_NS = tuple(seconds * SECOND_NS for seconds in (5, 10, 20, 30))  # until there is a minute to show
 
 
-class UnderWay:
-    """Messages that were posted and are not yet done, in whichever order the two are learnt."""
+class Result(NamedTuple):
+    """An algorithm as far as it came."""
 
-    def __init__(self) -> None:
-        self._kinds: dict[tuple[str, int], str] = {}
-        self._done: set[tuple[str, int]] = set()
-
-    def begin(self, source: str, counter: int, kind: str) -> None:
-        if (source, counter) in self._done:
-            self._done.remove((source, counter))
-        else:
-            self._kinds[(source, counter)] = kind
-
-    def end(self, source: str, counter: int) -> None:
-        if self._kinds.pop((source, counter), None) is None:
-            self._done.add((source, counter))
-
-    @property
-    def kind(self) -> str:
-        """The oldest message's kind, or "" when there is none."""
-        return next(iter(self._kinds.values()), "")
-
-
-@dataclass
-class Seen:
-    """One node as its last events show it."""
-
-    name: str
-    role: str
-    device: str = ""
-    network: str = ""
-    function: str = ""  # last computed
-    awaited: str = ""  # kinds, while it waits
-    ending: str = ""
-    phase: str = ""
-    round: int | None = None
-    loss: float | None = None
-    growth_bytes: int | None = None
-    peak_bytes: int | None = None
-    budget_bytes: int | None = None
-    up_bytes: int = 0  # payload that has left, resp. was carried towards the node
-    down_bytes: int = 0
-    alive: bool = False
-    uploads: UnderWay = field(default_factory=UnderWay)
-    downloads: UnderWay = field(default_factory=UnderWay)
-    carried: deque[tuple[bool, int, int, int]] = field(default_factory=deque)  # (up, start, left, wire bytes)
-
-    @property
-    def doing(self) -> str:
-        if self.ending:
-            phase = f": {self.phase}" if self.ending == "does not fit" and self.phase else ""
-            return self.ending + phase
-        if not self.alive:
-            return "starting"
-        if not self.awaited:
-            return f"computing {self.function}".rstrip()
-        if self.role == "client" and self.uploads.kind:
-            return f"sending {self.uploads.kind}"
-        if self.role == "client" and self.downloads.kind:
-            return f"receiving {self.downloads.kind}"
-        return f"awaiting {self.awaited}"
-
-    def rate_bps(self, up: bool, now_ns: int) -> float:
-        """Wire bits of the last two emulated seconds per second; a message counts evenly over its time on the link."""
-        begin_ns = max(now_ns - RATE_WINDOW_NS, 0)
-        bits = 0.0
-        for way, start_ns, left_ns, size_bytes in self.carried:
-            overlap_ns = min(left_ns, now_ns) - max(start_ns, begin_ns)
-            if way == up and overlap_ns > 0:
-                bits += 8 * size_bytes * overlap_ns / max(left_ns - start_ns, 1)
-        return bits * SECOND_NS / max(now_ns - begin_ns, 1)
-
-    def forget_before(self, now_ns: int) -> None:
-        while self.carried and self.carried[0][2] < now_ns - RATE_WINDOW_NS:
-            self.carried.popleft()
+    algorithm: str
+    outcome: str
+    line: str  # the outcome with its explanation
+    rounds: int
+    length_ns: int  # until its last round's end, as the clock showed it
+    accuracies: list[float]
+    payload_bytes: int
+    peak_bytes: int | None
+    unfit: int  # clients whose peak is above their budget, or who said that they do not fit
+    wall_s: float | None
 
 
 class Progress:
-    """State of the run; ``begin`` opens an algorithm's timeline, ``apply`` takes one event of it."""
+    """State of the run; ``begin`` opens an algorithm's timeline, ``take`` folds in what was read of it."""
 
     def __init__(self, manifest: Mapping[str, Any]) -> None:
         self.manifest = manifest
         self.algorithms: list[str] = list(manifest.get("algorithms", []))
         self.rounds: int | None = manifest.get("rounds")
         self.stop_after_s: float | None = manifest.get("stop_after_s")
-        self.results: list[tuple[str, str]] = []  # algorithm, its line
+        self.results: list[Result] = []
+        self.log: deque[str] = deque(maxlen=TOLD)
+        self.told = 0  # lines of the log so far, those no longer kept too
         self.begin("")
 
     def begin(self, algorithm: str) -> None:
+        """A clean slate for ``algorithm``."""
         self.algorithm = algorithm
         self.nodes: dict[str, Seen] = {}
         for node in self.manifest.get("nodes", []):
@@ -131,20 +74,35 @@ class Progress:
                 role=node["role"],
                 device=str(node.get("device", "")),
                 network=str(node.get("network", "")),
+                workers=node.get("workers") or 1,
+                up_bps=node.get("up_bps", 0),
+                down_bps=node.get("down_bps", 0),
                 budget_bytes=node.get("budget_bytes"),
             )
+        members: dict[tuple[str, str], list[Seen]] = {}
+        for client in self.clients:
+            members.setdefault((client.device, client.network), []).append(client)
+        self.groups = [Group(*kind, clients) for kind, clients in members.items()]
+        self._group_of = {client.name: group for group in self.groups for client in group.members}
+        self.capacities = [Capacity(self.manifest, i) for i in range(len(self.manifest.get("channels", [])))]
+        sides = [(node["name"], node) for node in self.manifest.get("nodes", [])]
+        self._outward = {name: [self.capacities[i] for i in node.get("up_channels", ())] for name, node in sides}
+        self._inward = {name: [self.capacities[i] for i in node.get("down_channels", ())] for name, node in sides}
         self.now_ns = 0
         self.dilation = 1
         self.ended: dict[int, RoundEnded] = {}
         self.scores: dict[int, Evaluated] = {}
         self.payload_of_round: dict[int, int] = {}
         self.worst_lag_ns = 0
-        self.clamps = 0
-        self.clamped_ns = 0
+        self.clamped: dict[str, list[Clamped]] = {}
+        self.refused = 0
+        self.host: Host | None = None
+        self.speed: float | None = None  # emulated seconds a second on the wall
+        self.over: Timeline | None = None
+        if algorithm:
+            self._say("starts")
 
-    def end(self, algorithm: str, line: str) -> None:
-        """Keep an algorithm's result in one line."""
-        self.results.append((algorithm, line))
+    # --- what the state says ------------------------------------------------------------------------------------
 
     @property
     def clients(self) -> list[Seen]:
@@ -173,12 +131,96 @@ class Progress:
         """Payload of messages labelled with ``round`` or before, the initial weights included."""
         return sum(size for label, size in self.payload_of_round.items() if label <= round)
 
+    @property
+    def clamps(self) -> int:
+        return sum(map(len, self.clamped.values()))
+
+    @property
+    def clamped_ns(self) -> int:
+        return sum(clamp.by_ns for clamps in self.clamped.values() for clamp in clamps)
+
+    @property
+    def window_ns(self) -> int:
+        """What strips show: the last minute, less in the beginning, more where two rounds take longer."""
+        return next((window_ns for window_ns in WINDOWS_NS if window_ns >= self.now_ns), self._kept_ns)
+
+    @property
+    def _kept_ns(self) -> int:
+        return BINS * (self.groups[0].bins.width_ns if self.groups else BIN_NS)
+
+    def left_ns(self) -> int | None:
+        """Emulated time until the last round's end, by the rounds so far; None before the first has ended."""
+        if not self.ended or not self.rounds:
+            return None
+        done = len(self.ended)
+        round_ns = max(max(ended.due_ns for ended in self.ended.values()) // done, 1)
+        total = self.rounds
+        if self.stop_after_s:
+            total = min(total, int(self.stop_after_s * SECOND_NS / round_ns) + 1)
+        return max(total * round_ns - self.now_ns, 0) if total > done else 0
+
+    def concerns(self) -> list[str]:
+        """What the run's health will be called bad for, as far as it can be told while it goes on."""
+        share = limits_of(self.manifest).clamp_share
+        found = clamped(self.clamped, self.now_ns, len(self.clients), share) + lagging(list(self.ended.values()))
+        found += [f"{self.refused} malformed messages refused"] if self.refused else []
+        return found + [f"{node.name}: {node.ending}" for node in self.nodes.values() if node.ending == "failed"]
+
+    def remarks(self) -> list[str]:
+        """What is worth a second look: the host's load where it matters."""
+        if self.host is None or not limits_of(self.manifest).host_matters:
+            return []
+        pressed = self.host.pressure > PRESSURE_SHARE
+        stolen = self.host.steal > STEAL_SHARE
+        return ["work waits for a core"] * pressed + ["other machines take cores"] * stolen
+
+    def result(self) -> Result:
+        """The algorithm that is played, as far as it is."""
+        over = self.over
+        peaks = [client.peak_bytes for client in self.clients if client.peak_bytes is not None]
+        unfit = [c for c in self.clients if c.ending == "does not fit" or (c.memory_share or 0.0) > 1]
+        slowed = f" (dilation {self.dilation})" if self.dilation != 1 else ""
+        outcome = over.outcome if over else "running"
+        return Result(
+            algorithm=self.algorithm,
+            outcome=outcome,
+            line=f"{outcome}{slowed}{': ' + over.detail if over and over.detail else ''}",
+            rounds=len(self.ended),
+            length_ns=max((ended.actual_ns for ended in self.ended.values()), default=0),
+            accuracies=[self.scores[round].accuracy for round in sorted(self.scores)],
+            payload_bytes=self.payload_bytes,
+            peak_bytes=max(peaks, default=None),
+            unfit=len(unfit),
+            wall_s=over.wall_s if over else None,
+        )
+
+    # --- events -----------------------------------------------------------------------------------------------------
+
+    def take(self, events: Iterable[AnyEvent]) -> None:
+        """Fold in events that were read together, then tell of them in the log."""
+        worth_telling = []
+        for event in events:
+            self.apply(event)
+            if isinstance(event, Evaluated | Ended | Refused):
+                worth_telling.append(event)
+        for event in worth_telling:
+            self._tell(event)
+
+    def end(self) -> None:
+        """All of the algorithm's events have been read: keep its result."""
+        self.results.append(self.result())
+        self._say(self.results[-1].line)
+
     def apply(self, event: AnyEvent) -> None:
         """Fold one event in; events of nodes that the manifest does not name (network, evaluator) count too."""
         node = self.nodes.get(event.node)
         if isinstance(event, Posted | Carried | Received | Computed | RoundEnded | Waiting):
             self.now_ns = max(self.now_ns, event.due_ns)
-        if isinstance(event, Posted):
+        if node is not None:
+            node.note(event)
+        if isinstance(event, Computed):
+            self._spent(node, COMPUTE, event.start_ns, event.due_ns)
+        elif isinstance(event, Posted):
             self._posted(event)
         elif isinstance(event, Carried):
             self._carried(event)
@@ -189,64 +231,95 @@ class Progress:
         elif isinstance(event, RoundEnded):
             self.ended[event.round] = event
             self.worst_lag_ns = max(self.worst_lag_ns, abs(event.actual_ns - event.due_ns))
+            while self._kept_ns < 2 * event.due_ns // len(self.ended):
+                self._widen()
         elif isinstance(event, Evaluated):
             self.scores[event.round] = event
         elif isinstance(event, Timeline):
             self.dilation = event.dilation
+            self.over = event if event.outcome else None
         elif isinstance(event, Clamped):
-            self.clamps += 1
-            self.clamped_ns += event.by_ns
-        if node is not None:
-            _own(node, event)
+            self.clamped.setdefault(event.node, []).append(event)
+        elif isinstance(event, Refused):
+            self.refused += 1
+        elif isinstance(event, Host):
+            self.host = event
+            self.speed = self.now_ns / (event.due_ns * self.dilation) if event.due_ns > 0 else None
+
+    def _bins(self, node: Seen | None) -> list[Bins]:
+        """Where a node's time and bits are added: its own bins, and its group's."""
+        if node is None:
+            return []
+        group = self._group_of.get(node.name)
+        return [node.bins, group.bins] if group else [node.bins]
+
+    def _spent(self, node: Seen | None, state: int, start_ns: int, end_ns: int) -> None:
+        for bins in self._bins(node):
+            bins.add(state, start_ns, end_ns, end_ns - start_ns)
+
+    def _widen(self) -> None:
+        nodes = [node.bins for node in self.nodes.values()]
+        for bins in (*nodes, *(group.bins for group in self.groups), *(channel.bins for channel in self.capacities)):
+            bins.widen()
+
+    def _way(self, source: str, destination: str) -> list[Capacity]:
+        return [*self._outward.get(source, ()), *self._inward.get(destination, ())]
 
     def _posted(self, event: Posted) -> None:
         self.payload_of_round[event.round] = self.payload_of_round.get(event.round, 0) + event.payload_bytes
         sender, receiver = self.nodes.get(event.node), self.nodes.get(event.destination)
+        message = (event.node, event.counter, event.kind, event.due_ns)
+        for capacity in self._way(event.node, event.destination):
+            capacity.waiting.begin(*message)
         if sender is not None:
-            sender.uploads.begin(event.node, event.counter, event.kind)
+            sender.uploads.begin(*message)
             sender.round = max(event.round, sender.round if sender.round is not None else event.round)
         if receiver is not None:
-            receiver.downloads.begin(event.node, event.counter, event.kind)
+            receiver.downloads.begin(*message)
             if receiver.role == "client" and event.round >= 0:
                 receiver.round = max(event.round, receiver.round or 0)
 
     def _carried(self, event: Carried) -> None:
         sender, receiver = self.nodes.get(event.source), self.nodes.get(event.destination)
+        bits, from_ns, left_ns = 8 * event.wire_bytes, event.start_ns, event.due_ns
+        for capacity in self._way(event.source, event.destination):
+            capacity.waiting.end(event.source, event.counter)
+            capacity.wire_bytes += event.wire_bytes
+            capacity.bins.add(0, from_ns, left_ns, bits)
         if sender is not None:
             sender.uploads.end(event.source, event.counter)
             sender.up_bytes += event.payload_bytes
-            sender.carried.append((True, event.start_ns, event.due_ns, event.wire_bytes))
-            sender.forget_before(self.now_ns)
         if receiver is not None:
             receiver.down_bytes += event.payload_bytes
-            receiver.carried.append((False, event.start_ns, event.due_ns, event.wire_bytes))
-            receiver.forget_before(self.now_ns)
+        for node, state, way in ((sender, UPLOAD, UP_BITS), (receiver, DOWNLOAD, DOWN_BITS)):
+            for bins in self._bins(node):
+                bins.add(state, from_ns, event.arrival_ns, event.arrival_ns - from_ns)
+                bins.add(way, from_ns, left_ns, bits)
 
     def _arrived(self, destination: str, source: str, counter: int) -> None:
         receiver = self.nodes.get(destination)
         if receiver is not None:
             receiver.downloads.end(source, counter)
 
+    # --- the log ----------------------------------------------------------------------------------------------------
 
-def _own(node: Seen, event: AnyEvent) -> None:
-    """What a node's own line says about the node itself."""
-    node.alive = True
-    if isinstance(event, Started):
-        node.budget_bytes = event.budget_bytes if event.budget_bytes is not None else node.budget_bytes
-    elif isinstance(event, Waiting):
-        node.awaited = " or ".join(event.kinds) or "a message"
-    elif isinstance(event, Computed):
-        # Written at the span's end; until it posts or waits, the node is at its next one.
-        node.function = event.function.rpartition(".")[2]
-        node.awaited = ""
-    elif isinstance(event, Received):
-        node.awaited = ""
-    elif isinstance(event, Reported):
-        node.round = max(event.round, node.round if node.round is not None else event.round)
-        node.loss = event.values.get("loss", node.loss)
-    elif isinstance(event, Memory):
-        node.growth_bytes, node.peak_bytes = event.growth_bytes, event.peak_bytes
-        node.budget_bytes = event.budget_bytes if event.budget_bytes is not None else node.budget_bytes
-    elif isinstance(event, Ended):
-        node.ending = ENDINGS.get(event.outcome, event.outcome)
-        node.phase = event.phase
+    def _tell(self, event: Evaluated | Ended | Refused) -> None:
+        if isinstance(event, Evaluated):
+            of_total = f" of {self.rounds}" if self.rounds and not self.stop_after_s else ""
+            loss = "diverged" if event.loss is None else f"test loss {event.loss:.3f}"
+            self._say(
+                f"round {event.round + 1}{of_total} ended at {event.due_ns / SECOND_NS:.2f} s, "
+                f"accuracy {100 * event.accuracy:.1f} %, {loss}, {self.payload_until(event.round) / MB:.2f} MB so far"
+            )
+        elif isinstance(event, Refused):
+            self._say(f"{event.node} refused a message of {event.source}: {event.reason}")
+        elif event.node in self.nodes and event.outcome != "finished":
+            node = self.nodes[event.node]
+            where = f": {node.phase}" if node.ending == "does not fit" and node.phase else ""
+            self._say(
+                f"{node.name} ({node.device}) at {event.due_ns / SECOND_NS:.2f} s: {node.ending}{where} {event.detail}"
+            )
+
+    def _say(self, text: str) -> None:
+        self.log.append(f"[{self.number}/{len(self.algorithms)}] {self.algorithm}: {text}".rstrip())
+        self.told += 1

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from emulator.computations import computations
 from emulator.conservation import Sorted, ending_of, only
 from emulator.digest import numerics_digest, timeline_digest
 from emulator.health import check, length_of
@@ -110,6 +111,7 @@ def _algorithm(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
             if (before := event.values.get("align_error_before")) is not None
             and (after := event.values.get("align_error_after")) is not None
         ],
+        "computations": computations(nodes, events),
         "server": servers[0] if servers else None,
         "clients": clients,
     }

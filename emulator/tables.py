@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from emulator import memory_sheets
+from emulator import computations, memory_sheets
 from emulator.sheets import Sheet, markdown, number, show
 
 Json = Mapping[str, Any]
@@ -42,12 +42,13 @@ def print_tables(summary: Json, console: Console) -> None:
 
 
 def to_markdown(summary: Json) -> str:
-    """The same as ``tables.md``."""
+    """The same as ``tables.md``, with what each computation costs."""
     lines = [f"# {_title(summary)}", ""]
     for line in _verdict(summary):
         lines += [f"**{line}**" if summary["health"]["reasons"] else line, ""]
     for sheet in _sheets(summary):
         lines += markdown(sheet)
+    lines += markdown(computations.sheet(summary["algorithms"]))
     for line in _remarks(summary):
         lines += [line, ""]
     return "\n".join(lines)

@@ -18,21 +18,20 @@ ROOT = Path(__file__).parent.parent
 LONGEST = 400
 TARGETS = {"child": {"worker", "evaluator"}}  # what a child process runs is loaded in it alone
 VIEWS = {
-    "tables",
-    "memory_sheets",
-    "dashboard",
-    "profile_views",
-    "trace_views",
-    "summary",
-    "progress",
-    "sheets",
-    "verify",
-    "digest",
-    "plot_data",
-    "plot_style",
-    "charts",
-    "gantt",
-    "plots",
+    *(
+        "tables",
+        "memory_sheets",
+        "computations",
+        "profile_views",
+        "trace_views",
+        "summary",
+        "sheets",
+        "verify",
+        "digest",
+    ),
+    *("plot_data", "plot_style", "charts", "gantt", "plots"),
+    *("activity", "seen", "progress", "following", "glyphs", "client_view", "screen"),
+    *("plain_lines", "terminal", "dashboard", "display"),
 }
 EMULATOR = {path.stem: path for path in sorted((ROOT / "emulator").glob("*.py")) if path.stem != "__init__"}
 SOURCES = [ROOT / "run.py", *EMULATOR.values(), *sorted((ROOT / "algorithms").glob("*.py"))]
@@ -156,6 +155,7 @@ def test_a_child_process_loads_nothing_that_it_does_not_need(module: str, heavy:
 
 
 CLOCKS = {"coordinator": "the clocks", "health": "limits by clock", "verify": "which clocks", "run": "the flag"}
+CLOCKS |= {"fit": "which clock"}
 
 
 def branches(tree: ast.AST) -> Iterator[ast.AST]:

@@ -14,7 +14,8 @@ The first global is labelled round -1 and has no official bytes. What is due at 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -26,6 +27,7 @@ from emulator.ledger import (
     Ended,
     Evaluated,
     Event,
+    Ledger,
     Memory,
     Posted,
     Received,
@@ -188,3 +190,13 @@ def is_message(event: AnyEvent, kind: type[Event], source: str, counter: int) ->
     if not isinstance(event, kind):
         return False
     return (getattr(event, "source", event.node), getattr(event, "counter", -1)) == (source, counter)
+
+
+def write_run(folder: Path, algorithm: str, lines: Mapping[str, Iterable[AnyEvent]]) -> None:
+    """The ledger's files of one algorithm, as nodes leave them."""
+    (folder / "ledger" / algorithm).mkdir(parents=True)
+    for node, events in lines.items():
+        ledger = Ledger(folder / "ledger" / algorithm, node)
+        for event in events:
+            ledger.write(event)
+        ledger.close()
