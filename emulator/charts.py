@@ -103,12 +103,12 @@ def _winner(ranked: Sequence[Curve], against: Against) -> str:
     reached = [(curve.algorithm, point) for curve in ranked if (point := curve.reached[TARGET])]
     if not reached:
         best = max(ranked, key=lambda curve: curve.points[-1].accuracy)
-        return f"None came to 90 %; {best.algorithm} came to {number(best.points[-1].accuracy, FULL_PERCENT)} %"
+        return f"None came to 90 %; {best.algorithm} ended at {number(best.points[-1].accuracy, FULL_PERCENT)} %"
     told = [f"{reached[0][0]} is first at 90 %: {against.show(reached[0][1])}"]
     if len(reached) > 1:
         told.append(f"{reached[-1][0]} last: {against.show(reached[-1][1])}")
     if never := [curve.algorithm for curve in ranked if not curve.reached[TARGET]]:
-        told.append(f"{never[0] if len(never) == 1 else f'{len(never)} of {len(ranked)}'} not in this run")
+        told.append(f"not reached by {never[0] if len(never) == 1 else f'{len(never)} of {len(ranked)}'}")
     return "; ".join(told)
 
 
@@ -168,10 +168,10 @@ def _bars(axes: Axes, stacks: Mapping[str, Mapping[str, float]], most: float) ->
 
 def _told(stacks: Mapping[str, Mapping[str, float]]) -> str:
     told = []
-    for name, which in dict(zip(stacks, ["shortest", *["longest"] * (len(stacks) - 1)], strict=True)).items():
-        total, (cause, most) = sum(stacks[name].values()), max(stacks[name].items(), key=lambda item: item[1])
-        told.append(f"{name} has the {which}, {number(total)} s, {FULL_PERCENT * most / total:.0f} % of it {cause}")
-    return told[0] if len(told) == 1 else f"{told[0]}; {told[-1]}"
+    for name, stack in stacks.items():
+        total, (cause, most) = sum(stack.values()), max(stack.items(), key=lambda item: item[1])
+        told.append(f"{number(total)} s for {name}, {FULL_PERCENT * most / total:.0f} % of it {cause}")
+    return told[0] if len(told) == 1 else f"From {told[0]}, to {told[-1]}"
 
 
 # --- memory -------------------------------------------------------------------------------------------------------
@@ -202,7 +202,7 @@ def _fits(rows: Sequence[MemoryRow]) -> str:
     if not shares:
         return "No device of this run has a cap"
     share, row = max(shares, key=lambda pair: pair[0])
-    return f"All fit; tightest is {row.algorithm} on {row.device}: {number(share, FULL_PERCENT)} % of the cap"
+    return f"None is above its cap; closest is {row.algorithm} on {row.device}: {number(share, FULL_PERCENT)} % of it"
 
 
 def _caps(axes: Axes, rows: Sequence[MemoryRow], most: float) -> None:
@@ -232,6 +232,7 @@ def _caps(axes: Axes, rows: Sequence[MemoryRow], most: float) -> None:
             fontsize=10,
             color=ALARM if row.unfit else DARK,
             fontweight="bold" if row.unfit else "normal",
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5},
         )
     budget = rows[0].budget_mib
     title = f"{rows[0].device}, {rows[0].clients} clients: no cap"

@@ -31,8 +31,20 @@ E = TypeVar("E", bound=Event)
 Message = tuple[str, int]  # source and its counter: names one message of a timeline
 
 
+class Sorted(list[AnyEvent]):
+    """Events that are also at hand by their type: for views that ask many times for a few of very many."""
+
+    def __init__(self, events: Iterable[AnyEvent]) -> None:
+        super().__init__(events)
+        self.by_type: dict[type, list[Any]] = defaultdict(list)
+        for event in self:
+            self.by_type[type(event)].append(event)
+
+
 def only(events: Iterable[AnyEvent], kind: type[E]) -> list[E]:
     """The events of one type, in their order."""
+    if isinstance(events, Sorted):
+        return list(events.by_type.get(kind, ()))
     return [event for event in events if isinstance(event, kind)]
 
 

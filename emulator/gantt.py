@@ -21,15 +21,14 @@ MOST_EACH = 10  # in the picture of all
 STEPS = 1500  # of the time axis: nothing is drawn shorter, no gap either
 SECONDS = "emulated seconds since the round began"
 LANE = 0.21  # inches
-LANE_EACH = 0.068
+LANE_EACH = 0.056
 
 
 def one(strip: Strip, summary: Json) -> Page:
     """A typical round of one algorithm, a row a node."""
     lanes = [strip.server, *slowest(strip, MOST)]
-    which = "an unfinished round" if strip.round is None else f"round {strip.round}, of median length"
-    result = f"{which}: {_told(strip, MOST)}"
-    made = page(f"a round of {strip.algorithm}", result[0].upper() + result[1:], 1.0 + LANE * len(lanes), summary)
+    which = "From the start" if strip.round is None else f"Round {strip.round}, of median length"
+    made = page(f"a round of {strip.algorithm}", f"{which}: {_told(strip, MOST)}", 1.0 + LANE * len(lanes), summary)
     axes = made.body.add_subplot()
     _draw(axes, lanes, strip.length_ns, strip.length_ns)
     axes.set_yticks(range(len(lanes)), [f"{lane.node}  {lane.device}".rstrip() for lane in lanes], fontsize=9)
@@ -44,29 +43,19 @@ def together(strips: Sequence[Strip], summary: Json) -> Page:
     ranked = sorted(strips, key=lambda strip: strip.length_ns)
     groups = [[strip.server, *slowest(strip, MOST_EACH)] for strip in ranked]
     longest_ns = ranked[-1].length_ns
-    height = 1.0 + sum(LANE_EACH * len(lanes) + 0.08 for lanes in groups)
-    result = "On one time scale. First row of each: the server; below it, its clients."
+    height = 1.0 + sum(LANE_EACH * len(lanes) + 0.27 for lanes in groups)
+    result = "Rounds of median length on one time scale. First row of each: the server; below: clients."
     made = page("one round of each method", result, height, summary)
     panels = made.body.subplots(
         len(ranked), 1, sharex=True, squeeze=False, height_ratios=[len(lanes) for lanes in groups]
     )[:, 0]
     for strip, lanes, axes in zip(ranked, groups, panels, strict=True):
         _draw(axes, lanes, strip.length_ns, longest_ns)
-        axes.set_yticks([len(lanes) / 2 - 0.5], [strip.algorithm])
+        axes.set_yticks([])
         axes.tick_params(axis="both", length=0)
         axes.spines["bottom"].set_visible(False)
-        seconds = strip.length_ns / SECOND_NS
-        inside = strip.length_ns > longest_ns / 2
-        axes.annotate(
-            _told(strip, MOST_EACH),
-            (seconds, len(lanes) * (0.25 if inside else 0.5) - 0.5),
-            xytext=(-6 if inside else 6, 0),
-            textcoords="offset points",
-            ha="right" if inside else "left",
-            va="center",
-            color=DARK,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
-        )
+        name, told = strip.algorithm, _told(strip, MOST_EACH)
+        axes.set_title(f"{name}: {told}", fontsize=10, color=DARK, pad=2)
     panels[-1].set_xlim(0, longest_ns / SECOND_NS)
     panels[-1].set_xlabel(SECONDS)
     _legend(made)
@@ -75,7 +64,10 @@ def together(strips: Sequence[Strip], summary: Json) -> Page:
 
 def _told(strip: Strip, most: int) -> str:
     clients = len(strip.clients)
-    words = f"{number(strip.length_ns / SECOND_NS)} s, {strip.at_work:.1f} of {clients} clients busy at a time"
+    unfinished = "unfinished, " if strip.round is None else ""
+    words = (
+        f"{unfinished}{number(strip.length_ns / SECOND_NS)} s, {strip.at_work:.1f} of {clients} clients busy at a time"
+    )
     return words + (f" (shown: the {most} slowest)" if clients > most else "")
 
 

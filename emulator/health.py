@@ -160,9 +160,10 @@ def _why_refused(events: Sequence[AnyEvent]) -> str:
     return "".join(f": {event.detail}" for event in only(events, Timeline) if event.outcome == "refused")
 
 
-def length_of(events: Iterable[AnyEvent]) -> int:
+def length_of(events: Sequence[AnyEvent]) -> int:
     """Length of a timeline in ns: the latest due time of anything that takes place in emulated time."""
-    return max((e.due_ns for e in events if isinstance(e, Posted | Received | Computed | RoundEnded)), default=0)
+    lasting = (only(events, kind) for kind in (Posted, Received, Computed, RoundEnded))
+    return max((event.due_ns for found in lasting for event in found), default=0)
 
 
 def percentile(values: Iterable[int], share: float) -> int | None:

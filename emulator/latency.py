@@ -27,19 +27,19 @@ Spans = list[tuple[int, int]]
 
 def latency_split(client: str, events: Sequence[AnyEvent], until_ns: int | None = None) -> dict[str, int]:
     """Nanoseconds of each of ``CAUSES`` for one client; they sum to ``until_ns``, by default the timeline's length."""
-    return latency_splits([client], events, until_ns)[client]
+    (splits,) = latency_splits([client], events, length_of(events) if until_ns is None else until_ns)
+    return splits[client]
 
 
 def latency_splits(
-    clients: Iterable[str], events: Sequence[AnyEvent], until_ns: int | None = None
-) -> dict[str, dict[str, int]]:
-    """The same for several clients in one pass over the events, which takes no longer for many than for few."""
-    length_ns = length_of(events) if until_ns is None else until_ns
+    clients: Iterable[str], events: Sequence[AnyEvent], *until_ns: int
+) -> list[dict[str, dict[str, int]]]:
+    """The same for several clients, until each of several times, in one pass over the events."""
     spans: dict[str, dict[str, Spans]] = {name: {cause: [] for cause in CAUSES} for name in clients}
-    for client, cause, span in _all_spans(events):
-        if client in spans:
-            spans[client][cause].append(span)
-    return {name: _by_priority(found, length_ns) for name, found in spans.items()}
+    for node, cause, span in _all_spans(events):
+        if node in spans:
+            spans[node][cause].append(span)
+    return [{name: _by_priority(found, end_ns) for name, found in spans.items()} for end_ns in until_ns]
 
 
 def _by_priority(spans: dict[str, Spans], length_ns: int) -> dict[str, int]:

@@ -156,7 +156,7 @@ def done(clients: Sequence[Json], events: Sequence[AnyEvent]) -> list[Done]:
 
 
 def typical_round(events: Sequence[AnyEvent]) -> tuple[int | None, int, int] | None:
-    """Number from 0, start and end in ns of the round of median length (of two, the shorter; of equals, the first).
+    """Number from 0, start and end in ns of the round of median length (of two, the shorter).
 
     Where none has ended: None and the whole timeline; None where nothing took any time.
     """

@@ -19,6 +19,8 @@ Json = Mapping[str, Any]
 WIDTH = 8.0  # inches: 800 pixels at 100 dpi, in which sizes of letters are meant
 DPI = 200  # of a PNG: sharp on a screen that shows it at half its size
 SETTINGS: Any = {
+    "figure.dpi": DPI,
+    "savefig.dpi": "figure",
     "font.family": "DejaVu Sans",  # comes with matplotlib
     "font.size": 11.0,
     "axes.titlesize": 11.0,
@@ -128,20 +130,21 @@ def trained(summary: Json) -> bool:
 
 
 def doubts(summary: Json) -> tuple[str, str]:
-    """A line that says why this run is no good or not whole, and a word for it; empty where it is both."""
-    cut_short = [
-        f"{name} {each['outcome']}"
-        for name, each in summary["algorithms"].items()
-        if each["outcome"] not in ("finished", "does-not-fit", "would-not-fit")
-    ]
-    reasons = summary["health"]["reasons"]
-    others = [reason for reason in reasons if not reason.endswith(": refused")]
-    if others and not cut_short:
+    """A line that says why this run is no good, not whole, or without some method, and a stamp; empty where it is not.
+
+    That a method does not fit is a result, and nothing to stamp the others with.
+    """
+    endings = {name: each["outcome"] for name, each in summary["algorithms"].items()}
+    cut_short = {n: o for n, o in endings.items() if o not in ("finished", "does-not-fit", "would-not-fit")}
+    told = tuple(f"{name}: {outcome}" for name, outcome in cut_short.items())
+    others = [reason for reason in summary["health"]["reasons"] if not reason.startswith(told)]
+    if others:
         more = f" (and {len(others) - 1} more reasons)" if len(others) > 1 else ""
         return _short(f"Do not trust it: {others[0]}{more}"), "BAD RUN"
     if cut_short:
-        return _short(f"Not whole: {', '.join(cut_short)}"), "PARTIAL RUN"
-    return "", ""
+        return _short(f"Not whole: {', '.join(told)}"), "PARTIAL RUN"
+    unfit = [name for name, outcome in endings.items() if outcome == "does-not-fit"]
+    return (_short(f"Stopped, since it does not fit: {', '.join(unfit)}") if unfit else ""), ""
 
 
 def _short(line: str) -> str:
@@ -150,7 +153,19 @@ def _short(line: str) -> str:
 
 def save(made: Page, folder: Path, name: str) -> list[Path]:
     """PNG and SVG, the same bytes whenever they are drawn with the same matplotlib; the paths."""
+    _lay_out(made.whole)
     paths = [folder / f"{name}.png", folder / f"{name}.svg"]
-    made.whole.savefig(paths[0], dpi=DPI, metadata={"Software": None})
+    made.whole.savefig(paths[0], metadata={"Software": None})
     made.whole.savefig(paths[1], metadata={"Date": None, "Creator": None})
     return paths
+
+
+def _lay_out(whole: Figure) -> None:
+    """Once, to six digits: the solver's last ones differ from time to time, and names in an SVG hash them."""
+    whole.draw_without_rendering()
+    whole.set_layout_engine("none")
+    for part in whole.subfigs:
+        box = part.bbox_relative
+        box.p0, box.p1 = box.p0.round(6), box.p1.round(6)
+    for axes in whole.axes:
+        axes.set_position(tuple(round(share, 6) for share in axes.get_position().bounds))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ Json = Mapping[str, Any]
 
 
 class Drawn(NamedTuple):
-    """The files, and a sentence for each picture that there is nothing to draw for."""
+    """The files, and what is in none of them, or not of all algorithms."""
 
     paths: list[Path]
     left_out: list[str]
@@ -48,37 +48,41 @@ def _draw(folder: Path, manifest: Json, summary: Json, timelines: Mapping[str, S
     def keep(name: str, made: Any) -> None:
         drawn.paths.extend(save(made, folder, name))
 
-    if curves := plot_data.curves(summary):
+    def leave_out(what: str, shown: Iterable[str]) -> None:
+        missing = [name for name in summary["algorithms"] if name not in shown]
+        if missing:
+            drawn.left_out.append(f"{what}: {', '.join(missing)}")
+
+    curves = plot_data.curves(summary)
+    if curves:
         for against in charts.AGAINST:
             keep(f"accuracy-{against.name.lower()}", charts.accuracy(curves, against, summary))
-    else:
-        why = "no round has been judged" if trained(summary) else "a dry run trains nothing"
-        drawn.left_out.append(f"accuracy: {why}")
+    why = "no round was judged" if trained(summary) else "a dry run trains nothing"
+    leave_out(f"accuracy ({why})", {curve.algorithm for curve in curves})
 
-    if stacks := plot_data.stacks(summary):
+    stacks = plot_data.stacks(summary)
+    if stacks:
         keep("latency", charts.latency(stacks, summary))
-    else:
-        drawn.left_out.append("seconds of a round: none has ended")
+    leave_out("seconds of a round (none has ended)", stacks)
 
-    if rows := [row for row in plot_data.memory(summary) if row.mib is not None]:
+    rows = [row for row in plot_data.memory(summary) if row.mib is not None]
+    if rows:
         keep("memory", charts.memory(rows, summary))
-    else:
-        drawn.left_out.append("memory: none was measured")
+    leave_out("memory (none was measured)", {row.algorithm for row in rows})
 
     nodes = manifest["nodes"]
     members = [node for node in nodes if node["role"] == "client"]
-    done = {name: plot_data.done(members, events) for name, events in timelines.items()}
-    if done := {name: found for name, found in done.items() if found}:
+    done = {name: found for name, events in timelines.items() if (found := plot_data.done(members, events))}
+    if done:
         keep("clients", charts.clients(done, summary))
-    else:
-        drawn.left_out.append("rounds of clients: none has ended")
+    leave_out("when clients are done (no round has ended)", done)
 
-    strips = {name: plot_data.strip(name, nodes, events) for name, events in timelines.items()}
-    if seen := [strip for strip in strips.values() if strip]:
-        keep("rounds", gantt.together(seen, summary))
-        for strip in seen:
+    strips = [strip for name, events in timelines.items() if (strip := plot_data.strip(name, nodes, events))]
+    if strips:
+        keep("rounds", gantt.together(strips, summary))
+        for strip in strips:
             keep(f"round-{strip.algorithm}", gantt.one(strip, summary))
-    drawn.left_out.extend(f"a round of {name}: nothing happened" for name, strip in strips.items() if strip is None)
+    leave_out("a round over time (nothing happened)", {strip.algorithm for strip in strips})
     return drawn
 
 
@@ -91,6 +95,6 @@ def command(argv: list[str]) -> int:
     console = Console()
     for path in drawn.paths:
         console.print(str(path), soft_wrap=True, highlight=False)
-    for what in drawn.left_out:
+    for what in drawn.left_out or ["everything: nothing is recorded yet"] * (not drawn.paths):
         console.print(f"left out: {what}", soft_wrap=True, highlight=False)
     return 0

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from emulator.computations import computations
-from emulator.conservation import ending_of, only
+from emulator.conservation import Sorted, ending_of, only
 from emulator.digest import numerics_digest, timeline_digest
 from emulator.health import check, length_of
 from emulator.latency import CAUSES, latency_splits
@@ -48,6 +48,7 @@ def summarize(manifest: Mapping[str, Any], timelines: Mapping[str, Sequence[AnyE
 
     ``timelines`` are the merged events of each algorithm, as ``emulator.ledger.read_timeline`` gives them.
     """
+    timelines = {name: Sorted(events) for name, events in timelines.items()}
     return {
         "schema": manifest.get("schema", SCHEMA),
         "profile": manifest.get("profile"),
@@ -65,7 +66,9 @@ def _algorithm(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
     accounts = {event.device: event for event in only(events, Accounted)}
     members = [node for node in nodes if node["role"] == "client"]
     named = {node["name"]: node for node in members}
-    own, splits = _of_each(named, events), latency_splits(named, events)
+    ends_ns = [event.due_ns for event in only(events, RoundEnded)]
+    splits, in_rounds = latency_splits(named, events, length_of(events), max(ends_ns, default=0))
+    own = _of_each(named, events)
     clients = [
         _client(node, own[name], splits[name], accounts.get(node.get("device", "")), enforced=enforced)
         for name, node in named.items()
@@ -78,8 +81,6 @@ def _algorithm(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
     timeline, no_timeline = timeline_digest(events)
     outcome, detail = _outcome(events, clients)
     initial = [message for message in posted if message.round < 0]
-    ends_ns = [event.due_ns for event in only(events, RoundEnded)]
-    in_rounds = latency_splits(named, events, max(ends_ns)) if ends_ns else {}
     return {
         "outcome": outcome,
         "detail": detail,
@@ -94,7 +95,7 @@ def _algorithm(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
         "seconds": history[-1]["actual_s"] if history else None,
         "length_s": length_of(events) / SECOND_NS,
         "latency_s": _seconds([*splits.values()]) if splits else None,
-        "round_latency_s": _seconds([*in_rounds.values()], len(history)) if in_rounds else None,
+        "round_latency_s": _seconds([*in_rounds.values()], len(history)) if splits and history else None,
         "accuracy": evaluated[-1]["accuracy"] if evaluated else None,
         "loss": evaluated[-1]["loss"] if evaluated else None,
         "official_bytes": sum(message.official_bytes for message in posted),

@@ -31,13 +31,17 @@ def ms(**causes):
     return {cause: causes.get(cause, 0) * MS for cause in CAUSES}
 
 
+def both(events):
+    return latency_splits(["client-0", "client-1"], events, length_of(events))[0]
+
+
 END = by_node("server", RoundEnded(**at(LENGTH_MS * MS), round=0, started_ns=0))
 
 
 def test_a_toy_round_by_hand():
     """Three rounds of 100 ms: global 0-10 and 10-20, step 20-50, update 50-70 and 70-80; then the server."""
     each = ms(compute=90, serialisation=90, propagation=60, waiting=60)
-    assert latency_splits(["client-0", "client-1"], make_timeline()) == {"client-0": each, "client-1": each}
+    assert both(make_timeline()) == {"client-0": each, "client-1": each}
 
 
 def test_a_message_that_waits_for_its_link_is_queued_until_its_first_bit_leaves():
@@ -72,14 +76,14 @@ def test_the_servers_worker_queue_is_that_of_the_client_whose_message_waits_in_i
     queued = [span("cut_step", 80, 85), span("cut_step", 85, 90, queued_ms=5)]
     kept = [event for event in nodes["server"] if not isinstance(event, Computed)]
     nodes["server"] = [msgspec.structs.replace(e, node="server", seq=i) for i, e in enumerate([*kept, *queued])]
-    splits = latency_splits(["client-0", "client-1"], list(merge(nodes.values())))
+    splits = both(list(merge(nodes.values())))
     alike = {"compute": 30, "serialisation": 30, "propagation": 20}
     assert splits == {"client-0": ms(**alike, waiting=20), "client-1": ms(**alike, queueing=5, waiting=15)}
 
 
 def test_a_servers_computation_that_no_arrival_brought_about_is_nobodys_queue():
     """In the toy, "average" was queued for 3 ms, and no message had arrived when it was asked for."""
-    assert all(split["queueing"] == 0 for split in latency_splits(["client-0", "client-1"], make_timeline()).values())
+    assert all(split["queueing"] == 0 for split in both(make_timeline()).values())
 
 
 moments = st.integers(0, LENGTH_MS + 10)
@@ -114,9 +118,13 @@ def test_splits_of_a_mixed_run_sum_to_its_length_in_whole_ns():
     )
     extra = by_node("client-1", span("more", 33, 171), 10**6)
     events = renumber([*shifted, extra])
-    for split in latency_splits([f"client-{i}" for i in range(3)], events).values():
-        assert sum(split.values()) == length_of(events)
-        assert all(isinstance(spent, int) and spent >= 0 for spent in split.values())
+    ends_ns = [0, 1, 33 * MS + 7, length_of(events), 10**12]
+    names = [f"client-{i}" for i in range(3)]
+    for end_ns, splits in zip(ends_ns, latency_splits(names, events, *ends_ns), strict=True):
+        for name in names:
+            assert sum(splits[name].values()) == end_ns
+            assert all(isinstance(spent, int) and spent >= 0 for spent in splits[name].values())
+            assert splits[name] == latency_split(name, events, end_ns)
 
 
 # --- in summary.json ----------------------------------------------------------------------------------------------
