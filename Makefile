@@ -12,7 +12,7 @@ ARGS ?=
 .PHONY: run test bench comparison kernel-check lint clean
 
 run: $(VENV)/ready
-	$(VENV)/bin/python run.py --profile iot-4g $(ARGS)
+	$(VENV)/bin/python run.py --profile iot-4g --report $(ARGS)
 
 test: $(VENV)/ready lint
 	$(VENV)/bin/python -m pytest $(ARGS)

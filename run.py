@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 COMMANDS = {  # besides a run and verify
     "calibrate": "algorithms.calibrate:command",
     "fit": "algorithms.fit:command",
+    "report": "emulator.report:command",
+    "compare": "emulator.compare:command",
     "cuts": "algorithms.cuts:command",
     "plots": "emulator.plots:command",
     "profiles": "emulator.profile_views:command",
@@ -140,6 +142,7 @@ def parser() -> Flags:
         "--force", action="store_true", help="play what will take over an hour, or what this host is too slow for"
     )
     flags.add_argument("--out", metavar="DIR", help="the run's folder; default: runs/<time>-<profile>-<algorithms>")
+    flags.add_argument("--report", action="store_true", help="end with plots and report.html in the run's folder")
     flags.add_argument("--no-dashboard", action="store_true", help="plain lines instead of the live dashboard")
     return flags
 
@@ -214,6 +217,7 @@ def run(argv: list[str]) -> int:
     """Play the algorithms of ``argv`` and print the tables; the exit status."""
     flags = parser().parse_args(argv)
     from rich.console import Console
+    from rich.text import Text
 
     from algorithms import experiment_files
     from algorithms.task import Task
@@ -221,6 +225,7 @@ def run(argv: list[str]) -> int:
     from emulator.coordinator import CLOCKS
     from emulator.dashboard import can_draw
     from emulator.display import Drawn, Lines
+    from emulator.findings import sentence
     from emulator.launcher import Launcher, Plan
     from emulator.profile_reading import load_scenario
 
@@ -268,9 +273,16 @@ def run(argv: list[str]) -> int:
         except (UserError, KeyboardInterrupt) as error:
             record.withdraw_folder(folder, settings if isinstance(error, UserError) else ())  # where nothing was played
             raise
-    summary = record.conclude(folder)
-    tables.print_tables(summary, console)
+    recorded = record.rebuild(folder)
+    tables.print_tables(recorded.summary, console)
     console.print(f"Record: {folder}", soft_wrap=True)
+    if flags.report:
+        from emulator import report
+
+        console.print(f"Report: {report.write(folder, recorded)}", soft_wrap=True)
+    else:
+        console.print(f"A page with pictures: python run.py report {folder}", soft_wrap=True, style="dim")
+    console.print(Text(sentence(recorded.summary), style="bold"))
     for name, ending in endings.items():
         if STATUS.get(ending.outcome, 1):
             what = f"{name}: {ending.outcome}" if ending.outcome == "refused" else ending.outcome

@@ -28,6 +28,7 @@ from emulator.topology import Topology, least_delay_ns
 from emulator.verify import Comparison, sheet, verdict_of
 
 SCHEMA = "splitbed/1"
+WRITTEN = ("ledger.jsonl", "summary.json", "tables.md", "tables.csv")
 LIMIT = f"RLIMIT_DATA: budget x {LIMIT_FACTOR} + {LIMIT_SPARE_BYTES} B"
 PACKAGES = ("splitbed", "torch", "torchvision", "pyzmq", "msgpack", "msgspec", "numpy", "psutil", "rich")
 
@@ -209,16 +210,26 @@ def write_comparison(folder: Path, comparisons: dict[str, Comparison]) -> None:
     (folder / "verify.md").write_text("\n".join(markdown(sheet(comparisons))))
 
 
+def rebuild(folder: Path) -> Recorded:
+    """Write what is ``WRITTEN`` from the ledger. UserError where the folder holds no run, or cannot be written."""
+    run = recorded(folder)
+    try:
+        _write(folder, run)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); copy the run to where you can") from None
+    return run
+
+
 def conclude(folder: Path) -> dict[str, Any]:
-    """Write ``ledger.jsonl``, ``summary.json``, ``tables.md`` and ``tables.csv`` from the ledger; the summary."""
-    manifest = json.loads((folder / "manifest.json").read_text())
-    timelines = read_timelines(folder, manifest)
+    """The same at the end of a run; its summary."""
+    return rebuild(folder).summary
+
+
+def _write(folder: Path, run: Recorded) -> None:
     with (folder / "ledger.jsonl").open("wb") as merged:
-        for name, events in timelines.items():
+        for name, events in run.timelines.items():
             prefix = msgspec.json.encode({"algorithm": name})[:-1] + b","
             merged.writelines(prefix + encode_line(event)[1:] + b"\n" for event in events)
-    summary = summarize(manifest, timelines)
-    (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
-    (folder / "tables.md").write_text(tables.to_markdown(summary))
-    (folder / "tables.csv").write_text(tables.to_csv(summary))
-    return summary
+    (folder / "summary.json").write_text(json.dumps(run.summary, indent=1) + "\n")
+    (folder / "tables.md").write_text(tables.to_markdown(run.summary))
+    (folder / "tables.csv").write_text(tables.to_csv(run.summary))

@@ -32,25 +32,25 @@ FULL_PERCENT = 100.0
 def print_tables(summary: Json, console: Console) -> None:
     """Print verdict, tables and their meaning to a terminal."""
     bad = bool(summary["health"]["reasons"])
-    console.print(Text(_title(summary), style="bold"))
-    for line in _verdict(summary):
+    console.print(Text(title(summary), style="bold"))
+    for line in verdict(summary):
         console.print(Text(line, style="bold red" if bad else ""))
     for sheet in sheets(summary):
         show(sheet, console)
-    for line in _remarks(summary):
+    for line in remarks(summary):
         console.print()
         console.print(Text(line))
 
 
 def to_markdown(summary: Json) -> str:
     """The same as ``tables.md``, with what each computation costs."""
-    lines = [f"# {_title(summary)}", ""]
-    for line in _verdict(summary):
+    lines = [f"# {title(summary)}", ""]
+    for line in verdict(summary):
         lines += [f"**{line}**" if summary["health"]["reasons"] else line, ""]
     for sheet in sheets(summary):
         lines += markdown(sheet)
     lines += markdown(computations.sheet(summary["algorithms"]))
-    for line in _remarks(summary):
+    for line in remarks(summary):
         lines += [line, ""]
     return "\n".join(lines)
 
@@ -253,7 +253,8 @@ def _alignment(algorithms: Json) -> Sheet:
 # --- lines around them --------------------------------------------------------------------------------------------
 
 
-def _title(summary: Json) -> str:
+def title(summary: Json) -> str:
+    """Which run it was."""
     dilation = summary.get("dilation") or 1
     slowed = f", dilation {dilation}" if dilation != 1 else ""
     return f"Profile {summary['profile']}, {summary['clock']} clock, seed {summary['seed']}{slowed}"
@@ -264,7 +265,8 @@ def _trained(summary: Json) -> bool:
     return bool(summary["health"]["verdict"] != "none")
 
 
-def _verdict(summary: Json) -> list[str]:
+def verdict(summary: Json) -> list[str]:
+    """The run's verdict on itself, in lines; the first says it."""
     health = summary["health"]
     if not _trained(summary):
         doubts = ["Do not trust the figures below:"] if health["reasons"] else []
@@ -291,7 +293,7 @@ def _verdict(summary: Json) -> list[str]:
     return [f"Verdict: {verdict}", *(f"- {reason}" for reason in health["reasons"])]
 
 
-def _remarks(summary: Json) -> list[str]:
+def remarks(summary: Json) -> list[str]:
     """What stands below the tables: what the verdict noted, and where the host was tightest."""
     notes = [note for note in summary["health"]["notes"] if not note.endswith(": does-not-fit")]
     remarks = [f"Note: {note}" for note in notes]

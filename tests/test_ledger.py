@@ -26,6 +26,7 @@ SAMPLES: dict[Any, Any] = {
     float | None: 0.5,
     list[str]: ["smashed", "update"],
     dict[str, float]: {"loss": 0.25},
+    dict[str, int]: {"parameters": 7},
 }
 
 

@@ -18,6 +18,7 @@ from emulator.conservation import only
 from emulator.dilation import Rehearsed
 from emulator.dryrun import dry_run
 from emulator.health import length_of
+from emulator.latency import latency_split
 from emulator.ledger import AnyEvent, Carried, Computed, Ended, Posted, Received, Waiting, merge
 from emulator.profile_reading import load_scenario
 from emulator.summary import split_time
@@ -59,7 +60,7 @@ def gaps(spans: list[Span], length_ns: int) -> Iterator[Span]:
 def test_computing_transferring_and_waiting_are_the_whole_run(method: str, client: str) -> None:
     events = timeline(method)
     length_ns = length_of(events)
-    split = split_time(client, events)
+    split = split_time(latency_split(client, events))
     assert sum(split.values()) == length_ns
     computed = sorted((e.start_ns, e.due_ns) for e in only(events, Computed) if e.node == client)
     assert all(end <= start for (_, end), (start, _) in itertools.pairwise(computed))  # one at a time

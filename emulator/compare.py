@@ -1,0 +1,132 @@
+"""Runs side by side: the same figures of each, their differences to the first, and what differs in their manifests."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from emulator import record
+from emulator.flags import Flags
+from emulator.sheets import NOTHING, Sheet, number, show
+
+Json = Mapping[str, Any]
+
+# Of a manifest, what differs between any two runs.
+IGNORED = ("started", "command", "--out")
+MOST = 60  # characters of a value that is shown
+
+
+def _per_round(algorithm: Json) -> float | None:
+    return algorithm["seconds"] / algorithm["rounds"] if algorithm["rounds"] else None
+
+
+def _peak(algorithm: Json) -> float | None:
+    return max((c["peak_mib"] for c in algorithm["clients"] if c["peak_mib"] is not None), default=None)
+
+
+def _to(algorithm: Json, target: str, key: str) -> float | None:
+    return (algorithm["to_target"].get(target) or {}).get(key)
+
+
+def _scaled(value: float | None, factor: float) -> float | None:
+    return None if value is None else value * factor
+
+
+FIGURES: dict[str, Callable[[Json], float | None]] = {
+    "rounds": lambda algorithm: algorithm["rounds"],
+    "s per round": _per_round,
+    "s to 85 %": lambda algorithm: _to(algorithm, "0.85", "seconds"),
+    "s to 90 %": lambda algorithm: _to(algorithm, "0.9", "seconds"),
+    "MB to 90 %": lambda algorithm: _scaled(_to(algorithm, "0.9", "bytes"), 1e-6),
+    "payload, MB": lambda algorithm: sum(algorithm["bytes"]["payload"].values()) / 1e6,
+    "accuracy, %": lambda algorithm: _scaled(algorithm["accuracy"], 100.0),
+    "peak, MiB": _peak,
+}
+
+
+def sheets(runs: Sequence[record.Recorded], names: Sequence[str]) -> list[Sheet]:
+    """A table for each algorithm that at least two of the runs have."""
+    algorithms = [name for name, count in _held(runs).items() if count > 1]
+    return [_sheet(name, [run.summary["algorithms"].get(name) for run in runs], names) for name in algorithms]
+
+
+def _held(runs: Sequence[record.Recorded]) -> Counter[str]:
+    """How many of the runs have each algorithm."""
+    return Counter(name for run in runs for name in run.summary["algorithms"])
+
+
+def _sheet(name: str, found: Sequence[Json | None], names: Sequence[str]) -> Sheet:
+    rows = []
+    for figure, value_of in FIGURES.items():
+        values = [value_of(algorithm) if algorithm else None for algorithm in found]
+        first = values[0]
+        off = [None if value is None or first is None else value - first for value in values[1:]]
+        rows.append([figure, *map(number, values), *(_signed(value) for value in off)])
+    rows.append(["outcome", *(each["outcome"] if each else NOTHING for each in found), *[""] * (len(found) - 1)])
+    more = [f"{other}\n- {names[0]}" for other in names[1:]]
+    return Sheet(title=name, heads=["", *names, *more], names=1, rows=rows, meaning="")
+
+
+def _signed(value: float | None) -> str:
+    if value is None:
+        return NOTHING
+    return f"{'+' if value > 0 else ''}{number(value)}"
+
+
+def differences(runs: Sequence[record.Recorded], names: Sequence[str]) -> list[str]:
+    """What is not the same in the manifests, in lines; settings only of algorithms that all runs have."""
+    flat = [dict(_flat(run.manifest)) for run in runs]
+    held = _held(runs)
+    ignored = (*IGNORED, *(f"settings.{name}." for name, count in held.items() if count < len(runs)))
+    lines = []
+    for key in dict.fromkeys(key for each in flat for key in each):
+        values = [each.get(key, NOTHING) for each in flat]
+        if len(set(values)) > 1 and not key.startswith(ignored):
+            lines.append(f"  {key}: " + "; ".join(f"{n} {_short(v)}" for n, v in zip(names, values, strict=True)))
+    return lines
+
+
+def _flat(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict) and value:
+        for name, inner in value.items():
+            yield from _flat(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        for index, item in enumerate(value):
+            yield from _flat(item, f"{key}[{index}]")
+    else:
+        yield key, str(value)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= MOST else f"{text[: MOST - 1]}…"
+
+
+def command(argv: list[str]) -> int:
+    """Print runs side by side; the exit status."""
+    flags = Flags(prog="run.py compare", description="The figures of several runs side by side, and what differs.")
+    flags.add_argument("first", metavar="DIR", type=Path, help="the run that the others are compared with")
+    flags.add_argument("others", metavar="DIR", type=Path, nargs="+", help="other runs")
+    chosen = flags.parse_args(argv)
+    folders = [chosen.first, *chosen.others]
+    runs = [record.recorded(folder) for folder in folders]
+    names = _names(folders)
+    for name, run in zip(names, runs, strict=True):
+        health = run.summary["health"]
+        print(f"{name}: {run.summary['profile']}, {run.summary['clock']} clock, verdict {health['verdict']}")
+        for reason in health["reasons"]:
+            print(f"  - {reason}")
+    for sheet in sheets(runs, names):
+        show(sheet)
+    if alone := [name for name, count in _held(runs).items() if count == 1]:
+        print(f"In one run alone: {', '.join(alone)}")
+    found = differences(runs, names)
+    print("\n".join(["", "What differs in the manifests:", *found] if found else ["", "The manifests say the same."]))
+    return 0
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """The folders' own names, or their paths where two have the same."""
+    own = [folder.resolve().name for folder in folders]
+    return own if len(set(own)) == len(own) else [str(folder) for folder in folders]

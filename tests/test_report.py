@@ -1,0 +1,189 @@
+"""The page of a run, and runs side by side: complete in themselves, and with the figures of the summary."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shutil
+import subprocess
+from collections import Counter
+from html.parser import HTMLParser
+
+import pytest
+from test_plots import make_two
+from toy import MS, edit, make_manifest, make_timeline
+
+from emulator import compare, record, report, tables
+from emulator.errors import UserError
+from emulator.findings import sentence
+from emulator.ledger import Ledger, RoundEnded
+from emulator.sheets import BEST
+
+VOID = {"meta", "img", "br", "link", "input"}
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+def write_run(folder, timelines, **changes):
+    """A run's folder as its processes left it, without summary or tables."""
+    manifest = make_manifest(2, algorithms=list(timelines), **changes)
+    whole = {"command": ["run.py", "--profile", "iot-4g"], "started": "2026-11-23T00:00:00", "profile_files": FILES}
+    folder.mkdir()
+    record.write_manifest(folder, manifest | whole | {"settings": {name: {"rounds": 3} for name in timelines}})
+    for name, events in timelines.items():
+        (folder / "ledger" / name).mkdir()
+        ledgers = {}
+        for event in sorted(events, key=lambda event: event.seq):
+            ledger = ledgers.setdefault(event.node, Ledger(folder / "ledger" / name, event.node))
+            ledger.write(event)
+    return folder
+
+
+FILES = {"devices/pi-zero-2w.toml": "0" * 64, "devices/gone.toml": "1" * 64}
+
+
+class Page(HTMLParser):
+    """What a browser would do with it."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.ids, self.references, self.words = [], Counter(), [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in VOID:
+            self.open.append(tag)
+        for name, value in attrs:
+            if name == "id":
+                self.ids[value] += 1
+            if name in ("src", "href", "data", "action", "srcset"):
+                self.references.append(value)
+        assert tag != "script"
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data.strip())
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A run's folder, the run, and its page."""
+    folder = write_run(tmp_path_factory.mktemp("report") / "run", make_two().timelines)
+    assert report.command([str(folder)]) == 0
+    return folder, record.recorded(folder), (folder / report.NAME).read_text()
+
+
+def test_the_page_is_well_formed_and_needs_nothing_from_outside(written):
+    page = Page(written[2])
+    assert not page.open
+    assert all(count == 1 for count in page.ids.values())
+    assert page.references
+    assert all(reference.startswith("data:image/svg+xml;base64,") for reference in page.references)
+    assert not re.search(r"url\(|@import|https?://[^ ]*\.(js|css|woff)", written[2])
+    for reference in page.references:
+        assert base64.b64decode(reference.partition(",")[2]).lstrip().startswith(b"<?xml")
+
+
+def test_the_page_has_verdict_sentence_command_and_every_cell_of_every_table(written):
+    _, run, text = written
+    page = Page(text)
+    words = [" ".join(word.split()) for word in page.words]
+    assert sentence(run.summary) in words
+    assert "python run.py --profile iot-4g" in words
+    for line in tables.verdict(run.summary):
+        assert " ".join(line.split()) in words
+    seen = Counter(words)
+    cells = Counter(
+        " ".join(cell.removesuffix(BEST).split())
+        for sheet in tables.sheets(run.summary)
+        for row in sheet.rows
+        for cell in row
+        if cell
+    )
+    assert all(seen[cell] >= count for cell, count in cells.items()), cells - seen
+
+
+def test_every_figure_of_a_client_is_the_summarys(written):
+    _, run, text = written
+    page = Page(text)
+    for algorithm in run.summary["algorithms"].values():
+        for client in algorithm["clients"]:
+            place = page.words.index(client["name"])
+            assert client["device"] in page.words[place : place + 4]
+            for seconds in client["latency_s"].values():
+                assert f"{seconds:.2f}" in page.words
+
+
+def test_sources_say_which_profiles_have_changed_or_are_gone(written):
+    text = written[2]
+    assert "device pi-zero-2w (THE FILE HAS CHANGED SINCE THE RUN)" in text
+    assert "devices/gone.toml (the file is not there any more)" in text
+    assert "trimmed headless 64-bit system" in text
+
+
+def test_a_report_rebuilds_what_was_lost_and_a_second_one_is_the_same(written):
+    folder, run, _ = written
+    before = {name: (folder / name).read_bytes() for name in (*record.WRITTEN, report.NAME)}
+    assert json.loads(before["summary.json"]) == json.loads(json.dumps(run.summary))
+    for name in before:
+        (folder / name).unlink()
+    assert report.command([str(folder)]) == 0
+    assert {name: (folder / name).read_bytes() for name in before} == before
+
+
+def test_a_run_that_was_cut_off_has_its_page_marked_as_partial(tmp_path):
+    def early(event):
+        return event.due_ns < 150 * MS
+
+    folder = write_run(tmp_path / "cut", {"fedavg": [event for event in make_timeline() if early(event)]})
+    assert report.command([str(folder)]) == 0
+    text = (folder / report.NAME).read_text()
+    assert "PARTIAL: fedavg" in text
+    assert "PARTIAL RUN" in base64.b64decode(Page(text).references[0].partition(",")[2]).decode() or "partial" in text
+
+
+def test_what_is_no_run_is_refused_in_one_line(tmp_path):
+    for command in (report.command, lambda argv: compare.command([*argv, *argv])):
+        with pytest.raises(UserError, match=r"name the folder of a run"):
+            command([str(tmp_path / "nowhere")])
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here to load the page with")
+def test_a_browser_loads_the_page_without_a_request_or_an_error(written, tmp_path):
+    """The page's own policy forbids every request, so that one would be an error on the console."""
+    folder, _, text = written
+    quiet = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+    quiet += ["--disable-background-networking", f"--user-data-dir={tmp_path}", "--enable-logging=stderr", "--v=0"]
+
+    def load(page):
+        command = [str(CHROMIUM), *quiet, "--dump-dom", page.resolve().as_uri()]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+
+    loaded = load(folder / report.NAME)
+    assert "Where the numbers of the profiles come from" in loaded.stdout
+    assert "CONSOLE" not in loaded.stderr
+    asking = tmp_path / "asking.html"
+    asking.write_text(text.replace("</body>", '<img src="http://127.0.0.1:9/x.png"></body>'))
+    assert "CONSOLE" in load(asking).stderr
+
+
+# --- runs side by side ------------------------------------------------------------------------------------------------
+
+
+def test_runs_side_by_side_show_the_summaries_figures_and_their_differences(tmp_path, capsys):
+    slow = edit(make_timeline(), lambda e: isinstance(e, RoundEnded), lambda e: {"actual_ns": e.actual_ns + 3 * MS})
+    first = write_run(tmp_path / "one", {"fedavg": make_timeline()})
+    second = write_run(tmp_path / "two", {"fedavg": slow}, seed=2)
+    runs = [record.recorded(folder) for folder in (first, second)]
+    (sheet,) = compare.sheets(runs, ["one", "two"])
+    (row,) = [row for row in sheet.rows if row[0] == "s per round"]
+    seconds = [run.summary["algorithms"]["fedavg"]["seconds"] / 3 for run in runs]
+    assert row[1:] == [f"{seconds[0]:.2f}", f"{seconds[1]:.2f}", compare._signed(seconds[1] - seconds[0])]
+    assert compare.differences(runs, ["one", "two"]) == ["  seed: one 1; two 2"]
+    assert compare.command([str(first), str(second)]) == 0
+    assert "seed: one 1; two 2" in capsys.readouterr().out
+    assert compare.command([str(first), str(first)]) == 0
+    assert "The manifests say the same." in capsys.readouterr().out
