@@ -10,7 +10,7 @@ import sys
 
 BENCHMARKS = (
     *("links", "load", "memory", "startup", "relay", "sharing", "virtual", "foresight"),
-    *("peaks", "measured", "boards", "busy", "dashboard", "paper"),
+    *("peaks", "measured", "boards", "busy", "dashboard", "views", "paper"),
 )
 
 

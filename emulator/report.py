@@ -29,6 +29,7 @@ from emulator.sheets import BEST, Sheet, number
 Json = Mapping[str, Any]
 
 NAME = "report.html"
+LARGEST_SVG_BYTES = 300_000
 CAVEATS = (
     "Seconds are emulated: what the links and devices of the profiles take by a stated model. Accuracy, bytes and "
     "client memory are those of real training on this host.",
@@ -51,9 +52,10 @@ class Cell(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """An SVG, in base64."""
+    """A picture in base64: SVG, or PNG where that would be much larger."""
 
     name: str
+    type: str
     data: str
 
 
@@ -116,7 +118,10 @@ def _partial(summary: Json) -> list[str]:
 
 
 def _picture(path: Path) -> Picture:
-    return Picture(path.stem, base64.b64encode(path.read_bytes()).decode())
+    png = path.with_suffix(".png")
+    if path.stat().st_size > LARGEST_SVG_BYTES and png.exists():
+        return Picture(path.stem, "png", base64.b64encode(png.read_bytes()).decode())
+    return Picture(path.stem, "svg+xml", base64.b64encode(path.read_bytes()).decode())
 
 
 def _table(sheet: Sheet) -> dict[str, Any]:
