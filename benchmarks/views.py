@@ -6,6 +6,7 @@ a command of its own, whose time and peak memory are measured.
 
 from __future__ import annotations
 
+import itertools
 import os
 import resource
 import subprocess
@@ -24,7 +25,8 @@ from emulator.ledger import Event, Ledger
 from emulator.profile_reading import load_scenario
 
 CLIENTS, ROUNDS, STEPS = 20, 50, 100  # ten events a step
-STEP_NS = 60_000_000
+STEP_NS = 300_000_000
+UP_NS, DOWN_NS, DELAY_NS = 110_000_000, 80_000_000, 36_000_000  # a message on its way; its delay alone
 SECONDS_AT_MOST, MIB_AT_MOST = 30, 1024
 METHOD = "splitfed-v2"
 
@@ -60,6 +62,35 @@ def _peak_mib(usage: resource.struct_rusage) -> float:
     return usage.ru_maxrss / 1024
 
 
+class _Record:
+    """The ledgers of one method; ``count``: how many events were written."""
+
+    def __init__(self, folder: Path, nodes: list[str]) -> None:
+        self._files = {name: Ledger(folder, name) for name in nodes}
+        self._sent = dict.fromkeys(nodes, 0)
+        self.count = 0
+
+    def note(self, node: str, event_type: type[Event], at_ns: int, fields: dict[str, Any]) -> None:
+        self._files[node].write(event_type(due_ns=at_ns, actual_ns=at_ns, **fields))
+        self.count += 1
+
+    def send(self, source: str, destination: str, kind: str, round: int, posted_ns: int, arrival_ns: int) -> None:
+        ends = {"counter": self._sent[source], "kind": kind}
+        self._sent[source] += 1
+        sizes = {"payload_bytes": 16_448, "framed_bytes": 16_600, "wire_bytes": 17_000}
+        posted = {"destination": destination, "round": round, "official_bytes": 16_384}
+        self.note(source, events.Posted, posted_ns, ends | sizes | posted)
+        carried = {"source": source, "destination": destination, "wire_bytes": 17_000, "payload_bytes": 16_448}
+        times = {"posted_ns": posted_ns, "start_ns": posted_ns, "arrival_ns": arrival_ns}
+        self.note("network", events.Carried, arrival_ns - DELAY_NS, ends | carried | times)
+        self.note(destination, events.Received, arrival_ns, ends | sizes | {"source": source})
+
+    def compute(self, node: str, function: str, start_ns: int, end_ns: int) -> None:
+        work = {"operations": 14, "dense_flops": 10**6, "depthwise_flops": 0, "moved_bytes": 10**5}
+        times = {"start_ns": start_ns, "queued_ns": 0, "host_ns": 10**6, "host_late_ns": 0}
+        self.note(node, events.Computed, end_ns, work | times | {"function": function})
+
+
 def _write(folder: Path, rounds: int) -> int:
     """A run's folder without summary and tables; how many events it has."""
     scenario = load_scenario("iot-4g", CLIENTS)
@@ -68,95 +99,32 @@ def _write(folder: Path, rounds: int) -> int:
     folder.mkdir()
     record.write_manifest(folder, manifest)
     (folder / "ledger" / METHOD).mkdir()
-    names = ["network", "supervisor", "evaluator", "server", *(client.name for client in scenario.clients)]
-    files = {name: Ledger(folder / "ledger" / METHOD, name) for name in names}
-    count = 0
-
-    def note(node: str, event_type: type[Event], due_ns: int, **fields: Any) -> None:
-        nonlocal count
-        files[node].write(event_type(due_ns=due_ns, actual_ns=due_ns, **fields))
-        count += 1
-
-    note("supervisor", events.Timeline, 0, outcome="")
-    note("server", events.Started, 0, role="server", pid=1, device="edge-server")
-    for client in scenario.clients:
-        budget_bytes = client.device.budget_bytes
-        note(client.name, events.Started, 0, role="client", pid=1, baseline_bytes=2**28, budget_bytes=budget_bytes)
-    counters = dict.fromkeys(["server", *(client.name for client in scenario.clients)], 0)
-
-    def send(source: str, destination: str, kind: str, round: int, posted_ns: int, arrival_ns: int) -> None:
-        sizes: dict[str, Any] = {"payload_bytes": 16_448, "framed_bytes": 16_600, "wire_bytes": 17_000}
-        counter, middle_ns = counters[source], (posted_ns + arrival_ns) // 2
-        counters[source] += 1
-        ends: dict[str, Any] = {"counter": counter, "kind": kind}
-        note(
-            source,
-            events.Posted,
-            posted_ns,
-            destination=destination,
-            round=round,
-            official_bytes=16_384,
-            **ends,
-            **sizes,
-        )
-        carried: dict[str, Any] = {
-            "wire_bytes": 17_000,
-            "payload_bytes": 16_448,
-            "posted_ns": posted_ns,
-            "arrival_ns": arrival_ns,
-        }
-        note(
-            *("network", events.Carried, middle_ns),
-            source=source,
-            destination=destination,
-            start_ns=posted_ns,
-            **ends,
-            **carried,
-        )
-        note(destination, events.Received, arrival_ns, source=source, **ends, **sizes)
-
-    def compute(node: str, function: str, start_ns: int, end_ns: int) -> None:
-        work = {"operations": 14, "dense_flops": 10**6, "depthwise_flops": 0, "moved_bytes": 10**5}
-        note(
-            node,
-            events.Computed,
-            end_ns,
-            function=function,
-            start_ns=start_ns,
-            queued_ns=0,
-            host_ns=10**6,
-            host_late_ns=0,
-            **work,
-        )
-
+    names = [client.name for client in scenario.clients]
+    made = _Record(folder / "ledger" / METHOD, ["network", "supervisor", "evaluator", "server", *names])
+    made.note("supervisor", events.Timeline, 0, {"outcome": ""})
+    made.note("server", events.Started, 0, {"role": "server", "pid": 1, "device": "edge-server"})
+    budgets = {client.name: client.device.budget_bytes for client in scenario.clients}
+    for name, budget_bytes in budgets.items():
+        made.note(name, events.Started, 0, {"role": "client", "pid": 1, "budget_bytes": budget_bytes})
     for round in range(rounds):
         begun_ns = round * STEPS * STEP_NS
-        for step in range(STEPS):
-            for client in scenario.clients:
-                at_ns = begun_ns + step * STEP_NS + client.index * 1000
-                compute(client.name, "forward", at_ns, at_ns + 5_000_000)
-                send(client.name, "server", "smashed", round, at_ns + 5_000_000, at_ns + 25_000_000)
-                compute("server", "cut_step", at_ns + 25_000_000, at_ns + 25_000_900)
-                send("server", client.name, "gradient", round, at_ns + 25_000_900, at_ns + 45_000_000)
-                note(client.name, events.Waiting, at_ns + 5_000_000, kinds=["gradient"], sources=["server"])
-                compute(client.name, "backward", at_ns + 45_000_000, at_ns + 50_000_000)
+        for step, (index, name) in itertools.product(range(STEPS), enumerate(names)):
+            at_ns = begun_ns + step * STEP_NS + index * 1000
+            made.compute(name, "forward", at_ns, at_ns + 5_000_000)
+            made.send(name, "server", "smashed", round, at_ns + 5_000_000, there_ns := at_ns + 5_000_000 + UP_NS)
+            made.compute("server", "cut_step", there_ns, there_ns + 900)
+            made.send("server", name, "gradient", round, there_ns + 900, back_ns := there_ns + 900 + DOWN_NS)
+            made.note(name, events.Waiting, at_ns + 5_000_000, {"kinds": ["gradient"], "sources": ["server"]})
+            made.compute(name, "backward", back_ns, back_ns + 5_000_000)
         end_ns = begun_ns + STEPS * STEP_NS
-        note("server", events.RoundEnded, end_ns, round=round, started_ns=begun_ns)
-        accuracy = 1 - 0.9 / (round + 2)
-        note("evaluator", events.Evaluated, end_ns, round=round, accuracy=accuracy, loss=1 - accuracy)
+        made.note("server", events.RoundEnded, end_ns, {"round": round, "started_ns": begun_ns})
+        loss = 0.9 / (round + 2)
+        made.note("evaluator", events.Evaluated, end_ns, {"round": round, "accuracy": 1 - loss, "loss": loss})
     end_ns = rounds * STEPS * STEP_NS
-    for client in scenario.clients:
-        note(
-            client.name,
-            events.Memory,
-            end_ns,
-            growth_bytes=2**21,
-            peak_bytes=2**22,
-            budget_bytes=client.device.budget_bytes,
-        )
-    for name in (*counters, "network"):
-        note(name, events.Ended, end_ns, outcome="finished")
-    note("supervisor", events.Timeline, end_ns, outcome="finished", wall_s=1.0)
-    for file in files.values():
-        file.close()
-    return count
+    for name, budget_bytes in budgets.items():
+        sizes = {"growth_bytes": 2**21, "peak_bytes": 2**22, "budget_bytes": budget_bytes}
+        made.note(name, events.Memory, end_ns, sizes)
+    for name in ("server", "network", *names):
+        made.note(name, events.Ended, end_ns, {"outcome": "finished"})
+    made.note("supervisor", events.Timeline, end_ns, {"outcome": "finished", "wall_s": 1.0})
+    return made.count

@@ -212,16 +212,17 @@ def within_channels(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> 
         steps = constant(channel["bps"])
         if "trace" in channel:
             steps = traces[channel["trace"]].shifted(channel["ahead_ns"])
+        found: list[str] = []
         for period in _busy(crossing):
             begun_ns, bits = period[0].start_ns, 0
             for event in sorted(period, key=lambda event: event.due_ns):
                 bits += 8 * event.wire_bytes
                 if steps.integral(begun_ns, event.due_ns + 1) < bits * SECOND_NS:
-                    reasons.append(
-                        f"{channel['name']} carried more than its capacity between {begun_ns / SECOND_NS:.3f} and "
-                        f"{event.due_ns / SECOND_NS:.3f} s"
-                    )
+                    found.append(f"between {begun_ns / SECOND_NS:.3f} and {event.due_ns / SECOND_NS:.3f} s")
                     break
+        if found:
+            more = f", and {len(found) - 1} times more" if len(found) > 1 else ""
+            reasons.append(f"{channel['name']} carried more than its capacity {found[0]}{more}")
     return reasons
 
 
