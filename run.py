@@ -26,6 +26,7 @@ COMMANDS = {  # besides a run and verify
     "calibrate": "algorithms.calibrate:command",
     "fit": "algorithms.fit:command",
     "report": "emulator.report:command",
+    "trace": "emulator.perfetto_trace:command",
     "compare": "emulator.compare:command",
     "cuts": "algorithms.cuts:command",
     "plots": "emulator.plots:command",

@@ -47,6 +47,7 @@ verify, profile_views, trace_views   more views
 record            a run's folder: manifest, merged ledger, summary, tables
 plot_data         what the plots show, as numbers
 plot_style, charts, gantt, plots   colours and frame; figures as plots; a round as strips over time; all as files
+perfetto_trace    the run for trace viewers
 report, compare   the page of a run; runs side by side
 
 Rules that keep a run repeatable: integers inside (``_ns``, ``_bytes``, ``_bps``); one named random stream a purpose;

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import jinja2
 
-from emulator import computations, plots, record, tables
+from emulator import computations, perfetto_trace, plots, record, tables
 from emulator.errors import UserError
 from emulator.findings import sentence
 from emulator.flags import Flags
@@ -174,6 +174,7 @@ def command(argv: list[str]) -> int:
     for folder in flags.parse_args(argv).folders:
         run = record.rebuild(folder)
         print(f"{folder}: {', '.join(record.WRITTEN)}")
+        print(f"Trace: {perfetto_trace.write(folder, run)}")
         print(f"Report: {write(folder, run)}")
         print(sentence(run.summary))
     return 0

@@ -29,7 +29,7 @@ VIEWS = {
         "verify",
         "digest",
     ),
-    *("plot_data", "plot_style", "charts", "gantt", "plots", "report", "compare"),
+    *("plot_data", "plot_style", "charts", "gantt", "plots", "report", "compare", "perfetto_trace"),
     *("activity", "seen", "progress", "following", "glyphs", "client_view", "screen"),
     *("plain_lines", "terminal", "dashboard", "display"),
 }
