@@ -162,8 +162,8 @@ def _bytes(algorithms: Json) -> Sheet:
         "framed\nMB",
         "wire\nMB",
         "official\nMB",
-        "to 85 %\nMB",
-        "to 90 %\nMB",
+        "MB to\n85 %",
+        "MB to\n90 %",
     ]
     return Sheet(
         title="Bytes",

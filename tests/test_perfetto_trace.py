@@ -135,7 +135,9 @@ def test_perfettos_own_processor_finds_the_same_sums(traced, tmp_path):
         assert flows.n == sum(len(only(found, Received)) for found in run.timelines.values())
         rows = loaded.query(
             "select process.name as name, sum(slice.dur) as ns from slice"
-            " join thread_track on track_id = thread_track.id join thread using (utid) join process using (upid) where slice.category = 'compute' group by process.name"
+            " join thread_track on track_id = thread_track.id"
+            " join thread using (utid) join process using (upid)"
+            " where slice.category = 'compute' group by process.name"
         )
         found = {row.name: row.ns for row in rows}
         for method in METHODS:
