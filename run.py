@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from algorithms import ALGORITHMS
-from algorithms.choices import DEFAULT_ROUNDS, DEFAULT_STOP_AFTER_S, chosen_algorithms, seed_of, settings_of
+from algorithms.choices import algorithms_of, seed_of, settings_of
+from algorithms.run_flags import DRY_RUN, chosen_dilation, hosted, memory_cap, parser
 from emulator.errors import SplitbedError, UserError
-from emulator.flags import Flags
 
 if TYPE_CHECKING:
     from emulator.display import View
     from emulator.launcher import Ending, Launcher
-    from emulator.profiles import Scenario
 
 COMMANDS = {  # besides a run and verify
+    "bench": "algorithms.bench:command",
     "calibrate": "algorithms.calibrate:command",
     "fit": "algorithms.fit:command",
     "report": "emulator.report:command",
@@ -35,142 +35,7 @@ COMMANDS = {  # besides a run and verify
     "traces": "emulator.trace_views:command",
     "watch": "emulator.dashboard:watch",
 }
-DRY_RUN = "dry-run"  # what stands for the clock in its record
 STATUS = {"finished": 0, "does-not-fit": 0, "refused": 2, "interrupted": 130}  # of other outcomes: 1
-
-
-def parser() -> Flags:
-    """The flags of a run."""
-    flags = Flags(
-        prog="run.py",
-        description="How long a split-learning method takes on these links and devices, how many bytes leave a client,"
-        " and whether it fits in a client's memory.",
-        epilog="Also: 'run.py verify' with these flags plays both clocks and compares them; 'run.py cuts MODEL' shows"
-        " where it can be cut; 'run.py profiles' lists networks, devices and scenarios; 'run.py profiles NAME' shows"
-        " one with the source of each number; 'run.py traces' lists bandwidth traces; 'run.py watch DIR' shows a run"
-        " that goes on, 'run.py replay DIR' one again.",
-        allow_abbrev=False,
-    )
-    flags.add_argument("--profile", required=True, metavar="NAME|FILE", help="a shipped scenario, or a scenario's file")
-    flags.add_argument(
-        "--experiment", metavar="NAME|FILE", help="a shipped experiment, or its file: workload and settings of a paper"
-    )
-    flags.add_argument("--algorithm", metavar="all|A,B", help=f"any of {', '.join(ALGORITHMS)}")
-    flags.add_argument(
-        "--rounds",
-        type=int,
-        help="so many rounds for every algorithm; default: up to"
-        f" {DEFAULT_ROUNDS}, none starting after {DEFAULT_STOP_AFTER_S:.0f} emulated seconds",
-    )
-    flags.add_argument("--clients", type=int, help="so many clients, in the scenario's proportions")
-    flags.add_argument("--batch", type=int, help="samples in a batch (default 16)")
-    flags.add_argument("--epochs", type=int, help="passes over a client's samples in a round (default 1)")
-    flags.add_argument("--seed", type=int, help="of everything that is drawn (default 1)")
-    how = flags.add_mutually_exclusive_group()
-    how.add_argument(
-        "--clock",
-        choices=["real", "virtual"],
-        default="real",
-        help="real: emulated time is wall time; virtual: the same timeline as fast as the host computes, repeatable",
-    )
-    how.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="foresee bytes and seconds without training: each distinct computation is carried out once",
-    )
-    flags.add_argument(
-        "--dilation",
-        default="auto",
-        metavar="N|auto",
-        help="slow the real clock N times; auto: as much as this host needs, usually 1",
-    )
-    flags.add_argument(
-        "--partition",
-        metavar="HOW",
-        help="how samples are divided: iid, dirichlet:ALPHA (equal sizes), dirichlet-unequal:ALPHA, shards:N",
-    )
-    flags.add_argument(
-        "--samples-per-client",
-        type=int,
-        metavar="N",
-        help="each client draws N samples of its own and shards overlap; default: the data are divided",
-    )
-    flags.add_argument(
-        "--dataset",
-        metavar="NAME",
-        help="digits, mnist, fashion-mnist, cifar10, cifar100, folder:CxHxW, synthetic:CxHxW:CLASSES:SAMPLES, or an"
-        " archive's name",
-    )
-    flags.add_argument("--data-dir", metavar="DIR", help="where data sets are, and torchvision downloads them")
-    flags.add_argument("--augment", help="none, or flip-crop: random flips and crops of the training images")
-    flags.add_argument("--normalise", help="none, or imagenet: by ImageNet's mean and deviation")
-    flags.add_argument("--model", help="cnn, simple_conv, or any of torchvision's classification models")
-    flags.add_argument("--cut", help="the module after which the model is cut ('run.py cuts MODEL')")
-    flags.add_argument("--aux", help="linear, pool, stage or server; default: the cut's")
-    flags.add_argument("--align", choices=["wait", "overlap", "none"], help="fsl-sage: how its clients are aligned")
-    flags.add_argument(
-        "--server-order",
-        choices=["arrival", "blocked"],
-        help="in which order a single server half sees the clients (blocked: the official code's)",
-    )
-    flags.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="[ALGORITHM:]KEY=VALUE",
-        dest="options",
-        help="an option of an algorithm, or of all that have it, e.g. fsl-sage:l=10, q_per_round=true",
-    )
-    flags.add_argument(
-        "--compute",
-        choices=["counted", "measured"],
-        default="counted",
-        help="where durations of computations come from: counted FLOPs, bytes and operations (default), or this host's"
-        " CPU time times the ratio of speeds",
-    )
-    flags.add_argument(
-        "--host-device",
-        metavar="NAME|FILE",
-        help="this host's device profile, for --compute measured ('run.py calibrate' writes one)",
-    )
-    flags.add_argument(
-        "--memory-cap",
-        choices=["rlimit", "account"],
-        help="rlimit (default): a client that passes its budget is stopped; account: it goes on, and the result says"
-        " that it would not fit",
-    )
-    flags.add_argument(
-        "--force", action="store_true", help="play what will take over an hour, or what this host is too slow for"
-    )
-    flags.add_argument("--out", metavar="DIR", help="the run's folder; default: runs/<time>-<profile>-<algorithms>")
-    flags.add_argument("--report", action="store_true", help="end with plots and report.html in the run's folder")
-    flags.add_argument("--no-dashboard", action="store_true", help="plain lines instead of the live dashboard")
-    return flags
-
-
-def hosted(scenario: Scenario, flags: argparse.Namespace) -> Scenario:
-    """With the profile of this host, where durations come from its CPU time."""
-    measured = flags.compute == "measured"
-    if measured and flags.host_device is None:
-        raise UserError(
-            "--compute measured: needs this host's profile: say --host-device FILE, which 'run.py calibrate' makes"
-        )
-    if flags.host_device is None:
-        return scenario
-    if not measured:
-        raise UserError(f"--host-device {flags.host_device}: it is for --compute measured; say both or none")
-    from emulator.profile_reading import with_host
-
-    return with_host(scenario, flags.host_device)
-
-
-def chosen_dilation(text: str) -> int | None:
-    """``--dilation`` as a whole number from 1, or None for auto."""
-    if text == "auto":
-        return None
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise UserError(f"--dilation {text}: say auto or a whole number from 1")
-    return int(text)
 
 
 def refuse(launcher: Launcher, modules: dict[str, tuple[str, dict[str, Any]]], flags: argparse.Namespace) -> None:
@@ -231,25 +96,23 @@ def run(argv: list[str]) -> int:
     from emulator.profile_reading import load_scenario
 
     experiment = experiment_files.find(flags.experiment) if flags.experiment else experiment_files.NONE
-    flags.algorithm = flags.algorithm or experiment.algorithm or "all"
     flags.seed = seed_of(flags, experiment)
-    names = chosen_algorithms(flags.algorithm)
-    if flags.align and "fsl-sage" not in names:
-        raise UserError(f"--align {flags.align}: it is fsl-sage's; leave it out, or add fsl-sage to --algorithm")
+    if flags.seeds is not None:
+        from algorithms import bench
+
+        return bench.over_seeds(argv, flags.seeds, flags.seed, flags.out)
+    names = algorithms_of(flags, experiment)
     dilation = chosen_dilation(flags.dilation)
     if dilation is not None and flags.dry_run:
         raise UserError(f"--dilation {dilation}: a dry run keeps to no clock that could be slowed; leave it out")
     if dilation is not None and not CLOCKS[flags.clock].dilates:
         raise UserError(f"--dilation {dilation}: it slows the real clock; leave it out, or take --clock real")
-    if flags.memory_cap == "rlimit" and flags.dry_run:
-        raise UserError("--memory-cap rlimit: a dry run has no client that could be stopped; leave it out")
-    memory_cap = "account" if flags.dry_run else flags.memory_cap or "rlimit"
     scenario = load_scenario(flags.profile, flags.clients if flags.clients is not None else experiment.clients)
     scenario = hosted(scenario, flags)
     settings = {name: settings_of(name, flags, experiment, len(scenario.clients)) for name in names}
     Task(**settings[names[0]]["task"]).check()
     clock = DRY_RUN if flags.dry_run else flags.clock
-    how = {"clock": clock, "seed": flags.seed, "dilation": dilation, "memory_cap": memory_cap}
+    how = {"clock": clock, "seed": flags.seed, "dilation": dilation, "memory_cap": memory_cap(flags)}
     manifest = record.make_manifest(scenario, settings, argv=argv, **how)
     manifest["experiment"] = {"file": experiment.path, "sha256": experiment.sha256}
     folder = record.open_folder(flags.out, flags.profile, flags.algorithm.replace(",", "+"))

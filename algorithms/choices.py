@@ -30,6 +30,15 @@ def chosen_algorithms(text: str) -> list[str]:
     return [name for name in ALGORITHMS if name in names]
 
 
+def algorithms_of(flags: argparse.Namespace, experiment: Experiment) -> list[str]:
+    """The algorithms of a run: those of the flag, or the experiment's, or all; the flag says it from then on."""
+    flags.algorithm = flags.algorithm or experiment.algorithm or "all"
+    names = chosen_algorithms(flags.algorithm)
+    if flags.align and "fsl-sage" not in names:
+        raise UserError(f"--align {flags.align}: it is fsl-sage's; leave it out, or add fsl-sage to --algorithm")
+    return names
+
+
 def settings_of(name: str, flags: argparse.Namespace, experiment: Experiment, clients: int) -> dict[str, Any]:
     """What becomes the ``Config`` of an algorithm: the defaults, over them the experiment, over it the flags."""
     import msgspec

@@ -33,6 +33,8 @@ from emulator.wire import Message, StateDict
 class Config(Settings, frozen=True, forbid_unknown_fields=True):
     """``aux_lr`` is the rate of the auxiliary, which learns on the client. ``upload``: which step of each q."""
 
+    has_auxiliary: ClassVar[bool] = True
+
     q: int = 5
     q_per_round: bool = False
     upload: Literal["first", "last"] = "first"

@@ -42,6 +42,8 @@ from emulator.wire import Message, StateDict
 class Config(alignment.Options, frozen=True, forbid_unknown_fields=True):
     """``warm_start``: round 0 is one of CSE-FSL, with ``aux_lr``."""
 
+    has_auxiliary: ClassVar[bool] = True
+
     q: int = 5
     q_per_round: bool = False
     warm_start: bool = False

@@ -37,6 +37,8 @@ class Config(Settings, frozen=True, forbid_unknown_fields=True):
     ``directions``: u drawn for a step; their estimates are averaged. ``client_momentum`` with ``sgd`` alone.
     """
 
+    has_auxiliary: ClassVar[bool] = True
+
     q: int = 5
     q_per_round: bool = False
     client_lr: float = 1e-2

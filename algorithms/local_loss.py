@@ -34,6 +34,8 @@ class Config(Settings, frozen=True, forbid_unknown_fields=True):
     all clients, or one for ``each``; a copy sees its own client's batches only, so the server order has no effect.
     """
 
+    has_auxiliary: ClassVar[bool] = True
+
     server_copies: Literal["one", "each"] = "one"
     aux_lr: float = 1e-3
 

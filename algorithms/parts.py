@@ -40,7 +40,7 @@ class Parts(NamedTuple):
         """The ``client``'s or the ``server``'s half, in train mode."""
         if self.folder:
             return self._filled(self._skeleton().half(self.cut, which), which)
-        return self._built().half(self._resolved().cut, which)
+        return self._built().half(self.layout().cut, which)
 
     def whole(self) -> nn.Module:
         """The model in one piece, in train mode."""
@@ -53,7 +53,7 @@ class Parts(NamedTuple):
         if self.folder:
             about = msgspec.json.decode((Path(self.folder) / LAYOUT).read_bytes(), type=Layout)
             return self._filled(auxiliaries.skeleton(about, self.shape, self.classes), "auxiliary")
-        return auxiliaries.build(self._resolved(), self.shape, self.classes, self.seed)
+        return auxiliaries.build(self.layout(), self.shape, self.classes, self.seed)
 
     def divide(self, state: StateDict) -> dict[str, StateDict]:
         """The state of the whole model as ``{"client": ..., "server": ...}``."""
@@ -65,7 +65,7 @@ class Parts(NamedTuple):
 
         UserError, one line, for a model, cut or auxiliary that cannot be, or halves that are not the model.
         """
-        about = self._resolved()
+        about = self.layout()
         traced = self._built()
         halves = {which: traced.half(about.cut, which) for which in split.HALVES}
         _check_joined(self, about.cut, traced.module, halves)
@@ -79,7 +79,7 @@ class Parts(NamedTuple):
         (folder / LAYOUT).write_text(json.dumps(msgspec.to_builtins(about)))
         return self._replace(cut=about.cut, aux=about.kind, folder=str(folder))
 
-    def _resolved(self) -> Layout:
+    def layout(self) -> Layout:
         """The auxiliary's layout, and so the cut, with defaults filled in."""
         cut = chosen(self.model, self.cut, cuts(self.model, self.shape, self.classes))
         return auxiliaries.layout(self.aux, self.model, cut, self.shape, self.classes)

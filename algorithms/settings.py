@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import msgspec
 
@@ -37,6 +37,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ``participation``: the fraction of clients that takes part in a round, drawn anew for each. ``deadline_s``: so many
     emulated seconds after a round's first post the server goes on without the clients that have not ended it.
     """
+
+    has_auxiliary: ClassVar[bool] = False  # whether a head at the client stands in for the server's half
 
     task: Task = msgspec.field(default_factory=Task)
     rounds: int = 12

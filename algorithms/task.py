@@ -156,6 +156,11 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return partition.draw(train.labels, *how, self.samples_per_client)
         return partition.divide(train.labels, *how)
 
+    def named(self) -> Task:
+        """The same with cut and auxiliary named; UserError where there is none such."""
+        layout = self._parts().layout()
+        return msgspec.structs.replace(self, cut=layout.cut, aux=layout.kind)
+
     def _parts(self) -> Parts:
         from algorithms.parts import Parts
 

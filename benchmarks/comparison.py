@@ -11,7 +11,6 @@ import argparse
 import json
 import math
 import shutil
-import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -21,13 +20,12 @@ from typing import Any, NamedTuple
 
 from algorithms import ALGORITHMS
 from benchmarks.report import table_lines
+from emulator.estimates import estimate
+from emulator.figures import FIGURES
 
 ROOT = Path(__file__).parent.parent
 PARTITIONS = ("iid", "dirichlet:0.1")
-ROUNDS, COMMON_S, EARLY_ROUND, TARGET = 20, 10.0, 10, "0.9"
-# Quantiles of Student's t for a two-sided 95 % interval, by degrees of freedom (NIST/SEMATECH e-Handbook, 1.3.6.7.2).
-T95 = dict(enumerate((12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179), 1))
-MB, MIB = 1e6, 2**20
+ROUNDS, COMMON_S, EARLY_ROUND = 20, 10.0, 10
 
 
 class Command(NamedTuple):
@@ -91,52 +89,36 @@ def accuracy_after(entry: dict[str, Any], rounds: int) -> float | None:
     return 100 * float(entry["history"][rounds - 1]["accuracy"])
 
 
-def to_target(entry: dict[str, Any], key: str, unit: float) -> float | None:
-    reached = entry["to_target"][TARGET]
-    return float(reached[key]) / unit if reached else None
-
-
-def peak_mib(entry: dict[str, Any]) -> float | None:
-    return float(max(client["peak_mib"] for client in entry["clients"]))
-
-
-FIGURES: dict[str, Callable[[dict[str, Any]], float | None]] = {
+COMPARED: dict[str, Callable[[dict[str, Any]], float | None]] = {
     f"% at {COMMON_S:.0f} s": accuracy_at_s,
     f"% after {EARLY_ROUND} rounds": lambda entry: accuracy_after(entry, EARLY_ROUND),
     f"% after {ROUNDS}": lambda entry: accuracy_after(entry, ROUNDS),
-    "s to 90 %": lambda entry: to_target(entry, "seconds", 1.0),
-    "MB to 90 %": lambda entry: to_target(entry, "bytes", MB),
-    "peak MiB": peak_mib,
+    "s to 90 %": FIGURES["s_to_90"].of,
+    "MB to 90 %": FIGURES["mb_to_90"].of,
+    "peak MiB": FIGURES["peak_mib"].of,
 }
 
 
-def interval(values: Sequence[float]) -> float:
-    """Half width of the 95 % interval of the mean; nan for one value."""
-    if len(values) < 2:
-        return math.nan
-    return T95.get(len(values) - 1, 1.96) * statistics.stdev(values) / math.sqrt(len(values))
-
-
-def cell(values: Sequence[float | None], digits: int, sign: str = "") -> str:
+def cell(values: Sequence[float | None], sign: str = "") -> str:
     """Mean ± interval; how many of the seeds where not all have the figure."""
-    there = [value for value in values if value is not None]
-    if not there:
+    found = estimate(values)
+    if found is None:
         return "–"
-    text = f"{statistics.mean(there):{sign}.{digits}f} ± {interval(there):.{digits}f}"
-    return text if len(there) == len(values) else f"{text} ({len(there)} of {len(values)})"
+    text = f"{found.mean:{sign}.2f} ± {found.half_width or math.nan:.2f}"
+    return text if found.n == found.of else f"{text} ({found.n} of {found.of})"
 
 
 def compared(runs: Sequence[Played]) -> list[str]:
     """One partition's two tables: every variant's figures, and FSL-SAGE's differences to the others."""
-    rows = [["method", *FIGURES]]
+    rows = [["method", *COMPARED]]
     for label in LABELS:
         entries = [run[label] for run in runs]
-        rows.append([label, *(cell([figure(entry) for entry in entries], 2) for figure in FIGURES.values())])
+        rows.append([label, *(cell([figure(entry) for entry in entries]) for figure in COMPARED.values())])
     lines = [*table_lines(rows), "", "FSL-SAGE minus the other, within each seed:", ""]
-    rows = [["other", *FIGURES]]
+    rows = [["other", *COMPARED]]
     for label in LABELS:
         if label != "fsl-sage":
-            rows.append([label, *(cell(differences(runs, label, figure), 2, "+") for figure in FIGURES.values())])
+            rows.append([label, *(cell(differences(runs, label, figure), "+") for figure in COMPARED.values())])
     return lines + table_lines(rows)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from emulator import record
+from emulator.figures import FIGURES
 from emulator.flags import Flags
 from emulator.sheets import NOTHING, Sheet, number, show
 
@@ -16,34 +17,7 @@ Json = Mapping[str, Any]
 # Of a manifest, what differs between any two runs.
 IGNORED = ("started", "command", "--out")
 MOST = 60  # characters of a value that is shown
-
-
-def _per_round(algorithm: Json) -> float | None:
-    return algorithm["seconds"] / algorithm["rounds"] if algorithm["rounds"] else None
-
-
-def _peak(algorithm: Json) -> float | None:
-    return max((c["peak_mib"] for c in algorithm["clients"] if c["peak_mib"] is not None), default=None)
-
-
-def _to(algorithm: Json, target: str, key: str) -> float | None:
-    return (algorithm["to_target"].get(target) or {}).get(key)
-
-
-def _scaled(value: float | None, factor: float) -> float | None:
-    return None if value is None else value * factor
-
-
-FIGURES: dict[str, Callable[[Json], float | None]] = {
-    "rounds": lambda algorithm: algorithm["rounds"],
-    "s per round": _per_round,
-    "s to 85 %": lambda algorithm: _to(algorithm, "0.85", "seconds"),
-    "s to 90 %": lambda algorithm: _to(algorithm, "0.9", "seconds"),
-    "MB to 90 %": lambda algorithm: _scaled(_to(algorithm, "0.9", "bytes"), 1e-6),
-    "payload, MB": lambda algorithm: sum(algorithm["bytes"]["payload"].values()) / 1e6,
-    "accuracy, %": lambda algorithm: _scaled(algorithm["accuracy"], 100.0),
-    "peak, MiB": _peak,
-}
+SHOWN = ("s_per_round", "s_to_85", "s_to_90", "payload_mb", "mb_to_90", "accuracy_percent", "peak_mib")
 
 
 def sheets(runs: Sequence[record.Recorded], names: Sequence[str]) -> list[Sheet]:
@@ -58,12 +32,12 @@ def _held(runs: Sequence[record.Recorded]) -> Counter[str]:
 
 
 def _sheet(name: str, found: Sequence[Json | None], names: Sequence[str]) -> Sheet:
-    rows = []
-    for figure, value_of in FIGURES.items():
-        values = [value_of(algorithm) if algorithm else None for algorithm in found]
+    rows = [["rounds", *(str(each["rounds"]) if each else NOTHING for each in found), *[""] * (len(found) - 1)]]
+    for figure in (FIGURES[key] for key in SHOWN):
+        values = [figure.of(algorithm) if algorithm else None for algorithm in found]
         first = values[0]
         off = [None if value is None or first is None else value - first for value in values[1:]]
-        rows.append([figure, *map(number, values), *(_signed(value) for value in off)])
+        rows.append([figure.title, *map(number, values), *(_signed(value) for value in off)])
     rows.append(["outcome", *(each["outcome"] if each else NOTHING for each in found), *[""] * (len(found) - 1)])
     more = [f"{other}\n- {names[0]}" for other in names[1:]]
     return Sheet(title=name, heads=["", *names, *more], names=1, rows=rows, meaning="")

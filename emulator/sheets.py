@@ -39,8 +39,9 @@ class Sheet(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _value(cell: str) -> float | None:
+    """Its number, or the mean of ``mean ± deviation``."""
     try:
-        return float(cell)
+        return float(cell.partition(" ± ")[0] if "(" not in cell else cell)
     except ValueError:
         return None
 

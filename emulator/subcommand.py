@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 from emulator.preload import die_with_parent
 
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def run(command: Sequence[str]) -> int:
-    """Its exit status, or minus the number of the signal that ended it. It never outlives this process."""
-    process = subprocess.Popen(command, preexec_fn=partial(die_with_parent, os.getpid()))
+def run(command: Sequence[str], log: Path | None = None) -> int:
+    """Its exit status, or minus the number of the signal that ended it. It never outlives this process.
+
+    ``log``: a file for all that it prints, which is shown where it is None.
+    """
+    with log.open("wb") if log else contextlib.nullcontext() as output:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, preexec_fn=partial(die_with_parent, os.getpid())
+        )
 
     def forward(number: int, _frame: object) -> None:
         process.send_signal(number)

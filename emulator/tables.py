@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from emulator import computations, memory_sheets
+from emulator.figures import KB, MB, payload_per_share, seconds_per_round, to_target
 from emulator.latency import CAUSES
 from emulator.sheets import BEST_MEANS, Sheet, markdown, number, show
 
@@ -25,7 +26,6 @@ DRY_RUN = (
     "Dry run: nothing was trained. Bytes are exact; seconds are the model's, without a host's delays; memory is "
     "foreseen from the tensors of one client, within about 10 % + 1 MiB; accuracy takes a run."
 )
-KB, MB = 10**3, 10**6
 FULL_PERCENT = 100.0
 
 
@@ -122,9 +122,9 @@ def _latency(algorithms: Json) -> Sheet:
                 name,
                 _outcome(algorithm["outcome"]),
                 str(rounds),
-                number(seconds / rounds if rounds else None),
+                number(seconds_per_round(algorithm)),
                 number(seconds),
-                *(number(_reached(algorithm, target, "seconds")) for target in ("0.85", "0.9")),
+                *(number(to_target(algorithm, target, "seconds")) for target in ("0.85", "0.9")),
                 number(algorithm["accuracy"], FULL_PERCENT),
             ]
         )
@@ -145,16 +145,11 @@ def _latency(algorithms: Json) -> Sheet:
 def _bytes(algorithms: Json) -> Sheet:
     rows = []
     for name, algorithm in algorithms.items():
-        rows.append([name])
-        shares = len(algorithm["clients"]) * algorithm["rounds"]
-        for way in ("up", "down"):
-            last = algorithm["history"][-1][f"payload_{way}"] if shares else 0
-            first = algorithm["initial_bytes"]["payload"][way]
-            rows[-1].append(number((last - first) / shares if shares else None, 1 / KB))
+        rows.append([name, *(number(payload_per_share(algorithm, way), 1 / KB) for way in ("up", "down"))])
         for size in ("payload", "framed", "wire"):
             rows[-1].append(number(sum(algorithm["bytes"][size].values()), 1 / MB))
         rows[-1].append(number(algorithm["official_bytes"], 1 / MB))
-        rows[-1] += [number(_reached(algorithm, target, "bytes"), 1 / MB) for target in ("0.85", "0.9")]
+        rows[-1] += [number(to_target(algorithm, target, "bytes"), 1 / MB) for target in ("0.85", "0.9")]
     heads = [
         "up\nkB",
         "down\nkB",
@@ -329,11 +324,6 @@ def _unfit(name: str, algorithm: Json) -> str:
 
 def _outcome(outcome: str) -> str:
     return OUTCOMES.get(outcome, outcome)
-
-
-def _reached(algorithm: Json, target: str, key: str) -> float | None:
-    reached = algorithm["to_target"].get(target)
-    return None if reached is None else reached[key]
 
 
 def _largest(rows: Sequence[Json], key: str) -> float | None:

@@ -1,0 +1,203 @@
+"""The tables of many runs: what each method takes, how methods differ within a seed, what a setting changes. A view.
+
+A figure is the mean ± standard deviation over seeds. Where not every seed has it, such as seconds to an accuracy that
+was not reached, it says how many have, and is no candidate for the best of its column.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from emulator.estimates import Estimate, estimate, paired
+from emulator.figures import FIGURES
+from emulator.sheets import BEST_MEANS, NOTHING, Sheet, number
+
+SCHEMA = "splitbed-bench/1"
+GROUPS = {
+    "Latency and accuracy": ("s_per_round", "s_to_85", "s_to_90", "accuracy_percent"),
+    "Communication": ("up_kb", "down_kb", "payload_mb", "mb_to_90"),
+    "Memory": ("peak_mib", "needed_mib"),
+}
+ABLATION_GROUPS = {
+    "Latency and accuracy": ("s_per_round", "s_to_90", "accuracy_percent"),
+    "Communication and memory": ("payload_mb", "mb_to_90", "peak_mib"),
+}
+MEANS = {
+    "Latency and accuracy": "Emulated seconds, mean over rounds, and until the first round with 85 or 90 % test "
+    "accuracy; accuracy after the last round.",
+    "Communication": "Up, down: payload per client and round, without initial weights. Payload of all clients, both "
+    "ways: of the whole run, and until 90 % accuracy. A kB is 1000 bytes.",
+    "Memory": "The most memory that a client had above its baseline, and what a client's budget must at least be.",
+}
+OVER_SEEDS = "Mean ± standard deviation over seeds; (k of n): only k of n seeds have it."
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """One algorithm of one run. ``figures``: by the names of ``emulator.figures``, in its units; ``why``: why it cannot
+    be counted, or empty."""
+
+    profile: str
+    variant: str
+    algorithm: str
+    seed: int
+    folder: str
+    outcome: str
+    why: str
+    figures: dict[str, float | None]
+
+
+class Ablation(NamedTuple):
+    """What varies in one table: for each algorithm the variants that change something, with their labels."""
+
+    title: str
+    rows: Mapping[str, Mapping[str, str]]  # algorithm -> variant -> label
+
+
+def figures_of(algorithm: Mapping[str, Any]) -> dict[str, float | None]:
+    """All figures of an algorithm's entry in ``summary.json``."""
+    return {key: figure.of(algorithm) for key, figure in FIGURES.items()}
+
+
+class Results:
+    """Those of a bench that can be counted, by what was played."""
+
+    def __init__(self, results: Sequence[Result], seeds: Sequence[int]) -> None:
+        self._seeds = seeds
+        self._by = {(r.profile, r.variant, r.algorithm, r.seed): r for r in results if not r.why}
+        self.algorithms = list(dict.fromkeys(result.algorithm for result in results))
+
+    def played(self, profile: str, variant: str, algorithm: str) -> dict[int, Result]:
+        """What was counted of it, by seed."""
+        each = {seed: self._by.get((profile, variant, algorithm, seed)) for seed in self._seeds}
+        return {seed: result for seed, result in each.items() if result}
+
+    def estimate(self, profile: str, variant: str, algorithm: str, figure: str) -> Estimate | None:
+        """Over the seeds that were played."""
+        return estimate([result.figures[figure] for result in self.played(profile, variant, algorithm).values()])
+
+
+def benchmark(results: Results, profile: str) -> list[Sheet]:
+    """A profile's tables, a row an algorithm; the unvaried runs."""
+    names = [name for name in results.algorithms if results.played(profile, "", name)]
+    unfit = [text for name in names if (text := _unfit([*results.played(profile, "", name).values()]))]
+    found = []
+    for group, keys in GROUPS.items():
+        rows = []
+        for name in names:
+            cells = (cell(results.estimate(profile, "", name, key)) for key in keys)
+            rows.append([name, str(len(results.played(profile, "", name))), *cells])
+        heads = ["algorithm", "seeds", *(FIGURES[key].head for key in keys)]
+        sheet = Sheet(
+            title=f"{profile}: {group.lower()}",
+            heads=heads,
+            names=1,
+            rows=rows,
+            meaning=f"{MEANS[group]} {OVER_SEEDS} {BEST_MEANS}",
+            best={index: FIGURES[key].best for index, key in enumerate(keys, 2)},
+            results=unfit,
+        )
+        found.append(sheet)
+    return found
+
+
+def differences(results: Results, profile: str, reference: str) -> list[Sheet]:
+    """What another algorithm has more than the reference, within each seed."""
+    others = [name for name in results.algorithms if name != reference and results.played(profile, "", name)]
+    there = results.played(profile, "", reference)
+    found = []
+    for some in GROUPS.values():
+        rows = []
+        for name in others:
+            played = results.played(profile, "", name)
+            pairs = [(result, there[seed]) for seed, result in played.items() if seed in there]
+            cells = ([(one.figures[key], other.figures[key]) for one, other in pairs] for key in some)
+            rows.append([name, str(len(pairs)), *(difference(paired(each)) for each in cells)])
+        sheet = Sheet(
+            title=f"{profile}: difference to {reference}",
+            heads=["algorithm", "seeds", *(FIGURES[key].head for key in some)],
+            names=1,
+            rows=rows,
+            meaning=f"The other's figure minus that of {reference} within each seed: mean and half width of its 95 % "
+            "interval (Student's t). An interval without 0 is a difference that the seeds do not explain.",
+        )
+        found.append(sheet)
+    return found
+
+
+def ablation(results: Results, profile: str, table: Ablation) -> list[Sheet]:
+    """What a setting changes: a row for each algorithm and value that was played."""
+    found = []
+    for group, keys in ABLATION_GROUPS.items():
+        rows = []
+        for name, labels in table.rows.items():
+            for variant, label in labels.items():
+                if results.played(profile, variant, name):
+                    cells = (cell(results.estimate(profile, variant, name, key)) for key in keys)
+                    rows.append([name, label, *cells])
+        sheet = Sheet(
+            title=f"{profile}, {table.title} varied: {group.lower()}",
+            heads=["algorithm", "setting", *(FIGURES[key].head for key in keys)],
+            names=2,
+            rows=rows,
+            meaning=f"{OVER_SEEDS} The first setting of each algorithm is that of the tables above; algorithms that "
+            "the setting does not change are left out.",
+        )
+        found += [sheet] if rows else []
+    return found
+
+
+def _unfit(played: Sequence[Result]) -> str:
+    outcomes = [result.outcome.replace("-", " ") for result in played if result.outcome != "finished"]
+    if not outcomes:
+        return ""
+    return f"{played[0].algorithm}: {outcomes[0]} with {len(outcomes)} of {len(played)} seeds."
+
+
+def cell(estimate: Estimate | None) -> str:
+    """``mean ± std``, and how many have it where not all do."""
+    return _cell(estimate, lambda found: found.std, "")
+
+
+def difference(estimate: Estimate | None) -> str:
+    """``±mean ± half width`` of the 95 % interval."""
+    return _cell(estimate, lambda found: found.half_width, "+")
+
+
+def _cell(found: Estimate | None, beside: Callable[[Estimate], float | None], sign: str) -> str:
+    if found is None:
+        return NOTHING
+    text = f"{sign if found.mean > 0 else ''}{number(found.mean)}"
+    spread = beside(found)
+    text += f" ± {number(spread)}" if spread is not None else ""
+    return text if found.n == found.of else f"{text} ({found.n} of {found.of})"
+
+
+def to_csv(results: Sequence[Result]) -> str:
+    """A row a result, then rows ``mean``, ``std`` and ``n`` for each profile, variant and algorithm."""
+    heads = ["row", "profile", "variant", "algorithm", "seed", "outcome", "why", "folder", *FIGURES]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, heads, restval="", lineterminator="\n")
+    writer.writeheader()
+    for result in results:
+        row = {key: value for key, value in msgspec.to_builtins(result).items() if key in heads}
+        writer.writerow({"row": "run", **row, **result.figures})
+    for profile, variant, algorithm in dict.fromkeys((r.profile, r.variant, r.algorithm) for r in results):
+        found = Results(results, sorted({result.seed for result in results}))
+        each = {key: found.estimate(profile, variant, algorithm, key) for key in FIGURES}
+        names = {"profile": profile, "variant": variant, "algorithm": algorithm}
+        for what in ("mean", "std", "n"):
+            values = {key: getattr(one, what) for key, one in each.items() if one}
+            writer.writerow({"row": what, **names, **values})
+    return text.getvalue()
+
+
+def write(path: Path, results: Sequence[Result], **more: Any) -> None:
+    """All results as JSON, with what else is said of them."""
+    found = {"schema": SCHEMA, **more, "results": results}
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")

@@ -1,0 +1,231 @@
+"""A bench: statistics by their formulas, runs known by what they depend on, interruptions that lose nothing."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import signal
+import statistics
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from processes import Board, Command, wait_for, write_scenario
+
+import run
+from algorithms.grid import BASE, Grid, Variant, variants
+from emulator.bench_tables import Result, Results, benchmark, cell, difference, figures_of
+from emulator.errors import UserError
+from emulator.estimates import estimate, paired
+from emulator.figures import FIGURES
+from emulator.sheets import NOTHING
+
+values = st.floats(-1e6, 1e6)
+
+# --- statistics -------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(values, min_size=2, max_size=12))
+def test_mean_and_deviation_are_those_of_a_sample(some: list[float]) -> None:
+    found = estimate(some)
+    assert found is not None
+    assert (found.n, found.of) == (len(some), len(some))
+    assert found.mean == pytest.approx(np.mean(some), rel=1e-9, abs=1e-6)
+    assert found.std == pytest.approx(np.std(some, ddof=1), rel=1e-6, abs=1e-6)
+
+
+def test_the_interval_is_students_by_its_closed_forms_for_one_and_two_degrees_of_freedom() -> None:
+    two, three = estimate([1.0, 3.0]), estimate([1.0, 2.0, 3.0])
+    assert two is not None
+    assert three is not None
+    cauchy = math.tan(math.pi * 0.475)  # the quantile at 0.975 of Student's t with one degree of freedom
+    assert two.half_width == pytest.approx(cauchy * math.sqrt(2) / math.sqrt(2))
+    second = 0.95 * math.sqrt(2 / (1 - 0.95**2))  # with two
+    assert three.half_width == pytest.approx(second / math.sqrt(3))
+
+
+@given(st.lists(values, min_size=2, max_size=8), st.floats(-100, 100))
+def test_pairs_that_differ_by_a_constant_differ_by_it_without_doubt(some: list[float], shift: float) -> None:
+    found = paired([(value + shift, value) for value in some])
+    assert found is not None
+    assert found.mean == pytest.approx(shift, abs=1e-8)
+    assert found.half_width == pytest.approx(0, abs=1e-8)
+
+
+def test_what_is_not_there_is_counted_and_not_averaged() -> None:
+    found = estimate([None, 4.0, 6.0])
+    assert found is not None
+    assert (found.n, found.of, found.mean) == (2, 3, 5.0)
+    assert cell(found) == f"5.00 ± {math.sqrt(2):.2f} (2 of 3)"
+    assert estimate([None, None]) is None
+    assert cell(None) == NOTHING
+    assert difference(paired([(3.0, 1.0), (None, 1.0)])) == "+2.00 (1 of 2)"
+
+
+def result(algorithm: str, seed: int, figure: float | None, why: str = "") -> Result:
+    figures = dict.fromkeys(FIGURES, figure)
+    return Result(
+        profile="p",
+        variant="",
+        algorithm=algorithm,
+        seed=seed,
+        folder="f",
+        outcome="finished",
+        why=why,
+        figures=figures,
+    )
+
+
+def test_what_cannot_be_trusted_is_in_no_mean_and_what_some_seeds_lack_is_never_best() -> None:
+    some = [result("a", 1, 1.0), result("a", 2, 1000.0, why="late"), result("b", 1, 2.0), result("b", 2, 4.0)]
+    latency = benchmark(Results(some, (1, 2)), "p")[0].marked()
+    assert [row[:3] for row in latency] == [["a", "1", "1.00*"], ["b", "2", f"3.00 ± {math.sqrt(2):.2f}"]]
+    some = [result("a", 1, 1.0), result("a", 2, None), result("b", 1, 2.0), result("b", 2, 2.0)]
+    latency = benchmark(Results(some, (1, 2)), "p")[0].marked()
+    assert [row[2] for row in latency] == ["1.00 (1 of 2)", "2.00 ± 0.00"]
+
+
+# --- what is played ---------------------------------------------------------------------------------------------------
+
+WORDS = ("--algorithm", "sl,fsl-sage", "--clock", "virtual")
+
+
+def keys(variant: Variant = BASE, words: tuple[str, ...] = WORDS, profile: str = "iot-4g", seed: int = 1) -> dict:
+    return {cell.algorithm: cell.key for cell in Grid(words, (profile,), (variant,), (seed,)).cells()}
+
+
+def test_one_key_at_a_time_or_every_combination() -> None:
+    names = [variant.name for variant in variants(["q=1,5", "fsl-sage:l=2"], cross=False)]
+    assert names == ["", "q=1", "q=5", "l=2"]
+    crossed = variants(["q=1,5", "fsl-sage:l=2", "aux=pool"], cross=True)
+    assert [variant.name for variant in crossed] == ["", "q=1, l=2, aux=pool", "q=5, l=2, aux=pool"]
+    assert crossed[1].words == ("--set", "q=1", "--set", "fsl-sage:l=2", "--aux=pool")
+    assert crossed[1].only == "fsl-sage"
+
+
+@pytest.mark.parametrize(
+    ("text", "changed"),
+    [
+        ("q=5", set()),  # the default
+        ("aux=linear", set()),  # the cut's default by its name
+        ("aux=pool", {"fsl-sage"}),  # SL has none
+        ("l=2", {"fsl-sage"}),
+        ("align=none", {"fsl-sage"}),
+        ("batch=8", {"sl", "fsl-sage"}),
+        ("clients=3", {"sl", "fsl-sage"}),
+        ("partition=dirichlet:0.1", {"sl", "fsl-sage"}),
+        ("samples_per_client=50", {"sl", "fsl-sage"}),
+    ],
+)
+def test_a_variant_is_another_run_for_those_whose_figures_may_depend_on_it(text: str, changed: set[str]) -> None:
+    base, varied = keys(), keys(variants([text], cross=False)[1])
+    assert {name for name in base if base[name] != varied[name]} == changed
+
+
+def test_another_seed_profile_or_clock_is_another_run() -> None:
+    base = keys()
+    for other in (keys(seed=2), keys(profile="lan"), keys(words=("--algorithm", "sl,fsl-sage", "--dry-run"))):
+        assert not set(base.values()) & set(other.values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["--vary", "q"], "--vary q:"),
+        (["--vary", "q=1,1"], "--vary q=1,1:"),
+        (["--vary", "q=1", "q=2"], "--vary q="),
+        (["--vary", "qq=1"], "qq"),
+        (["--vary", "seed=1,2"], "seed cannot be varied"),
+        (["--vary", "aux=none-such"], "none-such"),
+        (["--vary", "nobody:q=1"], "nobody:q=1"),
+        (["--vary", "q=zero"], "q"),
+        (["--vary", "fedavg:client_lr=1"], "fedavg"),
+        (["--seed", "-1"], "--seed"),
+        (["--seeds", "0"], "--seeds 0"),
+        (["--profiles", "nowhere"], "nowhere"),
+        (["--clock", "real"], "--clock"),
+        (["--against", "fedavg"], "--against fedavg"),
+        (["--algorithm", "none-such"], "none-such"),
+    ],
+)
+def test_a_mistake_is_one_line_before_anything_is_played(
+    arguments: list[str], names: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["bench", "--profiles", "iot-4g", "--algorithm", "sl,fsl-sage", "--out", str(tmp_path / "b"), *arguments]
+    assert run.main(words) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert names in err
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_folder_with_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("all my work")
+    with pytest.raises(UserError, match="not empty"):
+        run.command(["bench", "--profiles", "iot-4g", "--algorithm", "sl", "--out", str(tmp_path)])
+
+
+# --- whole benches ----------------------------------------------------------------------------------------------------
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    """The table of a bench without its runs' folders, and without memory, which is measured and not repeatable."""
+    without = ("folder", "peak_mib", "needed_mib")
+    with (folder / "tables.csv").open() as file:
+        return [{key: value for key, value in row.items() if key not in without} for row in csv.DictReader(file)]
+
+
+@pytest.mark.processes
+def test_an_interrupted_bench_goes_on_and_says_what_an_uninterrupted_one_says(tmp_path: Path) -> None:
+    scenario = write_scenario(tmp_path / "scenario", [(1, Board())])
+    flags = ["--algorithm", "cse-fsl", "--rounds", 1, "--batch", 128]
+    bench = ["bench", "--profiles", scenario, *flags]
+    folder = tmp_path / "bench"
+    runs = [folder / "runs" / f"{scenario.stem}-seed-{seed}" for seed in (1, 2)]
+    with Command(folder, *bench, "--seeds", 2, program="run.py") as command:
+        ledger = runs[1] / "ledger" / "cse-fsl"
+        wait_for(lambda: ledger.exists() or command.process.poll() is not None, "the second run plays")
+        command.look()
+        command.process.send_signal(signal.SIGINT)
+        assert command.finish() == 130
+        assert "PARTIAL: 1 of 2 results" in command.out
+        assert f"--out {folder} goes on" in command.out
+    assert "PARTIAL" in (folder / "tables.md").read_text()
+    kept = (runs[0] / "ledger.jsonl").stat()
+
+    with Command(folder, *bench, "--seeds", 2, program="run.py") as command:
+        assert command.finish() == 0, command.out
+        assert "1 runs to play, for 1 results; 1 of 2 results are there already." in command.out
+    assert (runs[0] / "ledger.jsonl").stat() == kept
+    assert runs[1].with_name(f"{runs[1].name}-2").exists()
+
+    whole = tmp_path / "whole"
+    run_flags = ["--profile", scenario, *flags, "--clock", "virtual", "--seeds", 2]
+    with Command(whole, *run_flags, program="run.py") as command:
+        assert command.finish() == 0, command.out
+    assert rows(whole) == rows(folder)
+
+    first = whole / "runs" / runs[0].name
+    for name in ("ledger.jsonl", "summary.json", "tables.md", "tables.csv"):
+        (first / name).unlink()
+    cut = {ledger: ledger.read_bytes() for ledger in (first / "ledger" / "cse-fsl").glob("*.jsonl")}
+    cut = {ledger: said[: len(said) // 2] for ledger, said in cut.items()}
+    for ledger, said in cut.items():  # as a kill leaves them
+        ledger.write_bytes(said)
+    with Command(whole, *bench, "--seeds", 2, program="run.py") as command:  # a bench finds the runs of --seeds
+        assert command.finish() == 0, command.out
+        assert "1 runs to play, for 1 results; 1 of 2 results are there already." in command.out
+    assert {ledger: ledger.read_bytes() for ledger in cut} == cut
+    assert rows(whole) == rows(folder)
+
+    found = json.loads((whole / "bench.json").read_text())["results"]
+    for each in found:
+        summary = json.loads((whole / each["folder"] / "summary.json").read_text())
+        assert each["figures"] == figures_of(summary["algorithms"]["cse-fsl"])
+        assert summary["seed"] == each["seed"]
+    mean = next(row for row in rows(whole) if row["row"] == "mean")
+    for key in ("s_per_round", "accuracy_percent", "payload_mb"):
+        assert float(mean[key]) == pytest.approx(statistics.fmean(each["figures"][key] for each in found))
