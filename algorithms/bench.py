@@ -228,11 +228,7 @@ def _conclude(
     against: str | None,
     stopped: bool,
 ) -> int:
-    from rich.console import Console
-    from rich.text import Text
-
     from emulator import bench_tables
-    from emulator.sheets import markdown, show
 
     results = [_result(cell, records.found[cell.key], folder) for cell in cells if cell.key in records.found]
     counted = bench_tables.Results(results, grid.seeds)
@@ -252,21 +248,12 @@ def _conclude(
         head.append(f"PARTIAL: {len(cells) - missing - len(left_out)} of {len(cells)} results can be counted.")
     head += [f"- left out: {each.folder}, {each.algorithm}: {each.why}" for each in left_out]
 
-    lines = [f"# {head[0]}", "", f"`{' '.join(['run.py', *argv])}`", ""]
-    lines += [line for text in head[1:] for line in (f"**{text}**", "")]
-    lines += [line for sheet in sheets for line in markdown(sheet)]
-    (folder / "tables.md").write_text("\n".join(lines))
-    (folder / "tables.csv").write_text(bench_tables.to_csv(results))
-    bench_tables.write(folder / "bench.json", results, command=["run.py", *argv], missing=missing)
-
-    console = Console()
-    for index, text in enumerate(head):
-        console.print(Text(text, style="bold red" if index else "bold"))
-    for sheet in sheets:
-        show(sheet, console)
-    console.print(f"Record: {folder}", soft_wrap=True)
+    page = bench_tables.Page(f"run.py {' '.join(argv)}", head, sheets)
+    bench_tables.write(folder, page, results, missing)
+    bench_tables.show_page(page)
+    print(f"Record: {folder}")
     if stopped:
-        console.print(f"Interrupted. The same command with --out {folder} goes on.", soft_wrap=True)
+        print(f"Interrupted. The same command with --out {folder} goes on.")
         return 130
     return 1 if missing or left_out else 0
 

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+from rich.console import Console
+from rich.text import Text
 
 from emulator.estimates import Estimate, estimate, paired
 from emulator.figures import FIGURES
-from emulator.sheets import BEST_MEANS, NOTHING, Sheet, number
+from emulator.sheets import BEST_MEANS, NOTHING, Sheet, markdown, number, show
 
 SCHEMA = "splitbed-bench/1"
 GROUPS = {
@@ -57,6 +59,14 @@ class Ablation(NamedTuple):
 
     title: str
     rows: Mapping[str, Mapping[str, str]]  # algorithm -> variant -> label
+
+
+class Page(NamedTuple):
+    """All that is shown: lines above the tables, of which the first is the title and others are warnings."""
+
+    command: str
+    head: Sequence[str]
+    sheets: Sequence[Sheet]
 
 
 def figures_of(algorithm: Mapping[str, Any]) -> dict[str, float | None]:
@@ -197,7 +207,21 @@ def to_csv(results: Sequence[Result]) -> str:
     return text.getvalue()
 
 
-def write(path: Path, results: Sequence[Result], **more: Any) -> None:
-    """All results as JSON, with what else is said of them."""
-    found = {"schema": SCHEMA, **more, "results": results}
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
+def show_page(page: Page) -> None:
+    """Print it to a terminal."""
+    console = Console()
+    for index, text in enumerate(page.head):
+        console.print(Text(text, style="bold red" if index else "bold"))
+    for sheet in page.sheets:
+        show(sheet, console)
+
+
+def write(folder: Path, page: Page, results: Sequence[Result], missing: int) -> None:
+    """``tables.md``, ``tables.csv`` and ``bench.json``; ``missing``: how many results have not been played."""
+    lines = [f"# {page.head[0]}", "", f"`{page.command}`", ""]
+    lines += [line for text in page.head[1:] for line in (f"**{text}**", "")]
+    lines += [line for sheet in page.sheets for line in markdown(sheet)]
+    (folder / "tables.md").write_text("\n".join(lines))
+    (folder / "tables.csv").write_text(to_csv(results))
+    found = {"schema": SCHEMA, "command": page.command, "missing": missing, "results": results}
+    (folder / "bench.json").write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
