@@ -27,7 +27,18 @@ VARIED = (
     *("aux", "batch", "epochs", "model", "cut", "dataset", "augment", "normalise", "partition", "samples-per-client"),
     *("clients", "align", "server-order", "rounds"),
 )  # flags of a run that --vary may name; anything else is an option of algorithms
-DEPENDS = ("profile", "profile_files", "nodes", "channels", "traces", "clock", "memory", "compute", "versions")
+DEPENDS = (
+    "profile",
+    "profile_files",
+    "nodes",
+    "channels",
+    "traces",
+    "clock",
+    "dilation",
+    "memory",
+    "compute",
+    "versions",
+)
 
 
 class Variant(NamedTuple):
@@ -142,7 +153,6 @@ def key_of(manifest: Mapping[str, Any], name: str) -> str:
     if not config.has_auxiliary:
         settings["task"]["aux"] = ""
     on = {part: manifest.get(part) for part in DEPENDS}
-    on["dilation"] = manifest["dilation"] if manifest["clock"] == "real" else None
     text = json.dumps([on, name, settings], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

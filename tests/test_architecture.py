@@ -165,8 +165,8 @@ def test_a_child_process_loads_nothing_that_it_does_not_need(module: str, heavy:
     assert not loaded & heavy
 
 
-CLOCKS = {"coordinator": "the clocks", "health": "limits by clock", "verify": "which clocks", "run": "the flag"}
-CLOCKS |= {"fit": "which clock"}
+CLOCKS = {"coordinator": "the clocks", "health": "limits by clock", "verify": "which clocks", "run_flags": "the flag"}
+CLOCKS |= {"fit": "which clock", "bench": "which clock"}
 
 
 def branches(tree: ast.AST) -> Iterator[ast.AST]:
