@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 DRY_RUN = "dry-run"  # what stands for the clock in its record
-EPILOG = """other commands (each has --help):
+EPILOG = """other commands, as in 'run.py profiles' (each has --help):
   verify          with these flags: plays both clocks and compares them
   bench           many runs: profiles, seeds and settings; tables with mean, deviation and intervals
   fit             the largest batch that fits a device
