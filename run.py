@@ -141,8 +141,9 @@ def run(argv: list[str]) -> int:
     tables.print_tables(recorded.summary, console)
     console.print(f"Record: {folder}", soft_wrap=True)
     if flags.report:
-        from emulator import report
+        from emulator import perfetto_trace, report
 
+        console.print(f"Trace: {perfetto_trace.write(folder, recorded)}", soft_wrap=True)
         console.print(f"Report: {report.write(folder, recorded)}", soft_wrap=True)
     else:
         console.print(f"A page with pictures: python run.py report {folder}", soft_wrap=True, style="dim")

@@ -135,7 +135,7 @@ def parser() -> Flags:
         "--force", action="store_true", help="play what will take over an hour, or what this host is too slow for"
     )
     flags.add_argument("--out", metavar="DIR", help="the run's folder; default: runs/<time>-<profile>-<algorithms>")
-    flags.add_argument("--report", action="store_true", help="end with plots and report.html in the run's folder")
+    flags.add_argument("--report", action="store_true", help="end with plots, trace.json and report.html")
     flags.add_argument("--no-dashboard", action="store_true", help="plain lines instead of the live dashboard")
     return flags
 

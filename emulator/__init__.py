@@ -39,7 +39,7 @@ subcommand        runs one of our own commands inside another
 sheets, memory_sheets, conservation, computations, digest, health   views: pure functions of the ledger
 latency           what a client's time goes into
 summary           the run in one dictionary
-figures, findings, tables   of it: single numbers to compare; a sentence; text
+figures, communication_sheets, findings, tables   of it: single numbers to compare; a sentence; text
 estimates, bench_tables   several runs: mean, deviation, interval; as text
 activity, seen, progress   what a run is doing: bins of its last minute; nodes and capacities; the whole
 following         the events for it: of a run that goes on, or of a record by its due times

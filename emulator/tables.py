@@ -14,8 +14,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from emulator import computations, memory_sheets
-from emulator.figures import KB, MB, payload_per_share, seconds_per_round, to_target
+from emulator import communication_sheets, computations, memory_sheets
+from emulator.figures import seconds_per_round, to_target
 from emulator.latency import CAUSES
 from emulator.sheets import BEST_MEANS, Sheet, markdown, number, show
 
@@ -56,32 +56,24 @@ def to_markdown(summary: Json) -> str:
 
 
 def to_csv(summary: Json) -> str:
-    """Long form: a row for each algorithm, then one for each of its clients; cells that do not apply are empty.
+    """Long form: a row for each algorithm, then for its kinds of messages, then for its clients.
 
-    A client's rows have its own bytes and times, an algorithm's the totals over clients. Bytes are whole bytes.
+    Cells that do not apply are empty. A client's rows have its own bytes and times, an algorithm's the totals over
+    clients, but for ``latency_..._s``, the mean over clients. Bytes are whole bytes.
     """
-    sizes = [(size, way) for size in ("payload", "framed", "wire") for way in ("up", "down")]
+    sizes = [(size, way) for size in communication_sheets.SIZES for way in ("up", "down")]
     heads = ["row", "algorithm", "name", "device", "network", "outcome", "rounds", "seconds_s", "accuracy", "loss"]
-    heads += ["official_bytes", *(f"{size}_{way}_bytes" for size, way in sizes)]
+    heads += ["messages", "official_bytes", *(f"{size}_{way}_bytes" for size, way in sizes)]
     heads += ["to_0.85_s", "to_0.85_bytes", "to_0.9_s", "to_0.9_bytes"]
     heads += ["server_busy_s", "server_align_s", "server_queue_wait_s"]
-    heads += [
-        "budget_mib",
-        "baseline_mib",
-        "peak_mib",
-        "tensors_mib",
-        "beside_mib",
-        "needed_mib",
-        "compute_s",
-        "transfer_s",
-        "wait_s",
-    ]
+    heads += ["budget_mib", "baseline_mib", "peak_mib", "tensors_mib", "beside_mib", "needed_mib"]
+    heads += ["compute_s", "transfer_s", "wait_s", *(f"latency_{cause}_s" for cause in CAUSES)]
     text = io.StringIO()
     writer = csv.DictWriter(text, heads, restval="", lineterminator="\n")
     writer.writeheader()
     for name, algorithm in summary["algorithms"].items():
         row = {key: algorithm[key] for key in ("outcome", "rounds", "accuracy", "loss", "official_bytes")}
-        row |= {"row": "algorithm", "algorithm": name, "seconds_s": algorithm["seconds"]}
+        row |= {"row": "algorithm", "algorithm": name, "seconds_s": algorithm["seconds"], **_latencies(algorithm)}
         row |= {f"{size}_{way}_bytes": algorithm["bytes"][size][way] for size, way in sizes}
         for target, reached in algorithm["to_target"].items():
             row[f"to_{target}_s"] = reached["seconds"] if reached else ""
@@ -89,12 +81,20 @@ def to_csv(summary: Json) -> str:
         for key in ("busy_s", "align_s", "queue_wait_s"):
             row[f"server_{key}"] = (algorithm["server"] or {}).get(key, "")
         writer.writerow(row)
+        for kind, sent in communication_sheets.kinds(algorithm).items():
+            row = {"row": "kind", "algorithm": name, "name": kind, "messages": sent["messages"]}
+            row |= {f"{size}_{way}_bytes": sent[way][size] for size, way in sizes}
+            writer.writerow(row | {"official_bytes": sent["official"]})
         for client in algorithm["clients"]:
             row = {key: value for key, value in client.items() if key in heads}
-            row |= {"row": "client", "algorithm": name}
+            row |= {"row": "client", "algorithm": name, **_latencies(client)}
             row |= {f"{size}_{way}_bytes": client["bytes"][size][way] for size, way in sizes}
             writer.writerow(row)
     return text.getvalue()
+
+
+def _latencies(entry: Json) -> dict[str, float]:
+    return {f"latency_{cause}_s": seconds for cause, seconds in (entry["latency_s"] or {}).items()}
 
 
 # --- the tables ---------------------------------------------------------------------------------------------------
@@ -103,8 +103,10 @@ def to_csv(summary: Json) -> str:
 def sheets(summary: Json) -> list[Sheet]:
     """The tables, in order; the best values are looked for among the algorithms that finished."""
     algorithms = summary["algorithms"]
+    ranked = _finished(algorithms)
+    sent = [communication_sheets.in_all(algorithms, ranked), communication_sheets.by_kind(algorithms)]
     memory = [memory_sheets.by_device(algorithms), *memory_sheets.by_category(algorithms)]
-    found = [_latency(algorithms), _causes(algorithms), _bytes(algorithms), *memory, _server(algorithms)]
+    found = [_latency(algorithms), _causes(algorithms), *sent, *memory, _server(algorithms)]
     return found + [_alignment(algorithms)] * any(algorithm["alignment"] for algorithm in algorithms.values())
 
 
@@ -140,57 +142,6 @@ def _latency(algorithms: Json) -> Sheet:
         ranked=_finished(algorithms),
         results=[text for name, algorithm in algorithms.items() if (text := _unfit(name, algorithm))],
     )
-
-
-def _bytes(algorithms: Json) -> Sheet:
-    rows = []
-    for name, algorithm in algorithms.items():
-        rows.append([name, *(number(payload_per_share(algorithm, way), 1 / KB) for way in ("up", "down"))])
-        for size in ("payload", "framed", "wire"):
-            rows[-1].append(number(sum(algorithm["bytes"][size].values()), 1 / MB))
-        rows[-1].append(number(algorithm["official_bytes"], 1 / MB))
-        rows[-1] += [number(to_target(algorithm, target, "bytes"), 1 / MB) for target in ("0.85", "0.9")]
-    heads = [
-        "up\nkB",
-        "down\nkB",
-        "payload\nMB",
-        "framed\nMB",
-        "wire\nMB",
-        "official\nMB",
-        "MB to\n85 %",
-        "MB to\n90 %",
-    ]
-    return Sheet(
-        title="Bytes",
-        heads=["algorithm", *heads],
-        names=1,
-        rows=rows,
-        meaning="Up, down: payload (tensor bytes) per client and round, without the initial weights. The others are "
-        "totals of all clients, both ways: payload, framed (with headers), wire (with TCP/IP headers, estimated; what "
-        "the links carry), official (without labels and initial weights), and payload until 85 or 90 % accuracy. "
-        f"A kB is 1000 bytes. {BEST_MEANS}",
-        results=_besides(algorithms),
-        best=dict.fromkeys((1, 2, 7, 8), "least"),
-        ranked=_finished(algorithms),
-    )
-
-
-def _besides(algorithms: Json) -> list[str]:
-    """What the links carried besides the messages."""
-    acks = {name: sum(algorithm["ack_bytes"].values()) for name, algorithm in algorithms.items()}
-    resent = {name: algorithm["resent_bytes"] for name, algorithm in algorithms.items() if algorithm["resent_bytes"]}
-    lines = []
-    if any(acks.values()):
-        share = (
-            100
-            * sum(acks.values())
-            / max(sum(sum(algorithm["bytes"]["wire"].values()) for algorithm in algorithms.values()), 1)
-        )
-        lines.append(f"TCP's acknowledgements are counted apart: {number(share)} % of wire, on the way back.")
-    if resent:
-        each = ", ".join(f"{name} {number(size, 1 / MB)} MB" for name, size in resent.items())
-        lines.append(f"Sent again after an absence, not in the figures above: {each}.")
-    return lines
 
 
 def _causes(algorithms: Json) -> Sheet:

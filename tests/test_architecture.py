@@ -21,6 +21,7 @@ VIEWS = {
     *(
         "tables",
         "memory_sheets",
+        "communication_sheets",
         "computations",
         "profile_views",
         "trace_views",

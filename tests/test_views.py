@@ -63,7 +63,7 @@ def test_tables_fit_80_columns_with_whole_names():
     assert "…" not in text
     rows = [line.split()[0] for line in text.splitlines() if line.startswith(" ") and line.split()]
     for name in NAMES:
-        assert rows.count(name) == 5  # latency, causes, bytes, memory (one kind of device), server
+        assert rows.count(name) == 7  # latency, causes, bytes, two kinds of them, memory (one device), server
 
 
 def test_figures_in_the_tables():
@@ -140,13 +140,23 @@ def test_what_was_not_reached_or_measured_is_not_a_zero():
 def test_csv_says_what_the_summary_says():
     summary = make_summary(unfit)
     rows = list(csv.DictReader(io.StringIO(to_csv(summary))))
-    assert len(rows) == len(NAMES) * (1 + 10)
     for name, algorithm in summary["algorithms"].items():
-        first, *clients = [row for row in rows if row["algorithm"] == name]
-        assert (first["row"], first["name"]) == ("algorithm", "")
+        own = [row for row in rows if row["algorithm"] == name]
+        (first,), kinds, clients = (
+            [row for row in own if row["row"] == what] for what in ("algorithm", "kind", "client")
+        )
+        assert first["name"] == ""
+        assert [row["name"] for row in kinds] == list(algorithm["by_kind"])
         for size in ("payload", "framed", "wire"):
             for way in ("up", "down"):
-                assert int(first[f"{size}_{way}_bytes"]) == sum(int(c[f"{size}_{way}_bytes"]) for c in clients)
+                column = f"{size}_{way}_bytes"
+                assert int(first[column]) == algorithm["bytes"][size][way]
+                assert int(first[column]) == sum(int(row[column]) for row in clients)
+                assert int(first[column]) == sum(int(row[column]) for row in kinds)
+        for row in (first, *clients):
+            entry = algorithm if row is first else algorithm["clients"][clients.index(row)]
+            for cause, seconds in entry["latency_s"].items():
+                assert float(row[f"latency_{cause}_s"]) == seconds
         assert first["to_0.9_s"] == ("" if name == "fedavg" else str(algorithm["to_target"]["0.9"]["seconds"]))
         for row, client in zip(clients, algorithm["clients"], strict=True):
             for key in ("name", "device", "network", "outcome"):
