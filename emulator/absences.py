@@ -53,3 +53,8 @@ class Absences:
         """Whether a span began after ``from_ns`` and not after ``to_ns``."""
         self._reach(to_ns)
         return bisect_right(self._from, to_ns) > bisect_right(self._from, from_ns)
+
+
+def of_client(absence: Absence | None, seed: int, client: str) -> Absences:
+    """Those of a client in a run of this seed."""
+    return Absences(absence, f"{seed}:absence:{client}")

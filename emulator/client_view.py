@@ -13,7 +13,7 @@ from emulator.seen import Capacity, Group, Seen, rate_bps
 
 WIDE = 110  # columns from which on there is room for devices, networks, and what exactly a client does
 MBIT, MB, MIB = 10**6, 10**6, 2**20
-STATES = ("compute", "upload", "download", "wait", "starting", "finished")
+STATES = ("compute", "upload", "download", "wait", "away", "starting", "finished")
 
 
 class Layout(NamedTuple):

@@ -17,7 +17,8 @@ NOTHING = "–"
 LEVELS = "▁▂▃▄▅▆▇█"
 MARKS = {COMPUTE: ("█", "green"), UPLOAD: ("▀", "magenta"), DOWNLOAD: ("▄", "cyan")}
 WAIT_MARK = "·"
-STYLES = {"compute": "green", "upload": "magenta", "download": "cyan", "wait": "", "starting": "dim", "finished": "dim"}
+STYLES = {"compute": "green", "upload": "magenta", "download": "cyan", "wait": "", "away": "yellow"}
+STYLES |= {"starting": "dim", "finished": "dim"}
 TROUBLE = "bold red"  # of any other state
 LEGEND = (("█", "green", "compute"), ("▀", "magenta", "upload"), ("▄", "cyan", "download"), ("·", "", "wait"))
 

@@ -7,9 +7,12 @@ before it was posted): messages are matched by (source, counter) whichever comes
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
+import msgspec
+
+from emulator.absences import of_client
 from emulator.activity import BIN_NS, BINS, COMPUTE, DOWN_BITS, DOWNLOAD, UP_BITS, UPLOAD, Bins
 from emulator.health import PRESSURE_SHARE, STEAL_SHARE, clamped, lagging, limits_of
 from emulator.ledger import (
@@ -28,6 +31,7 @@ from emulator.ledger import (
     Undelivered,
     Waiting,
 )
+from emulator.profiles import Absence
 from emulator.seen import Capacity, Group, Seen
 
 SECOND_NS = 10**9
@@ -64,6 +68,11 @@ class Progress:
         self.told = 0  # lines of the log so far, those no longer kept too
         self.begin("")
 
+    def _absent(self, node: Mapping[str, Any]) -> Callable[[], bool]:
+        """Whether a client is absent at the time that is shown."""
+        spans = of_client(msgspec.convert(node["absence"], Absence), self.manifest.get("seed", 1), node["name"])
+        return lambda: spans.back_ns(self.now_ns) > self.now_ns
+
     def begin(self, algorithm: str) -> None:
         """A clean slate for ``algorithm``."""
         self.algorithm = algorithm
@@ -79,6 +88,8 @@ class Progress:
                 down_bps=node.get("down_bps", 0),
                 budget_bytes=node.get("budget_bytes"),
             )
+            if "absence" in node:
+                self.nodes[node["name"]].absent = self._absent(node)
         members: dict[tuple[str, str], list[Seen]] = {}
         for client in self.clients:
             members.setdefault((client.device, client.network), []).append(client)

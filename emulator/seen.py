@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,19 +50,22 @@ class Seen:
     down_bytes: int = 0
     queued_ns: int = 0  # its computations have waited for a free worker so long, together
     alive: bool = False
+    absent: Callable[[], bool] = lambda: False  # whether nothing can reach it now, by its profile
     uploads: UnderWay = field(default_factory=UnderWay)
     downloads: UnderWay = field(default_factory=UnderWay)
     bins: Bins = field(default_factory=Bins)
 
     @property
     def state(self) -> str:
-        """compute, upload, download, wait; starting; or how it ended."""
+        """compute, upload, download, wait; away, where it would be one of the last three; starting; or how it ended."""
         if self.ending:
             return self.ending
         if not self.alive:
             return "starting"
         if not self.awaited:
             return "compute"
+        if self.absent():
+            return "away"
         if self.role == "client" and self.uploads:
             return "upload"
         if self.role == "client" and self.downloads:
@@ -79,7 +82,7 @@ class Seen:
                 return self.uploads.oldest[0]
             case "download":
                 return self.downloads.oldest[0]
-            case "wait":
+            case "wait" | "away":
                 return self.awaited
             case _:
                 return self.phase if self.ending == "does not fit" else ""

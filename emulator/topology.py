@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from emulator import tcp
-from emulator.absences import Absences
+from emulator.absences import Absences, of_client
 from emulator.profiles import Cell, ClientSpec, Direction, Network, Scenario, ServerSpec
 from emulator.sharing import FINENESS, Resource
 from emulator.steps import Steps
@@ -76,7 +76,7 @@ class Topology:
                 members[client.cell].append(client)
         cells = {cell.name: self._cell(cell, members[cell.name]) for cell in scenario.cells}
         for client in scenario.clients:
-            absences = Absences(client.absence, f"{seed}:absence:{client.name}")
+            absences = of_client(client.absence, seed, client.name)
             network = _at_its_place(client.network, f"{seed}:trace:{client.name}")
             up, down = self._link(client.name, network, absences)
             beyond = cells.get(client.cell, ((), ()))

@@ -77,6 +77,17 @@ def test_a_client_that_waits_is_sending_until_its_message_has_left():
     assert played(70) == "wait global or stop"
 
 
+@pytest.mark.parametrize(
+    ("until_ms", "doing"), [(5, "download global"), (15, "away global"), (69, "compute step"), (110, "away global")]
+)
+def test_a_client_that_nothing_can_reach_is_away_but_computes_on(until_ms, doing):
+    nodes = make_manifest()["nodes"]
+    nodes[1]["absence"] = {"kind": "away", "spans": [[12 * MS, 200 * MS]]}
+    progress = follow((event for event in make_timeline() if event.due_ns <= until_ms * MS), nodes=nodes)
+    progress.take([Waiting(**at(until_ms * MS), node="server", kinds=["update"], sources=[])])
+    assert state(progress.nodes["client-0"]) == doing
+
+
 def test_a_client_starts_and_ends():
     assert state(follow([]).nodes["client-0"]) == "starting"
     words = Ended(**at(MS), node="client-0", outcome="does-not-fit", phase="compute step")
