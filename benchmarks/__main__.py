@@ -18,7 +18,7 @@ def parser() -> argparse.ArgumentParser:
     """The flags."""
     flags = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Figures about the emulator itself on this machine (15 minutes on 2 cores, and 35 for 'paper').",
+        description="Figures about the emulator itself on this machine (40 minutes on 2 cores, and 35 for 'paper').",
     )
     flags.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(BENCHMARKS)}; default: all")
     flags.add_argument("--json", metavar="FILE", help="write the figures there too")

@@ -36,6 +36,8 @@ def _target(done: Json) -> list[str]:
             soonest = _least({name: found["seconds"] for name, found in reached.items()})
             bytes_ = f"{number(reached[fewest[0]]['bytes'] / 1e6)} MB"
             seconds = f"{number(reached[soonest[0]]['seconds'])} s"
+            if len(done) == 1:
+                return [f"{soonest[0]} reached {percent} after {seconds} and {bytes_}"]
             if fewest == soonest:
                 return [f"{_listed(fewest)} reached {percent} first ({seconds}) and with the fewest bytes ({bytes_})"]
             return [
