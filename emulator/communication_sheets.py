@@ -85,9 +85,8 @@ def by_kind(algorithms: Json) -> Sheet:
         for kind, found in kinds(algorithm).items():
             up, down = found["up"], found["down"]
             cells = [up["payload"], down["payload"], *(up[size] + down[size] for size in SIZES[1:]), found["official"]]
-            rows.append(
-                [name, kind, str(found["messages"]), *(number(size, 1 / MB) if size else "0" for size in cells)]
-            )
+            kilobytes = (number(size, 1 / KB) if size else "0" for size in cells)
+            rows.append([name, kind, str(found["messages"]), *kilobytes])
     return Sheet(
         title="Bytes by kind of message",
         heads=["algorithm", "kind", "messages", *(f"{head}\nkB" for head in ("up", "down", *SIZES[1:], "official"))],

@@ -95,7 +95,7 @@ def page(folder: Path, run: record.Recorded, drawn: plots.Drawn) -> str:
         doubtful=bool(summary["health"]["reasons"] or _partial(summary)),
         finding=sentence(summary),
         command=shlex.join(["python", *manifest["command"]]),
-        again="On the virtual clock the same command and versions give the same run, bit for bit, on any host.",
+        again="On the virtual clock the same command and versions give the same run, on like processors bit for bit.",
         pictures=[picture for picture in pictures if picture not in strips],
         strips=strips,
         left_out=drawn.left_out,

@@ -16,7 +16,7 @@ from emulator.ledger import (
     Started,
     Timeline,
 )
-from emulator.sheets import Sheet, markdown
+from emulator.sheets import Sheet, markdown, number
 from emulator.summary import summarize
 from emulator.tables import print_tables, to_csv, to_markdown
 
@@ -127,6 +127,16 @@ def test_who_does_not_fit_is_told_with_phase_and_budget():
         assert "fedavg does not fit: client-3 (pi-zero-2w), in phase receive global, budget 100.0 MiB" in text
         assert "asked for 8.00 MiB more" in text
     assert "does not fit:" not in to_markdown(make_summary())
+
+
+def test_bytes_by_kind_are_the_summarys_in_kilobytes():
+    summary = make_summary()
+    text = to_markdown(summary)
+    for name, algorithm in summary["algorithms"].items():
+        sent = algorithm["by_kind"]["update"]
+        sizes = (number(sent[size] / 1000) for size in ("framed", "wire", "official"))
+        row = [name, "update", str(sent["messages"]), number(sent["payload"] / 1000), "0", *sizes]
+        assert f"| {' | '.join(row)} |" in text
 
 
 def test_what_was_not_reached_or_measured_is_not_a_zero():
