@@ -19,7 +19,7 @@ from emulator.errors import SplitbedError, UserError
 
 if TYPE_CHECKING:
     from emulator.display import View
-    from emulator.launcher import Ending, Launcher
+    from emulator.launcher import Ending, Launcher, Prepared
 
 COMMANDS = {  # besides a run and verify
     "bench": "algorithms.bench:command",
@@ -57,6 +57,12 @@ def refuse(launcher: Launcher, modules: dict[str, tuple[str, dict[str, Any]]], f
             f"--profile {flags.profile}: this run will take over {how_long} on the wall; say --force if it may, fewer"
             " --rounds or --algorithm, --clock virtual where it is the clock that takes long, or --dry-run for figures"
         )
+
+
+def in_full(prepared: Prepared) -> dict[str, dict[str, Any]]:
+    """Every algorithm's settings with all defaults, cut and auxiliary by name."""
+    named = {key: prepared.task[key] for key in ("cut", "aux")}
+    return {name: {**settings, "task": settings["task"] | named} for name, settings in prepared.settings.items()}
 
 
 def play_all(launcher: Launcher, settings: dict[str, dict[str, Any]], view: View, dry: bool) -> dict[str, Ending]:
@@ -126,8 +132,10 @@ def run(argv: list[str]) -> int:
     with Launcher(folder, plan, modules) as launcher:
         os.nice(10)  # from here on this process only watches and draws
         try:
-            warnings = launcher.prepare({name: (ALGORITHMS[name], settings[name]) for name in names})
-            for warning in warnings:
+            prepared = launcher.prepare({name: (ALGORITHMS[name], settings[name]) for name in names})
+            manifest["settings"] = in_full(prepared)
+            record.write_manifest(folder, manifest)
+            for warning in prepared.warnings:
                 console.print(f"warning: {warning}")
             if not flags.dry_run and not flags.force:
                 console.print("Rehearsing: what each computation costs, and how long the run will take.")

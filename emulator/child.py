@@ -198,16 +198,18 @@ def prepare_data(
 ) -> None:
     """Checks every algorithm's settings and calls the dotted ``prepare(task, folder)`` once, before any node starts.
 
-    ``modules``: algorithm -> (module, settings). Sends back the task to give the nodes and warnings to show. Last, a
-    module may try itself out on the prepared task: ``try_out(config)`` raises UserError for what cannot be trained.
+    ``modules``: algorithm -> (module, settings). Sends back the task to give the nodes, warnings to show, and all
+    settings with their defaults. Last, a module may try itself out on the prepared task: ``try_out(config)`` raises
+    UserError for what cannot be trained.
     """
     enter(placement, lifeline, parent)
     import importlib
 
-    answer_with: tuple[dict[str, Any], list[str]] | SplitbedError
+    answer_with: tuple[dict[str, Any], list[str], dict[str, Any]] | SplitbedError
     try:
         warnings: list[str] = []
         trials: list[tuple[Callable[[Any], None], Any]] = []
+        whole: dict[str, Any] = {}
         for name, (module_name, settings) in modules.items():
             module = importlib.import_module(module_name)
             said = {key: value for key, value in settings.items() if key != "task"}
@@ -215,13 +217,14 @@ def prepare_data(
                 raise UserError(f"--set for {name}: {wrong}")
             config = msgspec.convert(settings, module.Config)
             config.check()
+            whole[name] = msgspec.to_builtins(config)
             warnings += [f"{name}: {text}" for text in getattr(module, "warnings", lambda _config: [])(config)]
             trials.append((getattr(module, "try_out", lambda _config: None), config))
         where, _, function = prepare.rpartition(".")
         task = getattr(importlib.import_module(where), function)(config.task, Path(placement.snapshot_folder))
         for try_out, config in trials:
             try_out(msgspec.structs.replace(config, task=task))
-        answer_with = msgspec.to_builtins(task), warnings
+        answer_with = msgspec.to_builtins(task), warnings, whole
     except SplitbedError as error:
         answer_with = error
     answer.send(answer_with)

@@ -21,7 +21,7 @@ from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -64,6 +64,15 @@ class Ending(msgspec.Struct, frozen=True):
     detail: str
     dilation: int
     wall_s: float | None = None
+
+
+class Prepared(NamedTuple):
+    """What is known before anything is played: warnings to show; every algorithm's settings with their defaults; the
+    task as its data are prepared."""
+
+    warnings: list[str]
+    settings: dict[str, dict[str, Any]]
+    task: dict[str, Any]
 
 
 class Launcher:
@@ -119,14 +128,14 @@ class Launcher:
             raise SplitbedError(f"{placement.node} cannot be started: {error or 'the fork server was ended'}") from None
         return process
 
-    def prepare(self, modules: dict[str, tuple[str, dict[str, Any]]]) -> list[str]:
-        """Check the settings of all algorithms (name -> module, settings) and prepare their data; warnings to show."""
+    def prepare(self, modules: dict[str, tuple[str, dict[str, Any]]]) -> Prepared:
+        """Check the settings of all algorithms (name -> module, settings) and prepare their data."""
         folder = Path(tempfile.mkdtemp(dir=self._scratch))
         where = self._placement("", "", {}, self._scratch, self._scratch, snapshots=folder)
-        self._task, warnings = self._ask(
+        self._task, warnings, settings = self._ask(
             child.prepare_data, where, lambda: None, REHEARSAL_LIMIT_S, self._plan.prepare, modules
         )
-        return list(warnings)
+        return Prepared(warnings, settings, self._task)
 
     def record_in(self, run_folder: Path) -> None:
         """Record what is played from now on in another run's folder."""

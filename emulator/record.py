@@ -154,9 +154,11 @@ def _version(package: str) -> str:
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    """The first thing in a run's folder, beside an empty ledger."""
-    (folder / "ledger").mkdir()
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    """The first thing in a run's folder, beside an empty ledger; written anew once all defaults are known."""
+    (folder / "ledger").mkdir(exist_ok=True)
+    new = folder / "manifest.json.new"
+    new.write_text(json.dumps(manifest, indent=1) + "\n")
+    new.replace(folder / "manifest.json")
 
 
 def read_timelines(folder: Path, manifest: dict[str, Any]) -> dict[str, list[AnyEvent]]:
