@@ -20,8 +20,9 @@ from emulator.errors import SplitbedError, UserError
 from emulator.flags import Flags
 
 RUN = Path(__file__).parent.parent / "run.py"
+MOST_NAMED = 10  # of the results that are missing
 COUNTED = ("finished", "does-not-fit", "would-not-fit")  # outcomes that are results
-OWN = ("--profile", "--seed", "--clock", "--dilation", "--out", "--report")
+OWN = ("--profile", "--seed", "--clock", "--dilation", "--out")
 STOPPED = (130, -signal.SIGINT, -signal.SIGTERM, -signal.SIGHUP)
 
 
@@ -88,12 +89,15 @@ def command(argv: list[str]) -> int:
     for word in words:
         if word.split("=")[0] in (*OWN, "--seeds"):
             raise UserError(f"{word}: a bench sets it for each of its runs; leave it out ('run.py bench --help')")
-    if not flags.seeds or flags.seed < 0:
+    if flags.seeds < 1 or flags.seed < 0:
         raise UserError(f"--seeds {flags.seeds}: say how many, from 1, and --seed from 0")
+    profiles = tuple(dict.fromkeys(name.strip() for name in flags.profiles.split(",") if name.strip()))
+    if not profiles:
+        raise UserError(f"--profiles {flags.profiles}: say one or more, such as iot-4g,lan ('run.py profiles')")
     how = [] if "--dry-run" in words else ["--clock", "virtual"]
     grid = Grid(
         words=(*words, *how),
-        profiles=tuple(dict.fromkeys(name.strip() for name in flags.profiles.split(",") if name.strip())),
+        profiles=profiles,
         variants=variants(flags.vary, flags.cross),
         seeds=tuple(range(flags.seed, flags.seed + flags.seeds)),
     )
@@ -175,7 +179,7 @@ def play(grid: Grid, *, argv: list[str], out: str | None, against: str | None, q
         done += len(job)
         now = time.monotonic()
         left = f"about {_minutes((now - begun) / done * (total - done))} left" if done < total else "the last"
-        ending = "" if status == 0 else f" {subcommand.how(status)}" + (f": {log}" if log else "")
+        ending = "" if status == 0 else f" {subcommand.how(status)}{_last_line(log)}"
         print(f"[{index}/{len(jobs)}] {run.name}: {', '.join(algorithms)}: {now - started:.0f} s{ending}; {left}")
         sys.stdout.flush()
         if status in STOPPED:
@@ -200,6 +204,13 @@ def _plan(cells: Sequence[Cell], records: Records, jobs: Sequence[Sequence[Cell]
     known = sum(records.counts(key) for key in keys)
     there = f"; {known} of {len(keys)} results are there already" if known else ""
     return f"{len(jobs)} runs to play, for {sum(map(len, jobs))} results{there}."
+
+
+def _last_line(log: Path | None) -> str:
+    """Why a run failed, as it said, and where all that it said is."""
+    lines = log.read_text(errors="replace").split("\n") if log else []
+    said = next((line.strip() for line in reversed(lines) if line.strip()), "nothing")
+    return f" ({said}; see {log})" if log else ""
 
 
 def _minutes(seconds: float) -> str:
@@ -242,20 +253,27 @@ def _conclude(
         for table in _ablations(grid, cells):
             sheets += bench_tables.ablation(counted, profile, table)
     left_out = [result for result in results if result.why]
-    missing = len(cells) - len(results)
+    absent = [cell for cell in cells if cell.key not in records.found]
     head = [f"{', '.join(grid.profiles)}; seeds {grid.seeds[0]} to {grid.seeds[-1]}"]
-    if missing or left_out:
-        head.append(f"PARTIAL: {len(cells) - missing - len(left_out)} of {len(cells)} results can be counted.")
+    if absent or left_out:
+        head.append(f"PARTIAL: {len(results) - len(left_out)} of {len(cells)} results can be counted.")
     head += [f"- left out: {each.folder}, {each.algorithm}: {each.why}" for each in left_out]
+    for cell in absent[:MOST_NAMED]:
+        head.append(
+            f"- not played: {', '.join(filter(None, (cell.profile, cell.variant.name)))}, {cell.algorithm}, "
+            f"seed {cell.seed}"
+        )
+    if len(absent) > MOST_NAMED:
+        head.append(f"- and {len(absent) - MOST_NAMED} more")
 
     page = bench_tables.Page(f"run.py {' '.join(argv)}", head, sheets)
-    bench_tables.write(folder, page, results, missing)
+    bench_tables.write(folder, page, results, len(absent))
     bench_tables.show_page(page)
     print(f"Record: {folder}")
     if stopped:
         print(f"Interrupted. The same command with --out {folder} goes on.")
         return 130
-    return 1 if missing or left_out else 0
+    return 1 if absent or left_out else 0
 
 
 def _ablations(grid: Grid, cells: Sequence[Cell]) -> list[Any]:
