@@ -1,8 +1,8 @@
 """What a bench plays: profiles x variants x seeds, and which runs of it have been played already.
 
 A variant is a few more words on a run's command line. What an algorithm's figures depend on - scenario, clock, seed,
-settings with all defaults, versions - makes its key; a record with the same key is the same figures, wherever it was
-played. So an interrupted or extended bench plays only what is missing, and a variant that says what is the default
+settings with all defaults, versions and our own source - makes its key; a record with the same key is the same
+figures, wherever it was played. So an interrupted or extended bench plays only what is missing, and a variant that says what is the default
 anyway, or what an algorithm does not have, costs nothing.
 """
 

@@ -170,7 +170,7 @@ def _unfit(played: Sequence[Result]) -> str:
 
 
 def cell(estimate: Estimate | None) -> str:
-    """``mean ± std``, and how many have it where not all do."""
+    """``mean ± std``, and how many have it where not all do, on a line below."""
     return _cell(estimate, lambda found: found.std, "")
 
 
@@ -182,10 +182,11 @@ def difference(estimate: Estimate | None) -> str:
 def _cell(found: Estimate | None, beside: Callable[[Estimate], float | None], sign: str) -> str:
     if found is None:
         return NOTHING
-    text = f"{sign if found.mean > 0 else ''}{number(found.mean)}"
+    mean = number(found.mean)
+    text = mean.lstrip("-") if not float(mean) else f"{sign if found.mean > 0 else ''}{mean}"
     spread = beside(found)
     text += f" ± {number(spread)}" if spread is not None else ""
-    return text if found.n == found.of else f"{text} ({found.n} of {found.of})"
+    return text if found.n == found.of else f"{text}\n({found.n} of {found.of})"
 
 
 def to_csv(results: Sequence[Result]) -> str:

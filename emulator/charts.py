@@ -171,7 +171,7 @@ def _told(stacks: Mapping[str, Mapping[str, float]]) -> str:
     for name, stack in stacks.items():
         total, (cause, most) = sum(stack.values()), max(stack.items(), key=lambda item: item[1])
         told.append(f"{number(total)} s for {name}, {FULL_PERCENT * most / total:.0f} % of it {cause}")
-    return told[0] if len(told) == 1 else f"From {told[0]}, to {told[-1]}"
+    return f"A mean round: {told[0]}" if len(told) == 1 else f"A mean round: from {told[0]}, to {told[-1]}"
 
 
 # --- memory -------------------------------------------------------------------------------------------------------

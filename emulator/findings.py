@@ -36,8 +36,9 @@ def _target(done: Json) -> list[str]:
             soonest = _least({name: found["seconds"] for name, found in reached.items()})
             bytes_ = f"{number(reached[fewest[0]]['bytes'] / 1e6)} MB"
             seconds = f"{number(reached[soonest[0]]['seconds'])} s"
-            if len(done) == 1:
-                return [f"{soonest[0]} reached {percent} after {seconds} and {bytes_}"]
+            if len(reached) == 1:  # others were perhaps given less time
+                only = "only " if len(done) > 1 else ""
+                return [f"{only}{soonest[0]} reached {percent}, after {seconds} and {bytes_}"]
             if fewest == soonest:
                 return [f"{_listed(fewest)} reached {percent} first ({seconds}) and with the fewest bytes ({bytes_})"]
             return [
@@ -52,7 +53,9 @@ def _accuracy(done: Json) -> list[str]:
     if len(known) < 2:
         return []
     best = _least({name: -each["accuracy"] for name, each in known.items()})
-    return [f"{_listed(best)} ended with the highest accuracy ({100 * known[best[0]]['accuracy']:.1f} %)"]
+    percent, seconds = 100 * known[best[0]]["accuracy"], number(known[best[0]]["seconds"])
+    after = f" after {seconds} s" if len(best) == 1 else ""
+    return [f"{_listed(best)} ended with the highest accuracy ({percent:.1f} %{after})"]
 
 
 def _memory(done: Json) -> list[str]:

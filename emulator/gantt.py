@@ -44,7 +44,7 @@ def together(strips: Sequence[Strip], summary: Json) -> Page:
     groups = [[strip.server, *slowest(strip, MOST_EACH)] for strip in ranked]
     longest_ns = ranked[-1].length_ns
     height = 1.0 + sum(LANE_EACH * len(lanes) + 0.27 for lanes in groups)
-    result = "Rounds of median length on one time scale. First row of each: the server; below: clients."
+    result = "Each method's median round on one time scale. First row of each: the server; below: clients."
     made = page("one round of each method", result, height, summary)
     panels = made.body.subplots(
         len(ranked), 1, sharex=True, squeeze=False, height_ratios=[len(lanes) for lanes in groups]

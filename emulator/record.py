@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -95,7 +97,11 @@ def make_manifest(
         },
         "compute": f"measured, by the ratio to {scenario.host.name}" if scenario.host else "counted",
         "threads": {"torch_threads_a_node": 1},
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: _version(name) for name in PACKAGES},
+            "source": source_digest(),
+        },
         "host": {
             "cpu": cpu_name(),
             "cores": os.cpu_count(),
@@ -144,6 +150,17 @@ def _channels(topology: Topology) -> dict[str, Any]:
         channels.append(described)
     keys = ("starts_ns", "values", "length_ns")
     return {"channels": channels, "traces": [dict(zip(keys, steps, strict=True)) for steps in traces]}
+
+
+@functools.cache
+def source_digest() -> str:
+    """SHA-256 over our own source: what a version's number does not say of a clone."""
+    root = Path(__file__).parent.parent
+    paths = sorted(path for folder in ("emulator", "algorithms") for path in (root / folder).glob("*.py"))
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(f"{path.parent.name}/{path.name}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()
 
 
 def _version(package: str) -> str:

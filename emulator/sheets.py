@@ -5,9 +5,11 @@ from __future__ import annotations
 import msgspec
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+WIDEST = 10_000  # columns
 NOTHING = "–"  # not reached, not measured
 BEST = "*"  # follows the best value of a column
 BEST_MEANS = f"{BEST}: the best of its column."
@@ -63,7 +65,9 @@ def show(sheet: Sheet, console: Console | None = None) -> None:
     for row in sheet.marked():
         table.add_row(*row)
     console.print()
-    console.print(table)
+    # A terminal that is too narrow wraps lines; a number that was cut would be another number.
+    natural = Measurement.get(console, console.options.update(max_width=WIDEST), table).maximum
+    console.print(table, width=max(natural, console.width), crop=False)
     for result in sheet.results:
         console.print(Text(result, style="bold"))
     console.print(Text(sheet.meaning, style="dim"))

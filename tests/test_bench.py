@@ -59,10 +59,10 @@ def test_what_is_not_there_is_counted_and_not_averaged() -> None:
     found = estimate([None, 4.0, 6.0])
     assert found is not None
     assert (found.n, found.of, found.mean) == (2, 3, 5.0)
-    assert cell(found) == f"5.00 ± {math.sqrt(2):.2f} (2 of 3)"
+    assert cell(found) == f"5.00 ± {math.sqrt(2):.2f} (2 of 3)".replace(" (", "\n(")
     assert estimate([None, None]) is None
     assert cell(None) == NOTHING
-    assert difference(paired([(3.0, 1.0), (None, 1.0)])) == "+2.00 (1 of 2)"
+    assert difference(paired([(3.0, 1.0), (None, 1.0)])) == "+2.00\n(1 of 2)"
 
 
 def result(algorithm: str, seed: int, figure: float | None, why: str = "") -> Result:
@@ -85,7 +85,7 @@ def test_what_cannot_be_trusted_is_in_no_mean_and_what_some_seeds_lack_is_never_
     assert [row[:3] for row in latency] == [["a", "1", "1.00*"], ["b", "2", f"3.00 ± {math.sqrt(2):.2f}"]]
     some = [result("a", 1, 1.0), result("a", 2, None), result("b", 1, 2.0), result("b", 2, 2.0)]
     latency = benchmark(Results(some, (1, 2)), "p")[0].marked()
-    assert [row[2] for row in latency] == ["1.00 (1 of 2)", "2.00 ± 0.00"]
+    assert [row[2] for row in latency] == ["1.00\n(1 of 2)", "2.00 ± 0.00"]
 
 
 # --- what is played ---------------------------------------------------------------------------------------------------
