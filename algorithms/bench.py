@@ -7,17 +7,23 @@ and one with more seeds, profiles or values plays what it adds.
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import signal
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from algorithms.grid import BASE, Cell, Grid, Variant, key_of, unvaried, variants
 from emulator.errors import SplitbedError, UserError
 from emulator.flags import Flags
+
+if TYPE_CHECKING:
+    from emulator.bench_tables import Ablation, Result, Results
+    from emulator.sheets import Sheet
 
 RUN = Path(__file__).parent.parent / "run.py"
 MOST_NAMED = 10  # of the results that are missing
@@ -127,7 +133,9 @@ def _parser() -> Flags:
     )
     flags.add_argument("--cross", action="store_true", help="play every combination of what is varied")
     flags.add_argument(
-        "--against", metavar="NAME", help="the algorithm that others are compared with; default: fsl-sage, or the first"
+        "--against",
+        metavar="NAME",
+        help="what others are compared with; default: fsl-sage, or the first that fits",
     )
     flags.add_argument("--out", metavar="DIR", help="the bench's folder; default: runs/<time>-...; to go on: the same")
     return flags
@@ -146,64 +154,128 @@ def over_seeds(argv: list[str], count: int, seed: int, out: str | None) -> int:
 
 
 def play(grid: Grid, *, argv: list[str], out: str | None, against: str | None, quiet: bool) -> int:
-    """Play what has not been played, then write and print the tables; the exit status.
+    """Play what has not been played, then print the tables; the exit status.
 
     ``quiet``: the runs' own output goes into files beside their folders, which remain where a run failed."""
-    from emulator import subcommand
-
     cells = grid.cells()
     names = list(dict.fromkeys(cell.algorithm for cell in cells))
     if against is not None and against not in names:
         raise UserError(f"--against {against}: it is not played; say one of {', '.join(names)}")
     folder = _folder(out, grid)
-    records = Records(folder)
-    for text in records.unread:
+    _lock(folder)
+    bench = Bench(grid, cells, folder, command=f"run.py {' '.join(argv)}", against=against)
+    for text in bench.records.unread:
         print(f"warning: {text}", flush=True)
-    jobs = _jobs(cells, records)
-    total, begun, done = sum(map(len, jobs)), time.monotonic(), 0
-    print(_plan(cells, records, jobs), flush=True)
-    stopped = False
-    for index, job in enumerate(jobs, 1):
-        first, algorithms = job[0], [cell.algorithm for cell in job]
-        run = records.new(first)
+    try:
+        stopped = bench.play(quiet)
+    except KeyboardInterrupt:  # between two runs
+        stopped = True
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would lose the tables
+    try:
+        whole = bench.write(show=True)
+        print(f"Record: {bench.folder}")
+        if stopped:
+            print(f"Interrupted. The same command with --out {bench.folder} goes on.")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return 130 if stopped else 0 if whole else 1
+
+
+class Bench:
+    """All cells of a grid, and what of them has been recorded in a folder."""
+
+    def __init__(self, grid: Grid, cells: Sequence[Cell], folder: Path, *, command: str, against: str | None) -> None:
+        self.grid, self.cells, self.folder = grid, cells, folder
+        self.records = Records(folder)
+        self._command, self._against = command, against
+
+    def play(self, quiet: bool) -> bool:
+        """Play what is missing, a line and new tables a run; whether that was broken off."""
+        jobs = self._jobs()
+        total, begun, done = sum(map(len, jobs)), time.monotonic(), 0
+        keys = {cell.key for cell in self.cells}
+        known = sum(self.records.counts(key) for key in keys)
+        there = f"; {known} of {len(keys)} results are there already" if known else ""
+        print(f"{_counted(len(jobs), 'run')} to play, for {_counted(total, 'result')}{there}.", flush=True)
+        self.write()
+        for index, job in enumerate(jobs, 1):
+            started = time.monotonic()
+            run, status, why = self._play(job, quiet)
+            done += len(job)
+            now = time.monotonic()
+            left = f"about {_minutes((now - begun) / done * (total - done))} left" if done < total else "the last"
+            names = ", ".join(cell.algorithm for cell in job)
+            print(f"[{index}/{len(jobs)}] {run.name}: {names}: {now - started:.0f} s{why}; {left}", flush=True)
+            self.write()
+            if status in STOPPED:
+                return True
+        return False
+
+    def _jobs(self) -> list[list[Cell]]:
+        """What has to be played: the algorithms of one profile, variant and seed together, each key once."""
+        jobs: dict[tuple[str, Variant, int], list[Cell]] = {}
+        taken: set[str] = set()
+        for cell in self.cells:
+            if not self.records.counts(cell.key) and cell.key not in taken:
+                taken.add(cell.key)
+                jobs.setdefault((cell.profile, cell.variant, cell.seed), []).append(cell)
+        return list(jobs.values())
+
+    def _play(self, job: Sequence[Cell], quiet: bool) -> tuple[Path, int, str]:
+        """One run: its folder, its exit status, and what went wrong, in words."""
+        from emulator import subcommand
+
+        first, run = job[0], self.records.new(job[0])
         run.parent.mkdir(parents=True, exist_ok=True)
-        words = [*grid.command(first.profile, first.variant, first.seed), "--algorithm", ",".join(algorithms)]
+        words = self.grid.command(first.profile, first.variant, first.seed)
+        words += ["--algorithm", ",".join(cell.algorithm for cell in job), "--out", str(run)]
         words += ["--no-dashboard", "--force"] if quiet else []
         log = run.with_name(f"{run.name}.log") if quiet else None
-        started = time.monotonic()
-        status = subcommand.run([sys.executable, str(RUN), *words, "--out", str(run)], log)
+        status = subcommand.run([sys.executable, str(RUN), *words], log)
         if (run / "manifest.json").exists():
-            records.add(run)
-        if log and status == 0:
-            log.unlink()
-        done += len(job)
-        now = time.monotonic()
-        left = f"about {_minutes((now - begun) / done * (total - done))} left" if done < total else "the last"
-        ending = "" if status == 0 else f" {subcommand.how(status)}{_last_line(log)}"
-        print(f"[{index}/{len(jobs)}] {run.name}: {', '.join(algorithms)}: {now - started:.0f} s{ending}; {left}")
-        sys.stdout.flush()
-        if status in STOPPED:
-            stopped = True
-            break
-    return _conclude(grid, cells, records, folder, argv=argv, against=against, stopped=stopped)
+            self.records.add(run)
+        if status == 0:
+            if log:
+                log.unlink()
+            return run, status, ""
+        return run, status, f" {subcommand.how(status)}{_last_line(log)}"
 
+    def write(self, show: bool = False) -> bool:
+        """Write the tables of what there is, and print them if asked to; whether nothing is missing."""
+        from emulator import bench_tables
 
-def _jobs(cells: Sequence[Cell], records: Records) -> list[list[Cell]]:
-    """What has to be played: the algorithms of one profile, variant and seed together, each key once."""
-    jobs: dict[tuple[str, Variant, int], list[Cell]] = {}
-    taken: set[str] = set()
-    for cell in cells:
-        if not records.counts(cell.key) and cell.key not in taken:
-            taken.add(cell.key)
-            jobs.setdefault((cell.profile, cell.variant, cell.seed), []).append(cell)
-    return list(jobs.values())
+        found = self.records.found
+        results = [_result(cell, found[cell.key], self.folder) for cell in self.cells if cell.key in found]
+        absent = [cell for cell in self.cells if cell.key not in found]
+        left_out = [result for result in results if result.why]
+        head = [f"{', '.join(self.grid.profiles)}; {_seeds(self.grid.seeds)}"]
+        if absent or left_out:
+            head.append(f"PARTIAL: {len(results) - len(left_out)} of {len(self.cells)} results can be counted.")
+        head += [f"- left out: {each.folder}, {each.algorithm}: {each.why}" for each in left_out]
+        for cell in absent[:MOST_NAMED]:
+            where = ", ".join(filter(None, (cell.profile, cell.variant.name)))
+            head.append(f"- not played: {where}, {cell.algorithm}, seed {cell.seed}")
+        if len(absent) > MOST_NAMED:
+            head.append(f"- and {len(absent) - MOST_NAMED} more")
+        page = bench_tables.Page(self._command, head, self._sheets(bench_tables.Results(results, self.grid.seeds)))
+        bench_tables.write(self.folder, page, results, len(absent))
+        if show:
+            bench_tables.show_page(page)
+        return not absent and not left_out
 
+    def _sheets(self, counted: Results) -> list[Sheet]:
+        from emulator import bench_tables
 
-def _plan(cells: Sequence[Cell], records: Records, jobs: Sequence[Sequence[Cell]]) -> str:
-    keys = {cell.key for cell in cells}
-    known = sum(records.counts(key) for key in keys)
-    there = f"; {known} of {len(keys)} results are there already" if known else ""
-    return f"{len(jobs)} runs to play, for {sum(map(len, jobs))} results{there}."
+        sheets = []
+        for profile in self.grid.profiles:
+            sheets += bench_tables.benchmark(counted, profile)
+            done = [name for name in counted.algorithms if counted.finished(profile, name)]
+            reference = self._against or ("fsl-sage" if "fsl-sage" in done else next(iter(done), ""))
+            if len(counted.algorithms) > 1 and len(self.grid.seeds) > 1 and reference:
+                sheets += bench_tables.differences(counted, profile, reference)
+            for table in ablations(self.grid, profile, self.cells):
+                sheets += bench_tables.ablation(counted, profile, table)
+        return sheets
 
 
 def _last_line(log: Path | None) -> str:
@@ -211,6 +283,14 @@ def _last_line(log: Path | None) -> str:
     lines = log.read_text(errors="replace").split("\n") if log else []
     said = next((line.strip() for line in reversed(lines) if line.strip()), "nothing")
     return f" ({said}; see {log})" if log else ""
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
 
 
 def _minutes(seconds: float) -> str:
@@ -226,76 +306,35 @@ def _folder(out: str | None, grid: Grid) -> Path:
     return record.open_folder(out, "+".join(Path(name).stem for name in grid.profiles), f"{len(grid.seeds)}-seeds")
 
 
-# --- what was found ---------------------------------------------------------------------------------------------------
+def _lock(folder: Path) -> None:
+    """Keep other benches out of a folder as long as this process lives; UserError where another one plays there."""
+    try:
+        fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(f"--out {folder}: another bench plays there; wait for its end or name another") from None
 
 
-def _conclude(
-    grid: Grid,
-    cells: Sequence[Cell],
-    records: Records,
-    folder: Path,
-    *,
-    argv: list[str],
-    against: str | None,
-    stopped: bool,
-) -> int:
-    from emulator import bench_tables
-
-    results = [_result(cell, records.found[cell.key], folder) for cell in cells if cell.key in records.found]
-    counted = bench_tables.Results(results, grid.seeds)
-    names = counted.algorithms
-    reference = against or ("fsl-sage" if "fsl-sage" in names else names[0] if names else "")
-    sheets = []
-    for profile in grid.profiles:
-        sheets += bench_tables.benchmark(counted, profile)
-        if len(names) > 1 and len(grid.seeds) > 1:
-            sheets += bench_tables.differences(counted, profile, reference)
-        for table in _ablations(grid, cells):
-            sheets += bench_tables.ablation(counted, profile, table)
-    left_out = [result for result in results if result.why]
-    absent = [cell for cell in cells if cell.key not in records.found]
-    head = [f"{', '.join(grid.profiles)}; seeds {grid.seeds[0]} to {grid.seeds[-1]}"]
-    if absent or left_out:
-        head.append(f"PARTIAL: {len(results) - len(left_out)} of {len(cells)} results can be counted.")
-    head += [f"- left out: {each.folder}, {each.algorithm}: {each.why}" for each in left_out]
-    for cell in absent[:MOST_NAMED]:
-        head.append(
-            f"- not played: {', '.join(filter(None, (cell.profile, cell.variant.name)))}, {cell.algorithm}, "
-            f"seed {cell.seed}"
-        )
-    if len(absent) > MOST_NAMED:
-        head.append(f"- and {len(absent) - MOST_NAMED} more")
-
-    page = bench_tables.Page(f"run.py {' '.join(argv)}", head, sheets)
-    bench_tables.write(folder, page, results, len(absent))
-    bench_tables.show_page(page)
-    print(f"Record: {folder}")
-    if stopped:
-        print(f"Interrupted. The same command with --out {folder} goes on.")
-        return 130
-    return 1 if absent or left_out else 0
-
-
-def _ablations(grid: Grid, cells: Sequence[Cell]) -> list[Any]:
+def ablations(grid: Grid, profile: str, cells: Sequence[Cell]) -> list[Ablation]:
     """One a key that is varied; for each algorithm the runs as they are, then the variants that differ from them."""
     from emulator.bench_tables import Ablation
 
-    first = {(cell.variant, cell.algorithm): cell.key for cell in reversed(cells)}
+    of_profile = [cell for cell in cells if cell.profile == profile]
+    first = {(cell.variant, cell.algorithm): cell.key for cell in reversed(of_profile)}  # of the first seed
     found = []
     for title in dict.fromkeys(variant.ablation for variant in grid.variants if variant.ablation):
         some = [variant for variant in grid.variants if variant.ablation == title]
         rows: dict[str, dict[str, str]] = {}
-        for name in dict.fromkeys(cell.algorithm for cell in cells):
+        for name in dict.fromkeys(cell.algorithm for cell in of_profile):
             base = first[BASE, name]
             others = [variant for variant in some if first.get((variant, name), base) != base]
             if others:
-                as_is = ", ".join(unvaried(grid, name, field) for field in some[0].fields)
+                as_is = ", ".join(unvaried(grid, profile, name, field) for field in some[0].fields)
                 rows[name] = {"": as_is} | {variant.name: variant.name for variant in others}
         found.append(Ablation(title, rows))
     return found
 
 
-def _result(cell: Cell, found: Found, folder: Path) -> Any:
+def _result(cell: Cell, found: Found, folder: Path) -> Result:
     from emulator.bench_tables import Result, figures_of
 
     return Result(

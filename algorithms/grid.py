@@ -1,9 +1,9 @@
 """What a bench plays: profiles x variants x seeds, and which runs of it have been played already.
 
 A variant is a few more words on a run's command line. What an algorithm's figures depend on - scenario, clock, seed,
-settings with all defaults, versions and our own source - makes its key; a record with the same key is the same
-figures, wherever it was played. So an interrupted or extended bench plays only what is missing, and a variant that says what is the default
-anyway, or what an algorithm does not have, costs nothing.
+settings with all defaults, versions and our own source - makes its key; a record with the same key has the same
+figures, wherever it was played (but for memory, which is measured). So an interrupted or extended bench plays only what
+is missing, and a variant that says what is the default anyway, or what an algorithm does not have, costs nothing.
 """
 
 from __future__ import annotations
@@ -112,9 +112,9 @@ def _cells(flags: argparse.Namespace, profile: str, variant: Variant, seeds: Seq
         yield from (Cell(profile, variant, seed, name, key_of(manifest, name)) for name in names)
 
 
-def unvaried(grid: Grid, algorithm: str, field: str) -> str:
+def unvaried(grid: Grid, profile: str, algorithm: str, field: str) -> str:
     """What the runs without a variant have where one sets ``field``: ``q=5``."""
-    flags = run_flags.parser().parse_args(grid.command(grid.profiles[0], BASE, grid.seeds[0]))
+    flags = run_flags.parser().parse_args(grid.command(profile, BASE, grid.seeds[0]))
     experiment = experiment_files.find(flags.experiment) if flags.experiment else experiment_files.NONE
     flags.algorithm = algorithm
     clients = len(_scenario(flags, experiment).clients)

@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from emulator.latency import CAUSES
 from emulator.plot_data import Curve, Done, MemoryRow, Point
-from emulator.plot_style import ALARM, DARK, FAINT, LOOKS, Page, mark_of, page
+from emulator.plot_style import ALARM, DARK, LOOKS, Page, mark_of, page
 from emulator.sheets import NOTHING, number
 
 Json = Mapping[str, Any]
@@ -69,7 +69,7 @@ def accuracy(curves: Sequence[Curve], against: Against, summary: Json) -> Page:
         handles.append(line)
     for target in {target for curve in curves for target in curve.reached}:
         percent = FULL_PERCENT * float(target)
-        axes.axhline(percent, color=FAINT, linewidth=1, linestyle=(0, (2, 3)), zorder=0)
+        axes.axhline(percent, color=DARK, linewidth=1, linestyle=(0, (2, 3)), zorder=1.5)
         axes.annotate(f"{percent:.0f} %", (0.01, percent), xycoords=("axes fraction", "data"), va="bottom", fontsize=9)
     ends = [against.of(curve.points[-1]) for curve in curves]
     wide = against.unit != "round" and max(ends) > WIDE * min(ends) > 0
@@ -156,7 +156,8 @@ def _bars(axes: Axes, stacks: Mapping[str, Mapping[str, float]], most: float) ->
     for row, total in enumerate(left):
         if total > most * 1.001:
             words = f"{number(total)} s ▸"
-            axes.text(most * 1.33, row, words, va="center", ha="right", fontweight="bold", color=ALARM)
+            box = {"facecolor": "white", "edgecolor": DARK, "linewidth": 0.8, "boxstyle": "round,pad=0.2"}
+            axes.text(most * 1.33, row, words, va="center", ha="right", fontweight="bold", color=DARK, bbox=box)
         else:
             axes.text(total + most * 0.015, row, f"{number(total)} s", va="center", color=DARK)
     axes.set_xlim(0, most * 1.35)
@@ -164,6 +165,10 @@ def _bars(axes: Axes, stacks: Mapping[str, Mapping[str, float]], most: float) ->
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", linewidth=0.6)
     axes.yaxis.set_inverted(True)
+
+
+def _clients(row: MemoryRow) -> str:
+    return f"{row.clients} client{'s' * (row.clients != 1)}"
 
 
 def _told(stacks: Mapping[str, Mapping[str, float]]) -> str:
@@ -235,11 +240,11 @@ def _caps(axes: Axes, rows: Sequence[MemoryRow], most: float) -> None:
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5},
         )
     budget = rows[0].budget_mib
-    title = f"{rows[0].device}, {rows[0].clients} clients: no cap"
+    title = f"{rows[0].device}, {_clients(rows[0])}: no cap"
     if budget:
         axes.axvspan(budget, most * 30, color=ALARM, alpha=0.1, linewidth=0)
         axes.axvline(budget, color=ALARM, linewidth=2)
-        title = f"{rows[0].device}, {rows[0].clients} clients: the cap is {number(budget)} MiB"
+        title = f"{rows[0].device}, {_clients(rows[0])}: the cap is {number(budget)} MiB"
     axes.set_title(title, color=DARK)
     axes.set_yticks(range(len(rows)), [row.algorithm for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)

@@ -36,10 +36,10 @@ def in_all(algorithms: Json, ranked: list[int]) -> Sheet:
         heads=["algorithm", *heads],
         names=1,
         rows=rows,
-        meaning="Up, down: payload (tensor bytes) per client and round, without the initial weights. The others are "
-        "totals of all clients, both ways: payload, framed (with headers), wire (with TCP/IP headers, estimated; what "
-        "the links carry), official (without labels and initial weights), and payload until 85 or 90 % accuracy. "
-        f"A kB is 1000 bytes. {BEST_MEANS}",
+        meaning="Up, down: payload (tensor bytes) per client and round that it took part in, without the initial "
+        "weights. The others are totals of all clients, both ways: payload, framed (with headers), wire (with TCP/IP "
+        "headers, estimated; what the links carry), official (without labels and initial weights), and payload until "
+        f"85 or 90 % accuracy. A kB is 1000 bytes. {BEST_MEANS}",
         results=_besides(algorithms),
         best=dict.fromkeys((1, 2, 7, 8), "least"),
         ranked=ranked,

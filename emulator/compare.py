@@ -11,11 +11,12 @@ from emulator import record
 from emulator.figures import FIGURES
 from emulator.flags import Flags
 from emulator.sheets import NOTHING, Sheet, number, show
+from emulator.tables import partial
 
 Json = Mapping[str, Any]
 
 # Of a manifest, what differs between any two runs.
-IGNORED = ("started", "command", "--out")
+IGNORED = ("started", "command", "--out", "process")
 MOST = 60  # characters of a value that is shown
 SHOWN = ("s_per_round", "s_to_85", "s_to_90", "payload_mb", "mb_to_90", "accuracy_percent", "peak_mib")
 
@@ -89,8 +90,8 @@ def command(argv: list[str]) -> int:
     for name, run in zip(names, runs, strict=True):
         health = run.summary["health"]
         print(f"{name}: {run.summary['profile']}, {run.summary['clock']} clock, verdict {health['verdict']}")
-        for reason in health["reasons"]:
-            print(f"  - {reason}")
+        for line in (*partial(run.summary), *health["reasons"]):
+            print(f"  - {line}")
     for sheet in sheets(runs, names):
         show(sheet)
     if alone := [name for name, count in _held(runs).items() if count == 1]:

@@ -24,6 +24,7 @@ from emulator.terminal import Terminal, is_ours
 SMALL = (80, 24)  # a screen up to this is drawn twice a second, a larger one once
 SMALL_S, LARGE_S = 0.5, 1.0
 LOWEST = 19  # of all priorities: what is computed goes first
+FASTEST = 1_000_000  # times emulated time
 OWNED = "--owned"  # by a run: q and Ctrl-C are not ours
 
 
@@ -160,7 +161,10 @@ def watch(argv: list[str]) -> int:
     chosen = flags.parse_args(argv)
     folder = Path(chosen.folder)
     manifest = read_manifest(folder)
-    _show(Progress(manifest), Follower(folder, manifest), chosen.owned)
+    follower = Follower(folder, manifest)
+    _show(Progress(manifest), follower, chosen.owned)
+    if follower.cut:
+        print(f"{folder}: its process is gone; 'run.py report {folder}' shows what it recorded")
     return 0
 
 
@@ -170,8 +174,8 @@ def replay(argv: list[str]) -> int:
     flags.add_argument("folder", metavar="DIR", help="the run's folder; it may have been interrupted")
     flags.add_argument("--speed", type=float, default=1.0, metavar="N", help="so many emulated seconds a second")
     chosen = flags.parse_args(argv)
-    if not 0 < chosen.speed < float("inf"):
-        raise UserError(f"--speed {chosen.speed:g}: say a number above 0")
+    if not 0 < chosen.speed <= FASTEST:
+        raise UserError(f"--speed {chosen.speed:g}: say a number above 0, up to {FASTEST:,}")
     folder = Path(chosen.folder)
     manifest = read_manifest(folder)
     _show(Progress(manifest), Replay(folder, manifest, chosen.speed), owned=False)

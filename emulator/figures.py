@@ -28,8 +28,8 @@ def seconds_per_round(algorithm: Json) -> float | None:
 
 
 def payload_per_share(algorithm: Json, way: str) -> float | None:
-    """Bytes of tensors ``up`` or ``down`` per client and round, without the initial weights."""
-    shares: int = len(algorithm["clients"]) * algorithm["rounds"]
+    """Bytes of tensors ``up`` or ``down`` per client and round that it took part in, without the initial weights."""
+    shares: int = algorithm["client_rounds"]
     if not shares:
         return None
     sent: int = algorithm["history"][-1][f"payload_{way}"] - algorithm["initial_bytes"]["payload"][way]

@@ -18,10 +18,10 @@ def sentence(summary: Json) -> str:
     done = {
         name: each for name, each in summary["algorithms"].items() if each["outcome"] == "finished" and each["rounds"]
     }
-    if not done:
-        return "What the numbers say: nothing yet, since no method has finished."
-    parts = [*_target(done), *_accuracy(done), *_memory(done), *_slowest(done)]
     unfit = [name for name, each in summary["algorithms"].items() if each["does_not_fit"]]
+    if not done and not unfit:
+        return "What the numbers say: nothing yet, since no method has finished."
+    parts = [*_target(done), *_accuracy(done), *_memory(done), *_slowest(done)] if done else []
     if unfit:
         parts.append(f"{_listed(unfit)} {'do' if len(unfit) > 1 else 'does'} not fit in memory")
     return f"What the numbers say: {'; '.join(parts)}." if parts else "What the numbers say: no method stands out."

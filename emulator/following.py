@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import platform
 from bisect import bisect_right
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
+import psutil
 
 from emulator.errors import UserError
 from emulator.ledger import AnyEvent, Ended, Evaluated, Tail, Timeline, read_timeline
 from emulator.progress import SECOND_NS, Progress
+
+SAME_S = 1.0  # two begins of a process that are as close are of the same process
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -21,8 +25,21 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
         manifest["algorithms"], manifest["nodes"]
     except (OSError, ValueError, KeyError, TypeError):
+        if (folder / "runs").is_dir():
+            raise UserError(f"{folder}: is a bench: see its tables.md, or name one of its runs, in runs/") from None
         raise UserError(f"{folder}: it has no manifest.json of a run; name a run's folder, as under runs/") from None
     return manifest
+
+
+def goes_on(manifest: Mapping[str, Any]) -> bool:
+    """Whether the process that plays a run is there; so it is where that cannot be known, as on another host."""
+    process = manifest.get("process")
+    if not process or process["host"] != platform.node():
+        return True
+    try:
+        return bool(abs(psutil.Process(process["pid"]).create_time() - process["began"]) < SAME_S)
+    except psutil.NoSuchProcess:
+        return False
 
 
 class Source(Protocol):
@@ -45,9 +62,17 @@ class Follower:
         nodes = [node["name"] for node in manifest.get("nodes", [])]
         self._names = ["evaluator", "server", "network", "supervisor", *(name for name in nodes if name != "server")]
         self._tails: list[Tail] = []
+        self._manifest = manifest
+        self.cut = False  # its process is gone, without an end
 
     def advance(self, progress: Progress) -> bool:
         """Read what there is; whether anything was."""
+        going = goes_on(self._manifest)  # asked first: what is read after its end is all that there will be
+        changed = self._read_on(progress)
+        self.cut = not going and not changed
+        return changed
+
+    def _read_on(self, progress: Progress) -> bool:
         changed = False
         while self._tails or self._next(progress):
             events = self._read()
@@ -62,7 +87,10 @@ class Follower:
         return changed
 
     def _read(self) -> list[AnyEvent]:
-        return [event for tail in self._tails for event in tail.read()]
+        try:
+            return [event for tail in self._tails for event in tail.read()]
+        except msgspec.MsgspecError as error:
+            raise UserError(f"{self._ledger}: not a ledger of this version ({error})") from None
 
     def _next(self, progress: Progress) -> bool:
         """Begin the next algorithm where its folder is there."""
@@ -75,8 +103,8 @@ class Follower:
 
     @property
     def over(self) -> bool:
-        """Whether the last algorithm has ended."""
-        return not self._to_come and not self._tails
+        """Whether the last algorithm has ended, or the run without that."""
+        return self.cut or (not self._to_come and not self._tails)
 
 
 class Replay:

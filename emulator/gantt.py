@@ -55,7 +55,8 @@ def together(strips: Sequence[Strip], summary: Json) -> Page:
         axes.tick_params(axis="both", length=0)
         axes.spines["bottom"].set_visible(False)
         name, told = strip.algorithm, _told(strip, MOST_EACH)
-        axes.set_title(f"{name}: {told}", fontsize=10, color=DARK, pad=2)
+        numbered = f"{name}, round {strip.round}" if strip.round is not None else name
+        axes.set_title(f"{numbered}: {told}", fontsize=10, color=DARK, pad=2)
     panels[-1].set_xlim(0, longest_ns / SECOND_NS)
     panels[-1].set_xlabel(SECONDS)
     _legend(made)

@@ -20,6 +20,7 @@ import psutil
 
 from emulator import tables
 from emulator.errors import UserError
+from emulator.following import read_manifest
 from emulator.ledger import AnyEvent, encode_line, read_timeline
 from emulator.memory import LIMIT_FACTOR, LIMIT_SPARE_BYTES, MALLOC
 from emulator.profile_maker import cpu_name
@@ -79,6 +80,7 @@ def make_manifest(
         "schema": SCHEMA,
         "command": ["run.py", *argv],
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "process": {"host": platform.node(), "pid": os.getpid(), "began": psutil.Process().create_time()},
         "profile": scenario.name,
         "profile_files": scenario.files,
         "clock": clock,
@@ -207,12 +209,11 @@ class Recorded(NamedTuple):
 
 def recorded(folder: Path) -> Recorded:
     """A run from its folder, for views; UserError where the folder holds none."""
-    path = folder / "manifest.json"
+    manifest = read_manifest(folder)
     try:
-        manifest = json.loads(path.read_text())
         timelines = read_timelines(folder, manifest)
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); name the folder of a run") from None
+        raise UserError(f"{folder}: its ledger cannot be read ({error.strerror}); name a run's folder") from None
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder}: is no record that this version can read ({error}); name a run's folder") from None
     return Recorded(manifest, timelines, summarize(manifest, timelines))

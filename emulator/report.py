@@ -91,8 +91,8 @@ def page(folder: Path, run: record.Recorded, drawn: plots.Drawn) -> str:
     text: str = environment.get_template("report.html.j2").render(
         title=f"splitbed: {summary['profile']}",
         subtitle=f"{tables.title(summary)}; started {manifest['started']}; record: {folder.name}",
-        verdict=[*_partial(summary), *tables.verdict(summary)],
-        doubtful=bool(summary["health"]["reasons"] or _partial(summary)),
+        verdict=[*tables.partial(summary), *tables.verdict(summary)],
+        doubtful=bool(summary["health"]["reasons"] or tables.partial(summary)),
         finding=sentence(summary),
         command=shlex.join(["python", *manifest["command"]]),
         again="On the virtual clock the same command and versions give the same run, on like processors bit for bit.",
@@ -110,11 +110,6 @@ def page(folder: Path, run: record.Recorded, drawn: plots.Drawn) -> str:
         versions=json.dumps({key: manifest.get(key) for key in ("versions", "host", "memory", "compute")}, indent=1),
     )
     return text
-
-
-def _partial(summary: Json) -> list[str]:
-    cut = [name for name, each in summary["algorithms"].items() if each["outcome"] in ("partial", "interrupted")]
-    return [f"PARTIAL: {', '.join(cut)} did not come to an end; the figures are those until then."] if cut else []
 
 
 def _picture(path: Path) -> Picture:

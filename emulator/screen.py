@@ -138,7 +138,7 @@ def _footer(width: int, choice: Choice, keys: tuple[str, ...]) -> Text:
         line.append(f"{number} {view}", style="bold reverse" if view == choice.view else "").append(" ")
     if choice.said:
         return ends(line, Text(choice.said, style="bold"), width)
-    for more in ("tab next", f"s sort: {choice.sort}", "space pause", *keys):
+    for more in (*keys[:1], "p pause", f"s sort: {choice.sort}", *keys[1:], "tab next"):  # those that fit, in turn
         if line.cell_len + len(more) + 2 <= width:
             line.append(f"  {more}")
     return line

@@ -3,6 +3,7 @@
 Seconds are actual times: what the run's clock showed. On the real clock that is wall time divided by the dilation, on
 the virtual clock it is the due time. ``due_s`` and ``actual_s`` of the history say both. Bytes are payload unless a
 name says otherwise; ``up`` is what clients sent, ``down`` what the server sent. 1 MiB is 2^20 bytes.
+``client_rounds``: in how many rounds clients took part, that is sent something, added up over clients.
 ``latency_s`` is where a client's time goes, in due seconds by the causes of ``emulator.latency``, over the whole
 timeline (an algorithm's: mean over clients); ``round_latency_s`` is that of a mean round, until the last one's end.
 """
@@ -56,6 +57,7 @@ def summarize(manifest: Mapping[str, Any], timelines: Mapping[str, Sequence[AnyE
         "seed": manifest.get("seed"),
         "dilation": max((_dilation(events) for events in timelines.values()), default=1),
         "health": msgspec.to_builtins(check(manifest, timelines)),
+        "not_played": [name for name in manifest.get("algorithms", []) if name not in timelines],
         "algorithms": {name: _algorithm(manifest, events) for name, events in timelines.items()},
     }
 
@@ -101,6 +103,7 @@ def _algorithm(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
         "official_bytes": sum(message.official_bytes for message in posted),
         "bytes": _both_ways(posted, names),
         "initial_bytes": _both_ways(initial, names),
+        "client_rounds": len({(m.node, m.round) for m in posted if m.node in names and 0 <= m.round < len(history)}),
         "by_kind": _by_kind(posted),
         **_besides(events, names),
         "history": history,

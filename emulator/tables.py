@@ -33,6 +33,8 @@ def print_tables(summary: Json, console: Console) -> None:
     """Print verdict, tables and their meaning to a terminal."""
     bad = bool(summary["health"]["reasons"])
     console.print(Text(title(summary), style="bold"))
+    for line in partial(summary):
+        console.print(Text(line, style="bold red"))
     for line in verdict(summary):
         console.print(Text(line, style="bold red" if bad else ""))
     for sheet in sheets(summary):
@@ -45,6 +47,8 @@ def print_tables(summary: Json, console: Console) -> None:
 def to_markdown(summary: Json) -> str:
     """The same as ``tables.md``, with what each computation costs."""
     lines = [f"# {title(summary)}", ""]
+    for line in partial(summary):
+        lines += [f"**{line}**", ""]
     for line in verdict(summary):
         lines += [f"**{line}**" if summary["health"]["reasons"] else line, ""]
     for sheet in sheets(summary):
@@ -206,6 +210,14 @@ def title(summary: Json) -> str:
     return f"Profile {summary['profile']}, {summary['clock']} clock, seed {summary['seed']}{slowed}"
 
 
+def partial(summary: Json) -> list[str]:
+    """What a run lacks that was cut short, or still goes on; empty for a whole one."""
+    cut = [name for name, each in summary["algorithms"].items() if each["outcome"] in ("partial", "interrupted")]
+    lines = [f"PARTIAL: {', '.join(cut)} did not come to an end; the figures are those until then."] if cut else []
+    absent = summary.get("not_played", [])
+    return lines + ([f"PARTIAL: not played: {', '.join(absent)}."] if absent else [])
+
+
 def _trained(summary: Json) -> bool:
     """Whether there was anything to judge: in a dry run there is no accuracy."""
     return bool(summary["health"]["verdict"] != "none")
@@ -266,7 +278,7 @@ def _unfit(name: str, algorithm: Json) -> str:
         return ""
     asked = f", and asked for {number(unfit['asked_mib'])} MiB more" if unfit["asked_mib"] is not None else ""
     peak = f", peak {number(unfit['peak_mib'])} MiB" if unfit["peak_mib"] is not None else ""
-    needs = f"; it needs {number(unfit['needed_mib'])} MiB" if unfit["needed_mib"] is not None else ""
+    needs = f"; it needs about {number(unfit['needed_mib'])} MiB" if unfit["needed_mib"] is not None else ""
     return (
         f"{name} {_outcome(unfit['outcome'])}: {unfit['client']} ({unfit['device']}), in phase {unfit['phase']}, "
         f"budget {number(unfit['budget_mib'])} MiB{peak}{asked}{needs}."

@@ -14,10 +14,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from processes import Board, Command, wait_for, write_scenario
+from test_plots import make_run
+from toy import make_timeline
 
 import run
+from algorithms.bench import ablations
 from algorithms.grid import BASE, Grid, Variant, variants
-from emulator.bench_tables import Result, Results, benchmark, cell, difference, figures_of
+from emulator.bench_tables import (
+    Ablation,
+    Result,
+    Results,
+    ablation,
+    benchmark,
+    cell,
+    difference,
+    differences,
+    figures_of,
+)
 from emulator.errors import UserError
 from emulator.estimates import estimate, paired
 from emulator.figures import FIGURES
@@ -65,11 +78,11 @@ def test_what_is_not_there_is_counted_and_not_averaged() -> None:
     assert difference(paired([(3.0, 1.0), (None, 1.0)])) == "+2.00\n(1 of 2)"
 
 
-def result(algorithm: str, seed: int, figure: float | None, why: str = "") -> Result:
+def result(algorithm: str, seed: int, figure: float | None, why: str = "", variant: str = "") -> Result:
     figures = dict.fromkeys(FIGURES, figure)
     return Result(
         profile="p",
-        variant="",
+        variant=variant,
         algorithm=algorithm,
         seed=seed,
         folder="f",
@@ -79,13 +92,30 @@ def result(algorithm: str, seed: int, figure: float | None, why: str = "") -> Re
     )
 
 
-def test_what_cannot_be_trusted_is_in_no_mean_and_what_some_seeds_lack_is_never_best() -> None:
+def test_what_cannot_be_trusted_is_in_no_mean() -> None:
     some = [result("a", 1, 1.0), result("a", 2, 1000.0, why="late"), result("b", 1, 2.0), result("b", 2, 4.0)]
     latency = benchmark(Results(some, (1, 2)), "p")[0].marked()
-    assert [row[:3] for row in latency] == [["a", "1", "1.00*"], ["b", "2", f"3.00 ± {math.sqrt(2):.2f}"]]
-    some = [result("a", 1, 1.0), result("a", 2, None), result("b", 1, 2.0), result("b", 2, 2.0)]
-    latency = benchmark(Results(some, (1, 2)), "p")[0].marked()
-    assert [row[2] for row in latency] == ["1.00\n(1 of 2)", "2.00 ± 0.00"]
+    assert [row[:3] for row in latency] == [["a", "1", "1.00"], ["b", "2", f"3.00 ± {math.sqrt(2):.2f}"]]
+
+
+@pytest.mark.parametrize(
+    ("ones", "others", "first"),
+    [
+        ([1.0, 2.0, 3.0], [2.0, 3.0, 4.0], "2.00 ± 1.00*"),  # 1 less in every seed
+        ([1.0, 2.0, 3.0], [3.0, 2.0, 4.0], "2.00 ± 1.00"),  # less in the mean, but the seeds explain that
+        ([1.0], [2.0], "1.00"),  # one seed explains everything
+        ([1.0, None, 1.0], [2.0, 2.0, 2.0], "1.00 ± 0.00\n(2 of 3)"),  # what some seeds lack is not the best
+        ([1.0, 1.0], [1.0, 1.0], "1.00 ± 0.00"),
+    ],
+)
+def test_the_best_is_marked_where_it_differs_by_more_than_its_interval(
+    ones: list[float | None], others: list[float | None], first: str
+) -> None:
+    some = [result("a", seed, value) for seed, value in enumerate(ones)]
+    some += [result("b", seed, value) for seed, value in enumerate(others)]
+    latency = benchmark(Results(some, range(len(ones))), "p")[0]
+    assert latency.marked()[0][2] == first
+    assert latency.marked()[1][2].count("*") == 0
 
 
 # --- what is played ---------------------------------------------------------------------------------------------------
@@ -129,6 +159,39 @@ def test_another_seed_profile_or_clock_is_another_run() -> None:
     base = keys()
     for other in (keys(seed=2), keys(profile="lan"), keys(words=("--algorithm", "sl,fsl-sage", "--dry-run"))):
         assert not set(base.values()) & set(other.values())
+
+
+def test_an_ablation_has_its_profiles_own_settings_and_what_they_change() -> None:
+    grid = Grid(WORDS, ("hospital-lan", "iot-4g"), variants(["clients=10", "l=2", "q=5"], cross=False), (1, 2))
+    cells = grid.cells()
+    clients, steps, q = ablations(grid, "hospital-lan", cells)
+    assert clients.rows == {name: {"": "clients=4", "clients=10": "clients=10"} for name in ("sl", "fsl-sage")}
+    assert steps.rows == {"fsl-sage": {"": "l=3", "l=2": "l=2"}}
+    assert (q.title, q.rows) == ("q", {})  # the default
+    assert ablations(grid, "iot-4g", cells)[0].rows == {}  # it has ten anyway
+
+
+def test_an_ablation_has_a_row_for_each_setting_that_was_played() -> None:
+    some = [result("a", 1, 1.0), result("a", 1, 3.0, variant="q=1")]
+    (latency, memory) = ablation(
+        Results(some, (1,)), "p", Ablation("q", {"a": {"": "q=5", "q=1": "q=1", "q=9": "q=9"}})
+    )
+    assert latency.rows == [["a", "q=5", "1.00", "1.00", "1.00"], ["a", "q=1", "3.00", "3.00", "3.00"]]
+    assert [row[1] for row in memory.rows] == ["q=5", "q=1"]
+
+
+def test_a_difference_is_the_others_figure_less_the_references_within_a_seed() -> None:
+    some = [result("a", seed, float(seed)) for seed in (1, 2, 3)] + [result("b", seed, 10.0) for seed in (2, 3)]
+    (row,) = differences(Results(some, (1, 2, 3)), "p", "a")[0].rows
+    half = math.tan(math.pi * 0.475) * math.sqrt(0.5) / math.sqrt(2)  # of 8 and 7
+    assert row[:3] == ["b", "2", f"+7.50 ± {half:.2f}"]
+
+
+def test_of_a_training_that_memory_ended_only_memory_is_a_figure() -> None:
+    (entry,) = make_run({"fedavg": make_timeline()}).summary["algorithms"].values()
+    whole, ended = figures_of(entry), figures_of({**entry, "outcome": "does-not-fit"})
+    assert None not in (whole["payload_mb"], whole["s_per_round"], whole["peak_mib"])
+    assert {key for key, value in ended.items() if value is not None} == {"peak_mib", "needed_mib"}
 
 
 @pytest.mark.parametrize(
@@ -195,10 +258,11 @@ def test_an_interrupted_bench_goes_on_and_says_what_an_uninterrupted_one_says(tm
         assert f"--out {folder} goes on" in command.out
     assert "PARTIAL" in (folder / "tables.md").read_text()
     kept = (runs[0] / "ledger.jsonl").stat()
+    assert run.main(["report", str(folder)]) == 2  # a bench is no run
 
     with Command(folder, *bench, "--seeds", 2, program="run.py") as command:
         assert command.finish() == 0, command.out
-        assert "1 runs to play, for 1 results; 1 of 2 results are there already." in command.out
+        assert "1 run to play, for 1 result; 1 of 2 results are there already." in command.out
     assert (runs[0] / "ledger.jsonl").stat() == kept
     assert runs[1].with_name(f"{runs[1].name}-2").exists()
 
@@ -217,7 +281,7 @@ def test_an_interrupted_bench_goes_on_and_says_what_an_uninterrupted_one_says(tm
         ledger.write_bytes(said)
     with Command(whole, *bench, "--seeds", 2, program="run.py") as command:  # a bench finds the runs of --seeds
         assert command.finish() == 0, command.out
-        assert "1 runs to play, for 1 results; 1 of 2 results are there already." in command.out
+        assert "1 run to play, for 1 result; 1 of 2 results are there already." in command.out
     assert {ledger: ledger.read_bytes() for ledger in cut} == cut
     assert rows(whole) == rows(folder)
 

@@ -139,7 +139,7 @@ def test_keys_choose_view_and_order_and_q_leaves_a_replay(replayed: Session) -> 
     assert replayed.process.poll() is None
     replayed.press("q")
     assert replayed.process.wait(HANG_S) == 0
-    assert replayed.is_left()
+    wait_for(replayed.is_left, "the terminal is as it was")
 
 
 def test_a_paused_replay_stands_still(toy_run: Path) -> None:
@@ -156,18 +156,18 @@ def test_a_paused_replay_stands_still(toy_run: Path) -> None:
 def test_a_signal_leaves_the_terminal_as_it_was(replayed: Session, number: signal.Signals, status: int) -> None:
     replayed.process.send_signal(number)
     assert replayed.process.wait(HANG_S) == status
-    assert replayed.is_left()
+    wait_for(replayed.is_left, "the terminal is as it was")
 
 
 def test_a_stopped_dashboard_gives_the_terminal_back_until_it_goes_on(replayed: Session) -> None:
     replayed.press("\x1a")
     wait_for(lambda: psutil.Process(replayed.process.pid).status() == psutil.STATUS_STOPPED, "it has stopped")
-    assert replayed.is_left()
+    wait_for(replayed.is_left, "the terminal is as it was")
     replayed.process.send_signal(signal.SIGCONT)
     wait_for(lambda: replayed.written.count(ENTER) == 2, "it draws again")
     replayed.press("q")
     assert replayed.process.wait(HANG_S) == 0
-    assert replayed.is_left()
+    wait_for(replayed.is_left, "the terminal is as it was")
 
 
 def test_without_colour_nothing_is_coloured_and_with_it_no_background_is(toy_run: Path) -> None:
@@ -232,7 +232,7 @@ def test_q_and_interrupts_do_not_end_a_runs_dashboard_but_the_runs_end_does(watc
     assert drawing.nice() == 19
     (toy_run / "end").touch()
     assert watched.process.wait(HANG_S) == 0
-    assert watched.is_left()
+    wait_for(watched.is_left, "the terminal is as it was")
     assert "ended" in watched.written[watched.written.rindex(LEAVE) :]
 
 
@@ -255,7 +255,7 @@ def test_a_run_that_is_killed_leaves_the_terminal_as_it_was(toy_run: Path) -> No
         drawing = session.drawing()
         psutil.Process(drawing.ppid()).kill()
         drawing.wait(HANG_S)
-        assert session.is_left()
+        wait_for(session.is_left, "the terminal is as it was")
 
 
 def test_a_dashboard_that_is_stopped_does_not_hold_up_the_end(watched: Session, toy_run: Path) -> None:

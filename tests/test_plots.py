@@ -193,7 +193,7 @@ def test_the_ranking_tells_the_figures_of_the_tables(words):
     found, _ = words(make_two())
     assert "0.30 s  fedavg" in found["accuracy-seconds"]
     assert "fedavg is first at 90 %: 0.30 s; sl last: 6.00 s" in found["accuracy-seconds"]
-    assert "From 0.10 s for fedavg" in found["latency"]
+    assert "A mean round: from 0.10 s for fedavg" in found["latency"]
     assert "to 2.00 s for sl" in found["latency"]
     assert "42.00 MiB, 42.00 % of the cap" in found["memory"]
     assert "Round 2, of median length: 2.00 s, 1.6 of 2 clients busy at a time" in found["round-sl"]

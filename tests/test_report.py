@@ -146,12 +146,22 @@ def test_a_run_that_was_cut_off_has_its_page_marked_as_partial(tmp_path):
     assert report.command([str(folder)]) == 0
     text = (folder / report.NAME).read_text()
     assert "PARTIAL: fedavg" in text
-    assert "PARTIAL RUN" in base64.b64decode(Page(text).references[0].partition(",")[2]).decode() or "partial" in text
+    assert "PARTIAL: fedavg did not come to an end" in (folder / "tables.md").read_text()
+
+
+def test_a_method_that_was_not_played_is_missed_by_name(tmp_path, capsys):
+    folder = write_run(tmp_path / "short", make_two().timelines)
+    shutil.rmtree(folder / "ledger" / "sl")
+    assert report.command([str(folder)]) == 0
+    for name in (report.NAME, "tables.md"):
+        assert "PARTIAL: not played: sl." in (folder / name).read_text()
+    assert compare.command([str(folder), str(folder)]) == 0
+    assert capsys.readouterr().out.count("PARTIAL: not played: sl.") == 2
 
 
 def test_what_is_no_run_is_refused_in_one_line(tmp_path):
     for command in (report.command, lambda argv: compare.command([*argv, *argv])):
-        with pytest.raises(UserError, match=r"name the folder of a run"):
+        with pytest.raises(UserError, match=r"name a run's folder"):
             command([str(tmp_path / "nowhere")])
 
 
