@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,6 +42,13 @@ CAVEATS = (
     "of tensors was played before the run, one client of each device alone.",
     "One seed is one draw of weights, shards and links: differences between methods of a few points are within it.",
 )
+
+
+AGAIN = {
+    "virtual": "On the virtual clock the same command and versions give the same timeline, bytes and accuracy, on like "
+    "processors bit for bit. Memory is measured, and differs a little.",
+    "real": "On the real clock a run differs a little from the next one; 'verify' with the same flags says how much.",
+}
 
 
 class Cell(NamedTuple):
@@ -94,8 +101,8 @@ def page(folder: Path, run: record.Recorded, drawn: plots.Drawn) -> str:
         verdict=[*tables.partial(summary), *tables.verdict(summary)],
         doubtful=bool(summary["health"]["reasons"] or tables.partial(summary)),
         finding=sentence(summary),
-        command=shlex.join(["python", *manifest["command"]]),
-        again="On the virtual clock the same command and versions give the same run, on like processors bit for bit.",
+        command=again(manifest["command"]),
+        again=AGAIN.get(manifest["clock"], ""),
         pictures=[picture for picture in pictures if picture not in strips],
         strips=strips,
         left_out=drawn.left_out,
@@ -110,6 +117,17 @@ def page(folder: Path, run: record.Recorded, drawn: plots.Drawn) -> str:
         versions=json.dumps({key: manifest.get(key) for key in ("versions", "host", "memory", "compute")}, indent=1),
     )
     return text
+
+
+def again(command: Sequence[str]) -> str:
+    """The command line of a run, without where it was recorded."""
+    words, kept = iter(command), ["python"]
+    for word in words:
+        if word == "--out":
+            next(words, None)
+        elif not word.startswith("--out="):
+            kept.append(word)
+    return shlex.join(kept)
 
 
 def _picture(path: Path) -> Picture:

@@ -101,7 +101,11 @@ def _all_left(progress: Progress, left_s: float) -> str:
     """How long the run will take at least, by the algorithms that have ended."""
     walls = [result.wall_s for result in progress.results if result.wall_s is not None]
     others = len(progress.algorithms) - progress.number
-    return f", all {seconds(left_s + others * sum(walls) / len(walls))}+" if walls and others > 0 else ""
+    return (
+        f", all {seconds(left_s + others * sum(walls) / len(walls))}+"
+        if walls and others > 0 and progress.speed
+        else ""
+    )
 
 
 def _round(progress: Progress) -> Text:

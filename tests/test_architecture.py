@@ -167,7 +167,7 @@ def test_a_child_process_loads_nothing_that_it_does_not_need(module: str, heavy:
 
 
 CLOCKS = {"coordinator": "the clocks", "health": "limits by clock", "verify": "which clocks", "run_flags": "the flag"}
-CLOCKS |= {"fit": "which clock", "bench": "which clock"}
+CLOCKS |= {"fit": "which clock", "bench": "which clock", "report": "what can be repeated"}
 
 
 def branches(tree: ast.AST) -> Iterator[ast.AST]:

@@ -27,7 +27,11 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 def write_run(folder, timelines, **changes):
     """A run's folder as its processes left it, without summary or tables."""
     manifest = make_manifest(2, algorithms=list(timelines), **changes)
-    whole = {"command": ["run.py", "--profile", "iot-4g"], "started": "2026-11-23T00:00:00", "profile_files": FILES}
+    whole = {
+        "command": ["run.py", "--profile", "iot-4g", "--out", "x"],
+        "started": "2026-11-23T00:00:00",
+        "profile_files": FILES,
+    }
     folder.mkdir()
     record.write_manifest(folder, manifest | whole | {"settings": {name: {"rounds": 3} for name in timelines}})
     for name, events in timelines.items():
@@ -100,7 +104,7 @@ def test_the_page_has_verdict_sentence_command_and_every_cell_of_every_table(wri
     page = Page(text)
     words = [" ".join(word.split()) for word in page.words]
     assert sentence(run.summary) in words
-    assert "python run.py --profile iot-4g" in words
+    assert "python run.py --profile iot-4g" in words  # without its --out
     for line in tables.verdict(run.summary):
         assert " ".join(line.split()) in words
     shown = [[[" ".join(cell.split()) for cell in row] for row in table] for table in page.tables]
