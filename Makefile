@@ -15,7 +15,8 @@ run: $(VENV)/ready
 	$(VENV)/bin/python run.py --profile iot-4g --report $(ARGS)
 
 test: $(VENV)/ready lint
-	$(VENV)/bin/python -m pytest $(ARGS)
+	$(VENV)/bin/python -m pytest -m 'not processes' -n auto --dist loadfile $(ARGS) || [ $$? -eq 5 ]
+	$(VENV)/bin/python -m pytest -m processes $(ARGS) || [ $$? -eq 5 ]
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .

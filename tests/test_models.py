@@ -239,12 +239,12 @@ DEFAULTS = {
 
 @pytest.mark.parametrize(("model", "cut"), DEFAULTS)
 def test_defaults(model: str, cut: str) -> None:
-    about = Parts(model, cut, "", IMAGE, 10, 1)._resolved()
+    about = Parts(model, cut, "", IMAGE, 10, 1).layout()
     assert (about.cut, about.kind) == DEFAULTS[model, cut]
 
 
 def test_an_inner_name_is_the_same_cut() -> None:
-    assert Parts("resnet18", "layer2.1", "", IMAGE, 10, 1)._resolved().cut == "layer2"
+    assert Parts("resnet18", "layer2.1", "", IMAGE, 10, 1).layout().cut == "layer2"
 
 
 def test_other_channels_change_the_first_convolution_alone_by_the_rule_of_its_model() -> None:
