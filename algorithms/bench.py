@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 import signal
 import sys
 import time
@@ -163,7 +164,7 @@ def play(grid: Grid, *, argv: list[str], out: str | None, against: str | None, q
         raise UserError(f"--against {against}: it is not played; say one of {', '.join(names)}")
     folder = _folder(out, grid)
     _lock(folder)
-    bench = Bench(grid, cells, folder, command=f"run.py {' '.join(argv)}", against=against)
+    bench = Bench(grid, cells, folder, command=shlex.join(["run.py", *argv]), against=against)
     for text in bench.records.unread:
         print(f"warning: {text}", flush=True)
     try:
@@ -301,7 +302,7 @@ def _folder(out: str | None, grid: Grid) -> Path:
     """The bench's folder: a new one, or one that holds a bench; UserError for any other."""
     from emulator import record
 
-    if out and (Path(out) / "runs").is_dir() and not (Path(out) / "manifest.json").exists():
+    if out and (Path(out) / "bench.json").exists():
         return Path(out)
     return record.open_folder(out, "+".join(Path(name).stem for name in grid.profiles), f"{len(grid.seeds)}-seeds")
 

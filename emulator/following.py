@@ -25,7 +25,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
         manifest["algorithms"], manifest["nodes"]
     except (OSError, ValueError, KeyError, TypeError):
-        if (folder / "runs").is_dir():
+        if (folder / "bench.json").exists():
             raise UserError(f"{folder}: is a bench: see its tables.md, or name one of its runs, in runs/") from None
         raise UserError(f"{folder}: it has no manifest.json of a run; name a run's folder, as under runs/") from None
     return manifest

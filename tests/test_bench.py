@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import json
 import math
+import os
 import signal
 import statistics
 from pathlib import Path
@@ -229,6 +231,15 @@ def test_a_folder_with_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("all my work")
     with pytest.raises(UserError, match="not empty"):
         run.command(["bench", "--profiles", "iot-4g", "--algorithm", "sl", "--out", str(tmp_path)])
+
+
+def test_a_folder_where_another_bench_plays_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "bench.json").write_text("{}")
+    other = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    with pytest.raises(UserError, match="another bench plays there"):
+        run.command(["bench", "--profiles", "iot-4g", "--algorithm", "sl", "--out", str(tmp_path)])
+    os.close(other)
 
 
 # --- whole benches ----------------------------------------------------------------------------------------------------
