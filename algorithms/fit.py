@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from algorithms import ALGORITHMS, choices, experiment_files
+from algorithms.task import Task
 from emulator.errors import UserError
 from emulator.flags import Flags
 
@@ -110,9 +111,7 @@ class Prober:
         from emulator import record
         from emulator.dilation import Outlook, Rehearsed
 
-        flags = argparse.Namespace(**vars(self._flags), batch=batch)
-        flags.dataset = f"synthetic:{flags.input}:{flags.classes}:{STEPS * batch}"
-        settings = choices.settings_of(algorithm, flags, experiment_files.NONE, 1)
+        settings = _settings(algorithm, self._flags, batch)
         folder = self._folder / f"{algorithm}-{batch}"
         folder.mkdir()
         manifest = record.make_manifest(
@@ -149,11 +148,13 @@ def command(argv: list[str]) -> int:
     from emulator.sheets import show
 
     device = load_device(flags.device)
+    scenario = _scenario(device, flags.network)
+    _check(flags)
     budget_mib = device.budget_bytes / 2**20
     folder = record.open_folder(flags.out, Path(flags.device).stem, f"fit-{flags.model}")
     found: dict[str, Fit] = {}
     try:
-        with Prober(_scenario(device, flags.network), flags, folder) as prober:
+        with Prober(scenario, flags, folder) as prober:
             for name in choices.chosen_algorithms(flags.algorithm):
                 found[name] = _fit(prober, name, flags.batches, budget_mib)
     finally:
@@ -162,7 +163,7 @@ def command(argv: list[str]) -> int:
         else:
             record.withdraw_folder(folder)
     if all(fit.refused for fit in found.values()):
-        raise UserError("; ".join(fit.refused for fit in found.values()))
+        raise UserError("; ".join(dict.fromkeys(fit.refused for fit in found.values())))
     show(sheet(found, flags, device.name, budget_mib))
     print(f"Record: {folder}")
     return 0
@@ -188,6 +189,26 @@ def _parsed(argv: list[str]) -> argparse.Namespace:
     chosen.rounds, chosen.align, chosen.server_order = 1, None, None
     choices.chosen_algorithms(chosen.algorithm)
     return chosen
+
+
+def _check(flags: argparse.Namespace) -> None:
+    """UserError for what no algorithm can train; what one of them cannot is told when its turn comes."""
+    if flags.classes < 1:
+        raise UserError(f"--classes {flags.classes}: say a number from 1")
+    sizes = flags.input.split("x")
+    if len(sizes) != 3 or not all(size.isdecimal() and int(size) for size in sizes):
+        raise UserError(f"--input {flags.input}: say channels, height and width, such as 3x32x32")
+    settings = _settings(choices.chosen_algorithms(flags.algorithm)[0], flags, LEAST)
+    task = msgspec.convert(settings["task"], Task)
+    task.check()
+    task.named()
+
+
+def _settings(algorithm: str, flags: argparse.Namespace, batch: int) -> dict[str, Any]:
+    """Of a probe."""
+    own = argparse.Namespace(**vars(flags), batch=batch)
+    own.dataset = f"synthetic:{flags.input}:{flags.classes}:{STEPS * batch}"
+    return choices.settings_of(algorithm, own, experiment_files.NONE, 1)
 
 
 def _batches(text: str) -> tuple[int, ...]:
