@@ -16,7 +16,7 @@ run: $(VENV)/ready
 
 test: $(VENV)/ready lint
 	$(VENV)/bin/python -m pytest -m 'not processes' -n auto --dist loadfile $(ARGS) || [ $$? -eq 5 ]
-	$(VENV)/bin/python -m pytest -m processes $(ARGS) || [ $$? -eq 5 ]
+	$(VENV)/bin/python -m pytest -m processes --durations=10 $(ARGS) || [ $$? -eq 5 ]
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .
