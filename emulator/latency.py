@@ -14,15 +14,21 @@ Times are due times. A message that the network had not carried to its last bit 
 
 from __future__ import annotations
 
+from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
+from emulator.conservation import only
 from emulator.health import length_of
 from emulator.ledger import AnyEvent, Carried, Computed, Received, Started
 
 CAUSES = ("compute", "serialisation", "propagation", "queueing", "waiting")
 
 Spans = list[tuple[int, int]]
+Pairs = NDArray[np.int64]  # beginnings and ends, [n, 2]
 
 
 def latency_split(client: str, events: Sequence[AnyEvent], until_ns: int | None = None) -> dict[str, int]:
@@ -35,58 +41,69 @@ def latency_splits(
     clients: Iterable[str], events: Sequence[AnyEvent], *until_ns: int
 ) -> list[dict[str, dict[str, int]]]:
     """The same for several clients, until each of several times, in one pass over the events."""
-    spans: dict[str, dict[str, Spans]] = {name: {cause: [] for cause in CAUSES} for name in clients}
-    for node, cause, span in _all_spans(events):
-        if node in spans:
-            spans[node][cause].append(span)
-    return [{name: _by_priority(found, end_ns) for name, found in spans.items()} for end_ns in until_ns]
+    spans = _all_spans(events)
+    taken = {name: _by_priority(spans[name]) for name in clients}
+    return [{name: _split(found, end_ns) for name, found in taken.items()} for end_ns in until_ns]
 
 
-def _by_priority(spans: dict[str, Spans], length_ns: int) -> dict[str, int]:
-    split, taken, taken_ns = {}, Spans(), 0
+def _by_priority(spans: Mapping[str, array[int]]) -> list[Pairs]:
+    """For each cause but the last the instants that it or one before it holds, as disjoint spans."""
+    found, taken = [], np.empty((0, 2), np.int64)
     for cause in CAUSES[:-1]:
-        taken = union([*taken, *spans[cause]], length_ns)
-        covered_ns = sum(end - start for start, end in taken)
-        split[cause], taken_ns = covered_ns - taken_ns, covered_ns
-    return split | {CAUSES[-1]: length_ns - taken_ns}
+        taken = _joined(np.concatenate([taken, np.frombuffer(spans[cause], np.int64).reshape(-1, 2)]))
+        found.append(taken)
+    return found
 
 
-def _all_spans(events: Iterable[AnyEvent]) -> Iterator[tuple[str, str, tuple[int, int]]]:
-    """Client (or another node), cause and span; those of one node may overlap."""
-    arrivals: dict[tuple[str, int], list[str]] = defaultdict(list)  # sources, by where and when they arrived
+def _split(taken: Sequence[Pairs], length_ns: int) -> dict[str, int]:
+    reached_ns = [0]
+    for pairs in taken:
+        clipped = np.clip(pairs, 0, length_ns)
+        reached_ns.append(int((clipped[:, 1] - clipped[:, 0]).sum()))
+    reached_ns.append(length_ns)
+    return {cause: reached_ns[i + 1] - reached_ns[i] for i, cause in enumerate(CAUSES)}
+
+
+def _all_spans(events: Sequence[AnyEvent]) -> dict[str, dict[str, array[int]]]:
+    """By node and cause, beginnings and ends in turn; those of one node may overlap."""
+    spans: dict[str, dict[str, array[int]]] = defaultdict(lambda: {cause: array("q") for cause in CAUSES})
     asked: dict[tuple[str, int], list[Computed]] = defaultdict(list)  # by where and when they were asked for
-    servers = set()
-    for event in events:
-        match event:
-            case Computed():
-                yield event.node, "compute", (event.start_ns, event.due_ns)
-                asked[event.node, event.start_ns - event.queued_ns].append(event)
-            case Carried():
-                for client in (event.source, event.destination):
-                    yield client, "queueing", (event.posted_ns, event.start_ns)
-                    yield client, "serialisation", (event.start_ns, event.due_ns)
-                    yield client, "propagation", (event.due_ns, event.arrival_ns)
-            case Received():
-                arrivals[event.node, event.due_ns].append(event.source)
-            case Started(role="server"):
-                servers.add(event.node)
+    for event in only(events, Computed):
+        spans[event.node]["compute"].extend((event.start_ns, event.due_ns))
+        asked[event.node, event.start_ns - event.queued_ns].append(event)
+    for message in only(events, Carried):
+        for client in (message.source, message.destination):
+            own = spans[client]
+            own["queueing"].extend((message.posted_ns, message.start_ns))
+            own["serialisation"].extend((message.start_ns, message.due_ns))
+            own["propagation"].extend((message.due_ns, message.arrival_ns))
+    arrivals: dict[tuple[str, int], list[str]] = defaultdict(list)  # sources, by where and when they arrived
+    for received in only(events, Received):
+        arrivals[received.node, received.due_ns].append(received.source)
+    servers = {event.node for event in only(events, Started) if event.role == "server"}
     # A message that brings about a computation is handed over at the instant of its arrival; of several at the same
     # instant, the first to arrive is the first to be computed.
     for where, computed in asked.items():
         if where[0] in servers:
             in_turn = sorted(computed, key=lambda event: (event.start_ns, event.seq))
             for source, event in zip(arrivals[where], in_turn, strict=False):
-                yield source, "queueing", (where[1], event.start_ns)
+                spans[source]["queueing"].extend((where[1], event.start_ns))
+    return spans
 
 
-def union(spans: Iterable[tuple[int, int]], length_ns: int) -> Spans:
+def _joined(pairs: Pairs) -> Pairs:
+    """Disjoint spans, in order, that cover the same instants."""
+    pairs = pairs[pairs[:, 1] > pairs[:, 0]]
+    if not len(pairs):
+        return pairs
+    pairs = pairs[np.argsort(pairs[:, 0], kind="stable")]
+    reached = np.maximum.accumulate(pairs[:, 1])
+    apart = np.flatnonzero(pairs[1:, 0] > reached[:-1])  # a gap follows
+    starts, ends = pairs[np.concatenate([[0], apart + 1]), 0], reached[np.concatenate([apart, [len(pairs) - 1]])]
+    return np.column_stack([starts, ends])
+
+
+def union(spans: Sequence[tuple[int, int]], length_ns: int) -> Spans:
     """Disjoint spans that cover the same instants of 0 … length."""
-    joined: Spans = []
-    for start, end in sorted((max(start, 0), min(end, length_ns)) for start, end in spans):
-        if end <= start:
-            continue
-        if joined and start <= joined[-1][1]:
-            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
-        else:
-            joined.append((start, end))
-    return joined
+    pairs = np.array(spans, np.int64).reshape(-1, 2)
+    return [(start, end) for start, end in _joined(np.clip(pairs, 0, length_ns)).tolist()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import hashlib
 import importlib.metadata
 import json
@@ -11,7 +12,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ import msgspec
 import psutil
 
 from emulator import tables
+from emulator.conservation import Sorted
 from emulator.errors import UserError
 from emulator.following import read_manifest
 from emulator.ledger import AnyEvent, encode_line, read_timeline
@@ -203,19 +205,23 @@ class Recorded(NamedTuple):
     """A run as its manifest and ledger say it was, whether it has ended, was cut short, or still goes on."""
 
     manifest: dict[str, Any]
-    timelines: dict[str, list[AnyEvent]]
+    timelines: Mapping[str, Sequence[AnyEvent]]
     summary: dict[str, Any]
 
 
 def recorded(folder: Path) -> Recorded:
     """A run from its folder, for views; UserError where the folder holds none."""
     manifest = read_manifest(folder)
+    gc.disable()  # a million events that live until the end would be looked through again and again
     try:
-        timelines = read_timelines(folder, manifest)
+        timelines = {name: Sorted(events) for name, events in read_timelines(folder, manifest).items()}
     except OSError as error:
         raise UserError(f"{folder}: its ledger cannot be read ({error.strerror}); name a run's folder") from None
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder}: is no record that this version can read ({error}); name a run's folder") from None
+    finally:
+        gc.freeze()
+        gc.enable()
     return Recorded(manifest, timelines, summarize(manifest, timelines))
 
 

@@ -49,7 +49,7 @@ def summarize(manifest: Mapping[str, Any], timelines: Mapping[str, Sequence[AnyE
 
     ``timelines`` are the merged events of each algorithm, as ``emulator.ledger.read_timeline`` gives them.
     """
-    timelines = {name: Sorted(events) for name, events in timelines.items()}
+    timelines = {name: events if isinstance(events, Sorted) else Sorted(events) for name, events in timelines.items()}
     return {
         "schema": manifest.get("schema", SCHEMA),
         "profile": manifest.get("profile"),
