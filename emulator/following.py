@@ -31,15 +31,17 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def goes_on(manifest: Mapping[str, Any]) -> bool:
-    """Whether the process that plays a run is there; so it is where that cannot be known, as on another host."""
+def player(manifest: Mapping[str, Any]) -> Path | None:
+    """What is there as long as the process that plays a run is; None where that cannot be known, as on another host."""
     process = manifest.get("process")
     if not process or process["host"] != platform.node():
-        return True
+        return None
+    own = Path(f"/proc/{process['pid']}")
     try:
-        return bool(abs(psutil.Process(process["pid"]).create_time() - process["began"]) < SAME_S)
+        same = abs(psutil.Process(process["pid"]).create_time() - process["began"]) < SAME_S
     except psutil.NoSuchProcess:
-        return False
+        same = False
+    return own if same else own / "of another process"
 
 
 class Source(Protocol):
@@ -62,14 +64,14 @@ class Follower:
         nodes = [node["name"] for node in manifest.get("nodes", [])]
         self._names = ["evaluator", "server", "network", "supervisor", *(name for name in nodes if name != "server")]
         self._tails: list[Tail] = []
-        self._manifest = manifest
+        self._player = player(manifest)
         self.cut = False  # its process is gone, without an end
 
     def advance(self, progress: Progress) -> bool:
         """Read what there is; whether anything was."""
-        going = goes_on(self._manifest)  # asked first: what is read after its end is all that there will be
+        gone = self._player is not None and not self._player.exists()
         changed = self._read_on(progress)
-        self.cut = not going and not changed
+        self.cut = gone and not changed  # what was read after its end is all that there will be
         return changed
 
     def _read_on(self, progress: Progress) -> bool:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import platform
+
+import psutil
 import pytest
 from toy import GLOBAL, MB, MS, UPDATE, at, make_manifest, make_nodes, span, write_run
 
@@ -35,6 +39,18 @@ def test_plain_lines_tell_who_does_not_fit(tmp_path):
     told = []
     PlainLines(Progress(make_manifest()), Follower(tmp_path, make_manifest()), told.append).read()
     assert told[2] == "[1/1] fedavg: client-1 (pi-zero-2w) at 0.00 s: does not fit: compute step asked for 9.0 MiB"
+
+
+def test_a_run_whose_process_is_gone_is_over_when_all_is_read(tmp_path):
+    there = {"host": platform.node(), "pid": os.getpid(), "began": psutil.Process().create_time()}
+    write_run(tmp_path, "fedavg", {"client-0": [span("step", 0, 1)]})
+    for process, over in ((there, False), (there | {"began": 0.0}, True), (there | {"host": "elsewhere"}, False)):
+        manifest = make_manifest(process=process)
+        progress, source = Progress(manifest), Follower(tmp_path, manifest)
+        assert source.advance(progress)
+        assert not source.over  # there was something to read
+        assert not source.advance(progress)
+        assert (source.over, source.cut) == (over, over)
 
 
 def test_an_algorithm_follows_when_the_one_before_it_has_ended(tmp_path):
