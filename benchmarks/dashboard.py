@@ -6,8 +6,8 @@ any number of clients can be shown on any host. The share is counted from the fi
 
 from __future__ import annotations
 
+import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,6 +25,7 @@ from benchmarks.report import Section, Target
 from benchmarks.stage import Broken, Stage
 from benchmarks.virtual import ROOT, play_virtual
 from emulator.dashboard import OWNED
+from emulator.following import read_manifest
 from emulator.ledger import AnyEvent, Ledger, Timeline, encode_line, read_timeline
 
 ALGORITHM = "splitfed-v1"  # two messages a batch: the most lines a second of all
@@ -74,7 +75,9 @@ def run(_stage: Stage, quick: bool) -> Section:
 def _follow(recorded: Path, shown: Path, events: Sequence[AnyEvent], size: tuple[int, int], seconds: float) -> Followed:
     """Let the dashboard follow ``events`` while they are written."""
     (shown / "ledger" / ALGORITHM).mkdir(parents=True)
-    shutil.copy(recorded / "manifest.json", shown)
+    manifest = read_manifest(recorded)
+    del manifest["process"]  # it has ended
+    (shown / "manifest.json").write_text(json.dumps(manifest))
     ours, theirs = os.openpty()
     termios.tcsetwinsize(theirs, size[::-1])
     drawn = bytearray()
