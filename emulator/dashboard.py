@@ -21,7 +21,7 @@ from emulator.progress import Progress
 from emulator.screen import Choice, make_screen
 from emulator.terminal import Terminal, is_ours
 
-SMALL = (80, 24)  # a screen up to this is drawn twice a second, a larger one once
+SMALL, FEW = (80, 24), 50  # a screen up to this with so many clients is drawn twice a second, a larger one once
 SMALL_S, LARGE_S = 0.5, 1.0
 LOWEST = 19  # of all priorities: what is computed goes first
 FASTEST = 1_000_000  # times emulated time
@@ -62,7 +62,8 @@ class Dashboard:
         begun_s = clock()
         fresh = not self._terminal.is_open and self._terminal.open()
         size = self._terminal.size()
-        interval_s = SMALL_S if size[0] <= SMALL[0] and size[1] <= SMALL[1] else LARGE_S
+        small = size[0] <= SMALL[0] and size[1] <= SMALL[1] and len(self.progress.nodes) <= FEW + 1
+        interval_s = SMALL_S if small else LARGE_S
         if begun_s >= self._next_s:
             fresh |= self._read(begun_s)
             self._next_s = begun_s + interval_s

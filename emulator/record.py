@@ -219,10 +219,10 @@ def recorded(folder: Path) -> Recorded:
         raise UserError(f"{folder}: its ledger cannot be read ({error.strerror}); name a run's folder") from None
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder}: is no record that this version can read ({error}); name a run's folder") from None
+    else:
+        return Recorded(manifest, timelines, summarize(manifest, timelines))
     finally:
-        gc.freeze()
         gc.enable()
-    return Recorded(manifest, timelines, summarize(manifest, timelines))
 
 
 def write_comparison(folder: Path, comparisons: dict[str, Comparison]) -> None:
