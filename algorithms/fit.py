@@ -73,7 +73,10 @@ def search(measure: Callable[[int], float], budget_mib: float, known: list[Probe
             return Fit(probes, low, open_end=True)
         high = outside()[0] if outside() else Probe(most + 1, math.inf)
         if high.batch - low.batch <= max(1, CLOSE * low.batch):
-            return Fit(probes, low)
+            if outside():
+                return Fit(probes, low)
+            probe(most)  # nothing larger was seen not to fit
+            continue
         near = [each for each in probes if each not in (low, high)] if math.isinf(high.peak_mib) else [high]
         other = max(near, default=Probe(0, 0.0))
         slope = (other.peak_mib - low.peak_mib) / (other.batch - low.batch)
