@@ -12,6 +12,7 @@ of this machine's speed to a device's, and takes the CPU time of each step itsel
 from __future__ import annotations
 
 import itertools
+import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -160,6 +161,8 @@ def command(argv: list[str]) -> int:
     path = Path(chosen.out)
     if path.suffix != ".toml" or path.exists() or not path.resolve().parent.is_dir():
         raise UserError(f"--out {path}: name a new file that ends in .toml, in a folder that is there")
+    if not os.access(path.resolve().parent, os.W_OK):
+        raise UserError(f"--out {path}: cannot be written; name a file in a folder that can")
     from emulator.profile_maker import device_text
     from emulator.sheets import Sheet, number, show
 

@@ -234,10 +234,12 @@ def _scenario(device: Device, network: str) -> Scenario:
 
 
 def _fit(prober: Prober, name: str, batches: tuple[int, ...], budget_mib: float) -> Fit:
-    """Probe the usual batches and look for the largest."""
+    """Probe the usual batches and look for the largest; what was measured before a refusal is kept."""
+    probes: list[Probe] = []
 
     def measure(batch: int) -> float:
         peak_mib = prober.peak_mib(name, batch)
+        probes.append(Probe(batch, peak_mib))
         fits = "fits" if peak_mib <= budget_mib else "does not fit"
         print(f"{name}, batch {batch}: {peak_mib:.1f} MiB of {budget_mib:.1f}: {fits}", flush=True)
         return peak_mib
@@ -247,7 +249,7 @@ def _fit(prober: Prober, name: str, batches: tuple[int, ...], budget_mib: float)
         return search(measure, budget_mib, usual)
     except UserError as error:
         print(error, flush=True)
-        return Fit([], None, refused=str(error))
+        return Fit(probes, None, refused=str(error))
 
 
 def sheet(found: dict[str, Fit], flags: argparse.Namespace, device: str, budget_mib: float) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -60,7 +61,9 @@ def by_category(algorithms: Json) -> list[Sheet]:
     if not known:
         return []
     everyone = [client for clients in known.values() for client in clients]
-    tightest = min(everyone, key=lambda client: client["budget_mib"] or 0.0)["device"]
+    tightest = min(everyone, key=lambda client: math.inf if client["budget_mib"] is None else client["budget_mib"])[
+        "device"
+    ]
     shown = {name: [c for c in clients if c["device"] == tightest] for name, clients in known.items()}
     shown = {name: clients for name, clients in shown.items() if clients}
     rows = [
