@@ -102,7 +102,8 @@ def _follow(recorded: Path, shown: Path, events: Sequence[AnyEvent], size: tuple
         before, from_bytes, begun_s = sum(usage.cpu_times()[:2]), len(drawn), time.monotonic()
         lines = _write(events, shown / "ledger" / ALGORITHM, seconds)
         written_s, shown_bytes = time.monotonic() - begun_s, len(drawn) - from_bytes
-        Ledger(shown / "ledger" / ALGORITHM, "supervisor").write(Timeline(due_ns=0, actual_ns=0, outcome=LAST))
+        with Ledger(shown / "ledger" / ALGORITHM, "supervisor") as ledger:
+            ledger.write(Timeline(due_ns=0, actual_ns=0, outcome=LAST))
         deadline_s = time.monotonic() + START_S
         while LAST.encode() not in drawn and process.poll() is None and time.monotonic() < deadline_s:
             time.sleep(TICK_S)

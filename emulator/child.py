@@ -6,6 +6,7 @@ is alive.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -167,7 +168,8 @@ def run_dry(placement: Placement, lifeline: Connection, parent: int, answer: Con
     def play() -> list[Account]:
         rehearsed, accounts = rehearse(*where), account_memory(*where)
         needs = {account.device: account.needed_bytes for account in accounts}
-        dry_run(*where, rehearsed, lambda node: Ledger(folder, node).write, needs)
+        with contextlib.ExitStack() as ledgers:
+            dry_run(*where, rehearsed, lambda node: ledgers.enter_context(Ledger(folder, node)).write, needs)
         return accounts
 
     answer.send(_in_one_thread(play, placement.algorithm, "the dry run"))

@@ -16,7 +16,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -254,17 +254,23 @@ class Ledger:
         self._seq = 0
         self._lock = threading.Lock()
         self._encoder = msgspec.json.Encoder()
-        self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._file = self.path.open("ab", buffering=0)
 
     def write(self, event: Event) -> None:
         """Append ``event`` as one line in one ``write()``."""
         with self._lock:
             line = self._encoder.encode(msgspec.structs.replace(event, node=self._node, seq=self._seq))
             self._seq += 1
-            os.write(self._file, line + b"\n")
+            os.write(self._file.fileno(), line + b"\n")
 
     def close(self) -> None:
-        os.close(self._file)
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class Tail:

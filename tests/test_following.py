@@ -61,10 +61,9 @@ def test_an_algorithm_follows_when_the_one_before_it_has_ended(tmp_path):
     assert source.advance(progress)
     assert (len(progress.scores), progress.results, source.advance(progress)) == (3, [], False)
     write_run(tmp_path, "sl", {"client-0": [span("step", 0, 1)]})
-    ledger = Ledger(tmp_path / "ledger" / "fedavg", "supervisor")
-    for event in lines["supervisor"]:
-        ledger.write(event)
-    ledger.close()
+    with Ledger(tmp_path / "ledger" / "fedavg", "supervisor") as ledger:
+        for event in lines["supervisor"]:
+            ledger.write(event)
     assert source.advance(progress)
     assert (progress.number, progress.scores, progress.payload_bytes) == (2, {}, 0)
     assert [(result.algorithm, result.line) for result in progress.results] == [("fedavg", "finished")]

@@ -302,10 +302,9 @@ def test_the_command_draws_from_manifest_and_ledger_alone_and_lists_what_it_wrot
     (tmp_path / "ledger" / "fedavg").mkdir(parents=True)
     (tmp_path / "manifest.json").write_text(json.dumps(make_manifest()))
     for node, events in make_nodes().items():
-        ledger = Ledger(tmp_path / "ledger" / "fedavg", node)
-        for event in events:
-            ledger.write(event)
-        ledger.close()
+        with Ledger(tmp_path / "ledger" / "fedavg", node) as ledger:
+            for event in events:
+                ledger.write(event)
     assert recorded(tmp_path) == make_run({"fedavg": make_timeline()})
     assert run.main(["plots", str(tmp_path)]) == 0
     listed = capsys.readouterr().out.splitlines()

@@ -36,10 +36,11 @@ def write_run(folder, timelines, **changes):
     record.write_manifest(folder, manifest | whole | {"settings": {name: {"rounds": 3} for name in timelines}})
     for name, events in timelines.items():
         (folder / "ledger" / name).mkdir()
-        ledgers = {}
-        for event in sorted(events, key=lambda event: event.seq):
-            ledger = ledgers.setdefault(event.node, Ledger(folder / "ledger" / name, event.node))
-            ledger.write(event)
+        for node in {event.node for event in events}:
+            with Ledger(folder / "ledger" / name, node) as ledger:
+                for event in sorted(events, key=lambda event: event.seq):
+                    if event.node == node:
+                        ledger.write(event)
     return folder
 
 

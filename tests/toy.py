@@ -196,7 +196,6 @@ def write_run(folder: Path, algorithm: str, lines: Mapping[str, Iterable[AnyEven
     """The ledger's files of one algorithm, as nodes leave them."""
     (folder / "ledger" / algorithm).mkdir(parents=True)
     for node, events in lines.items():
-        ledger = Ledger(folder / "ledger" / algorithm, node)
-        for event in events:
-            ledger.write(event)
-        ledger.close()
+        with Ledger(folder / "ledger" / algorithm, node) as ledger:
+            for event in events:
+                ledger.write(event)
