@@ -15,7 +15,7 @@ run: $(VENV)/ready
 	$(VENV)/bin/python run.py --profile iot-4g --report $(ARGS)
 
 test: $(VENV)/ready lint
-	$(VENV)/bin/python -m pytest -m 'not processes' -n auto --dist loadfile $(ARGS) || [ $$? -eq 5 ]
+	$(VENV)/bin/python -m pytest -m 'not processes' -n auto --dist loadfile --no-loadscope-reorder --durations=10 $(ARGS) || [ $$? -eq 5 ]
 	$(VENV)/bin/python -m pytest -m processes --durations=10 $(ARGS) || [ $$? -eq 5 ]
 
 lint: $(VENV)/ready

@@ -252,7 +252,6 @@ def rows(folder: Path) -> list[dict[str, str]]:
         return [{key: value for key, value in row.items() if key not in without} for row in csv.DictReader(file)]
 
 
-@pytest.mark.processes
 def test_an_interrupted_bench_goes_on_and_says_what_an_uninterrupted_one_says(tmp_path: Path) -> None:
     scenario = write_scenario(tmp_path / "scenario", [(1, Board())])
     flags = ["--algorithm", "cse-fsl", "--rounds", 1, "--batch", 128]

@@ -162,7 +162,6 @@ def test_an_output_folder_that_is_not_empty_is_left_alone(
     assert_names(line, [f"--out {tmp_path / 'old'}", "not empty"])
 
 
-@pytest.mark.processes
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
@@ -222,7 +221,6 @@ MISTAKES_OF_THE_WORKLOAD = {
 }
 
 
-@pytest.mark.processes
 @pytest.mark.parametrize("case", MISTAKES_OF_THE_WORKLOAD)
 def test_a_mistake_that_only_a_child_can_see_is_one_line_too(case: str, tmp_path: Path, scenario: Path) -> None:
     flags, words = MISTAKES_OF_THE_WORKLOAD[case]
@@ -234,7 +232,6 @@ def test_a_mistake_that_only_a_child_can_see_is_one_line_too(case: str, tmp_path
     assert_names(done.stderr, words)
 
 
-@pytest.mark.processes
 @pytest.mark.parametrize("refused", ["sl", "cse-fsl"])
 @pytest.mark.parametrize("how", [["--clock", "virtual"], ["--dry-run"]], ids=["virtual", "dry"])
 def test_a_method_that_is_refused_does_not_stop_the_others_and_stays_in_sight(

@@ -18,8 +18,6 @@ from typing import Any
 import pytest
 from processes import HANG_S, ROOT, Board, Played, Wire, play, write_scenario
 
-pytestmark = pytest.mark.processes
-
 REVERSED = "SPLITBED_TEST_REVERSED"  # tests/command.py looks for it
 ALGORITHMS = ("splitfed-v2", "cse-fsl", "fsl-sage")
 

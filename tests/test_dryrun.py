@@ -214,7 +214,6 @@ def commands(runs: Path) -> tuple[Played, Played]:
     return dry, virtual
 
 
-@pytest.mark.processes
 @pytest.mark.parametrize("name", COMPARED)
 def test_a_dry_run_says_what_the_virtual_clock_says(name: str, commands: tuple[Played, Played]) -> None:
     dry, virtual = (played.summary["algorithms"][name] for played in commands)
@@ -231,7 +230,6 @@ def test_a_dry_run_says_what_the_virtual_clock_says(name: str, commands: tuple[P
         assert (foreseen["outcome"], foreseen["budget_mib"]) == (real["outcome"], real["budget_mib"])
 
 
-@pytest.mark.processes
 def test_a_dry_run_says_what_it_is_and_claims_no_verdict(commands: tuple[Played, Played]) -> None:
     dry, virtual = commands
     assert dry.manifest["clock"] == dry.summary["clock"] == "dry-run"
@@ -244,7 +242,6 @@ def test_a_dry_run_says_what_it_is_and_claims_no_verdict(commands: tuple[Played,
     assert "Verdict" in (virtual.folder / "tables.md").read_text()
 
 
-@pytest.mark.processes
 def test_the_laws_of_the_ledger_hold_for_a_dry_run_too(commands: tuple[Played, Played]) -> None:
     dry, _ = commands
     events = dry.timeline("fedavg")
@@ -254,7 +251,6 @@ def test_the_laws_of_the_ledger_hold_for_a_dry_run_too(commands: tuple[Played, P
     assert any("neither received nor undelivered" in reason for reason in health.reasons)
 
 
-@pytest.mark.processes
 def test_a_deadlock_that_no_rehearsal_shows_is_found(runs: Path) -> None:
     path = write_scenario(runs / "dry-three", [(3, Board())])
     found = play(runs / "dry-deadlock", "--profile", path, "--algorithm", "forgetful", "--dry-run")

@@ -59,7 +59,6 @@ def test_a_curve_that_is_no_line_is_followed_too() -> None:
     assert abs(found.largest.batch - 161) <= 1
 
 
-@pytest.mark.processes
 def test_the_command_measures_and_tells_what_fits(tmp_path: Path) -> None:
     board = tmp_path / "board.toml"
     board.write_text(Board(budget_mib=4).toml())

@@ -114,7 +114,6 @@ def test_the_time_of_many_rounds_is_foreseen_from_those_that_were_looked_at(task
     assert foreseen_s(6000) / foreseen_s(3000) == pytest.approx(2, rel=0.01)
 
 
-@pytest.mark.processes
 def test_a_run_over_an_hour_is_refused_before_it_begins_unless_forced(tmp_path: Path) -> None:
     scenario = write_scenario(tmp_path / "one", [(1, Board(dispatch_us=1_000_000))])
     with Command(tmp_path / "run", "--profile", scenario, "--algorithm", "cse-fsl", "--rounds", 500) as command:

@@ -67,7 +67,6 @@ def test_auto_says_why(tmp_path: Path) -> None:
     assert played["dilation_why"].endswith(" decides")
 
 
-@pytest.mark.processes
 def test_measured_durations_are_the_hosts_cpu_times_by_the_ratio_of_speeds(tmp_path: Path) -> None:
     """On a board like the host they are the rehearsal's CPU times; on one half as fast, twice those."""
     host = Board(dense_gflops=50, depthwise_gflops=2, memory_gbps=10, dispatch_us=10)

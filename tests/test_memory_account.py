@@ -157,7 +157,6 @@ def play(folder: Path, budget_mib: int, *flags: str) -> tuple[int, dict[str, Any
     return done.returncode, summary["algorithms"]["fedavg"]
 
 
-@pytest.mark.processes
 def test_a_cap_above_the_peak_lets_a_training_pass_one_below_stops_it_and_one_that_only_counts_lets_it_go_on(
     tmp_path: Path,
 ) -> None:

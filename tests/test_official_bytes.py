@@ -57,7 +57,6 @@ def official(runs: Path) -> dict[str, Played]:
     return found
 
 
-@pytest.mark.processes
 @pytest.mark.parametrize("algorithm", PRINTED)
 def test_the_bytes_of_a_round_are_those_that_the_authors_code_prints(
     algorithm: str, official: dict[str, Played]
@@ -70,7 +69,6 @@ def test_the_bytes_of_a_round_are_those_that_the_authors_code_prints(
     assert [row["official_bytes"] for row in history] == [sum(rounds[: i + 1]) for i in range(len(rounds))]
 
 
-@pytest.mark.processes
 @pytest.mark.parametrize("algorithm", PRINTED)
 def test_a_ledger_adds_up_to_its_summary(algorithm: str, official: dict[str, Played]) -> None:
     posted = official[algorithm].events(algorithm, Posted)
@@ -182,7 +180,6 @@ FULL_SIZE: dict[str, tuple[tuple[object, ...], dict[str, list[int]]]] = {
 }
 
 
-@pytest.mark.processes
 @pytest.mark.parametrize("model", FULL_SIZE)
 def test_a_dry_run_foresees_the_bytes_of_a_full_size_round(model: str, tmp_path: Path) -> None:
     flags, expected = FULL_SIZE[model]

@@ -99,7 +99,6 @@ def judged(variants: Played, algorithm: str) -> list[tuple[Any, ...]]:
     return [(e.round, e.accuracy, e.loss, e.weights) for e in variants.events(algorithm, Evaluated)]
 
 
-@pytest.mark.processes
 @pytest.mark.parametrize(("name", "variant"), [("sl", "sl-peer"), ("splitfed-v1", "splitfed-v1-network")])
 def test_the_way_that_weights_take_changes_no_bit_of_the_model(name: str, variant: str, variants: Played) -> None:
     assert len(judged(variants, name)) == 2
@@ -111,7 +110,6 @@ def test_the_way_that_weights_take_changes_no_bit_of_the_model(name: str, varian
     assert reports[0] == reports[1]
 
 
-@pytest.mark.processes
 def test_links_between_clients_and_of_the_server_with_itself_are_links_like_others(variants: Played) -> None:
     """The laws of conservation and of the links hold on them, too."""
     health = variants.summary["health"]
@@ -125,7 +123,6 @@ def test_links_between_clients_and_of_the_server_with_itself_are_links_like_othe
     assert {e.payload_bytes for e in own} == {S}
 
 
-@pytest.mark.processes
 def test_what_layers_draw_is_the_node_s_own_and_repeatable(variants: Played, tmp_path: Path) -> None:
     scenario = write_scenario(tmp_path, [(3, Board())], Wire(jitter_ms=2))
     arguments = "--profile", scenario, "--algorithm", "dice", "--rounds", 2, "--batch", BATCH, "--clock", "virtual"
