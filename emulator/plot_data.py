@@ -73,11 +73,13 @@ class Lane(NamedTuple):
 
 
 class Strip(NamedTuple):
-    """One round of an algorithm: the server, then clients in order; ``round`` from 1, None for an unfinished one."""
+    """One round of an algorithm: the server, then clients in order; ``round`` from 1, None for an unfinished one.
+    ``longest``: number and length in ns of the longest round that has ended."""
 
     algorithm: str
     round: int | None
     length_ns: int
+    longest: tuple[int, int] | None
     server: Lane
     clients: list[Lane]
 
@@ -168,6 +170,13 @@ def typical_round(events: Sequence[AnyEvent]) -> tuple[int | None, int, int] | N
     return (None, 0, length_ns) if length_ns else None
 
 
+def longest_round(events: Sequence[AnyEvent]) -> tuple[int, int] | None:
+    """Number from 1 and length in ns of the longest round that ended (of equal ones the first)."""
+    lengths = [(event.due_ns - event.started_ns, -event.round) for event in only(events, RoundEnded)]
+    length_ns, number = max(lengths, default=(0, 1))
+    return (1 - number, length_ns) if lengths else None
+
+
 def strip(algorithm: str, nodes: Sequence[Json], events: Sequence[AnyEvent]) -> Strip | None:
     """A typical round; None where there is nothing to see. ``nodes`` are the manifest's."""
     found = typical_round(events)
@@ -199,7 +208,7 @@ def strip(algorithm: str, nodes: Sequence[Json], events: Sequence[AnyEvent]) -> 
         lanes.append(Lane(node["name"], node.get("device", ""), own, done_ns))
     server = next(lane for lane in lanes if lane.node in servers)
     clients = [lane for lane in lanes if lane.node not in servers]
-    return Strip(algorithm, None if round is None else round + 1, length_ns, server, clients)
+    return Strip(algorithm, None if round is None else round + 1, length_ns, longest_round(events), server, clients)
 
 
 def slowest(strip: Strip, most: int) -> list[Lane]:

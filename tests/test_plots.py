@@ -139,6 +139,18 @@ def test_the_round_that_is_shown_is_of_median_length(ends_ms, typical):
     found = plot_data.typical_round(events)
     assert found == (typical, starts_ms[typical] * MS, ends_ms[typical] * MS)
     assert found[2] - found[1] == lengths[(len(lengths) - 1) // 2] * MS
+    number, length_ns = plot_data.longest_round(events)
+    assert length_ns == lengths[-1] * MS == (ends_ms[number - 1] - starts_ms[number - 1]) * MS
+
+
+def test_a_round_much_longer_than_the_one_shown_is_told():
+    strips = [
+        plot_data.strip("fedavg", make_manifest()["nodes"], make_timeline())._replace(longest=longest)
+        for longest in (None, (3, 119 * MS), (3, 121 * MS))
+    ]
+    with style():
+        titles = [axes.get_title("left") for axes in gantt.together(strips, make_two().summary).body.axes]
+    assert ["; the longest, round 3: 0.12 s" in title for title in titles] == [False, False, True]
 
 
 def test_a_strip_shows_the_spans_of_its_round_by_hand():
