@@ -3,13 +3,14 @@
 # make bench  figures about the emulator itself on this machine (about 40 minutes, and 35 for the paper-sized rounds)
 # make comparison  all methods over ten paired seeds (about an hour)
 # make kernel-check  links and a training beside the kernel's own TCP, namespaces and quotas (root; about 6 minutes)
+# make pictures  the README's pictures, from a run of the main job
 # Each makes .venv first, once.
 
 PYTHON ?= python3
 VENV := .venv
 ARGS ?=
 
-.PHONY: run test bench comparison kernel-check lint clean
+.PHONY: run test bench comparison kernel-check pictures lint clean
 
 run: $(VENV)/ready
 	$(VENV)/bin/python run.py --profile iot-4g --report $(ARGS)
@@ -31,6 +32,9 @@ comparison: $(VENV)/ready
 
 kernel-check: $(VENV)/ready
 	$(VENV)/bin/python -m benchmarks.kernel_check $(ARGS)
+
+pictures: $(VENV)/ready
+	$(VENV)/bin/python -m benchmarks.pictures
 
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
