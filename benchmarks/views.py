@@ -66,12 +66,12 @@ class _Record:
     """The ledgers of one method; ``count``: how many events were written."""
 
     def __init__(self, folder: Path, nodes: list[str]) -> None:
-        self._files = {name: Ledger(folder, name) for name in nodes}
+        self.files = {name: Ledger(folder, name) for name in nodes}
         self._sent = dict.fromkeys(nodes, 0)
         self.count = 0
 
     def note(self, node: str, event_type: type[Event], at_ns: int, fields: dict[str, Any]) -> None:
-        self._files[node].write(event_type(due_ns=at_ns, actual_ns=at_ns, **fields))
+        self.files[node].write(event_type(due_ns=at_ns, actual_ns=at_ns, **fields))
         self.count += 1
 
     def send(self, source: str, destination: str, kind: str, round: int, posted_ns: int, arrival_ns: int) -> None:
@@ -127,4 +127,6 @@ def _write(folder: Path, rounds: int) -> int:
     for name in ("server", "network", *names):
         made.note(name, events.Ended, end_ns, {"outcome": "finished"})
     made.note("supervisor", events.Timeline, end_ns, {"outcome": "finished", "wall_s": 1.0})
+    for file in made.files.values():
+        file.close()
     return made.count
