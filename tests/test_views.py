@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
+import pytest
 from rich.cells import cell_len
 from rich.console import Console
 from toy import GLOBAL, MB, MIB, UPDATE, edit, make_manifest, make_timeline
@@ -100,6 +101,26 @@ def test_one_sentence_says_who_wins_on_what():
     fewest = min(found["bytes"] for each in algorithms.values() if (found := each["to_target"]["0.9"]))
     assert f"{fewest / 1e6:.2f} MB" in said
     assert "cannot be trusted" in sentence(make_summary(delay))
+
+
+@pytest.mark.parametrize(
+    ("peaks_mib", "said"),
+    [
+        ((2.0, 1.5, 2.1), "sl needs the least client memory (1.50 MiB)"),
+        ((1.7, 1.5, 1.6), "all need about the same client memory"),
+        ((25.5, 25.2, 25.3), "all need about the same client memory"),
+        ((37.0, 25.2, 37.0), "sl needs the least client memory (25.20 MiB)"),
+        ((1.6, 2.0, 1.5), "cse-fsl and fedavg need the least client memory (1.50 to 1.60 MiB)"),
+    ],
+)
+def test_peaks_that_differ_by_no_more_than_when_played_again_are_called_alike(peaks_mib, said):
+    summary = make_summary()
+    names = ("fedavg", "sl", "cse-fsl")
+    summary["algorithms"] = {name: summary["algorithms"][name] for name in names}
+    for name, peak_mib in zip(names, peaks_mib, strict=True):
+        for client in summary["algorithms"][name]["clients"]:
+            client["peak_mib"] = peak_mib
+    assert said in sentence(summary)
 
 
 def test_markdown_rows_have_as_many_cells_as_their_heads():
