@@ -6,6 +6,7 @@ Children of the fork server import this file again, so it imports at top level o
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Iterable
@@ -35,6 +36,7 @@ COMMANDS = {  # besides a run and verify
     "traces": "emulator.trace_views:command",
     "watch": "emulator.dashboard:watch",
 }
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 STATUS = {"finished": 0, "does-not-fit": 0, "refused": 2, "interrupted": 130}  # of other outcomes: 1
 
 
@@ -224,9 +226,20 @@ def main(argv: list[str]) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # the reader of our output has had enough; Python flushes once more at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader of our output has had enough
+        _forget_output()
         return 0
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        _forget_output()
+        print(f"run.py: {error.filename or 'its output'}: cannot be written ({error.strerror})", file=sys.stderr)
+        return 2
+
+
+def _forget_output() -> None:
+    """Python flushes once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

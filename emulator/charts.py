@@ -64,6 +64,7 @@ def accuracy(curves: Sequence[Curve], against: Against, summary: Json) -> Page:
             markeredgecolor="white",
             markeredgewidth=0.5,
             linewidth=1.8,
+            clip_on=False,
             label=f"{against.show(reached) if reached else NOTHING}  {curve.algorithm}",
         )
         handles.append(line)

@@ -9,9 +9,9 @@ from typing import Any
 
 from emulator import record
 from emulator.figures import FIGURES
+from emulator.findings import partial, standing
 from emulator.flags import Flags
 from emulator.sheets import NOTHING, Sheet, number, show
-from emulator.tables import partial
 
 Json = Mapping[str, Any]
 
@@ -89,7 +89,7 @@ def command(argv: list[str]) -> int:
     names = _names(folders)
     for name, run in zip(names, runs, strict=True):
         health = run.summary["health"]
-        print(f"{name}: {run.summary['profile']}, {run.summary['clock']} clock, verdict {health['verdict']}")
+        print(f"{name}: {run.summary['profile']}, {run.summary['clock']} clock, verdict {standing(run.summary)}")
         for line in (*partial(run.summary), *health["reasons"]):
             print(f"  - {line}")
     for sheet in sheets(runs, names):

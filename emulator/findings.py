@@ -11,6 +11,7 @@ Json = Mapping[str, Any]
 # Peaks this close are alike: the same command again gives each method's up to 0.16 MiB more or less (small models, ten
 # clients), and large ones within 2 %.
 ALIKE_MIB, ALIKE_SHARE = 0.25, 0.02
+GOOD_SO_FAR = "good as far as it goes"
 TARGETS = ("0.9", "0.85")  # the higher one that somebody reached is spoken of
 
 
@@ -28,6 +29,24 @@ def sentence(summary: Json) -> str:
     if unfit:
         parts.append(f"{_listed(unfit)} {'do' if len(unfit) > 1 else 'does'} not fit in memory")
     return f"What the numbers say: {'; '.join(parts)}." if parts else "What the numbers say: no method stands out."
+
+
+def partial(summary: Json) -> list[str]:
+    """What a run lacks that was cut short, or still goes on; empty for a whole one."""
+    cut = [
+        f"{name} ({each['rounds']} {'round' if each['rounds'] == 1 else 'rounds'} ended)"
+        for name, each in summary["algorithms"].items()
+        if each["outcome"] in ("partial", "interrupted")
+    ]
+    lines = [f"PARTIAL: {', '.join(cut)} did not come to an end; the figures are those until then."] if cut else []
+    absent = summary.get("not_played", [])
+    return lines + ([f"PARTIAL: not played: {', '.join(absent)}."] if absent else [])
+
+
+def standing(summary: Json) -> str:
+    """The verdict of a run on itself, in words."""
+    verdict: str = summary["health"]["verdict"]
+    return GOOD_SO_FAR if verdict == "good" and partial(summary) else verdict
 
 
 def _target(done: Json) -> list[str]:

@@ -13,7 +13,7 @@ import msgspec
 import psutil
 
 from emulator.errors import UserError
-from emulator.ledger import AnyEvent, Ended, Evaluated, Tail, Timeline, read_timeline
+from emulator.ledger import SCHEMA, AnyEvent, Ended, Evaluated, Tail, Timeline, read_timeline
 from emulator.progress import SECOND_NS, Progress
 
 SAME_S = 1.0  # two begins of a process that are as close are of the same process
@@ -21,13 +21,21 @@ SAME_S = 1.0  # two begins of a process that are as close are of the same proces
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """A run's manifest; UserError where ``folder`` is none's."""
+    path = folder / "manifest.json"
     try:
-        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
+        manifest: dict[str, Any] = json.loads(path.read_text())
+        schema = manifest["schema"]
         manifest["algorithms"], manifest["nodes"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except OSError:
         if (folder / "bench.json").exists():
             raise UserError(f"{folder}: is a bench: see its tables.md, or name one of its runs, in runs/") from None
         raise UserError(f"{folder}: it has no manifest.json of a run; name a run's folder, as under runs/") from None
+    except KeyError as error:
+        raise UserError(f"{path}: lacks {error}; name a run's folder, as under runs/") from None
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); restore it") from None
+    if schema != SCHEMA:
+        raise UserError(f"{path}: schema: is {schema!r}, and this version reads {SCHEMA!r}; take the one that wrote it")
     return manifest
 
 

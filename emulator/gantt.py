@@ -20,7 +20,7 @@ MOST = 24  # clients in the picture of one algorithm
 MOST_EACH = 10  # in the picture of all
 STEPS = 1500  # of the time axis: nothing is drawn shorter, no gap either
 SECONDS = "emulated seconds since the round began"
-NOTABLY = 1.2  # times the median round: a longer one is told
+NOTABLY = 0.05  # of the median round: a mean that differs by more is told
 LANE = 0.21  # inches
 LANE_EACH = 0.056
 
@@ -70,9 +70,8 @@ def _told(strip: Strip, most: int) -> str:
     words = (
         f"{unfinished}{number(strip.length_ns / SECOND_NS)} s, {strip.at_work:.1f} of {clients} clients busy at a time"
     )
-    if strip.longest is not None and strip.longest[1] >= NOTABLY * strip.length_ns:
-        longest, length_ns = strip.longest
-        words += f"; the longest, round {longest}: {number(length_ns / SECOND_NS)} s"
+    if strip.mean_ns is not None and abs(strip.mean_ns - strip.length_ns) >= NOTABLY * strip.length_ns:
+        words += f"; mean of all rounds: {number(strip.mean_ns / SECOND_NS)} s"
     return words + (f" (shown: the {most} slowest)" if clients > most else "")
 
 

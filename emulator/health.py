@@ -61,6 +61,7 @@ LAG_WORST_SHARE, LAG_WORST_NS = 0.05, 50 * MS
 EARLY_NS = 1 * MS
 LATE_NS, HOST_LATE_NS = 10 * MS, 50 * MS
 NOTED_SHARE, BEHIND_SHARE = 0.05, 0.5
+CUT_OFF = "no end was recorded: its process was killed, or goes on"
 UNTRUSTED = ("failed", "stuck", "refused")
 STEAL_SHARE = 0.05
 PRESSURE_SHARE = 0.20  # a fifth of the time some task waited for a core
@@ -135,7 +136,8 @@ def check(manifest: Mapping[str, Any], timelines: Mapping[str, Sequence[AnyEvent
     for algorithm, events in timelines.items():
         ending = ending_of(events)
         if ending != "finished":
-            (reasons if ending in UNTRUSTED else notes).append(f"{algorithm}: {ending}{_why_refused(events)}")
+            how = CUT_OFF if ending == "partial" else f"{ending}{_why_refused(events)}"
+            (reasons if ending in UNTRUSTED else notes).append(f"{algorithm}: {how}")
         found, remarks = conserved(events, ending)
         remarks = remarks if ending != "refused" else []  # that it was cut short is said
         found += _unjudged(events) if ending == "finished" and limits.trains else []

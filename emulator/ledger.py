@@ -16,9 +16,13 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import msgspec
+
+from emulator.errors import UserError
+
+SCHEMA = "splitbed/1"  # of a run's folder: its manifest, ledger and summary
 
 
 def _tag(name: str) -> str:
@@ -274,11 +278,12 @@ class Ledger:
 
 
 class Tail:
-    """Reads a growing ledger file: each ``read`` returns the events that were completed since the last one."""
+    """Reads a growing ledger file: each ``read`` returns the events that were completed since the last one; UserError
+    with the line where there is one that cannot be read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._offset = 0
+        self._offset = self._lines = 0
 
     def read(self) -> list[AnyEvent]:
         try:
@@ -288,8 +293,26 @@ class Tail:
         except FileNotFoundError:
             return []
         complete = text[: text.rfind(b"\n") + 1]
+        lines, read = complete.splitlines(), self._lines
         self._offset += len(complete)
-        return [_decoder.decode(line) for line in complete.splitlines()]
+        self._lines += len(lines)
+        try:
+            return [_decoder.decode(line) for line in lines]
+        except msgspec.MsgspecError:
+            return [_decoded(_decoder, line, self.path, read + i) for i, line in enumerate(lines, 1)]
+
+
+T = TypeVar("T")
+
+
+def _decoded(decoder: msgspec.json.Decoder[T], line: bytes, path: Path, number: int) -> T:
+    """What a line holds; UserError with the file and the line's number, where that is nothing of the kind."""
+    try:
+        return decoder.decode(line)
+    except msgspec.MsgspecError as error:
+        raise UserError(
+            f"{path}, line {number}: no event that this version can read ({error}); take the line out of it"
+        ) from None
 
 
 def read_node(path: Path) -> list[AnyEvent]:
@@ -311,3 +334,23 @@ def read_timeline(folder: Path) -> list[AnyEvent]:
 def encode_line(event: Event) -> bytes:
     """One line of JSON, without the newline."""
     return msgspec.json.encode(event)
+
+
+class _Owned(msgspec.Struct):
+    algorithm: str
+
+
+def merged_lines(algorithm: str, events: Iterable[Event]) -> Iterator[bytes]:
+    """The lines of ``ledger.jsonl``: those of nodes, each with its algorithm."""
+    prefix = msgspec.json.encode({"algorithm": algorithm})[:-1] + b","
+    return (prefix + encode_line(event)[1:] + b"\n" for event in events)
+
+
+def read_merged(path: Path) -> dict[str, list[AnyEvent]]:
+    """What ``merged_lines`` wrote, by algorithm."""
+    found: dict[str, list[AnyEvent]] = {}
+    owner = msgspec.json.Decoder(_Owned)
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        algorithm = _decoded(owner, line, path, number).algorithm
+        found.setdefault(algorithm, []).append(_decoded(_decoder, line, path, number))
+    return found

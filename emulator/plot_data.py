@@ -7,7 +7,7 @@ are emulated, MB are 10^6 bytes, MiB 2^20.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import median
+from statistics import fmean, median
 from typing import Any, NamedTuple
 
 from emulator.conservation import only
@@ -74,12 +74,12 @@ class Lane(NamedTuple):
 
 class Strip(NamedTuple):
     """One round of an algorithm: the server, then clients in order; ``round`` from 1, None for an unfinished one.
-    ``longest``: number and length in ns of the longest round that has ended."""
+    ``mean_ns``: the length of a round, mean over all that ended."""
 
     algorithm: str
     round: int | None
     length_ns: int
-    longest: tuple[int, int] | None
+    mean_ns: float | None
     server: Lane
     clients: list[Lane]
 
@@ -170,11 +170,10 @@ def typical_round(events: Sequence[AnyEvent]) -> tuple[int | None, int, int] | N
     return (None, 0, length_ns) if length_ns else None
 
 
-def longest_round(events: Sequence[AnyEvent]) -> tuple[int, int] | None:
-    """Number from 1 and length in ns of the longest round that ended (of equal ones the first)."""
-    lengths = [(event.due_ns - event.started_ns, -event.round) for event in only(events, RoundEnded)]
-    length_ns, number = max(lengths, default=(0, 1))
-    return (1 - number, length_ns) if lengths else None
+def mean_round_ns(events: Sequence[AnyEvent]) -> float | None:
+    """Length of a round, mean over those that ended."""
+    lengths = [event.due_ns - event.started_ns for event in only(events, RoundEnded)]
+    return fmean(lengths) if lengths else None
 
 
 def strip(algorithm: str, nodes: Sequence[Json], events: Sequence[AnyEvent]) -> Strip | None:
@@ -208,7 +207,7 @@ def strip(algorithm: str, nodes: Sequence[Json], events: Sequence[AnyEvent]) -> 
         lanes.append(Lane(node["name"], node.get("device", ""), own, done_ns))
     server = next(lane for lane in lanes if lane.node in servers)
     clients = [lane for lane in lanes if lane.node not in servers]
-    return Strip(algorithm, None if round is None else round + 1, length_ns, longest_round(events), server, clients)
+    return Strip(algorithm, None if round is None else round + 1, length_ns, mean_round_ns(events), server, clients)
 
 
 def slowest(strip: Strip, most: int) -> list[Lane]:

@@ -5,6 +5,7 @@ Made to be read 800 pixels wide, by the colour-blind, and in grey: a curve has i
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,8 @@ from zlib import crc32
 
 import matplotlib
 from matplotlib.figure import Figure, SubFigure
+
+from emulator.findings import standing
 
 Json = Mapping[str, Any]
 
@@ -36,7 +39,8 @@ SETTINGS: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "splitbed",  # ids in an SVG are drawn from it
 }
-HEAD, FOOT = 0.6, 0.24  # inches
+HEAD, FOOT, LINE = 0.6, 0.24, 0.17  # inches
+LINE_LETTERS = 95  # fit into the width
 DARK, FAINT, ALARM = "#222222", "#666666", "#B00020"
 
 
@@ -101,12 +105,15 @@ def page(title: str, result: str, height: float, summary: Json) -> Page:
     What must not be trusted, or is not whole, says so across the picture.
     """
     warning, stamp = doubts(summary)
-    head, foot = HEAD, FOOT * (2 if warning else 1)
+    lines = textwrap.wrap(result, LINE_LETTERS)
+    head, foot = HEAD + LINE * (len(lines) - 1), FOOT * (2 if warning else 1)
     whole = Figure(figsize=(WIDTH, head + height + foot), dpi=DPI, layout="constrained")
     above, body, below = whole.subfigures(3, 1, squeeze=False, height_ratios=[head, height, foot])[:, 0]
     scenario = Path(summary["profile"]).stem
-    above.text(0.01, 0.72, f"{scenario}: {title}", va="center", fontsize=14, fontweight="bold", color=DARK)
-    above.text(0.01, 0.2, result, va="center", color=DARK)
+    above.text(
+        0.01, 1 - 0.28 * HEAD / head, f"{scenario}: {title}", va="center", fontsize=14, fontweight="bold", color=DARK
+    )
+    above.text(0.01, (1 - 0.6 * HEAD / head) / 2, "\n".join(lines), va="center", color=DARK)
     source = source_of(summary) + (f"\n{warning}" if warning else "")
     below.text(0.01, 0.5, source, va="center", fontsize=9, color=ALARM if warning else FAINT)
     if stamp:
@@ -120,7 +127,7 @@ def source_of(summary: Json) -> str:
     clock = "dry run: foreseen, nothing was trained" if not trained(summary) else f"{summary['clock']} clock"
     dilation = summary.get("dilation") or 1
     slowed = f", dilation {dilation}" if dilation != 1 else ""
-    verdict = f"; verdict: {summary['health']['verdict']}" if trained(summary) else ""
+    verdict = f"; verdict: {standing(summary)}" if trained(summary) else ""
     return f"splitbed, profile {summary['profile']}, {clock}{slowed}, seed {summary['seed']}{verdict}"
 
 

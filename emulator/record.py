@@ -12,9 +12,9 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import msgspec
 import psutil
@@ -23,7 +23,7 @@ from emulator import tables
 from emulator.conservation import Sorted
 from emulator.errors import UserError
 from emulator.following import read_manifest
-from emulator.ledger import AnyEvent, encode_line, read_timeline
+from emulator.ledger import SCHEMA, AnyEvent, merged_lines, read_merged, read_timeline
 from emulator.memory import LIMIT_FACTOR, LIMIT_SPARE_BYTES, MALLOC
 from emulator.profile_maker import cpu_name
 from emulator.profiles import ClientSpec, Scenario, ServerSpec
@@ -32,8 +32,8 @@ from emulator.summary import summarize
 from emulator.topology import Topology, least_delay_ns
 from emulator.verify import Comparison, sheet, verdict_of
 
-SCHEMA = "splitbed/1"
-WRITTEN = ("ledger.jsonl", "summary.json", "tables.md", "tables.csv")
+MERGED = "ledger.jsonl"
+WRITTEN = (MERGED, "summary.json", "tables.md", "tables.csv")
 LIMIT = f"RLIMIT_DATA: budget x {LIMIT_FACTOR} + {LIMIT_SPARE_BYTES} B"
 PACKAGES = ("splitbed", "torch", "torchvision", "pyzmq", "msgpack", "msgspec", "numpy", "psutil", "rich")
 
@@ -183,9 +183,16 @@ def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
 
 
 def read_timelines(folder: Path, manifest: dict[str, Any]) -> dict[str, list[AnyEvent]]:
-    """The merged events of each algorithm that has begun, in the order of the manifest."""
+    """The merged events of each algorithm that has begun, in the order of the manifest: from its folder, or where that
+    is gone from ``ledger.jsonl``."""
     folders = {name: folder / "ledger" / name for name in manifest["algorithms"]}
-    return {name: read_timeline(path) for name, path in folders.items() if path.is_dir()}
+    merged = folder / MERGED
+    kept = read_merged(merged) if merged.exists() and not all(path.is_dir() for path in folders.values()) else {}
+    return {
+        name: read_timeline(path) if path.is_dir() else kept[name]
+        for name, path in folders.items()
+        if path.is_dir() or name in kept
+    }
 
 
 class Run(NamedTuple):
@@ -239,10 +246,12 @@ def write_comparison(folder: Path, comparisons: dict[str, Comparison]) -> None:
 def rebuild(folder: Path) -> Recorded:
     """Write what is ``WRITTEN`` from the ledger. UserError where the folder holds no run, or cannot be written."""
     run = recorded(folder)
-    try:
-        _write(folder, run)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror}); copy the run to where you can") from None
+    with _anew(folder / MERGED, keeps=True) as merged:
+        for name, events in run.timelines.items():
+            merged.writelines(merged_lines(name, events))
+    write_anew(folder / "summary.json", json.dumps(run.summary, indent=1) + "\n")
+    write_anew(folder / "tables.md", tables.to_markdown(run.summary))
+    write_anew(folder / "tables.csv", tables.to_csv(run.summary))
     return run
 
 
@@ -251,11 +260,27 @@ def conclude(folder: Path) -> dict[str, Any]:
     return rebuild(folder).summary
 
 
-def _write(folder: Path, run: Recorded) -> None:
-    with (folder / "ledger.jsonl").open("wb") as merged:
-        for name, events in run.timelines.items():
-            prefix = msgspec.json.encode({"algorithm": name})[:-1] + b","
-            merged.writelines(prefix + encode_line(event)[1:] + b"\n" for event in events)
-    (folder / "summary.json").write_text(json.dumps(run.summary, indent=1) + "\n")
-    (folder / "tables.md").write_text(tables.to_markdown(run.summary))
-    (folder / "tables.csv").write_text(tables.to_csv(run.summary))
+def write_anew(path: Path, text: str) -> None:
+    """Write a file whole or not at all; UserError where it cannot be."""
+    with _anew(path) as file:
+        file.write(text.encode())
+
+
+@contextlib.contextmanager
+def _anew(path: Path, keeps: bool = False) -> Iterator[IO[bytes]]:
+    """A file that takes the place of ``path`` when it is whole; with ``keeps`` only if it is no shorter."""
+    new = path.with_name(f"{path.name}.new")
+    try:
+        with new.open("wb") as file:
+            yield file
+        if keeps and path.exists() and new.stat().st_size < path.stat().st_size:
+            raise UserError(
+                f"{path}: holds more than the files of ledger/ beside it, some of which are gone or cut; restore them, "
+                f"or remove them all: it is read in their place"
+            )
+        new.replace(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); copy the run to where you can") from None
+    finally:
+        with contextlib.suppress(OSError):
+            new.unlink(missing_ok=True)

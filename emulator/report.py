@@ -18,7 +18,7 @@ import jinja2
 
 from emulator import computations, perfetto_trace, plots, record, tables
 from emulator.errors import UserError
-from emulator.findings import sentence
+from emulator.findings import partial, sentence
 from emulator.flags import Flags
 from emulator.latency import CAUSES
 from emulator.profile_files import ROOT
@@ -78,16 +78,16 @@ def write(folder: Path, run: record.Recorded) -> Path:
     """Draw the plots and write the page; its path. UserError where it cannot be written."""
     drawn = plots.draw(folder, run)
     path = folder / NAME
-    try:
-        path.write_text(page(folder, run, drawn), encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); copy the run to where you can") from None
+    record.write_anew(path, page(folder, run, drawn))
     return path
 
 
 def page(folder: Path, run: record.Recorded, drawn: plots.Drawn) -> str:
     """The page of a run whose plots are ``drawn``."""
     manifest, summary = run.manifest, run.summary
+    for key in ("started", "command", "settings", "clock", "profile_files"):
+        if key not in manifest:
+            raise UserError(f"{folder / 'manifest.json'}: lacks '{key}'; restore it")
     pictures = [_picture(path) for path in drawn.paths if path.suffix == ".svg"]
     first = ("rounds", "latency", "accuracy-seconds", "accuracy-mb")
     pictures.sort(key=lambda picture: first.index(picture.name) if picture.name in first else len(first))
@@ -98,8 +98,8 @@ def page(folder: Path, run: record.Recorded, drawn: plots.Drawn) -> str:
     text: str = environment.get_template("report.html.j2").render(
         title=f"splitbed: {summary['profile']}",
         subtitle=f"{tables.title(summary)}; started {manifest['started']}; record: {folder.name}",
-        verdict=[*tables.partial(summary), *tables.verdict(summary)],
-        doubtful=bool(summary["health"]["reasons"] or tables.partial(summary)),
+        verdict=[*partial(summary), *tables.verdict(summary)],
+        doubtful=bool(summary["health"]["reasons"] or partial(summary)),
         finding=sentence(summary),
         command=again(manifest["command"]),
         again=AGAIN.get(manifest["clock"], ""),
@@ -158,8 +158,15 @@ def _clients(name: str, algorithm: Json) -> Sheet:
         heads=[*heads, "up\nMB", "down\nMB", "budget\nMiB", "peak\nMiB", "needs\nMiB"],
         names=4,
         rows=rows,
-        meaning="Seconds of the whole run by cause, due times; payload of all messages; memory as above.",
+        meaning="Seconds by cause, due times, until the last client has its last message: "
+        f"{number(algorithm['length_s'])} s{_until(algorithm)}; payload of all messages; memory as above.",
     )
+
+
+def _until(algorithm: Json) -> str:
+    """Where the tables above end."""
+    seconds = algorithm["seconds"]
+    return "" if seconds is None else f", {number(algorithm['length_s'] - seconds)} s after the end of the last round"
 
 
 def _source(file: str, sha256: str) -> Source:
@@ -189,5 +196,7 @@ def command(argv: list[str]) -> int:
         print(f"{folder}: {', '.join(record.WRITTEN)}")
         print(f"Trace: {perfetto_trace.write(folder, run)}")
         print(f"Report: {write(folder, run)}")
+        for line in partial(run.summary):
+            print(line)
         print(sentence(run.summary))
     return 0

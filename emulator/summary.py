@@ -21,6 +21,7 @@ from emulator.digest import numerics_digest, timeline_digest
 from emulator.health import check, length_of
 from emulator.latency import CAUSES, latency_splits
 from emulator.ledger import (
+    SCHEMA,
     Accounted,
     AnyEvent,
     Carried,
@@ -35,7 +36,6 @@ from emulator.ledger import (
     Timeline,
 )
 
-SCHEMA = "splitbed/1"
 TARGETS = ("0.85", "0.9")
 SIZES = ("payload", "framed", "wire")
 MIB = 2**20

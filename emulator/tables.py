@@ -16,6 +16,7 @@ from rich.text import Text
 
 from emulator import communication_sheets, computations, memory_sheets
 from emulator.figures import seconds_per_round, to_target
+from emulator.findings import GOOD_SO_FAR, partial, standing
 from emulator.latency import CAUSES
 from emulator.sheets import BEST_MEANS, Sheet, markdown, number, show
 
@@ -210,14 +211,6 @@ def title(summary: Json) -> str:
     return f"Profile {summary['profile']}, {summary['clock']} clock, seed {summary['seed']}{slowed}"
 
 
-def partial(summary: Json) -> list[str]:
-    """What a run lacks that was cut short, or still goes on; empty for a whole one."""
-    cut = [name for name, each in summary["algorithms"].items() if each["outcome"] in ("partial", "interrupted")]
-    lines = [f"PARTIAL: {', '.join(cut)} did not come to an end; the figures are those until then."] if cut else []
-    absent = summary.get("not_played", [])
-    return lines + ([f"PARTIAL: not played: {', '.join(absent)}."] if absent else [])
-
-
 def _trained(summary: Json) -> bool:
     """Whether there was anything to judge: in a dry run there is no accuracy."""
     return bool(summary["health"]["verdict"] != "none")
@@ -230,18 +223,21 @@ def verdict(summary: Json) -> list[str]:
         doubts = ["Do not trust the figures below:"] if health["reasons"] else []
         return [DRY_RUN, *doubts, *(f"- {reason}" for reason in health["reasons"])]
     if health["verdict"] == "good" and not any(figure["rounds"] for figure in health["algorithms"].values()):
-        return ["Verdict: good as far as it goes: no round has ended, and what was recorded is consistent."]
+        return [f"Verdict: {GOOD_SO_FAR}: no round has ended, and what was recorded is consistent."]
     if health["verdict"] == "good":
         figures = list(health["algorithms"].values())
         lag = _largest(figures, "lag_max_ms")
         late = _largest(figures, "late_p95_ms")
         clamps = sum(figure["clamps"] for figure in figures)
         if not lag and not clamps and not _largest(figures, "late_max_ms"):
-            return ["Verdict: good. Every round ended and every message arrived exactly when it was due."]
+            what = "Every round ended and every message arrived"
+            if partial(summary):
+                what = "Every round that has ended and every message that arrived did so"
+            return [f"Verdict: {standing(summary)}. {what} exactly when it was due."]
         moved = sum(figure["clamped_ms"] for figure in figures)
         return [
-            f"Verdict: good. Rounds ended at most {number(lag)} ms off; 95 % of messages at most {number(late)} ms "
-            f"late; {clamps} clamps ({number(moved)} ms in all)."
+            f"Verdict: {standing(summary)}. Rounds ended at most {number(lag)} ms off; 95 % of messages at most "
+            f"{number(late)} ms late; {clamps} clamps ({number(moved)} ms in all)."
         ]
     refused = tuple(f"{name}: refused" for name in summary["algorithms"])
     incomplete = all(reason.startswith(refused) for reason in health["reasons"])

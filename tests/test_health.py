@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from toy import MS, at, edit, is_message, make_manifest, make_timeline, renumber
 
-from emulator.health import check, percentile
+from emulator.health import CUT_OFF, check, percentile
 from emulator.ledger import (
     Carried,
     Clamped,
@@ -329,7 +329,7 @@ def test_a_supervisor_that_was_killed_leaves_a_partial_timeline():
     events = [e for e in make_timeline() if not (isinstance(e, Timeline | Ended))]
     health = judge(renumber(events))
     assert health.verdict == "good"
-    assert "fedavg: partial" in health.notes
+    assert f"fedavg: {CUT_OFF}" in health.notes
 
 
 def test_nothing_recorded_is_no_failed_law():

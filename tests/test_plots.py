@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import matplotlib
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 from toy import MIB, MS, at, edit, make_manifest, make_nodes, make_timeline, renumber
@@ -16,7 +17,7 @@ from algorithms import ALGORITHMS
 from emulator import charts, gantt, plot_data, plots
 from emulator.latency import latency_split
 from emulator.ledger import Carried, Ended, Evaluated, Ledger, Memory, Posted, RoundEnded, Timeline
-from emulator.plot_style import FURTHER, KINDS, LOOKS, mark_of, save, style
+from emulator.plot_style import FURTHER, KINDS, LOOKS, mark_of, page, save, style
 from emulator.record import Recorded, recorded
 from emulator.summary import summarize
 
@@ -139,18 +140,29 @@ def test_the_round_that_is_shown_is_of_median_length(ends_ms, typical):
     found = plot_data.typical_round(events)
     assert found == (typical, starts_ms[typical] * MS, ends_ms[typical] * MS)
     assert found[2] - found[1] == lengths[(len(lengths) - 1) // 2] * MS
-    number, length_ns = plot_data.longest_round(events)
-    assert length_ns == lengths[-1] * MS == (ends_ms[number - 1] - starts_ms[number - 1]) * MS
+    assert plot_data.mean_round_ns(events) == ends_ms[-1] / len(ends_ms) * MS
 
 
-def test_a_round_much_longer_than_the_one_shown_is_told():
+def test_a_mean_that_differs_from_the_round_shown_is_told():
     strips = [
-        plot_data.strip("fedavg", make_manifest()["nodes"], make_timeline())._replace(longest=longest)
-        for longest in (None, (3, 119 * MS), (3, 121 * MS))
+        plot_data.strip("fedavg", make_manifest()["nodes"], make_timeline())._replace(mean_ns=mean_ns)
+        for mean_ns in (None, 104 * MS, 94 * MS)
     ]
     with style():
         titles = [axes.get_title("left") for axes in gantt.together(strips, make_two().summary).body.axes]
-    assert ["; the longest, round 3: 0.12 s" in title for title in titles] == [False, False, True]
+    assert ["; mean of all rounds: 0.09 s" in title for title in titles] == [False, False, True]
+
+
+@pytest.mark.parametrize("words", [5, 40])
+def test_a_result_is_within_the_width(words):
+    with style():
+        made = page("title", "accuracy " * words, 1.0, make_two().summary)
+        drawn = FigureCanvasAgg(made.whole).get_renderer()
+        texts = [text for part in made.whole.subfigs for text in part.texts]
+        boxes = [text.get_window_extent(drawn) for text in texts]
+    assert all(box.x1 <= made.whole.bbox.x1 for box in boxes)
+    assert sum(text.get_text().count("accuracy") for text in texts) == words
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
 
 
 def test_a_strip_shows_the_spans_of_its_round_by_hand():

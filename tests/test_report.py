@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import re
 import shutil
@@ -17,6 +18,7 @@ from toy import MS, edit, make_manifest, make_timeline
 from emulator import compare, record, report, tables
 from emulator.errors import UserError
 from emulator.findings import sentence
+from emulator.health import CUT_OFF
 from emulator.ledger import Ledger, RoundEnded
 from emulator.sheets import BEST
 
@@ -143,7 +145,7 @@ def test_a_report_rebuilds_what_was_lost_and_a_second_one_is_the_same(written):
     assert {name: (folder / name).read_bytes() for name in before} == before
 
 
-def test_a_run_that_was_cut_off_has_its_page_marked_as_partial(tmp_path):
+def test_a_run_that_was_cut_off_has_its_page_marked_as_partial(tmp_path, capsys):
     def early(event):
         return event.due_ns < 150 * MS
 
@@ -151,7 +153,11 @@ def test_a_run_that_was_cut_off_has_its_page_marked_as_partial(tmp_path):
     assert report.command([str(folder)]) == 0
     text = (folder / report.NAME).read_text()
     assert "PARTIAL: fedavg" in text
-    assert "PARTIAL: fedavg did not come to an end" in (folder / "tables.md").read_text()
+    written = (folder / "tables.md").read_text()
+    assert "PARTIAL: fedavg (1 round ended) did not come to an end" in written
+    assert "Verdict: good as far as it goes. " in written
+    assert f"Note: fedavg: {CUT_OFF}" in written
+    assert "PARTIAL: fedavg" in capsys.readouterr().out
 
 
 def test_a_method_that_was_not_played_is_missed_by_name(tmp_path, capsys):
@@ -160,8 +166,81 @@ def test_a_method_that_was_not_played_is_missed_by_name(tmp_path, capsys):
     assert report.command([str(folder)]) == 0
     for name in (report.NAME, "tables.md"):
         assert "PARTIAL: not played: sl." in (folder / name).read_text()
+    assert "PARTIAL: not played: sl." in capsys.readouterr().out
     assert compare.command([str(folder), str(folder)]) == 0
     assert capsys.readouterr().out.count("PARTIAL: not played: sl.") == 2
+
+
+@pytest.mark.parametrize("gone", ["ledger", "ledger/sl"])
+def test_what_is_gone_of_the_ledger_is_read_from_the_merged_one(tmp_path, gone):
+    folder = write_run(tmp_path / "run", make_two().timelines)
+    record.rebuild(folder)
+    before = {name: (folder / name).read_bytes() for name in record.WRITTEN}
+    shutil.rmtree(folder / gone)
+    record.rebuild(folder)
+    assert {name: (folder / name).read_bytes() for name in record.WRITTEN} == before
+
+
+def test_a_merged_ledger_that_holds_more_than_its_parts_is_not_replaced(tmp_path):
+    folder = write_run(tmp_path / "run", make_two().timelines)
+    record.rebuild(folder)
+    before = (folder / record.MERGED).read_bytes()
+    (folder / "ledger" / "sl" / "client-1.jsonl").unlink()
+    with pytest.raises(UserError, match=r"ledger\.jsonl: holds more than the files of ledger/"):
+        record.rebuild(folder)
+    assert (folder / record.MERGED).read_bytes() == before
+    assert not list(folder.glob("*.new"))
+
+
+def test_a_disk_that_becomes_full_leaves_what_was_written_before(tmp_path, monkeypatch):
+    folder = write_run(tmp_path / "run", make_two().timelines)
+    record.rebuild(folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+    def fill(*_):
+        yield b"{"
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(record, "merged_lines", fill)
+    with pytest.raises(UserError, match=r"ledger\.jsonl: cannot be written \(No space left on device\)"):
+        record.rebuild(folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+
+
+@pytest.mark.parametrize("line", ['{"event":"computed"}', "[]", "{", '{"event":"computed","due_ns":"5","actual_ns":5}'])
+def test_a_line_that_cannot_be_read_is_named(tmp_path, line):
+    folder = write_run(tmp_path / "run", make_two().timelines)
+    path = folder / "ledger" / "sl" / "client-1.jsonl"
+    lines = path.read_text().splitlines()
+    lines[2] = line
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(UserError) as caught:
+        record.recorded(folder)
+    assert str(caught.value).startswith(f"{path}, line 3: ")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda manifest: manifest.pop("nodes"), "lacks 'nodes'"),
+        (lambda manifest: manifest.pop("settings"), "lacks 'settings'"),
+        (lambda manifest: manifest.update(schema="splitbed/99"), "schema: is 'splitbed/99', and this version reads"),
+    ],
+)
+def test_a_manifest_that_is_not_of_this_version_or_whole_is_named(tmp_path, change, said):
+    folder = write_run(tmp_path / "run", make_two().timelines)
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    change(manifest)
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=f"^{re.escape(f'{path}: {said}')}"):
+        report.command([str(folder)])
+
+
+def test_a_manifest_that_is_no_json_is_named(tmp_path):
+    (tmp_path / "manifest.json").write_text("{bad")
+    with pytest.raises(UserError, match=r"manifest\.json: cannot be read \(.*line 1 column 2"):
+        report.command([str(tmp_path)])
 
 
 def test_what_is_no_run_is_refused_in_one_line(tmp_path):
