@@ -206,6 +206,9 @@ def command(argv: list[str]) -> int:
         return verify(argv[1:])
     module, _, function = COMMANDS.get(argv[0] if argv else "", "").partition(":")
     if not module:
+        if argv and not argv[0].startswith("-"):
+            names = ", ".join(sorted(["verify", *COMMANDS]))
+            raise UserError(f"{argv[0]}: there is no such command; say one of {names}, or a run's flags: run.py --help")
         return run(argv)
     status: int = getattr(importlib.import_module(module), function)(argv[1:])
     return status

@@ -25,10 +25,12 @@ def sentence(summary: Json) -> str:
     unfit = [name for name, each in summary["algorithms"].items() if each["does_not_fit"]]
     if not done and not unfit:
         return "What the numbers say: nothing yet, since no method has finished."
+    total = len(summary["algorithms"]) + len(summary.get("not_played", []))
+    among = f" of the {len(done)} of {total} methods that finished" if partial(summary) else ""
     parts = [*_target(done), *_accuracy(done), *_memory(done), *_slowest(done)] if done else []
     if unfit:
         parts.append(f"{_listed(unfit)} {'do' if len(unfit) > 1 else 'does'} not fit in memory")
-    return f"What the numbers say: {'; '.join(parts)}." if parts else "What the numbers say: no method stands out."
+    return f"What the numbers say{among}: {'; '.join(parts) or 'no method stands out'}."
 
 
 def partial(summary: Json) -> list[str]:

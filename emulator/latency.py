@@ -5,8 +5,9 @@ Every instant of a timeline belongs to exactly one cause; where several hold at 
 compute        the client computes
 serialisation  a message of its own, either way, is leaving: first to last bit
 propagation    one is on its way: last bit left, not yet arrived
-queueing       one was posted, and its first bit waits for the link; or one has arrived at the server, and the
-               computation that it brought about waits for a free worker there
+queueing       one was posted, and its first bit waits for the link: behind others, for a client that is away, for TCP's
+               set-up; or one has arrived at the server, and the computation that it brought about waits for a free
+               worker there
 waiting        none of these: the client waits for the server, and with it for other clients
 
 Times are due times. A message that the network had not carried to its last bit when its record ended counts as waiting.

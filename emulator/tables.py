@@ -162,7 +162,8 @@ def _causes(algorithms: Json) -> Sheet:
         rows=rows,
         meaning="Of a mean round, mean over clients, by due times; every instant counts once, to the first that holds: "
         "the client computes; bits of a message of its own are leaving, either way (serialisation); one is on its way "
-        "(propagation); one waits for the link, or at the server for a worker; else the client waits for others.",
+        "(propagation); one waits for the link (TCP's set-up too), or at the server for a worker; else the client "
+        "waits for others.",
     )
 
 

@@ -135,6 +135,10 @@ def test_a_command_without_a_profile_says_so(refused: Callable[[list[str]], str]
     assert "--profile" in refused([])
 
 
+def test_a_command_that_there_is_not_is_named_with_those_that_there_are(refused: Callable[[list[str]], str]) -> None:
+    assert_names(refused(["reprt", "somewhere"]), ["reprt: there is no such command", "report", "verify", "--help"])
+
+
 def test_a_mistake_in_cuts_names_the_help_of_cuts(refused: Callable[[list[str]], str]) -> None:
     assert_names(refused(["cuts"]), ["model", "run.py cuts --help"])
 

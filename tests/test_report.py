@@ -243,6 +243,12 @@ def test_a_manifest_that_is_no_json_is_named(tmp_path):
         report.command([str(tmp_path)])
 
 
+def test_the_folder_of_verify_says_where_its_runs_are(tmp_path):
+    write_run(tmp_path / "virtual", make_two().timelines)
+    with pytest.raises(UserError, match=r"is of verify: name one of its two runs, such as .*virtual"):
+        report.command([str(tmp_path)])
+
+
 def test_what_is_no_run_is_refused_in_one_line(tmp_path):
     for command in (report.command, lambda argv: compare.command([*argv, *argv])):
         with pytest.raises(UserError, match=r"name a run's folder"):

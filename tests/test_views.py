@@ -103,6 +103,14 @@ def test_one_sentence_says_who_wins_on_what():
     assert "cannot be trusted" in sentence(make_summary(delay))
 
 
+def test_the_sentence_of_a_run_that_was_cut_short_says_how_many_methods_it_is_about():
+    def cut(timelines):
+        del timelines["fsl-sage"]
+        timelines["cse-fsl"] = [event for event in timelines["cse-fsl"] if not isinstance(event, Timeline | Ended)]
+
+    assert sentence(make_summary(cut)).startswith("What the numbers say of the 5 of 7 methods that finished: ")
+
+
 @pytest.mark.parametrize(
     ("peaks_mib", "said"),
     [
