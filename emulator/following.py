@@ -29,8 +29,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except OSError:
         if (folder / "bench.json").exists():
             raise UserError(f"{folder}: is a bench: see its tables.md, or name one of its runs, in runs/") from None
-        if (folder / "virtual" / "manifest.json").exists():
-            raise UserError(f"{folder}: is of verify: name one of its two runs, such as {folder / 'virtual'}") from None
+        if inner := sorted(folder.glob("*/manifest.json")):  # as verify leaves them
+            raise UserError(f"{folder}: holds runs: name one of them, such as {inner[0].parent}") from None
         raise UserError(f"{folder}: it has no manifest.json of a run; name a run's folder, as under runs/") from None
     except KeyError as error:
         raise UserError(f"{path}: lacks {error}; name a run's folder, as under runs/") from None

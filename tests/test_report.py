@@ -243,9 +243,9 @@ def test_a_manifest_that_is_no_json_is_named(tmp_path):
         report.command([str(tmp_path)])
 
 
-def test_the_folder_of_verify_says_where_its_runs_are(tmp_path):
+def test_a_folder_of_runs_such_as_verify_leaves_says_where_they_are(tmp_path):
     write_run(tmp_path / "virtual", make_two().timelines)
-    with pytest.raises(UserError, match=r"is of verify: name one of its two runs, such as .*virtual"):
+    with pytest.raises(UserError, match=r"holds runs: name one of them, such as .*virtual"):
         report.command([str(tmp_path)])
 
 
