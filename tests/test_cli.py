@@ -255,6 +255,15 @@ def test_a_method_that_is_refused_does_not_stop_the_others_and_stays_in_sight(
     assert ("Verdict: INCOMPLETE" in played.out) == ("--clock" in how) and "Verdict: good" not in played.out
 
 
+def test_a_full_disk_behind_the_output_is_one_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "run.py", "profiles"], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert_names(done.stderr, ["its output: cannot be written", "No space left on device"])
+
+
 def test_the_status_of_a_run_is_that_of_its_gravest_outcome() -> None:
     assert run.status_of(["finished", "does-not-fit"]) == 0
     assert run.status_of(["finished", "refused", "finished"]) == 2
