@@ -11,7 +11,6 @@ of this machine's speed to a device's, and takes the CPU time of each step itsel
 
 from __future__ import annotations
 
-import itertools
 import os
 import statistics
 import time
@@ -21,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from scipy.optimize import nnls
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -80,14 +80,9 @@ class Rates(NamedTuple):
 def fit(found: Sequence[Timed]) -> Rates:
     """The rates with the least squares of relative errors; a term that would be negative has no cost."""
     terms = np.array([[getattr(timed.work, term) / timed.seconds for term in TERMS] for timed in found], float)
-    best, costs = float("inf"), np.zeros(len(TERMS))
-    for count in range(1, len(TERMS) + 1):
-        for some in itertools.combinations(range(len(TERMS)), count):
-            part, *_ = np.linalg.lstsq(terms[:, some], np.ones(len(found)), rcond=None)
-            error = float(np.square(terms[:, some] @ part - 1).sum())
-            if (part >= 0).all() and error < best - 1e-12:
-                best, costs = error, np.zeros(len(TERMS))
-                costs[list(some)] = part
+    sizes = terms.max(axis=0)  # from thousands to ten thousands of millions: solved as multiples of these
+    sizes[sizes == 0] = 1
+    costs = nnls(terms / sizes, np.ones(len(found)))[0] / sizes
     rates = (min(1 / cost, MOST) if cost else MOST for cost in costs[1:])
     return Rates(float(costs[0]), *map(float, rates))
 
