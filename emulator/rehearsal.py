@@ -32,7 +32,7 @@ from emulator.wire import Incoming, Message, Parcel, decode_header, kind_of
 from emulator.work import Costs, HostRun
 
 BUDGET_NS = 2 * 10**9  # of time on REFERENCE; what it has not met by then is counted at its first run
-MEASURED_BUDGET_NS = 30 * 10**9  # the same where durations come from CPU time, whose medians need several runs
+MEASURED_BUDGET_NS = 90 * 10**9  # the same where durations come from CPU time, which drifts by a tenth in seconds
 
 
 class Reference(NamedTuple):
