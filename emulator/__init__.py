@@ -32,6 +32,7 @@ memory_account    the same with an account of every tensor: what a client's memo
 dryrun            the same with all clients, each distinct computation carried out once: bytes and seconds foreseen
 foresight         how long a run will take on the wall
 preload, preloaded, child   what a child process is told, and what makes it end with the supervisor
+postmortem        what a signal ended: where it was, whether its memory had run out
 evaluator, worker child processes: test accuracy off the clock; limits, clock, algorithm, last words
 hostload          the load of the host
 supervision, launcher   watches and reaps processes; starts them

@@ -252,10 +252,10 @@ _decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
 class Ledger:
     """Append-only writer of one node's events; safe to use from several threads of the process."""
 
-    def __init__(self, folder: Path, node: str) -> None:
+    def __init__(self, folder: Path, node: str, seq: int = 0) -> None:
         self.path = folder / f"{node}.jsonl"
         self._node = node
-        self._seq = 0
+        self._seq = seq  # lines that are there already
         self._lock = threading.Lock()
         self._encoder = msgspec.json.Encoder()
         self._file = self.path.open("ab", buffering=0)

@@ -16,6 +16,7 @@ Sources: proc(5) (status: VmHWM, VmRSS, RssFile, VmData; clear_refs 5 resets the
 from __future__ import annotations
 
 import ctypes
+import errno
 import re
 import resource
 from pathlib import Path
@@ -39,6 +40,15 @@ _MALLOPT = {"M_TRIM_THRESHOLD": -1, "M_MMAP_THRESHOLD": -3, "M_ARENA_MAX": -8}
 
 _STATUS = re.compile(rb"^(VmHWM|VmRSS|RssFile|RssShmem|VmData):\s+(\d+) kB", re.MULTILINE)
 _TORCH_ASKED = re.compile(r"tried to allocate (\d+) bytes")
+
+# Texts of a RuntimeError: torch's allocator and C++'s; and oneDNN's where its own allocation failed. It gives no
+# reason, but what it cannot compute at all it says before, of a "primitive descriptor".
+_NO_MEMORY = re.compile(
+    r"(?:can't|cannot|could not|unable to|failed to) allocate|bad_alloc|(?:not enough|out of) memory", re.IGNORECASE
+)
+_NO_MEMORY_ONEDNN = re.compile(
+    r"could not (?:create|execute|initialize) an? (?:primitive|memory|stream|engine|reorder)\b(?! descriptor)"
+)
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -103,9 +113,14 @@ def _trim() -> None:
         trim(0)
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that an allocation failed."""
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+def is_out_of_memory(error: BaseException, cap: MemoryCap | None = None) -> bool:
+    """Whether an exception says that an allocation failed; ``cap``: of the process, which oneDNN's words need."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    if not isinstance(error, RuntimeError):
+        return False
+    limited = cap is not None and cap.limit_bytes is not None
+    return bool(_NO_MEMORY.search(str(error)) or (limited and _NO_MEMORY_ONEDNN.search(str(error))))
 
 
 def bytes_asked(error: BaseException) -> int | None:

@@ -128,7 +128,7 @@ class Node:
             room = self.device.send_queue_bytes - sum(_payload_bytes(message))
             while self._held and self._held_bytes > room:
                 await asyncio.wait([left for _, left in self._held.values()], return_when=asyncio.FIRST_COMPLETED)
-            with _out_of_memory_explained(f"send {kind_of(type(message))}"):
+            with _out_of_memory_explained(f"send {kind_of(type(message))}", self._cap):
                 parcel = self.pack(message, self._counter)
                 mark(parcel.tensors, MESSAGES)
             self._counter += 1
@@ -280,7 +280,7 @@ class Node:
                 moved_bytes=times * work.moved_bytes,
             )
         try:
-            with _out_of_memory_explained(fn.__qualname__):
+            with _out_of_memory_explained(fn.__qualname__, self._cap):
                 results: list[Any] = run.result()
                 return results
         finally:
@@ -369,12 +369,12 @@ class ServerNode(Node):
 
 
 @contextlib.contextmanager
-def _out_of_memory_explained(phase: str) -> Iterator[None]:
+def _out_of_memory_explained(phase: str, cap: MemoryCap | None) -> Iterator[None]:
     """An allocation that fails becomes DoesNotFit with its phase; any other error stays what it is."""
     try:
         yield
     except Exception as error:
-        if is_out_of_memory(error):
+        if is_out_of_memory(error, cap):
             raise DoesNotFit(phase, bytes_asked(error)) from error
         raise
 

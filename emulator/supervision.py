@@ -16,7 +16,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Protocol
 
-from emulator import child
+from emulator import child, postmortem
 from emulator import ledger as events
 from emulator.child import HEARTBEAT_BYTES, Placement
 from emulator.hostload import HostLoad
@@ -121,6 +121,11 @@ class Supervision:
     def _verdict(self, name: str, process: BaseProcess) -> tuple[str, str]:
         ended = next((e for e in reversed(self._events(name)) if isinstance(e, events.Ended)), None)
         words = ended.detail if ended else ""
+        folder = Path(self._placement.ledger_folder)
+        struck = postmortem.read(Path(self._placement.snapshot_folder), name)
+        if ran := postmortem.ran_out(-(process.exitcode or 0), struck, self._events(name), self._account_of(name)):
+            postmortem.speak_for(folder, name, ran)
+            return "does-not-fit", f"{name}: {ran.words}"
         match process.exitcode:
             case child.DOES_NOT_FIT:
                 return "does-not-fit", f"{name}: {words}"
@@ -129,7 +134,14 @@ class Supervision:
             case child.REFUSED:
                 return "refused", words
             case _:
-                return "failed", f"{name} {how(process)}{': ' + words if words else ''}"
+                where = f" in {struck.function} ({struck.line})" if struck and struck.function else ""
+                return "failed", f"{name} {how(process)}{where}{': ' + words if words else ''}"
+
+    def _account_of(self, name: str) -> events.Accounted | None:
+        """The account of a client of its kind of device, as it was written before the nodes began."""
+        device = next((client.device.name for client in self._placement.scenario.clients if client.name == name), "")
+        accounts = [event for event in self._events("supervisor") if isinstance(event, events.Accounted)]
+        return next((account for account in accounts if account.device == device), None)
 
     def _events(self, name: str) -> list[events.AnyEvent]:
         return Tail(Path(self._placement.ledger_folder) / f"{name}.jsonl").read()

@@ -19,7 +19,7 @@ import msgspec
 import torch
 import zmq
 
-from emulator import child
+from emulator import child, postmortem
 from emulator import ledger as events
 from emulator.child import Placement, Vigil
 from emulator.clock import EmulatedLoop
@@ -42,6 +42,7 @@ def run(placement: Placement, vigil: Vigil) -> int:
     torch.set_num_threads(1)
     torch.manual_seed(_seed_of(placement))  # of layers that draw, such as dropout
     ledger = Ledger(Path(placement.ledger_folder), placement.node)
+    postmortem.watch(Path(placement.snapshot_folder), placement.node)
     module = importlib.import_module(placement.module)
     tune_malloc(MALLOC if placement.role == "client" else KEEPING)
     context: zmq.Context[Any] = zmq.Context(io_threads=1)
@@ -110,7 +111,7 @@ def run(placement: Placement, vigil: Vigil) -> int:
         if isinstance(error, DoesNotFit):
             status = child.DOES_NOT_FIT
             last_words("does-not-fit", str(error), error.phase, error.asked_bytes)
-        elif is_out_of_memory(error):
+        elif is_out_of_memory(error, cap):
             status = child.DOES_NOT_FIT
             last_words("does-not-fit", str(error), node.phase or "between computations", bytes_asked(error))
         elif isinstance(error, PeerLost):

@@ -26,6 +26,7 @@ ALGORITHMS |= {
     "sl-peer": "algorithms.sl",
     "splitfed-v1-network": "algorithms.splitfed_v1",
     "dice": "players.dice",
+    **dict.fromkeys(("struck", "aborted"), "players.struck"),
 }
 
 if os.environ.get(REVERSED):

@@ -119,6 +119,8 @@ def memory(runs: Path) -> Played:
         "over-limit": {"step_mib": 200},
         "message": {"message_mib": 60},
         "large-message": {"message_mib": 90},
+        "struck": {"model_mib": NARROW_MIB - 5, "whom": "client-1"},
+        "aborted": {"model_mib": NARROW_MIB - 5, "whom": "client-1", "how": "SIGABRT"},
         "fits": fits,
         "fits-again": fits,
     }

@@ -25,6 +25,8 @@ UNFIT = {
     "over-limit": ("fill", 200),
     "message": ("receive blob", None),
     "large-message": ("receive blob", 90),
+    "struck": ("fall", None),  # within the budget by less than its account may be off
+    "aborted": ("fall", None),
 }
 FITTING = ("fits", "fits-again")
 HELD_MIB = 8 + 3 * 6
