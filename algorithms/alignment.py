@@ -53,7 +53,7 @@ class Options(Settings, frozen=True, forbid_unknown_fields=True):
         return aligned is None or round - aligned >= self.l
 
 
-class Aligned(Message, frozen=True, kw_only=True):
+class Aligned(Message, frozen=True, kw_only=True, tag="aligned"):
     """Server to client: its own auxiliary, in aligned rounds."""
 
     official: ClassVar[tuple[str, ...]] = ("aux",)

@@ -28,13 +28,13 @@ class Config(Settings, frozen=True, forbid_unknown_fields=True):
     """``client_lr`` is the rate of the whole model."""
 
 
-class Initial(Message, frozen=True, kw_only=True):
+class Initial(Message, frozen=True, kw_only=True, tag="initial"):
     """Server to client, once."""
 
     model: StateDict
 
 
-class Update(Message, frozen=True, kw_only=True):
+class Update(Message, frozen=True, kw_only=True, tag="update"):
     """Client to server, at the end of a round."""
 
     official: ClassVar[tuple[str, ...]] = ("model",)
@@ -42,7 +42,7 @@ class Update(Message, frozen=True, kw_only=True):
     model: StateDict
 
 
-class Global(Message, frozen=True, kw_only=True):
+class Global(Message, frozen=True, kw_only=True, tag="global"):
     """Server to client: the mean of the round; ``last`` ends the training."""
 
     official: ClassVar[tuple[str, ...]] = ("model",)

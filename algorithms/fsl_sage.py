@@ -63,13 +63,13 @@ def warnings(config: Config) -> list[str]:
     return rare_uploads(config.task, config.q) if config.q_per_round else []
 
 
-class Initial(Message, frozen=True, kw_only=True):
+class Initial(Message, frozen=True, kw_only=True, tag="initial"):
     """Server to client, once. No auxiliary: its first one comes aligned, in round 0."""
 
     client: StateDict
 
 
-class Smashed(Message, frozen=True, kw_only=True):
+class Smashed(Message, frozen=True, kw_only=True, tag="smashed"):
     """Client to server: every q-th batch, and the first of an aligned round."""
 
     official: ClassVar[tuple[str, ...]] = ("z",)
@@ -79,7 +79,7 @@ class Smashed(Message, frozen=True, kw_only=True):
     y: torch.Tensor
 
 
-class Update(Message, frozen=True, kw_only=True):
+class Update(Message, frozen=True, kw_only=True, tag="update"):
     """Client to server, at the end of a round."""
 
     official: ClassVar[tuple[str, ...]] = ("client",)
@@ -87,7 +87,7 @@ class Update(Message, frozen=True, kw_only=True):
     client: StateDict
 
 
-class Global(Message, frozen=True, kw_only=True):
+class Global(Message, frozen=True, kw_only=True, tag="global"):
     """Server to client: the mean of the round; ``last`` ends the training."""
 
     official: ClassVar[tuple[str, ...]] = ("client",)

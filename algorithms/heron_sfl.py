@@ -61,14 +61,14 @@ def warnings(config: Config) -> list[str]:
     return rare_uploads(config.task, config.q) if config.q_per_round else []
 
 
-class Initial(Message, frozen=True, kw_only=True):
+class Initial(Message, frozen=True, kw_only=True, tag="initial"):
     """Server to client, once."""
 
     client: StateDict
     aux: StateDict
 
 
-class Smashed(Message, frozen=True, kw_only=True):
+class Smashed(Message, frozen=True, kw_only=True, tag="smashed"):
     """Client to server, every q-th batch."""
 
     official: ClassVar[tuple[str, ...]] = ("z",)
@@ -77,7 +77,7 @@ class Smashed(Message, frozen=True, kw_only=True):
     y: torch.Tensor
 
 
-class Update(Message, frozen=True, kw_only=True):
+class Update(Message, frozen=True, kw_only=True, tag="update"):
     """Client to server, at the end of a round."""
 
     official: ClassVar[tuple[str, ...]] = ("client", "aux")
@@ -86,7 +86,7 @@ class Update(Message, frozen=True, kw_only=True):
     aux: StateDict
 
 
-class Global(Message, frozen=True, kw_only=True):
+class Global(Message, frozen=True, kw_only=True, tag="global"):
     """Server to client: the means of the round; ``last`` ends the training."""
 
     official: ClassVar[tuple[str, ...]] = ("client", "aux")

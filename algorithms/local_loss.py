@@ -44,14 +44,14 @@ class Config(Settings, frozen=True, forbid_unknown_fields=True):
         rates(aux_lr=self.aux_lr)
 
 
-class Initial(Message, frozen=True, kw_only=True):
+class Initial(Message, frozen=True, kw_only=True, tag="initial"):
     """Server to client, once."""
 
     client: StateDict
     aux: StateDict
 
 
-class Smashed(Message, frozen=True, kw_only=True):
+class Smashed(Message, frozen=True, kw_only=True, tag="smashed"):
     """Client to server, every batch."""
 
     official: ClassVar[tuple[str, ...]] = ("z",)
@@ -60,7 +60,7 @@ class Smashed(Message, frozen=True, kw_only=True):
     y: torch.Tensor
 
 
-class Update(Message, frozen=True, kw_only=True):
+class Update(Message, frozen=True, kw_only=True, tag="update"):
     """Client to server, at the end of a round."""
 
     official: ClassVar[tuple[str, ...]] = ("client", "aux")
@@ -69,7 +69,7 @@ class Update(Message, frozen=True, kw_only=True):
     aux: StateDict
 
 
-class Global(Message, frozen=True, kw_only=True):
+class Global(Message, frozen=True, kw_only=True, tag="global"):
     """Server to client: the means of the round; ``last`` ends the training."""
 
     official: ClassVar[tuple[str, ...]] = ("client", "aux")

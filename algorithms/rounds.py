@@ -26,11 +26,11 @@ M3 = TypeVar("M3", bound=Message)
 M4 = TypeVar("M4", bound=Message)
 
 
-class LeftOut(Message, frozen=True, kw_only=True):
+class LeftOut(Message, frozen=True, kw_only=True, tag="left-out"):
     """Server to client: the round is over without you."""
 
 
-class Finish(Message, frozen=True, kw_only=True):
+class Finish(Message, frozen=True, kw_only=True, tag="finish"):
     """Server to client: there will be no further round."""
 
 

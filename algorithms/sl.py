@@ -42,7 +42,7 @@ class Config(Settings, frozen=True, forbid_unknown_fields=True):
             raise UserError("relay: from peer to peer all clients take part in every round, without a deadline")
 
 
-class Turn(Message, frozen=True, kw_only=True):
+class Turn(Message, frozen=True, kw_only=True, tag="turn"):
     """Server to client: it is your turn, with the weights of the client before you, or to await them from ``peer``."""
 
     official: ClassVar[tuple[str, ...]] = ("client",)
@@ -51,20 +51,20 @@ class Turn(Message, frozen=True, kw_only=True):
     next: str = ""
 
 
-class Initial(Message, frozen=True, kw_only=True):
+class Initial(Message, frozen=True, kw_only=True, tag="initial"):
     """Server to the first client, once, where it does not hand the weights on."""
 
     client: StateDict
 
 
-class Handover(Message, frozen=True, kw_only=True):
+class Handover(Message, frozen=True, kw_only=True, tag="handover"):
     """Client to the next client."""
 
     official: ClassVar[tuple[str, ...]] = ("client",)
     client: StateDict
 
 
-class Smashed(Message, frozen=True, kw_only=True):
+class Smashed(Message, frozen=True, kw_only=True, tag="smashed"):
     """Client to server, every batch."""
 
     official: ClassVar[tuple[str, ...]] = ("z",)
@@ -73,7 +73,7 @@ class Smashed(Message, frozen=True, kw_only=True):
     y: torch.Tensor
 
 
-class Gradient(Message, frozen=True, kw_only=True):
+class Gradient(Message, frozen=True, kw_only=True, tag="gradient"):
     """Server to client, every batch."""
 
     official: ClassVar[tuple[str, ...]] = ("dz",)
@@ -82,14 +82,14 @@ class Gradient(Message, frozen=True, kw_only=True):
     dz: torch.Tensor
 
 
-class Update(Message, frozen=True, kw_only=True):
+class Update(Message, frozen=True, kw_only=True, tag="update"):
     """Client to server, at the end of its turn."""
 
     official: ClassVar[tuple[str, ...]] = ("client",)
     client: StateDict
 
 
-class Done(Message, frozen=True, kw_only=True):
+class Done(Message, frozen=True, kw_only=True, tag="done"):
     """Client to server, instead of its weights."""
 
 

@@ -40,13 +40,13 @@ class Config(Settings, frozen=True, forbid_unknown_fields=True):
     server_averaging: Literal["local", "network"] = "local"
 
 
-class Initial(Message, frozen=True, kw_only=True):
+class Initial(Message, frozen=True, kw_only=True, tag="initial"):
     """Server to client, once."""
 
     client: StateDict
 
 
-class Smashed(Message, frozen=True, kw_only=True):
+class Smashed(Message, frozen=True, kw_only=True, tag="smashed"):
     """Client to server, every batch."""
 
     official: ClassVar[tuple[str, ...]] = ("z",)
@@ -55,7 +55,7 @@ class Smashed(Message, frozen=True, kw_only=True):
     y: torch.Tensor
 
 
-class Gradient(Message, frozen=True, kw_only=True):
+class Gradient(Message, frozen=True, kw_only=True, tag="gradient"):
     """Server to client, every batch."""
 
     official: ClassVar[tuple[str, ...]] = ("dz",)
@@ -64,7 +64,7 @@ class Gradient(Message, frozen=True, kw_only=True):
     dz: torch.Tensor
 
 
-class Update(Message, frozen=True, kw_only=True):
+class Update(Message, frozen=True, kw_only=True, tag="update"):
     """Client to server, at the end of a round."""
 
     official: ClassVar[tuple[str, ...]] = ("client",)
@@ -72,7 +72,7 @@ class Update(Message, frozen=True, kw_only=True):
     client: StateDict
 
 
-class Global(Message, frozen=True, kw_only=True):
+class Global(Message, frozen=True, kw_only=True, tag="global"):
     """Server to client: the mean of the round; ``last`` ends the training."""
 
     official: ClassVar[tuple[str, ...]] = ("client",)
@@ -80,7 +80,7 @@ class Global(Message, frozen=True, kw_only=True):
     client: StateDict
 
 
-class ServerHalf(Message, frozen=True, kw_only=True):
+class ServerHalf(Message, frozen=True, kw_only=True, tag="server-half"):
     """Main server to federated server and back, where halves are averaged over the network."""
 
     official: ClassVar[tuple[str, ...]] = ("server",)

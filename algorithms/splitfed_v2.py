@@ -31,13 +31,13 @@ class Config(Settings, frozen=True, forbid_unknown_fields=True):
     """Nothing of its own."""
 
 
-class Initial(Message, frozen=True, kw_only=True):
+class Initial(Message, frozen=True, kw_only=True, tag="initial"):
     """Server to client, once."""
 
     client: StateDict
 
 
-class Smashed(Message, frozen=True, kw_only=True):
+class Smashed(Message, frozen=True, kw_only=True, tag="smashed"):
     """Client to server, every batch."""
 
     official: ClassVar[tuple[str, ...]] = ("z",)
@@ -46,7 +46,7 @@ class Smashed(Message, frozen=True, kw_only=True):
     y: torch.Tensor
 
 
-class Gradient(Message, frozen=True, kw_only=True):
+class Gradient(Message, frozen=True, kw_only=True, tag="gradient"):
     """Server to client, every batch."""
 
     official: ClassVar[tuple[str, ...]] = ("dz",)
@@ -55,7 +55,7 @@ class Gradient(Message, frozen=True, kw_only=True):
     dz: torch.Tensor
 
 
-class Update(Message, frozen=True, kw_only=True):
+class Update(Message, frozen=True, kw_only=True, tag="update"):
     """Client to server, at the end of a round."""
 
     official: ClassVar[tuple[str, ...]] = ("client",)
@@ -63,7 +63,7 @@ class Update(Message, frozen=True, kw_only=True):
     client: StateDict
 
 
-class Global(Message, frozen=True, kw_only=True):
+class Global(Message, frozen=True, kw_only=True, tag="global"):
     """Server to client: the mean of the round; ``last`` ends the training."""
 
     official: ClassVar[tuple[str, ...]] = ("client",)

@@ -20,7 +20,7 @@ from algorithms.models import has_batch_norm
 from algorithms.settings import Rule
 from emulator.tensor_account import AUXILIARY, GRADIENTS, OPTIMIZER, PARAMETERS, mark
 from emulator.wire import StateDict
-from emulator.work import uncounted
+from emulator.work import computation, uncounted
 
 
 class Part:
@@ -91,6 +91,7 @@ def _state_of(optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
 # --- the cut: true gradients ------------------------------------------------------------------------------------------
 
 
+@computation("train_step")
 def train_step(model: Part, x: Tensor, y: Tensor) -> Tensor:
     """One step of a whole model on one node; its loss."""
     loss = cross_entropy(model.module(x), y)
@@ -99,18 +100,21 @@ def train_step(model: Part, x: Tensor, y: Tensor) -> Tensor:
     return loss.detach()
 
 
+@computation("forward")
 def forward(client: Part, x: Tensor) -> Tensor:
     """z, with the graph that ``backward`` will need: it holds the activations until then."""
     z: Tensor = client.module(x)
     return z
 
 
+@computation("backward")
 def backward(client: Part, z: Tensor, dz: Tensor) -> None:
     """The client's step, from the gradient at the cut; frees the graph of z."""
     torch.autograd.backward(z, dz)
     client.step()
 
 
+@computation("cut_step")
 def cut_step(server: Part, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """A step of what follows the cut; its loss, and dz, the gradient at the cut from before the step."""
     cut = z.detach().requires_grad_()
@@ -122,6 +126,7 @@ def cut_step(server: Part, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return loss.detach(), dz
 
 
+@computation("server_step")
 def server_step(server: Part, z: Tensor, y: Tensor) -> Tensor:
     """The server's step on a smashed batch, where nobody asks for dz; its loss."""
     return train_step(server, z, y)
@@ -130,6 +135,7 @@ def server_step(server: Part, z: Tensor, y: Tensor) -> Tensor:
 # --- a client that does not wait --------------------------------------------------------------------------------------
 
 
+@computation("local_step")
 def local_step(client: Part, aux: Part, z: Tensor, y: Tensor) -> Tensor:
     """A step of client and auxiliary on the auxiliary's loss, which is returned; one backward, frees the graph of z."""
     loss = cross_entropy(aux.module(z), y)
@@ -139,6 +145,7 @@ def local_step(client: Part, aux: Part, z: Tensor, y: Tensor) -> Tensor:
     return loss.detach()
 
 
+@computation("whole_local_step")
 def whole_local_step(client: Part, aux: Part, x: Tensor, y: Tensor) -> Tensor:
     """``forward`` and ``local_step`` in one, for a step that uploads nothing."""
     return local_step(client, aux, forward(client, x), y)
@@ -155,6 +162,7 @@ def estimate(aux: Part, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return loss.detach(), gradient
 
 
+@computation("estimated_step")
 def estimated_step(client: Part, aux: Part, z: Tensor, y: Tensor) -> Tensor:
     """A step of the client by the auxiliary's estimate; the auxiliary's loss. Frees the graph of z."""
     loss, gradient = estimate(aux, z, y)
@@ -162,6 +170,7 @@ def estimated_step(client: Part, aux: Part, z: Tensor, y: Tensor) -> Tensor:
     return loss
 
 
+@computation("whole_estimated_step")
 def whole_estimated_step(client: Part, aux: Part, x: Tensor, y: Tensor) -> Tensor:
     """``forward`` and ``estimated_step`` in one, for a step that uploads nothing."""
     return estimated_step(client, aux, forward(client, x), y)
@@ -203,6 +212,7 @@ class Buffer:
         return (torch.randperm(count, generator=self.shuffle) for _ in range(epochs))
 
 
+@computation("refresh")
 def refresh(server: Part, z: Tensor, y: Tensor, batch_statistics: bool = True) -> tuple[Tensor, Tensor]:
     """G, the true gradients of the *summed* loss at Z, in one pass over the buffer, and Σ|G|².
 
@@ -217,6 +227,7 @@ def refresh(server: Part, z: Tensor, y: Tensor, batch_statistics: bool = True) -
     return gradient, gradient.square().sum()
 
 
+@computation("align_epoch")
 def align_epoch(aux: Part, z: Tensor, g: Tensor, y: Tensor, order: Tensor, batch: int) -> Tensor:
     """Fit the auxiliary to true gradients for one epoch: one step a batch on Σ|ĝ − G|² / n², in the given order.
 
@@ -260,11 +271,13 @@ def weights(part: Part) -> StateDict:
     return {key: tensor.detach() for key, tensor in part.module.state_dict().items()}
 
 
+@computation("load_weights")
 def load_weights(part: Part, state: StateDict) -> None:
     """Overwrite parameters and buffers; Adam's moments stay."""
     part.module.load_state_dict(state)
 
 
+@computation("weighted_mean")
 def weighted_mean(states: Sequence[StateDict], counts: Sequence[int]) -> StateDict:
     """Σ n_i · state_i / Σ n_i, taken up in the order given (float addition is not associative: give client order).
 

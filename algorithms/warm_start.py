@@ -18,7 +18,7 @@ from emulator.node import ClientNode, ServerNode
 from emulator.wire import Message, StateDict
 
 
-class Warm(Message, frozen=True, kw_only=True):
+class Warm(Message, frozen=True, kw_only=True, tag="warm"):
     """Client to server and, averaged, back: an auxiliary that was trained on the client."""
 
     official: ClassVar[tuple[str, ...]] = ("aux",)

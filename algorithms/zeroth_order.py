@@ -18,8 +18,10 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from algorithms.steps import Part
+from emulator.work import computation
 
 
+@computation("smash")
 def smash(client: Part, x: Tensor) -> Tensor:
     """z, without a graph."""
     with torch.no_grad():
@@ -48,6 +50,7 @@ def _two_points(
     return (losses[0] - losses[1]) / (2 * radius), (losses[0] + losses[1]) / 2
 
 
+@computation("kept_step")
 @torch.no_grad()
 def kept_step(
     client: Part, aux: Part, x: Tensor, y: Tensor, draws: torch.Generator, directions: int, radius: float
@@ -75,6 +78,7 @@ def kept_step(
     return torch.stack(losses).mean()
 
 
+@computation("replayed_step")
 @torch.no_grad()
 def replayed_step(
     client: Part, aux: Part, x: Tensor, y: Tensor, draws: torch.Generator, directions: int, radius: float, lr: float

@@ -25,7 +25,7 @@ from emulator.memory import MIB, MemoryCap, bytes_asked, is_out_of_memory
 from emulator.profiles import Device
 from emulator.tensor_account import MESSAGES, mark
 from emulator.wire import Incoming, Message, Parcel, StateDict, kind_of
-from emulator.work import Costs, HostRun, cost_key
+from emulator.work import Costs, HostRun, cost_key, tag_of
 
 M = TypeVar("M", bound=Message)
 M1 = TypeVar("M1", bound=Message)
@@ -245,19 +245,19 @@ class Node:
 
         A rehearsal runs only the first and takes it for all: for long loops, such as the epochs of an alignment.
         """
-        asked_ns = self._loop.now_ns
+        asked_ns, tag = self._loop.now_ns, tag_of(fn)
         async with self._workers:
             start_ns = self._loop.now_ns
             key, times = cost_key(fn, arguments[0]), len(arguments)
             if times > 1 and any(cost_key(fn, args) != key for args in arguments[1:]):
-                raise ValueError(f"compute_each: {fn.__qualname__} does not cost the same for all of its arguments")
+                raise ValueError(f"compute_each: {tag} does not cost the same for all of its arguments")
             counted = not self._costs.knows(key)
             run = self._run_on_host(partial(self._costs.carry_out, key, fn, arguments, counted=counted))
             if counted:  # its cost is known when the host has run it
                 run.settle()
             end_ns = start_ns + times * self._costs.duration_ns(key, self.device)
             finished: asyncio.Future[None] = self._loop.create_future()
-            entry = self._loop.at(end_ns, partial(finished.set_result, None), ready=run.ready, what=fn.__qualname__)
+            entry = self._loop.at(end_ns, partial(finished.set_result, None), ready=run.ready, what=tag)
             try:
                 await finished
             except asyncio.CancelledError:
@@ -268,7 +268,7 @@ class Node:
             self._write(
                 events.Computed,
                 due_ns=end_ns,
-                function=fn.__qualname__,
+                function=tag,
                 start_ns=start_ns,
                 queued_ns=start_ns - asked_ns,
                 host_ns=run.host_ns,
@@ -280,12 +280,12 @@ class Node:
                 moved_bytes=times * work.moved_bytes,
             )
         try:
-            with _out_of_memory_explained(fn.__qualname__, self._cap):
+            with _out_of_memory_explained(tag, self._cap):
                 results: list[Any] = run.result()
                 return results
         finally:
             self.phase = ""
-            self._check_memory(fn.__qualname__)
+            self._check_memory(tag)
 
     def _run_on_host(self, fn: Callable[[], Any]) -> HostRun:
         def wake() -> None:

@@ -68,8 +68,12 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def kind_of(message_type: type[Message]) -> str:
-    """The name of a message type on the wire and in tables: its class name in kebab case."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "-", message_type.__name__).lower()
+    """The name of a message type on the wire, in tables and in digests: its ``tag``, else its class name in kebab case.
+
+    A declared tag stays when a class is renamed: no header changes its size, and no digest moves.
+    """
+    tag = message_type.__struct_config__.tag
+    return tag if isinstance(tag, str) else re.sub(r"(?<!^)(?=[A-Z])", "-", message_type.__name__).lower()
 
 
 @functools.cache

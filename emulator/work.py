@@ -16,13 +16,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import conv_flop_count, flop_registry
 
 from emulator.device import Speed, Work, duration_ns
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 aten = torch.ops.aten
 _CONVOLUTIONS = (aten.convolution, aten._convolution, aten.cudnn_convolution, aten.mkldnn_convolution)
@@ -87,6 +89,23 @@ def _tensor_bytes(value: Any) -> int:
     if isinstance(value, list | tuple):
         return sum(map(_tensor_bytes, value))
     return 0
+
+
+def computation(tag: str) -> Callable[[F], F]:
+    """Decorator that declares a function's ``tag``: its name in the ledger, in tables and in digests, however the
+    function is renamed or moved."""
+
+    def declare(fn: F) -> F:
+        fn.tag = tag  # type: ignore[attr-defined]
+        return fn
+
+    return declare
+
+
+def tag_of(fn: Callable[..., Any]) -> str:
+    """The declared tag of a computation, else its qualified name."""
+    tag: str = getattr(fn, "tag", "") or fn.__qualname__
+    return tag
 
 
 def cost_key(fn: Callable[..., Any], args: tuple[Any, ...]) -> str:
