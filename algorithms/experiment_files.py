@@ -23,7 +23,6 @@ What a flag says goes before the file, what the file says before the defaults.
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -34,10 +33,13 @@ import msgspec
 from algorithms import ALGORITHMS, config_of
 from algorithms.settings import Settings
 from algorithms.task import Task
+from emulator import toml_files
 from emulator.errors import UserError
+from emulator.text_files import profile_error
 from emulator.values import mistake
 
 ELSEWHERE = ("task", "folder", "seed", "clients", "rounds", "single")  # what a file says not, or not there
+FILLED_IN = ("path", "sha256")
 ROOT = Path(__file__).parent / "experiments"
 
 
@@ -74,17 +76,19 @@ def find(name: str) -> Experiment:
     """A shipped experiment by its name, or that of a file; UserError, one line with file and key, for any mistake."""
     path = ROOT / f"{name}.toml" if name in shipped() else Path(name)
     try:
-        content = path.read_bytes()
-        text = tomllib.loads(content.decode())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        content = toml_files.content_of(path)
+    except OSError as error:
         near = get_close_matches(name, shipped(), 1)
-        meant = f"; did you mean {near[0]}?" if near else f"; shipped: {', '.join(shipped())}"
-        meant = meant if isinstance(error, OSError) else ""
-        raise UserError(f"--experiment {name}: {getattr(error, 'strerror', None) or error}{meant}") from None
-    try:
-        found = msgspec.convert(text, Experiment)
-    except msgspec.ValidationError as error:
-        raise UserError(f"{path}: {error}") from None
+        meant = f"did you mean {near[0]}?" if near else f"shipped: {', '.join(shipped())}"
+        raise profile_error(f"--experiment {name}", "", f"{error.strerror or 'it cannot be opened'}; {meant}") from None
+    file = str(path)
+    table = toml_files.floats(file, toml_files.parsed(file, content, "rounds = 200"))
+    for key, example in (("kind", '"experiment"'), ("description", '"…"')):
+        if key not in table:
+            raise profile_error(file, key, f"missing; write {key} = {example}")
+    if wrong := mistake(table, Experiment, FILLED_IN):
+        raise profile_error(file, "", wrong)
+    found = msgspec.convert(table, Experiment)
     for unknown in found.algorithms.keys() - ALGORITHMS.keys():
         raise UserError(f"{path}: algorithms.{unknown}: there is none of this name; say any of {', '.join(ALGORITHMS)}")
     _check(f"{path}: task", found.task, Task)

@@ -7,6 +7,7 @@ values            what is wrong with a value that a user gives, and what would b
 flags             a command line's, whose mistakes are told like any other
 steps             a quantity that changes in steps, and starts over
 ledger            event types, append-only writer, reader
+text_files, toml_files   what a user brings, in whatever encoding; the one reader of TOML
 profiles          networks, devices, scenarios in ns, bytes, bit/s
 profile_files, traces, absence_files, profile_reading   how they are read from files in human units
 trace_maker       traces made up from published figures

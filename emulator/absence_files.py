@@ -9,7 +9,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from emulator.errors import ProfileError
-from emulator.profile_files import profile_error
+from emulator.text_files import profile_error
 
 HEADER = "from_s,to_s"
 MOST_S = 10**7

@@ -7,7 +7,6 @@ mean in ns, bytes and bit/s is for ``profiles`` to say, through ``whole``.
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from decimal import Decimal
 from difflib import get_close_matches
 from fractions import Fraction
@@ -17,7 +16,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import msgspec
 from msgspec import Struct
 
-from emulator.errors import ProfileError
+from emulator import toml_files
+from emulator.text_files import profile_error
 
 ROOT = Path(__file__).resolve().parent.parent / "netprofiles"
 KINDS = ("scenario", "network", "device")
@@ -171,12 +171,6 @@ class Document(Struct, frozen=True):
     typed: NetworkFile | DeviceFile | ScenarioFile
 
 
-def profile_error(file: str, key: str, problem: str) -> ProfileError:
-    """A ``ProfileError`` of one line, whatever a file has in its keys."""
-    parts = ("".join(c if c.isprintable() else ascii(c)[1:-1] for c in part) for part in (file, key, problem))
-    return ProfileError(*parts)
-
-
 def is_path(name: str) -> bool:
     return "/" in name or name.endswith(".toml")
 
@@ -198,9 +192,9 @@ def find(kind: str | None, name: str, asker: str, key: str = "", base: Path | No
         quoted = f'"{name}" ' if key else ""
         raise profile_error(asker, key, f"{quoted}{problem}{guess}; give a path ending in .toml, or one of the {known}")
     try:
-        content = path.read_bytes()
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is no file name"
+        content = toml_files.content_of(path)
+    except OSError as error:
+        reason = error.strerror or "it cannot be opened"
         remedy = f"give the path of a profile, or one of the {known}" if known else "give the path of a profile"
         raise profile_error(asker, key, f"cannot read {shown} ({reason}); {remedy}") from None
     return Document(path, shown, listed, hashlib.sha256(content).hexdigest(), _typed(shown, content, kind))
@@ -208,11 +202,7 @@ def find(kind: str | None, name: str, asker: str, key: str = "", base: Path | No
 
 def _typed(file: str, content: bytes, kind: str | None) -> NetworkFile | DeviceFile | ScenarioFile:
     """The content of a profile file with its keys and types checked; ``kind`` None accepts all three."""
-    try:
-        table = tomllib.loads(content.decode("utf-8-sig"), parse_float=Decimal)
-    except (ValueError, ArithmeticError, RecursionError) as error:
-        detail = str(error).splitlines()[0] if isinstance(error, ValueError) else "a value is out of range"
-        raise profile_error(file, "", f"is not TOML: {detail}; write lines such as up_mbps = 2.0") from None
+    table = toml_files.parsed(file, content, "up_mbps = 2.0")
     given = table.get("kind")
     wanted = kind or given
     if not isinstance(given, str) or given not in SCHEMAS or given != wanted:

@@ -30,13 +30,13 @@ from emulator.profile_files import (
     ScenarioFile,
     find,
     is_path,
-    profile_error,
     shipped,
     unit_of,
     whole,
 )
 from emulator.profiles import Absence, Cell, ClientSpec, Device, Direction, Network, Scenario, ServerSpec
 from emulator.steps import Steps
+from emulator.text_files import profile_error
 
 MAX_CLIENTS = 10_000  # every client is a process of the operating system; more is a slip of the finger
 SIDES = ("up", "down")

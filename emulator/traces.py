@@ -34,8 +34,9 @@ from statistics import median_low
 from msgspec import Struct
 
 from emulator.errors import ProfileError
-from emulator.profile_files import ROOT, profile_error
+from emulator.profile_files import ROOT
 from emulator.steps import Steps
+from emulator.text_files import profile_error
 
 BIN_MS = 20
 OPPORTUNITY_BITS = 1500 * 8
