@@ -42,6 +42,7 @@ STATUS = {"finished": 0, "does-not-fit": 0, "refused": 2, "interrupted": 130}  #
 
 def refuse(launcher: Launcher, modules: dict[str, tuple[str, dict[str, Any]]], flags: argparse.Namespace) -> None:
     """UserError for what will take more than an hour on the wall, or more than this host has at the dilation asked."""
+    from emulator import cgroups
     from emulator.dilation import LIMIT_S
 
     forecast = launcher.foresee(modules)
@@ -50,7 +51,7 @@ def refuse(launcher: Launcher, modules: dict[str, tuple[str, dict[str, Any]]], f
     if asked is not None and worst and worst[1].dilation > asked:
         name, choice = worst
         raise UserError(
-            f"--dilation {asked}: too small for {name} on this host: {choice.explain(len(os.sched_getaffinity(0)))};"
+            f"--dilation {asked}: too small for {name} on this host: {choice.explain(cgroups.cores())};"
             f" say --dilation {choice.dilation} or auto, or --force to play it all the same"
         )
     if seconds > LIMIT_S:

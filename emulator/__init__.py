@@ -16,6 +16,7 @@ link, sharing, tcp   jitter; flows that share capacities max-min fairly; what TC
 absences, topology   when a client cannot be reached; which capacities lie between two nodes
 connection, fabric   messages in; when each begins to leave, has left and arrives
 device            work over device speed: pure arithmetic
+cgroups           cores and memory that the host lets a run have
 dilation          how many times slower the real clock must run for the host to keep up
 memory            cap, baseline, peak
 wire              messages <-> headers and buffers; the one byte counter

@@ -7,6 +7,9 @@ timeline takes. From that:
   N >= (host time - ``SLACK_NS``) / span;
 - all nodes together may ask for at most ``CORE_SHARE`` of the cores, and the server, which has one thread on the
   host whatever its workers, for at most that share of one: N >= host seconds per emulated second / (share x cores);
+- under a CPU quota nodes may ask for ``QUOTA_SHARE`` of it instead: what else a run does (judging rounds, drawing)
+  has a low priority on a core, but takes as much of a quota. Where nodes that compute at the same time use up a
+  period's quota, all stand still until the next: N so that such a stop is at most ``STOP_NS`` of emulated time;
 - where clients share a cell or the server's link, posts that the host delivers late must still come in time: N so that
   most of a message's delay is ``PATIENCE_NEEDED_NS`` on the wall.
 """
@@ -20,6 +23,8 @@ import msgspec
 from emulator.device import Work
 
 CORE_SHARE = 0.8
+QUOTA_SHARE = 0.4
+STOP_NS = 10_000_000  # within what the end of a round of half a second may be off
 SLACK_NS = 1_000_000
 PATIENCE_NS = 20_000_000  # how long the real clock keeps back what happens where clients share a capacity, at most
 PATIENCE_NEEDED_NS = 10_000_000  # what most posts of a sound host are late by, at most
@@ -67,7 +72,7 @@ class Choice(msgspec.Struct, frozen=True):
     cores_asked: float  # host seconds per emulated second, all nodes together
     because: str = ""
 
-    def explain(self, cores: int) -> str:
+    def explain(self, cores: float) -> str:
         """The needs of this host, and which of them decided."""
         span = self.tightest
         spans = (
@@ -77,7 +82,7 @@ class Choice(msgspec.Struct, frozen=True):
             else ""
         )
         decided = f"; {self.because} decides" if self.dilation > 1 else ""
-        return f"{spans}all nodes ask for {self.cores_asked:.2f} of {cores} cores{decided}"
+        return f"{spans}all nodes ask for {self.cores_asked:.2f} of {cores:.4g} cores{decided}"
 
 
 def patience_ns(shared_delay_ns: int | None, dilation: int) -> int:
@@ -92,9 +97,17 @@ def patience_ns(shared_delay_ns: int | None, dilation: int) -> int:
 
 
 def choose(
-    rehearsed: Rehearsed, scenario_clients: dict[str, int], cores: int, shared_delay_ns: int | None = None
+    rehearsed: Rehearsed,
+    scenario_clients: dict[str, int],
+    cores: float,
+    shared_delay_ns: int | None = None,
+    quota_period_ns: int | None = None,
 ) -> Choice:
-    """The smallest N >= 1 for a scenario with ``scenario_clients`` clients by device, on ``cores`` cores."""
+    """The smallest N >= 1 for a scenario with ``scenario_clients`` clients by device, on ``cores`` cores.
+
+    ``quota_period_ns``: so many cores are allowed by a CPU quota with this period.
+    """
+    share, of_what = (CORE_SHARE, "the cores") if quota_period_ns is None else (QUOTA_SHARE, "the CPU quota")
     tightest = max(rehearsed.spans, key=_ratio, default=None)
     count, rehearsed_count = sum(scenario_clients.values()), sum(rehearsed.clients.values())
     host_ns = rehearsed.server_host_ns * count / max(rehearsed_count, 1)
@@ -104,14 +117,26 @@ def choose(
     server_asks = rehearsed.server_host_ns * count / max(rehearsed_count, 1) / max(rehearsed.elapsed_ns, 1)
     needs = {
         "the tightest computation": _ratio(tightest) if tightest else 0.0,
-        f"at most {CORE_SHARE:.0%} of the cores": cores_asked / cores / CORE_SHARE,
-        f"at most {CORE_SHARE:.0%} of the server's core": server_asks / CORE_SHARE,
+        f"at most {share:.0%} of {of_what}": cores_asked / cores / share,
+        f"at most {CORE_SHARE:.0%} of the server's core": server_asks / min(cores, 1.0) / CORE_SHARE,
     }
+    if quota_period_ns is not None:
+        stop_ns = quota_period_ns * (1 - cores / (count + 1))  # all nodes compute
+        needed = _at_once_ns(rehearsed, scenario_clients) > cores * quota_period_ns
+        needs["the stop when a CPU quota is used up"] = stop_ns / STOP_NS if needed else 0.0
     if shared_delay_ns is not None:
         enough = PATIENCE_NEEDED_NS / PATIENCE_SHARE / max(shared_delay_ns, 1)
         needs["the short delay where clients share a capacity"] = min(enough, PATIENCE_MOST_DILATION)
     because = max(needs, key=lambda need: needs[need])
     return Choice(math.ceil(max(1.0, needs[because])), tightest, cores_asked, because)
+
+
+def _at_once_ns(rehearsed: Rehearsed, scenario_clients: dict[str, int]) -> int:
+    """What the host needs where every client carries out its longest computation at one moment."""
+    longest: dict[str, int] = {}
+    for span in rehearsed.spans:
+        longest[span.device] = max(span.host_ns, longest.get(span.device, 0))
+    return sum(longest.get(device, 0) * count for device, count in scenario_clients.items())
 
 
 def _ratio(span: Span) -> float:
@@ -153,7 +178,7 @@ class Outlook(msgspec.Struct, frozen=True):
     whole: bool
     accounts: list[Account] = []
 
-    def wall_s(self, dilation: int | None, cores: int) -> float:
+    def wall_s(self, dilation: int | None, cores: float) -> float:
         """Seconds on the wall: of the real clock at this dilation, or (None) of the virtual one."""
         if dilation is None:
             return self.host_ns / cores / SECOND_NS

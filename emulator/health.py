@@ -64,6 +64,7 @@ NOTED_SHARE, BEHIND_SHARE = 0.05, 0.5
 CUT_OFF = "no end was recorded: its process was killed, or goes on"
 UNTRUSTED = ("failed", "stuck", "refused")
 STEAL_SHARE = 0.05
+STOPPED_SHARE = 0.05  # of a CPU quota's periods
 PRESSURE_SHARE = 0.20  # a fifth of the time some task waited for a core
 
 
@@ -260,9 +261,12 @@ def _host(timelines: Mapping[str, Sequence[AnyEvent]]) -> list[str]:
         notes.append(
             f"host: other machines took more than 5 % of the cores in {stolen} of {len(hosts)} samples (steal)"
         )
-    pressed = sum(host.pressure > PRESSURE_SHARE for host in hosts)
+    pressed = sum(host.pressure is not None and host.pressure > PRESSURE_SHARE for host in hosts)
     if pressed:
         notes.append(f"host: work waited for a core over 20 % of the time in {pressed} of {len(hosts)} samples (PSI)")
+    stopped = sum(host.stopped is not None and host.stopped > STOPPED_SHARE for host in hosts)
+    if stopped:
+        notes.append(f"host: the CPU quota ran out in over 5 % of its periods in {stopped} of {len(hosts)} samples")
     return notes
 
 
@@ -308,7 +312,7 @@ def _figures(events: Sequence[AnyEvent], tightest: list[Tight]) -> Figures:
         tightest=tightest,
         host_busy=_mean([host.busy for host in hosts]),
         host_steal=_mean([host.steal for host in hosts]),
-        host_pressure=_mean([host.pressure for host in hosts]),
+        host_pressure=_mean([host.pressure for host in hosts if host.pressure is not None]),
     )
 
 

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from emulator import child
+from emulator import cgroups, child
 from emulator import ledger as events
 from emulator.child import HEARTBEAT_BYTES, Placement
 from emulator.coordinator import CLOCKS
@@ -185,7 +185,7 @@ class Launcher:
             with contextlib.suppress(UserError, Bug):
                 outlook: Outlook = self._ask(child.run_rehearsal, placement, lambda: None, REHEARSAL_LIMIT_S)
                 self._outlooks[algorithm] = outlook
-                cores = len(os.sched_getaffinity(0))
+                cores = cgroups.cores()
                 clock = CLOCKS[self._plan.clock]
                 choice = self._choose(outlook.rehearsed)
                 dilation = clock.dilation(self._plan.dilation, choice.dilation)
@@ -200,7 +200,8 @@ class Launcher:
         plan = self._plan
         devices = Counter(client.device.name for client in plan.scenario.clients)
         shared_ns = Topology(plan.scenario, plan.seed).shared_delay_ns()
-        return choose(rehearsed, devices, len(os.sched_getaffinity(0)), shared_ns)
+        quota = cgroups.quota()
+        return choose(rehearsed, devices, cgroups.cores(), shared_ns, quota.period_ns if quota else None)
 
     def play(self, algorithm: str, module: str, settings: dict[str, Any], tick: Callable[[], None]) -> Ending:
         """Rehearse and play one algorithm; ``tick`` several times a second."""
@@ -219,7 +220,7 @@ class Launcher:
                 measured_ns=rehearsed.measured_ns,
                 stuck_after_s=max(STUCK_LEAST_S, STUCK_FACTOR * rehearsed.slowest_host_ns() / 1e9),
             )
-            why = choice.explain(len(os.sched_getaffinity(0))) if CLOCKS[plan.clock].dilates else ""
+            why = choice.explain(cgroups.cores()) if CLOCKS[plan.clock].dilates else ""
             ledger.write(events.Timeline(due_ns=0, actual_ns=0, outcome="", dilation=placement.dilation, why=why))
             _write_accounts(ledger, outlook.accounts)
             supervision = Supervision(self, placement, ledger, tick)

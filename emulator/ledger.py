@@ -203,14 +203,16 @@ class Ended(Event, frozen=True, kw_only=True):
 
 
 class Host(Event, frozen=True, kw_only=True):
-    """Supervisor, about once a second: the host's load. Fractions 0 to 1 of all cores; PSI as the kernel's avg10.
+    """Supervisor, about once a second: the host's load. Fractions 0 to 1 of all cores, or of those that a CPU quota
+    allows; PSI as the kernel's avg10, None where the kernel has none.
 
     Its times are wall time since the start, divided by the dilation, on every clock.
     """
 
     busy: float
     steal: float
-    pressure: float
+    pressure: float | None
+    stopped: float | None = None  # share of a CPU quota's periods in which it ran out; None: there is no quota
 
 
 class Timeline(Event, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ import msgspec
 
 from emulator.absences import of_client
 from emulator.activity import BIN_NS, BINS, COMPUTE, DOWN_BITS, DOWNLOAD, UP_BITS, UPLOAD, Bins
-from emulator.health import PRESSURE_SHARE, STEAL_SHARE, clamped, lagging, limits_of
+from emulator.health import PRESSURE_SHARE, STEAL_SHARE, STOPPED_SHARE, clamped, lagging, limits_of
 from emulator.ledger import (
     AnyEvent,
     Carried,
@@ -181,9 +181,10 @@ class Progress:
         """What is worth a second look: the host's load where it matters."""
         if self.host is None or not limits_of(self.manifest).host_matters:
             return []
-        pressed = self.host.pressure > PRESSURE_SHARE
-        stolen = self.host.steal > STEAL_SHARE
-        return ["work waits for a core"] * pressed + ["other machines take cores"] * stolen
+        host = self.host
+        found = ["work waits for a core"] * (host.pressure is not None and host.pressure > PRESSURE_SHARE)
+        found += ["other machines take cores"] * (host.steal > STEAL_SHARE)
+        return found + ["the CPU quota runs out"] * (host.stopped is not None and host.stopped > STOPPED_SHARE)
 
     def result(self) -> Result:
         """The algorithm that is played, as far as it is."""

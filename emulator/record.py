@@ -19,7 +19,7 @@ from typing import IO, Any, NamedTuple
 import msgspec
 import psutil
 
-from emulator import tables
+from emulator import cgroups, tables
 from emulator.conservation import Sorted
 from emulator.errors import UserError
 from emulator.following import read_manifest
@@ -109,7 +109,9 @@ def make_manifest(
         "host": {
             "cpu": cpu_name(),
             "cores": os.cpu_count(),
+            "cores_allowed": cgroups.cores(),
             "memory_mib": psutil.virtual_memory().total // 2**20,
+            "memory_allowed_mib": cgroups.memory().limit_bytes // 2**20,
             "system": f"{platform.system()} {platform.release()}",
         },
     }

@@ -176,8 +176,7 @@ class Supervision:
         reading = self._load.read()
         if reading is not None and self._started_wall_ns is not None:
             now_ns = (time.monotonic_ns() - self._started_wall_ns) // self._placement.dilation
-            busy, steal, pressure = reading
-            self._ledger.write(events.Host(due_ns=now_ns, actual_ns=now_ns, busy=busy, steal=steal, pressure=pressure))
+            self._ledger.write(events.Host(due_ns=now_ns, actual_ns=now_ns, **reading._asdict()))
 
     def _tell(self, order: str, argument: str) -> None:
         with contextlib.suppress(OSError):
