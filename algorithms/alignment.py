@@ -100,7 +100,7 @@ def try_out(config: Options) -> None:
     with torch.no_grad():
         z = half(x[:2])
     try:
-        steps.align_epoch(aux, z, torch.zeros_like(z), y[:2], torch.arange(len(z)), len(z))
+        steps.align_epoch(aux, z, torch.zeros_like(z), y[:2], steps.Epoch(torch.arange(len(z))), len(z))
     except (RuntimeError, NotImplementedError):  # whatever torch says of a derivative that it does not have
         raise UserError(
             f"aux: {task.aux} of {task.model} has no second derivative, which fsl-sage needs: say linear or pool"
@@ -117,13 +117,15 @@ def report(node: ServerNode, round: int, errors: Sequence[tuple[float, float]]) 
 async def align(
     node: ServerNode, config: Options, name: str, round: int, estimator: Estimator, true: tuple[torch.Tensor, ...]
 ) -> tuple[float, float]:
-    """Fit one client's auxiliary to the true gradients of its buffer and send it; the error before and after.
+    """Fit one client's auxiliary to the true gradients of its buffer and send it; the error before its first step and
+    after its last.
 
     ``true``: G and its square, as ``steps.refresh`` gives them.
     """
     z, y, g, scale = *estimator.buffer.samples(), *true
-    orders = estimator.buffer.orders(config.align_epochs)
-    epochs = [(estimator.aux, z, g, y, order, config.align_batch) for order in orders]
-    errors = await node.compute_each(steps.align_epoch, epochs)
+    epochs = steps.epochs([*estimator.buffer.orders(config.align_epochs)])
+    played = [(estimator.aux, z, g, y, epoch, config.align_batch) for epoch in epochs]
+    errors = await node.compute_each(steps.align_epoch, played)
     await node.post(name, Aligned(round=round, aux=steps.weights(estimator.aux)))
-    return steps.ratio(errors[0], scale), steps.ratio(errors[-1], scale)
+    (before, _), (_, after) = errors[0], errors[-1]
+    return steps.ratio(before, scale), steps.ratio(after, scale)

@@ -8,6 +8,7 @@ once at its end. Gradients are None after every function.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterator, Sequence
 
@@ -86,6 +87,23 @@ def _begin(optimizer: torch.optim.Optimizer) -> None:
 
 def _state_of(optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
     return (value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor))
+
+
+@contextlib.contextmanager
+def at_rest(*modules: nn.Module) -> Iterator[None]:
+    """Forward passes in here leave no trace in what modules keep, such as a batch norm's statistics and its counter.
+
+    Uncounted: a device would not write them at all.
+    """
+    buffers = [buffer for module in modules for buffer in module.buffers()]
+    with uncounted():
+        kept = [buffer.clone() for buffer in buffers]
+    try:
+        yield
+    finally:
+        with uncounted(), torch.no_grad():
+            for buffer, before in zip(buffers, kept, strict=True):
+                buffer.copy_(before)
 
 
 # --- the cut: true gradients ------------------------------------------------------------------------------------------
@@ -227,27 +245,67 @@ def refresh(server: Part, z: Tensor, y: Tensor, batch_statistics: bool = True) -
     return gradient, gradient.square().sum()
 
 
+class Epoch:
+    """An epoch of an alignment: the ``order`` of the samples, and whether it is its ``first`` or ``last``.
+
+    All cost the same: what is measured before the first and after the last is not counted.
+    """
+
+    def __init__(self, order: Tensor, first: bool = False, last: bool = False) -> None:
+        self.order, self.first, self.last = order, first, last
+        self.cost_key = f"epoch of {len(order)}"
+
+
+def epochs(orders: Sequence[Tensor]) -> list[Epoch]:
+    """One for each of the ``orders``."""
+    return [Epoch(order, i == 0, i == len(orders) - 1) for i, order in enumerate(orders)]
+
+
 @computation("align_epoch")
-def align_epoch(aux: Part, z: Tensor, g: Tensor, y: Tensor, order: Tensor, batch: int) -> Tensor:
+def align_epoch(aux: Part, z: Tensor, g: Tensor, y: Tensor, epoch: Epoch, batch: int) -> tuple[Tensor, Tensor]:
     """Fit the auxiliary to true gradients for one epoch: one step a batch on Σ|ĝ − G|² / n², in the given order.
 
     ĝ and G are gradients of summed losses and n is the size of the batch, so the scale is right for any sizes; where
-    the batch is the whole buffer, the loss is that of the authors' code (mean losses, squared error summed). Returns
-    Σ|ĝ − G|² over the buffer, each batch's before its step. Attention as plain products: the fused kernels have no
-    second derivative.
+    the batch is the whole buffer, the loss is that of the authors' code (mean losses, squared error summed). Attention
+    as plain products: the fused kernels have no second derivative.
+
+    Returns Σ|ĝ − G|² over the buffer before the first epoch's steps and after the last one's: in other epochs each
+    batch's before its step, for both.
     """
     parameters = list(aux.module.parameters())
     error = torch.zeros(())
-    for chosen in _batches(order, batch, not has_batch_norm(aux.module)) if len(order) > batch else [slice(None)]:
-        cut = z[chosen].detach().requires_grad_()
-        with sdpa_kernel(SDPBackend.MATH):
-            loss = cross_entropy(aux.module(cut), y[chosen], reduction="sum")
-        (estimated,) = torch.autograd.grad(loss, cut, create_graph=True)
+    order = epoch.order
+    batches: list[Tensor | slice] = [slice(None)]
+    if len(order) > batch:
+        batches = [*_batches(order, batch, not has_batch_norm(aux.module))]
+    before = _left_to_align(aux, z, g, y, batches) if epoch.first and len(batches) > 1 else None
+    for chosen in batches:
+        estimated, cut = _estimated(aux, z[chosen], y[chosen], create_graph=True)
         squared = (estimated - g[chosen]).square().sum()
         torch.autograd.backward(squared / len(cut) ** 2, inputs=parameters)
         aux.step()
         error = error + squared.detach()
-    return error
+    after = _left_to_align(aux, z, g, y, batches) if epoch.last else error
+    return error if before is None else before, after
+
+
+def _estimated(aux: Part, z: Tensor, y: Tensor, *, create_graph: bool) -> tuple[Tensor, Tensor]:
+    """ĝ of the summed loss, and the leaf that it is the gradient at."""
+    cut = z.detach().requires_grad_()
+    with sdpa_kernel(SDPBackend.MATH):
+        loss = cross_entropy(aux.module(cut), y, reduction="sum")
+    (estimated,) = torch.autograd.grad(loss, cut, create_graph=create_graph)
+    return estimated, cut
+
+
+def _left_to_align(aux: Part, z: Tensor, g: Tensor, y: Tensor, batches: Sequence[Tensor | slice]) -> Tensor:
+    """Σ|ĝ − G|² over the buffer without a step: a diagnostic, so it costs nothing, draws nothing and leaves no trace.
+
+    In the batches of the alignment, which a batch norm sees.
+    """
+    with uncounted(), at_rest(aux.module), torch.random.fork_rng(devices=[]):
+        found = [(_estimated(aux, z[b], y[b], create_graph=False)[0] - g[b]).square().sum() for b in batches]
+        return torch.stack(found).sum()
 
 
 def _batches(order: Tensor, batch: int, single: bool) -> list[Tensor]:

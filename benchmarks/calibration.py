@@ -86,12 +86,12 @@ def server_cases(method: str, config: Any) -> list[Case]:
         return [Case(steps.cut_step, lambda: (half, z, y)), mean]
     aux = steps.Part(config.task.auxiliary(), config.auxiliary_rule(config.align_lr))
     g, _ = steps.refresh(half, z, y)
-    order = torch.arange(len(y))
+    epoch = steps.Epoch(torch.arange(len(y)))
     # the alignments of all clients fall together, so that the server works without a pause
     return [
         Case(steps.server_step, lambda: (half, z, y), REPEATS),
         Case(steps.refresh, lambda: (half, z, y), REPEATS),
-        Case(steps.align_epoch, lambda: (aux, z, g, y, order, config.align_batch), config.align_epochs),
+        Case(steps.align_epoch, lambda: (aux, z, g, y, epoch, config.align_batch), config.align_epochs),
         mean,
     ]
 

@@ -86,8 +86,8 @@ def server_fsl_sage(node: Node, config: fsl_sage.Config, clients: list[str]) -> 
         if letter.fields["align"]:
             z, y = buffer.samples()
             g, _ = node.compute(steps.refresh, half, z, y)
-            for order in buffer.orders(config.align_epochs):
-                node.compute(steps.align_epoch, aux, z, g, y, order, config.align_batch)
+            for epoch in steps.epochs([*buffer.orders(config.align_epochs)]):
+                node.compute(steps.align_epoch, aux, z, g, y, epoch, config.align_batch)
             node.send(letter.sender, "aligned", steps.weights(aux), round=round)
 
     return _rounds(node, config, clients, serve)

@@ -128,7 +128,7 @@ def test_an_alignment_costs_six_forward_passes(parts: Parts) -> None:
     assert found / BATCH / 1e6 == pytest.approx(101, abs=0.5)
     real = steps.Part(TASK.auxiliary(), SGD)
     z, y = torch.rand(BATCH, 128, 4, 4), torch.zeros(BATCH, dtype=torch.int64)
-    aligned = count(steps.align_epoch, real, z, torch.rand_like(z), y, torch.arange(BATCH), BATCH)
+    aligned = count(steps.align_epoch, real, z, torch.rand_like(z), y, steps.Epoch(torch.arange(BATCH)), BATCH)
     assert aligned.dense_flops == found
 
 

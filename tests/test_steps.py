@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from algorithms import steps
 from algorithms.settings import Rule
 from algorithms.task import Task
+from emulator.device import Work
 from emulator.work import WorkCounter
 
 LR = Rule("adam", 1e-3)
@@ -30,10 +31,10 @@ def align(
     orders: list[torch.Tensor],
     n: int,
 ) -> tuple[float, float]:
-    """The error before the first and before the last epoch's steps; ``true`` as ``refresh`` gives it."""
+    """The error before the first epoch's steps and after the last one's; ``true`` as ``refresh`` gives it."""
     g, scale = true
-    errors = [steps.align_epoch(aux, z, g, y, order, n) for order in orders]
-    return steps.ratio(errors[0], scale), steps.ratio(errors[-1], scale)
+    errors = [steps.align_epoch(aux, z, g, y, epoch, n) for epoch in steps.epochs(orders)]
+    return steps.ratio(errors[0][0], scale), steps.ratio(errors[-1][1], scale)
 
 
 def batch(seed: int = 1, count: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
@@ -105,7 +106,7 @@ def test_with_the_server_half_as_auxiliary_the_estimate_is_the_true_gradient_and
     assert torch.allclose(estimated, gradients[0] / 16, atol=1e-9)
     before, after = align(aux, gradients, z, y, [torch.arange(16)], 16)
     assert before <= 1e-10
-    assert after <= 1e-10
+    assert after <= 1e-6  # Adam's step has its length whatever the gradient
     _, dz = steps.cut_step(server, z, y)
     assert torch.allclose(estimated, dz, atol=1e-9)
 
@@ -114,7 +115,7 @@ def test_with_the_server_half_as_auxiliary_the_estimate_is_the_true_gradient_and
 def test_a_last_batch_of_one_sample_joins_the_one_before_where_there_is_batch_norm(norm: nn.Module, taken: int) -> None:
     aux = steps.Part(nn.Sequential(norm, nn.Linear(4, 3)), ALIGN)
     z, g, y = torch.randn(5, 4), torch.randn(5, 4), torch.randint(3, (5,))
-    assert steps.align_epoch(aux, z, g, y, torch.randperm(5), 2).isfinite()
+    assert steps.align_epoch(aux, z, g, y, steps.Epoch(torch.randperm(5)), 2)[0].isfinite()
     assert aux.optimizer is not None
     assert {int(state["step"]) for state in aux.optimizer.state.values()} == {taken}
 
@@ -293,3 +294,60 @@ def test_the_first_step_of_adam_costs_and_does_what_it_always_does() -> None:
         plain.zero_grad()
     assert works[0] == works[1] == works[2]
     assert all(torch.equal(a, b) for a, b in zip(part.module.parameters(), module.parameters(), strict=True))
+
+
+def left_to_align(aux: nn.Module, true: torch.Tensor, z: torch.Tensor, y: torch.Tensor) -> float:
+    """Σ|ĝ − G|² over Σ|G|² of gradients of the summed loss, written once more."""
+    cut = z.detach().requires_grad_()
+    (estimated,) = torch.autograd.grad(cross_entropy(aux(cut), y, reduction="sum"), cut)
+    return float((estimated - true).square().sum() / true.square().sum())
+
+
+@pytest.mark.parametrize("align_batch", [40, 12])
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_the_errors_of_an_alignment_are_those_before_its_first_step_and_after_its_last(
+    epochs: int, align_batch: int
+) -> None:
+    """Whatever the batch: in the first epoch each batch but the first comes after a step."""
+    z, y = smashed(count=40)
+    aux = steps.Part(Task().auxiliary(), ALIGN)
+    untrained = copy.deepcopy(aux.module)
+    true = steps.refresh(steps.Part(Task().server_half(), LR), z, y)
+    before, after = align(aux, true, z, y, [torch.arange(40)] * epochs, align_batch)
+    assert before == pytest.approx(left_to_align(untrained, true[0], z, y), rel=1e-4)
+    assert after == pytest.approx(left_to_align(aux.module, true[0], z, y), rel=1e-4)
+    assert after < 0.99 * before
+
+
+def test_measuring_what_is_left_to_align_costs_nothing_draws_nothing_and_leaves_no_trace() -> None:
+    """Else the last epoch would take longer than the others, and the training go another way for being watched."""
+    z, g, y = torch.randn(6, 4), torch.randn(6, 4), torch.randint(3, (6,))
+    layers = nn.Sequential(nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 3))
+
+    def played(first: bool, last: bool) -> tuple[Work, torch.Tensor, dict[str, torch.Tensor]]:
+        torch.manual_seed(0)
+        part, epoch = steps.Part(copy.deepcopy(layers), ALIGN), steps.Epoch(torch.arange(6), first, last)
+        with WorkCounter() as counter:
+            steps.align_epoch(part, z, g, y, epoch, 3)
+        return counter.work, torch.rand(1), steps.weights(part)
+
+    work, drawn, trained = played(False, False)
+    for watched_work, watched_drawn, watched in (played(True, False), played(False, True), played(True, True)):
+        assert watched_work == work
+        assert torch.equal(watched_drawn, drawn)
+        assert all(torch.equal(watched[key], trained[key]) for key in trained)
+    assert trained["0.num_batches_tracked"] == 2  # one a step
+
+
+def test_passes_at_rest_leave_what_a_batch_norm_keeps_as_it_is() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.BatchNorm1d(4)).train()
+    before, x = copy.deepcopy(module.state_dict()), torch.randn(6, 4) + 3
+    with WorkCounter() as counter, steps.at_rest(module):
+        resting = module(x)
+    assert all(torch.equal(tensor, before[key]) for key, tensor in module.state_dict().items())
+    with WorkCounter() as usual:
+        moving = module(x)
+    assert torch.equal(moving, resting)  # by the batch's own statistics, as ever
+    assert counter.work == usual.work
+    assert module.state_dict()["0.num_batches_tracked"] == 1
