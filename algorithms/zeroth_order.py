@@ -7,24 +7,28 @@ J. Spall, "Multivariate stochastic approximation using a simultaneous perturbati
 1992. Nothing here keeps a graph, so the memory is that of inference. A direction is either kept for as long as it is
 used (as large as the parameters), or drawn again from its seed each time: S. Malladi et al., "Fine-Tuning Language
 Models with Just Forward Passes", NeurIPS 2023, https://arxiv.org/abs/2305.17333 (MeZO), Algorithm 1.
+
+What a batch norm keeps of its batches moves once a step, as in every other method: in the first of the step's passes,
+which is as close to θ as any. The other passes, and that of ``smash``, leave it at rest.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from algorithms.steps import Part
+from algorithms.steps import Part, at_rest
 from emulator.work import computation
 
 
 @computation("smash")
 def smash(client: Part, x: Tensor) -> Tensor:
     """z, without a graph."""
-    with torch.no_grad():
+    with torch.no_grad(), at_rest(client.module):
         z: Tensor = client.module(x)
     return z
 
@@ -34,18 +38,21 @@ def _drawn(parameters: Sequence[Tensor], draws: torch.Generator) -> Iterator[Ten
 
 
 def _two_points(
-    client: Part, aux: Part, x: Tensor, y: Tensor, move: Callable[[float], None], radius: float
+    client: Part, aux: Part, x: Tensor, y: Tensor, move: Callable[[float], None], radius: float, *, first: bool
 ) -> tuple[Tensor, Tensor]:
     """Slope and mean loss along the direction in which ``move`` shifts the parameters; they end where they were.
 
     What layers draw, such as dropout's masks, is the same for both losses, or their difference would be the masks'.
+    ``first``: of a step's directions, in whose first pass a batch norm's statistics move.
     """
-    losses = []
+    losses: list[Tensor] = []
     drawn = torch.get_rng_state()
     for shift in (radius, -2 * radius):
         torch.set_rng_state(drawn)
         move(shift)
-        losses.append(cross_entropy(aux.module(client.module(x)), y))
+        moves = first and not losses
+        with contextlib.nullcontext() if moves else at_rest(client.module, aux.module):
+            losses.append(cross_entropy(aux.module(client.module(x)), y))
     move(radius)
     return (losses[0] - losses[1]) / (2 * radius), (losses[0] + losses[1]) / 2
 
@@ -68,7 +75,7 @@ def kept_step(
             for parameter, along in zip(parameters, u, strict=True):
                 parameter.add_(along, alpha=shift)
 
-        slope, loss = _two_points(client, aux, x, y, move, radius)
+        slope, loss = _two_points(client, aux, x, y, move, radius, first=not losses)
         losses.append(loss)
         for parameter, along in zip(parameters, u, strict=True):
             along.mul_(slope / directions)
@@ -95,7 +102,7 @@ def replayed_step(
             for parameter, along in zip(parameters, _drawn(parameters, draws), strict=True):
                 parameter.add_(along, alpha=shift)
 
-        slope, loss = _two_points(client, aux, x, y, move, radius)
+        slope, loss = _two_points(client, aux, x, y, move, radius, first=not losses)
         losses.append(loss)
         found.append((seed, slope / directions))
     following = draws.get_state()
