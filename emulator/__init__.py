@@ -26,6 +26,7 @@ coordinator       the clocks: which of all events may take place next
 lines, port       a node's socket to the network: ownership on post, delivery in two steps
 network           the network process: every byte between two nodes passes through it
 inbox             messages that wait for a task, tasks that wait for a message
+queueing          for which message the server computes, and how long that message queued
 tensor_account    bytes of tensors alive, by the node that made them and by what they are for
 node              what algorithms see: post, send, recv, compute, now, report, snapshot
 inline            a fabric in an event loop that all nodes share

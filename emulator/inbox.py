@@ -5,11 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from emulator.wire import Message, kind_of
 
 MOST_AWAITING = 12  # tasks and names in a report
+
+
+class Arrived(NamedTuple):
+    """A message, its sender's number of it, and when it arrived in ns."""
+
+    message: Message
+    counter: int
+    at_ns: int
 
 
 class Awaiting:
@@ -19,7 +28,7 @@ class Awaiting:
         self, types: tuple[type[Message], ...], sources: frozenset[str], since_ns: int, *, leave_others: bool = False
     ) -> None:
         self.types, self.sources, self.since_ns, self.leave_others = types, sources, since_ns, leave_others
-        self.future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self.future: asyncio.Future[Arrived] = asyncio.get_running_loop().create_future()
 
     def hopes_for(self, message: Message) -> bool:
         """Whether it is of its types."""
@@ -43,44 +52,45 @@ class Inbox:
 
     def __init__(self) -> None:
         self.awaiting: list[Awaiting] = []
-        self._kept: deque[tuple[int, Message]] = deque()  # arrival in ns
+        self._kept: deque[Arrived] = deque()
 
-    def put(self, message: Message, now_ns: int) -> None:
-        """Give ``message`` to the first task that waits for one of its type, else of its sender, or keep it."""
-        if not self._give(message):
-            self._kept.append((now_ns, message))
+    def put(self, arrived: Arrived) -> None:
+        """Give it to the first task that waits for one of its type, else of its sender, or keep it."""
+        if not self._give(arrived):
+            self._kept.append(arrived)
 
-    def take(self, waiting: Awaiting, until_ns: int | None) -> Message | None:
+    def take(self, waiting: Awaiting, until_ns: int | None) -> Arrived | None:
         """The first kept message for ``waiting``; TimeoutError where that one came after ``until_ns``."""
-        for position, (arrived_ns, message) in enumerate(self._kept):
-            if waiting.takes(message):
-                if until_ns is not None and arrived_ns > until_ns:
+        for position, arrived in enumerate(self._kept):
+            if waiting.takes(arrived.message):
+                if until_ns is not None and arrived.at_ns > until_ns:
                     raise TimeoutError
                 del self._kept[position]
-                return message
+                return arrived
         return None
 
     @contextlib.contextmanager
-    def await_by(self, waiting: Awaiting, now: Callable[[], int]) -> Iterator[None]:
+    def await_by(self, waiting: Awaiting) -> Iterator[None]:
         """While a task waits; one that is cancelled as its message arrives loses none."""
         self.awaiting.append(waiting)
         try:
             yield
         except (asyncio.CancelledError, TimeoutError):
             if waiting.future.done() and not waiting.future.cancelled() and not self._give(waiting.future.result()):
-                self._kept.appendleft((now(), waiting.future.result()))
+                self._kept.appendleft(waiting.future.result())
             raise
         finally:
             if waiting in self.awaiting:
                 self.awaiting.remove(waiting)
 
-    def _give(self, message: Message) -> bool:
+    def _give(self, arrived: Arrived) -> bool:
+        message = arrived.message
         open_to = [waiting for waiting in self.awaiting if not waiting.future.done() and waiting.takes(message)]
         if not open_to:
             return False
         waiting = next((waiting for waiting in open_to if waiting.hopes_for(message)), open_to[0])
         self.awaiting.remove(waiting)
-        waiting.future.set_result(message)
+        waiting.future.set_result(arrived)
         return True
 
     def __str__(self) -> str:

@@ -6,11 +6,11 @@ compute        the client computes
 serialisation  a message of its own, either way, is leaving: first to last bit
 propagation    one is on its way: last bit left, not yet arrived
 queueing       one was posted, and its first bit waits for the link: behind others, for a client that is away, for TCP's
-               set-up; or one has arrived at the server, and the computation that it brought about waits for a free
-               worker there
+               set-up; or one has arrived at the server, and the computation for it has not begun (``queueing``)
 waiting        none of these: the client waits for the server, and with it for other clients
 
 Times are due times. A message that the network had not carried to its last bit when its record ended counts as waiting.
+So does, in a record that does not say for which message a computation was, what queued for anything but a worker.
 """
 
 from __future__ import annotations
@@ -71,7 +71,10 @@ def _all_spans(events: Sequence[AnyEvent]) -> dict[str, dict[str, array[int]]]:
     asked: dict[tuple[str, int], list[Computed]] = defaultdict(list)  # by where and when they were asked for
     for event in only(events, Computed):
         spans[event.node]["compute"].extend((event.start_ns, event.due_ns))
-        asked[event.node, event.start_ns - event.queued_ns].append(event)
+        if event.source is None:
+            asked[event.node, event.start_ns - event.queued_ns].append(event)
+        elif event.source:
+            spans[event.source]["queueing"].extend((event.start_ns - event.queued_ns, event.start_ns))
     for message in only(events, Carried):
         for client in (message.source, message.destination):
             own = spans[client]
@@ -82,8 +85,8 @@ def _all_spans(events: Sequence[AnyEvent]) -> dict[str, dict[str, array[int]]]:
     for received in only(events, Received):
         arrivals[received.node, received.due_ns].append(received.source)
     servers = {event.node for event in only(events, Started) if event.role == "server"}
-    # A message that brings about a computation is handed over at the instant of its arrival; of several at the same
-    # instant, the first to arrive is the first to be computed.
+    # Of an older record: what a worker computes at once was asked for at the instant of its message's arrival; of
+    # several at the same instant, the first to arrive is the first to be computed.
     for where, computed in asked.items():
         if where[0] in servers:
             in_turn = sorted(computed, key=lambda event: (event.start_ns, event.seq))

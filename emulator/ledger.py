@@ -118,12 +118,15 @@ class Waiting(Event, frozen=True, kw_only=True):
 class Computed(Event, frozen=True, kw_only=True):
     """A computation's span: emulated from ``start_ns`` to ``due_ns``; ``host_ns`` is what the host needed for it.
 
-    ``cpu_ns`` is the part of it in which the computing thread had a core.
+    ``cpu_ns`` is the part of it in which the computing thread had a core. A server's says for which message it was,
+    ``counter`` of ``source``, and ``queued_ns`` is how long that queued before ``start_ns`` (``emulator.queueing``).
     """
 
     function: str
     start_ns: int
-    queued_ns: int  # waited for a free worker before start_ns
+    queued_ns: int  # at a client, and where source is None: waited for a free worker
+    source: str | None = None  # "": for nobody's alone; None: a client's, or a record that does not say
+    counter: int = -1
     host_ns: int
     cpu_ns: int = 0
     host_late_ns: int  # host work ended this long after the span's end was due (negative: in time)

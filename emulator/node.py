@@ -19,10 +19,11 @@ import torch
 from emulator import ledger as events
 from emulator.clock import EmulatedLoop
 from emulator.errors import DoesNotFit, ProtocolError
-from emulator.inbox import Awaiting, Inbox
+from emulator.inbox import Arrived, Awaiting, Inbox
 from emulator.ledger import Event
 from emulator.memory import MIB, MemoryCap, bytes_asked, is_out_of_memory
 from emulator.profiles import Device
+from emulator.queueing import Queueing, ServerQueueing
 from emulator.tensor_account import MESSAGES, mark
 from emulator.wire import Incoming, Message, Parcel, StateDict, kind_of
 from emulator.work import Costs, HostRun, cost_key, tag_of
@@ -79,6 +80,7 @@ class Node:
         self._sending = 0  # tasks that wait for their message to have left
         self._posting = asyncio.Lock()
         self._inbox = Inbox()
+        self._queueing = Queueing()
         self.failed: asyncio.Future[None] = loop.create_future()
         self._memory_at = 0.0
         self.phase = "build the model"  # until the first computation
@@ -191,20 +193,22 @@ class Node:
         """
         sources = frozenset((source,) if isinstance(source, str) else source or ())
         waiting = Awaiting(types, sources, self._loop.now_ns, leave_others=leave_others)
-        if (message := self._inbox.take(waiting, until_ns)) is not None:
-            return self._expected(message, types)
+        if (arrived := self._inbox.take(waiting, until_ns)) is not None:
+            return self._expected(arrived, types)
         if self.phase:
             self._check_memory(self.phase)
         if not leave_others:  # the node does something else meanwhile
             self._write(events.Waiting, kinds=[kind_of(t) for t in types], sources=sorted(sources))
-        with self._inbox.await_by(waiting, self.now):
+        with self._inbox.await_by(waiting):
             async with asyncio.timeout_at(None if until_ns is None else until_ns / 1e9):
                 return self._expected(await waiting.future, types)
 
-    def _expected(self, message: Message, types: tuple[type[Message], ...]) -> Message:
+    def _expected(self, arrived: Arrived, types: tuple[type[Message], ...]) -> Message:
+        message = arrived.message
         if types and not isinstance(message, types):
             expected = " or ".join(kind_of(t) for t in types)
             raise ProtocolError(f"{self.name} expected {expected} but {message.sender} sent {kind_of(type(message))}")
+        self._queueing.take(arrived)
         return message
 
     def _deliver(self, incoming: Incoming, source: str, counter: int) -> None:
@@ -223,7 +227,7 @@ class Node:
         except DoesNotFit as error:
             self._fail(error)
             return
-        self._inbox.put(incoming.message(), self._loop.now_ns)
+        self._inbox.put(Arrived(incoming.message(), counter, self._loop.now_ns))
 
     def _leave(self, counter: int) -> None:
         parcel, left = self._held.pop(counter)
@@ -258,19 +262,22 @@ class Node:
             end_ns = start_ns + times * self._costs.duration_ns(key, self.device)
             finished: asyncio.Future[None] = self._loop.create_future()
             entry = self._loop.at(end_ns, partial(finished.set_result, None), ready=run.ready, what=tag)
-            try:
-                await finished
-            except asyncio.CancelledError:
-                entry.cancelled = True
-                run.settle()
-                raise
+            with self._queueing.turn(arguments, asked_ns, start_ns) as turn:
+                try:
+                    await finished
+                except asyncio.CancelledError:
+                    entry.cancelled = True
+                    run.settle()
+                    raise
             work = self._costs.table[key]
             self._write(
                 events.Computed,
                 due_ns=end_ns,
                 function=tag,
                 start_ns=start_ns,
-                queued_ns=start_ns - asked_ns,
+                queued_ns=turn.queued_ns,
+                source=turn.source,
+                counter=turn.counter,
                 host_ns=run.host_ns,
                 cpu_ns=run.cpu_ns,
                 host_late_ns=run.ended_actual_ns - end_ns,
@@ -351,6 +358,7 @@ class ServerNode(Node):
     def __init__(self, *args: Any, clients: tuple[str, ...], **options: Any) -> None:
         super().__init__(*args, **options)
         self.clients = clients
+        self._queueing = ServerQueueing(self.now)
         self.on_snapshot: Callable[[int, dict[str, StateDict], str], None] = lambda _round, _parts, _awaits: None
         self.round_started_ns = 0
 

@@ -248,14 +248,18 @@ def _does_not_fit(events: Sequence[AnyEvent], clients: Sequence[Json]) -> Json |
 
 
 def _server(node: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
-    """The server's spans, each in full although ``workers`` of them may overlap; align_s is a part of busy_s."""
+    """The server's spans, each in full although ``workers`` of them may overlap; align_s is a part of busy_s, and
+    align_wait_s of queue_wait_s. These two are None in a record that does not say for which message a computation was.
+    """
     spans = [span for span in only(events, Computed) if span.node == node["name"]]
     align = [span for span in spans if "align" in span.function.lower() or "refresh" in span.function.lower()]
+    known = all(span.source is not None for span in spans)
     return {
         "device": node.get("device"),
         "busy_s": sum(span.due_ns - span.start_ns for span in spans) / SECOND_NS,
         "align_s": sum(span.due_ns - span.start_ns for span in align) / SECOND_NS,
-        "queue_wait_s": sum(span.queued_ns for span in spans) / SECOND_NS,
+        "queue_wait_s": sum(span.queued_ns for span in spans) / SECOND_NS if known else None,
+        "align_wait_s": sum(span.queued_ns for span in align) / SECOND_NS if known else None,
         "workers": node.get("workers"),
         "peak_mib": _memory(node, events)["peak_mib"],
     }

@@ -70,10 +70,11 @@ def test_bits_that_leave_come_before_bits_on_their_way_and_those_before_bits_tha
     assert latency_split("client-0", [first, second, END]) == ms(serialisation=20, propagation=40)
 
 
-def test_the_servers_worker_queue_is_that_of_the_client_whose_message_waits_in_it():
+@pytest.mark.parametrize("sources", [("client-0", "client-1"), (None, None)], ids=["said", "older-record"])
+def test_the_servers_queue_is_that_of_the_client_whose_message_waits_in_it(sources):
     """With one worker and the same links, the second client's computation starts when the first one's has ended."""
     nodes = make_nodes(1)
-    queued = [span("cut_step", 80, 85), span("cut_step", 85, 90, queued_ms=5)]
+    queued = [span("cut_step", 80, 85, 0, sources[0]), span("cut_step", 85, 90, 5, sources[1])]
     kept = [event for event in nodes["server"] if not isinstance(event, Computed)]
     nodes["server"] = [msgspec.structs.replace(e, node="server", seq=i) for i, e in enumerate([*kept, *queued])]
     splits = both(list(merge(nodes.values())))
@@ -81,9 +82,11 @@ def test_the_servers_worker_queue_is_that_of_the_client_whose_message_waits_in_i
     assert splits == {"client-0": ms(**alike, waiting=20), "client-1": ms(**alike, queueing=5, waiting=15)}
 
 
-def test_a_servers_computation_that_no_arrival_brought_about_is_nobodys_queue():
+@pytest.mark.parametrize("source", ["", None], ids=["said", "older-record"])
+def test_a_servers_computation_for_nobody_is_nobodys_queue(source):
     """In the toy, "average" was queued for 3 ms, and no message had arrived when it was asked for."""
-    assert all(split["queueing"] == 0 for split in both(make_timeline()).values())
+    events = edit(make_timeline(), lambda e: isinstance(e, Computed), lambda _: {"source": source})
+    assert all(split["queueing"] == 0 for split in both(events).values())
 
 
 moments = st.integers(0, LENGTH_MS + 10)

@@ -24,6 +24,7 @@ SAMPLES: dict[Any, Any] = {
     float: 0.5,
     int | None: None,
     float | None: 0.5,
+    str | None: "client-0",
     list[str]: ["smashed", "update"],
     dict[str, float]: {"loss": 0.25},
     dict[str, int]: {"parameters": 7},

@@ -112,12 +112,13 @@ def at(due_ns: int) -> dict[str, int]:
     return {"due_ns": due_ns, "actual_ns": due_ns + MS}
 
 
-def span(function: str, start_ms: int, end_ms: int, queued_ms: int = 0) -> Computed:
+def span(function: str, start_ms: int, end_ms: int, queued_ms: int = 0, source: str | None = "") -> Computed:
     return Computed(
         **at(end_ms * MS),
         function=function,
         start_ns=start_ms * MS,
         queued_ns=queued_ms * MS,
+        source=source,
         host_ns=(end_ms - start_ms) * MS // 2,
         host_late_ns=-MS,
         operations=1,
