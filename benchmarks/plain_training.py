@@ -34,7 +34,7 @@ METHODS = ("splitfed-v2", "fsl-sage")
 PORT = 7080
 TARGET_PERCENT = 10.0
 PATIENCE_S = 150.0
-MEMORY = {"memory_mib": 8192, "os_reserved_mib": 1, "runtime_mib": 1, "send_queue_mib": 64, "depthwise_gflops": 1}
+MEMORY = {"memory_mib": 8192, "os_reserved_mib": 1, "runtime_mib": 1, "depthwise_gflops": 1}
 
 
 class Place(NamedTuple):

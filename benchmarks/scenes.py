@@ -26,7 +26,7 @@ def device(name: str) -> Device:
         depthwise_flops=44_000_000,
         memory_rate_bytes=1_100_000_000,
         dispatch_ns=170_000,
-        send_queue_bytes=64 * MIB,
+        send_queue_bytes=64 * MIB,  # of a client
     )
 
 

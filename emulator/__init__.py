@@ -28,6 +28,7 @@ network           the network process: every byte between two nodes passes throu
 inbox             messages that wait for a task, tasks that wait for a message
 queueing          for which message the server computes, and how long that message queued
 tensor_account    bytes of tensors alive, by the node that made them and by what they are for
+outbox            messages that have not left yet, tasks that wait for room
 node              what algorithms see: post, send, recv, compute, now, report, snapshot
 inline            a fabric in an event loop that all nodes share
 rehearsal         one process plays a scenario without waiting: costs of computations, load of the host
@@ -40,7 +41,7 @@ evaluator, worker child processes: test accuracy off the clock; limits, clock, a
 hostload          the load of the host
 supervision, launcher   watches and reaps processes; starts them
 subcommand        runs one of our own commands inside another
-sheets, memory_sheets, conservation, computations, digest, health   views: pure functions of the ledger
+sheets, memory_sheets, conservation, send_queues, computations, digest, health   views: pure functions of the ledger
 latency           what a client's time goes into
 summary           the run in one dictionary
 figures, communication_sheets, findings, tables   of it: single numbers to compare; a sentence; text

@@ -305,7 +305,7 @@ def dry_run(
         members: list[ClientSpec | ServerSpec] = [*scenario.clients, scenario.server]
         for spec in members:
             nodes[spec.name] = make(spec)
-            nodes[spec.name].pack = partial(Parcel, copied=False)
+            nodes[spec.name].pack = partial(Parcel, copy=torch.Tensor.detach)
         whole = True
         if bounds is None:
             loop.run_until_complete(everybody())

@@ -54,6 +54,7 @@ from emulator.ledger import (
     Timeline,
     Undelivered,
 )
+from emulator.send_queues import beyond_memory, blocked, unused_limits
 
 MS = 10**6
 LAG_SHARE, LAG_NS, LAG_ROUNDS_SHARE = 0.01, 5 * MS, 0.95
@@ -150,10 +151,11 @@ def check(manifest: Mapping[str, Any], timelines: Mapping[str, Sequence[AnyEvent
         for share, text in (_late(events), _host_late(events)):
             if share > NOTED_SHARE:
                 (found if share > BEHIND_SHARE else remarks).append(text)
-        remarks += _diverged(events) + _left_out(events)
+        remarks += _diverged(events) + _left_out(events) + blocked(events) + beyond_memory(manifest, events)
         reasons += [f"{algorithm}: {text}" for text in found]
         notes += [f"{algorithm}: {text}" for text in remarks]
         figures[algorithm] = _figures(events, _tightest(manifest, events) if limits.host_matters else [])
+    notes += unused_limits(manifest)
     notes += _host(timelines) if limits.host_matters else []
     verdict = ("bad" if reasons else "good") if limits.trains else "none"
     return Health(verdict=verdict, reasons=reasons, notes=notes, algorithms=figures)

@@ -64,6 +64,20 @@ class Posted(Event, frozen=True, kw_only=True):
     wire_bytes: int  # with TCP/IP headers, estimated; what the link carries
 
 
+class Blocked(Event, frozen=True, kw_only=True):
+    """A post had waited since ``since_ns`` for its node's send queue: now it goes, or its task has given up.
+
+    ``held_bytes``: payload that the queue holds now; ``room_bytes``: all that it has room for.
+    """
+
+    destination: str
+    kind: str
+    since_ns: int
+    payload_bytes: int
+    held_bytes: int
+    room_bytes: int
+
+
 class Carried(Event, frozen=True, kw_only=True):
     """Network: the last bit of a message has left its sender (due = left). It arrives at ``arrival_ns``."""
 
@@ -234,6 +248,7 @@ class Timeline(Event, frozen=True, kw_only=True):
 AnyEvent = (
     Started
     | Posted
+    | Blocked
     | Carried
     | Undelivered
     | Received

@@ -1,7 +1,8 @@
 """The node, as an algorithm sees it: post, send, recv, compute, now, report, snapshot.
 
-A node has one access link, one compute device with ``workers``, a send queue and an inbox. Its verbs mean emulated
-time and are the same on every clock; what a verb does to the outside goes through its port.
+A node has one access link, one compute device with ``workers``, an outbox and an inbox. A client's outbox is limited to
+its device's send queue; the server's has no limit, so that none of its connections waits for another. Verbs mean
+emulated time and are the same on every clock; what a verb does to the outside goes through the node's port.
 """
 
 from __future__ import annotations
@@ -14,18 +15,17 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar, overload
 
-import torch
-
 from emulator import ledger as events
 from emulator.clock import EmulatedLoop
 from emulator.errors import DoesNotFit, ProtocolError
 from emulator.inbox import Arrived, Awaiting, Inbox
 from emulator.ledger import Event
 from emulator.memory import MIB, MemoryCap, bytes_asked, is_out_of_memory
+from emulator.outbox import Outbox, payload_bytes
 from emulator.profiles import Device
 from emulator.queueing import Queueing, ServerQueueing
 from emulator.tensor_account import MESSAGES, mark
-from emulator.wire import Incoming, Message, Parcel, StateDict, kind_of
+from emulator.wire import Incoming, Message, Parcel, SharedCopies, StateDict, kind_of
 from emulator.work import Costs, HostRun, cost_key, tag_of
 
 M = TypeVar("M", bound=Message)
@@ -75,16 +75,13 @@ class Node:
         self._workers = asyncio.Semaphore(workers)  # first come, first served
         self._counter = 0
         self.pack: Callable[[Message, int], Parcel] = Parcel
-        self._held: dict[int, tuple[Parcel, asyncio.Future[None]]] = {}  # posted, last bit not left
-        self._held_bytes = 0
-        self._sending = 0  # tasks that wait for their message to have left
-        self._posting = asyncio.Lock()
+        self._outbox = Outbox()
         self._inbox = Inbox()
         self._queueing = Queueing()
         self.failed: asyncio.Future[None] = loop.create_future()
         self._memory_at = 0.0
         self.phase = "build the model"  # until the first computation
-        outlet.on_delivery, outlet.on_left = self._deliver, self._leave
+        outlet.on_delivery, outlet.on_left = self._deliver, self._outbox.leave
         outlet.on_failure, outlet.on_refused = self._fail, self._refuse
         loop.on_clamp = self._clamp
 
@@ -110,7 +107,7 @@ class Node:
     # -- messages -----------------------------------------------------------------------------------------------
 
     async def post(self, destination: str, message: Message) -> None:
-        """Queue ``message`` on the link; waits only while the send queue has no room for it.
+        """Queue ``message`` on the link; waits only while a client's send queue has no room for it.
 
         The node takes its own copy of the tensors and holds it until the last bit has left.
         """
@@ -118,44 +115,47 @@ class Node:
 
     async def send(self, destination: str, message: Message) -> None:
         """Like ``post``, and return when the last bit has left. Cancelling stops only the waiting."""
-        left = await self._enqueue(destination, message)
-        self._sending += 1
-        try:
-            await asyncio.shield(left)
-        finally:
-            self._sending -= 1
+        await self._outbox.until(await self._enqueue(destination, message))
 
     async def _enqueue(self, destination: str, message: Message) -> asyncio.Future[None]:
-        async with self._posting:
-            room = self.device.send_queue_bytes - sum(_payload_bytes(message))
-            while self._held and self._held_bytes > room:
-                await asyncio.wait([left for _, left in self._held.values()], return_when=asyncio.FIRST_COMPLETED)
-            with _out_of_memory_explained(f"send {kind_of(type(message))}", self._cap):
-                parcel = self.pack(message, self._counter)
-                mark(parcel.tensors, MESSAGES)
-            self._counter += 1
-            left: asyncio.Future[None] = self._loop.create_future()
-            self._held[parcel.header.counter] = (parcel, left)
-            self._held_bytes += parcel.sizes.payload
-            sizes = parcel.sizes
-            self._write(
-                events.Posted,
-                counter=parcel.header.counter,
-                destination=destination,
-                kind=parcel.header.kind,
-                round=message.round,
-                payload_bytes=sizes.payload,
-                official_bytes=sizes.official,
-                framed_bytes=sizes.framed,
-                wire_bytes=sizes.wire,
-            )
-            self._outlet.post(destination, parcel, self._loop.now_ns)
-            return left
+        kind, size_bytes, asked_ns = kind_of(type(message)), payload_bytes(message), self._loop.now_ns
+        try:
+            await self._outbox.room_for(size_bytes)
+        finally:  # how long it waited is recorded also where the task gives up
+            if self._loop.now_ns > asked_ns:
+                self._write(
+                    events.Blocked,
+                    destination=destination,
+                    kind=kind,
+                    since_ns=asked_ns,
+                    payload_bytes=size_bytes,
+                    held_bytes=self._outbox.held_bytes,
+                    room_bytes=self._outbox.room_bytes,
+                )
+        with _out_of_memory_explained(f"send {kind}", self._cap):
+            parcel = self.pack(message, self._counter)
+            mark(parcel.tensors, MESSAGES)
+        self._counter += 1
+        left: asyncio.Future[None] = self._loop.create_future()
+        self._outbox.put(parcel, left)
+        sizes = parcel.sizes
+        self._write(
+            events.Posted,
+            counter=parcel.header.counter,
+            destination=destination,
+            kind=parcel.header.kind,
+            round=message.round,
+            payload_bytes=sizes.payload,
+            official_bytes=sizes.official,
+            framed_bytes=sizes.framed,
+            wire_bytes=sizes.wire,
+        )
+        self._outlet.post(destination, parcel, self._loop.now_ns)
+        return left
 
     async def drained(self) -> None:
         """Return when everything that was posted has left."""
-        while self._held:
-            await asyncio.shield(next(iter(self._held.values()))[1])
+        await self._outbox.drained()
 
     @overload
     async def recv(
@@ -228,11 +228,6 @@ class Node:
             self._fail(error)
             return
         self._inbox.put(Arrived(incoming.message(), counter, self._loop.now_ns))
-
-    def _leave(self, counter: int) -> None:
-        parcel, left = self._held.pop(counter)
-        self._held_bytes -= parcel.sizes.payload
-        left.set_result(None)
 
     # -- computation --------------------------------------------------------------------------------------------
 
@@ -334,7 +329,7 @@ class Node:
         self._write(events.Refused, source=source, reason=reason)
 
     def _clamp(self, by_ns: int, what: str) -> None:
-        if what == "left" and not (self._sending or self._posting.locked()):
+        if what == "left" and not self._outbox.awaited:
             return  # nobody waited for it: nothing is later than it would have been
         self._write(events.Clamped, by_ns=by_ns, what=what)
 
@@ -345,6 +340,7 @@ class ClientNode(Node):
     def __init__(self, *args: Any, index: int, **options: Any) -> None:
         super().__init__(*args, **options)
         self.index = index
+        self._outbox.room_bytes = self.device.room_bytes
         self.on_contribution: Callable[[int, str, StateDict], None] = lambda _round, _part, _state: None
 
     def contribute(self, round: int, part: str, state: StateDict) -> None:
@@ -358,6 +354,7 @@ class ServerNode(Node):
     def __init__(self, *args: Any, clients: tuple[str, ...], **options: Any) -> None:
         super().__init__(*args, **options)
         self.clients = clients
+        self.pack = partial(Parcel, copy=SharedCopies())
         self._queueing = ServerQueueing(self.now)
         self.on_snapshot: Callable[[int, dict[str, StateDict], str], None] = lambda _round, _parts, _awaits: None
         self.round_started_ns = 0
@@ -385,12 +382,3 @@ def _out_of_memory_explained(phase: str, cap: MemoryCap | None) -> Iterator[None
         if is_out_of_memory(error, cap):
             raise DoesNotFit(phase, bytes_asked(error)) from error
         raise
-
-
-def _payload_bytes(message: Message) -> Iterator[int]:
-    for field in message.__struct_fields__:
-        value = getattr(message, field)
-        if isinstance(value, torch.Tensor):
-            yield value.nbytes
-        elif isinstance(value, dict):
-            yield from (tensor.nbytes for tensor in value.values())

@@ -67,7 +67,7 @@ class DeviceFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     depthwise_gflops: Number
     memory_gbps: Number
     dispatch_us: Number
-    send_queue_mib: Number
+    send_queue_mib: Number | None = None
 
 
 class ServerPart(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -228,8 +228,10 @@ def _absence(file: str, where: str, part: AbsencePart, base: Path, files: dict[s
 def _device(document: Document) -> Device:
     typed, file = document.typed, document.shown
     assert isinstance(typed, DeviceFile)
-    keys = [key for key in DeviceFile.__struct_fields__ if key not in ("kind", "description")]
+    keys = [key for key in DeviceFile.__struct_fields__ if key not in ("kind", "description", "send_queue_mib")]
     device = Device(document.path.stem, *(whole(file, key, getattr(typed, key)) for key in keys))
+    if typed.send_queue_mib is not None:
+        device = structs.replace(device, send_queue_bytes=whole(file, "send_queue_mib", typed.send_queue_mib))
     if device.budget_bytes <= 0:
         parts = " - ".join(f"{part.value}" for part in (typed.memory_mib, typed.os_reserved_mib, typed.runtime_mib))
         problem = f"{parts} MiB leave no memory to train in; memory_mib must exceed os_reserved_mib + runtime_mib"

@@ -67,7 +67,10 @@ class Absence(Struct, frozen=True):
 
 
 class Device(Struct, frozen=True):
-    """A board: memory in bytes, rates of one worker in FLOP/s and bytes/s, overhead an operation in ns."""
+    """A board: memory in bytes, rates of one worker in FLOP/s and bytes/s, overhead an operation in ns.
+
+    ``send_queue_bytes``: what a client on it may hold of messages that have not left yet; None: the profile says none.
+    """
 
     name: str
     memory_bytes: int
@@ -77,12 +80,17 @@ class Device(Struct, frozen=True):
     depthwise_flops: int
     memory_rate_bytes: int
     dispatch_ns: int
-    send_queue_bytes: int
+    send_queue_bytes: int | None = None
 
     @property
     def budget_bytes(self) -> int:
         """The training budget: what the operating system and the Python and torch runtime leave."""
         return self.memory_bytes - self.os_reserved_bytes - self.runtime_bytes
+
+    @property
+    def room_bytes(self) -> int:
+        """A client's send queue: what the profile gives it, else all of the training budget."""
+        return self.budget_bytes if self.send_queue_bytes is None else self.send_queue_bytes
 
 
 class ClientSpec(Struct, frozen=True):

@@ -134,6 +134,8 @@ def _node(spec: ClientSpec | ServerSpec, topology: Topology) -> dict[str, Any]:
         "up_channels": [numbers[channel.name] for channel in end.up.channels],
         "down_channels": [numbers[channel.name] for channel in end.down.channels],
         "budget_bytes": None if isinstance(spec, ServerSpec) else spec.device.budget_bytes,
+        "training_bytes": spec.device.budget_bytes,
+        "send_queue_bytes": spec.device.send_queue_bytes,
     }
     if isinstance(spec, ClientSpec) and spec.cell:
         node["cell"] = spec.cell

@@ -35,6 +35,7 @@ from emulator.ledger import (
     Started,
     Timeline,
 )
+from emulator.send_queues import held_peak_bytes
 
 TARGETS = ("0.85", "0.9")
 SIZES = ("payload", "framed", "wire")
@@ -262,6 +263,7 @@ def _server(node: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
         "align_wait_s": sum(span.queued_ns for span in align) / SECOND_NS if known else None,
         "workers": node.get("workers"),
         "peak_mib": _memory(node, events)["peak_mib"],
+        "held_mib": _mib(held_peak_bytes(node["name"], events)),
     }
 
 

@@ -70,7 +70,7 @@ def to_csv(summary: Json) -> str:
     heads = ["row", "algorithm", "name", "device", "network", "outcome", "rounds", "seconds_s", "accuracy", "loss"]
     heads += ["messages", "official_bytes", *(f"{size}_{way}_bytes" for size, way in sizes)]
     heads += ["to_0.85_s", "to_0.85_bytes", "to_0.9_s", "to_0.9_bytes"]
-    heads += ["server_busy_s", "server_align_s", "server_queue_wait_s", "server_align_wait_s"]
+    heads += ["server_busy_s", "server_align_s", "server_queue_wait_s", "server_align_wait_s", "server_held_mib"]
     heads += ["budget_mib", "baseline_mib", "peak_mib", "tensors_mib", "beside_mib", "needed_mib"]
     heads += ["compute_s", "transfer_s", "wait_s", *(f"latency_{cause}_s" for cause in CAUSES)]
     text = io.StringIO()
@@ -83,7 +83,7 @@ def to_csv(summary: Json) -> str:
         for target, reached in algorithm["to_target"].items():
             row[f"to_{target}_s"] = reached["seconds"] if reached else ""
             row[f"to_{target}_bytes"] = reached["bytes"] if reached else ""
-        for key in ("busy_s", "align_s", "queue_wait_s", "align_wait_s"):
+        for key in ("busy_s", "align_s", "queue_wait_s", "align_wait_s", "held_mib"):
             row[f"server_{key}"] = (algorithm["server"] or {}).get(key, "")
         writer.writerow(row)
         for kind, sent in communication_sheets.kinds(algorithm).items():
@@ -174,16 +174,17 @@ def _server(algorithms: Json) -> Sheet:
         busy_s, length_s, workers = server.get("busy_s"), algorithm["length_s"], server.get("workers") or 1
         used = busy_s / length_s / workers if busy_s is not None and length_s else None
         seconds = (number(server.get(f"{what}_s")) for what in ("busy", "align", "queue_wait", "align_wait"))
-        rows.append([name, *seconds, number(used, FULL_PERCENT)])
+        rows.append([name, *seconds, number(used, FULL_PERCENT), number(server.get("held_mib"))])
     return Sheet(
         title="The server",
-        heads=["algorithm", "busy\ns", "of it\nalign s", "queue\ns", "of it\nalign s", "used\n%"],
+        heads=["algorithm", "busy\ns", "of it\nalign s", "queue\ns", "of it\nalign s", "used\n%", "held\nMiB"],
         names=1,
         rows=rows,
         meaning="Sum of its computations' durations; how long messages queued for them, each from its arrival, or the "
         "end of the last computation for the same client, to the begin of its own (–: the record does not say); of "
         "both the part of functions named align or refresh, of auxiliary models; busy time over that of all workers "
-        "for the whole run. By due times.",
+        "for the whole run. By due times. Held: the most payload at once that was posted and had not left, each "
+        "message in full; there is no limit to it.",
     )
 
 

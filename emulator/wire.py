@@ -21,8 +21,9 @@ import functools
 import math
 import re
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, ClassVar
+from weakref import WeakValueDictionary
 
 import msgpack
 import msgspec
@@ -150,21 +151,42 @@ def byte_view(tensor: torch.Tensor) -> memoryview:
     return memoryview(raw)
 
 
-def _copy(tensor: torch.Tensor) -> torch.Tensor:
+def copy_of(tensor: torch.Tensor) -> torch.Tensor:
     """A contiguous copy outside every graph."""
     copy = torch.empty(tensor.shape, dtype=tensor.dtype)
     return copy.copy_(tensor.detach())
+
+
+_SAME_SIZE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # to compare bits: NaN is not NaN
+
+
+class SharedCopies:
+    """Copies of which there is one for all that are alive of the same tensor: one state for many receivers.
+
+    Whether it still is the same is not asked but looked at, bit by bit: what was overwritten since gets its own copy.
+    """
+
+    def __init__(self) -> None:
+        self._alive: WeakValueDictionary[Hashable, torch.Tensor] = WeakValueDictionary()
+
+    def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
+        place = tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()
+        bits = _SAME_SIZE[tensor.dtype.itemsize]
+        copy = self._alive.get(place)
+        if copy is None or not torch.equal(copy.view(bits), tensor.detach().view(bits)):
+            self._alive[place] = copy = copy_of(tensor)
+        return copy
 
 
 class Parcel:
     """A message on its way out: its header and its own copy of the tensors, held until the last bit has left.
 
     The copy is what makes ``post`` take ownership: whatever happens to the message's tensors afterwards, these are
-    the bytes that arrive. It is counted to the sender's memory, as a send buffer on a device is. ``copied`` False: it
-    holds the message's tensors themselves, for a dry run, in which values do not matter.
+    the bytes that arrive. It is counted to the sender's memory, as a send buffer on a device is. ``copy`` makes it; a
+    dry run, in which values do not matter, holds the message's tensors themselves.
     """
 
-    def __init__(self, message: Message, counter: int, copied: bool = True) -> None:
+    def __init__(self, message: Message, counter: int, copy: Callable[[torch.Tensor], torch.Tensor] = copy_of) -> None:
         scalar_types, tensor_fields = _fields(type(message))
         specs: list[TensorSpec] = []
         self.tensors: list[torch.Tensor] = []
@@ -174,7 +196,7 @@ class Parcel:
                 if tensor.dtype not in _DTYPE_NAMES:
                     raise WireError(f"{kind_of(type(message))}.{name}: dtype {tensor.dtype} cannot be sent")
                 specs.append(TensorSpec(name, _DTYPE_NAMES[tensor.dtype], tuple(tensor.shape)))
-                self.tensors.append(_copy(tensor) if copied else tensor.detach())
+                self.tensors.append(copy(tensor))
         self.header = Header(
             kind_of(type(message)), counter, {name: getattr(message, name) for name in scalar_types}, tuple(specs)
         )

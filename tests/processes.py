@@ -57,7 +57,7 @@ class Board(NamedTuple):
     def toml(self) -> str:
         return (
             f'kind = "device"\ndescription = "test"\nmemory_mib = {self.budget_mib}\n'
-            "os_reserved_mib = 0\nruntime_mib = 0\nsend_queue_mib = 64\n"
+            "os_reserved_mib = 0\nruntime_mib = 0\n"
             f"dense_gflops = {self.dense_gflops}\ndepthwise_gflops = {self.depthwise_gflops}\n"
             f"memory_gbps = {self.memory_gbps}\ndispatch_us = {self.dispatch_us}\n"
         )

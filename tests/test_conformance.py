@@ -18,7 +18,7 @@ from emulator.conservation import conserved, in_order, only
 from emulator.coordinator import CLOCKS, Clock
 from emulator.digest import timeline_digest
 from emulator.errors import PeerLost, SplitbedError
-from emulator.ledger import Clamped, Computed, Received, read_timeline
+from emulator.ledger import Blocked, Clamped, Computed, Received, read_timeline
 from emulator.node import ClientNode, Node, ServerNode
 
 DAY_S = 86_400
@@ -267,7 +267,7 @@ def test_cancelling_a_send_or_a_drained_stops_only_the_waiting(on: Play) -> None
     assert on(server, client) == [(True, True, left_ns), (3000, arrival_ns)]
 
 
-def test_cancelling_a_post_that_waits_for_room_sends_nothing(on: Play) -> None:
+def test_cancelling_a_post_that_waits_for_room_sends_nothing(on: Play, folder: Path) -> None:
     size = 3000
 
     async def client(node: ClientNode) -> tuple[bool, int]:
@@ -281,6 +281,35 @@ def test_cancelling_a_post_that_waits_for_room_sends_nothing(on: Play) -> None:
 
     device = make_device(send_queue_bytes=size)
     assert on(server, client, device=device) == [(True, link_ns(blob(size))), [1, 3]]
+    blocked = [(e.since_ns, e.due_ns) for e in only(read_timeline(folder), Blocked)]
+    assert blocked == [(0, 2 * MS), (2 * MS, link_ns(blob(size)))]
+
+
+def test_a_client_waits_for_room_and_the_server_does_not(on: Play, folder: Path) -> None:
+    """Both on a device whose queue holds one message; the server's leave side by side."""
+    size, clients = 1000, 3
+
+    async def client(node: ClientNode) -> tuple[int, int]:
+        await node.recv(Blob)
+        arrived_ns = node.now()
+        for _ in range(2):
+            await node.post("server", blob(size))
+        return arrived_ns, node.now()
+
+    async def server(node: ServerNode) -> int:
+        for name in node.clients:
+            await node.post(name, blob(size))
+        posted_ns = node.now()
+        for _ in range(2 * clients):
+            await node.recv(Blob)
+        return posted_ns
+
+    left_ns, arrival_ns = times(blob(size))
+    device = make_device(send_queue_bytes=size)
+    played = on(server, client, clients=clients, device=device)
+    assert played == [(arrival_ns, arrival_ns + left_ns)] * clients + [0]
+    blocked = only(read_timeline(folder), Blocked)
+    assert [(e.node, e.due_ns - e.since_ns) for e in blocked] == [(f"client-{i}", left_ns) for i in range(clients)]
 
 
 def test_cancelling_a_computation_frees_its_worker_at_once(on: Play, folder: Path) -> None:

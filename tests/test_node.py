@@ -10,7 +10,7 @@ import pytest
 from stage import MS, WAY_NS, Blob, Note, Stage, blob, link_ns, make_scenario, note, operations, queue_of
 
 from emulator.errors import Deadlock, ProtocolError
-from emulator.ledger import Clamped, Posted, Received, Refused, Reported, RoundEnded, Waiting
+from emulator.ledger import Blocked, Clamped, Posted, Received, Refused, Reported, RoundEnded, Waiting
 from emulator.wire import Parcel
 
 # --- post and send ----------------------------------------------------------------------------------------------------
@@ -82,16 +82,35 @@ def test_a_message_larger_than_the_send_queue_goes_when_the_queue_is_empty() -> 
 
 
 def test_room_comes_from_whichever_message_leaves_first() -> None:
-    """The server's queue holds a large message on one link; a small one leaves on another and makes room."""
+    """A client's queue holds a large message to the server; a small one to another client shares its link with that,
+    leaves before it, and makes room."""
     with queue_of(10_000) as stage:
 
         async def main() -> int:
-            await stage.server.post("client-0", blob(9_000))
-            await stage.server.post("client-1", blob(1_000))
-            await stage.server.post("client-1", blob(900))
+            await stage.client.post("server", blob(9_000))
+            await stage.client.post("client-1", blob(1_000))
+            await stage.client.post("client-1", blob(900))
+            return stage.client.now()
+
+        assert stage.play(main()) == [2 * link_ns(blob(1_000))]
+
+
+def test_the_server_posts_without_waiting_whatever_its_device_says() -> None:
+    """Each connection has its message at once, though the queue of such a device would hold one."""
+    with queue_of(1000) as stage:
+
+        async def main() -> int:
+            for name in ("client-0", "client-1", "client-0"):
+                await stage.server.post(name, blob(1000))
             return stage.server.now()
 
-        assert stage.play(main()) == [link_ns(blob(1_000))]
+        async def receive(client: str) -> int:
+            await stage.nodes[client].recv(Blob)
+            return stage.nodes[client].now()
+
+        arrival_ns = link_ns(blob(1000)) + WAY_NS
+        assert stage.play(main(), receive("client-0"), receive("client-1")) == [0, arrival_ns, arrival_ns]
+        assert stage.of("server", Blocked) == []
 
 
 def test_posts_of_several_tasks_leave_in_the_order_in_which_they_were_asked_for() -> None:

@@ -203,7 +203,8 @@ BAD_DEVICES = [
     ({"os_reserved_mib": "300"}, ["memory_mib", "512 - 300 - 220", "no memory to train in"]),
     ({"dispatch_us": "-1"}, ["dispatch_us", "0 or more"]),
     ({"dense_gflops": "0"}, ["dense_gflops", "above 0"]),
-    ({"send_queue_mib": None}, ["send_queue_mib: missing", "in MiB"]),
+    ({"send_queue_mib": "0"}, ["send_queue_mib", "above 0"]),
+    ({"dispatch_us": None}, ["dispatch_us: missing", "in µs"]),
 ]
 
 
