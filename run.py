@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from algorithms import ALGORITHMS
 from algorithms.choices import algorithms_of, seed_of, settings_of
-from algorithms.run_flags import DRY_RUN, chosen_dilation, hosted, memory_cap, parser
+from algorithms.run_flags import DRY_RUN, chosen_dilation, hosted, memory_cap, parser, step_limit_s
 from emulator.errors import SplitbedError, UserError
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def run(argv: list[str]) -> int:
 
         return bench.over_seeds(argv, flags.seeds, flags.seed, flags.out)
     names = algorithms_of(flags, experiment)
-    dilation = chosen_dilation(flags.dilation)
+    dilation, limit_s = chosen_dilation(flags.dilation), step_limit_s(flags.step_limit)
     if dilation is not None and flags.dry_run:
         raise UserError(f"--dilation {dilation}: a dry run keeps to no clock that could be slowed; leave it out")
     if dilation is not None and not CLOCKS[flags.clock].dilates:
@@ -129,10 +129,17 @@ def run(argv: list[str]) -> int:
 
     console = Console()
     view_type = Lines if flags.no_dashboard or not can_draw() else Drawn
-    plan = Plan(scenario, evaluate="algorithms.task.evaluate", prepare="algorithms.task.prepare", **how)
+    plan = Plan(
+        scenario,
+        evaluate="algorithms.task.evaluate",
+        prepare="algorithms.task.prepare",
+        step_limit_s=limit_s,
+        **how,
+    )
     modules = [*ALGORITHMS.values(), "algorithms.parts"]
     endings: dict[str, Ending] = {}
     with Launcher(folder, plan, modules) as launcher:
+        launcher.report = lambda text: console.print(text, soft_wrap=True, markup=False, highlight=False)
         os.nice(10)  # from here on this process only watches and draws
         try:
             prepared = launcher.prepare({name: (ALGORITHMS[name], settings[name]) for name in names})

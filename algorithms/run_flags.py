@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import math
 from typing import TYPE_CHECKING
 
 from algorithms import ALGORITHMS
 from algorithms.choices import DEFAULT_ROUNDS, DEFAULT_STOP_AFTER_S
 from emulator.errors import UserError
 from emulator.flags import Flags
+from emulator.liveness import STEP_FACTOR, STEP_LEAST_S
 
 if TYPE_CHECKING:
     from emulator.profiles import Scenario
@@ -134,6 +136,12 @@ def parser() -> Flags:
     flags.add_argument(
         "--force", action="store_true", help="play what will take over an hour, or what this host is too slow for"
     )
+    flags.add_argument(
+        "--step-limit",
+        metavar="SECONDS|none",
+        help="end a run in which one computation, or a coroutine that does not wait, lasts longer on this host;"
+        f" default: {STEP_LEAST_S:.0f}, or {STEP_FACTOR:.0f} times the longest in the rehearsal",
+    )
     flags.add_argument("--out", metavar="DIR", help="the run's folder; default: runs/<time>-<profile>-<algorithms>")
     flags.add_argument("--report", action="store_true", help="end with plots, trace.json and report.html")
     flags.add_argument("--no-dashboard", action="store_true", help="plain lines instead of the live dashboard")
@@ -163,6 +171,21 @@ def chosen_dilation(text: str) -> int | None:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise UserError(f"--dilation {text}: say auto or a whole number from 1")
     return int(text)
+
+
+def step_limit_s(text: str | None) -> float | None:
+    """``--step-limit`` in seconds, infinite for none; None where it is not said."""
+    if text is None:
+        return None
+    if text == "none":
+        return math.inf
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 1 <= seconds < math.inf:
+        raise UserError(f"--step-limit {text}: say seconds of this host, from 1, or none")
+    return seconds
 
 
 def memory_cap(flags: argparse.Namespace) -> str:

@@ -21,6 +21,7 @@ dilation          how many times slower the real clock must run for the host to 
 memory            cap, baseline, peak
 wire              messages <-> headers and buffers; the one byte counter
 work              counts a computation's operations, FLOPs and bytes; the thread that runs it
+liveness          signs of life; what a process has been doing for long
 clock             the event loop in whose time algorithms live
 coordinator       the clocks: which of all events may take place next
 lines, port       a node's socket to the network: ownership on post, delivery in two steps

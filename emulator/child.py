@@ -12,7 +12,6 @@ import select
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from emulator import liveness
 from emulator.device import Work
 from emulator.dilation import Account, Outlook, patience_ns
 from emulator.errors import Bug, SplitbedError, UserError, root_of
@@ -27,11 +27,8 @@ from emulator.preload import die_with_parent
 from emulator.profiles import Scenario
 from emulator.values import mistake
 
-HEARTBEAT_S = 0.5
-HEARTBEAT_BYTES = 8
-
 # Exit status of a node
-FINISHED, DOES_NOT_FIT, FAILED, ABORTED, STUCK, ORPHANED, REFUSED = 0, 3, 4, 5, 6, 7, 8
+FINISHED, DOES_NOT_FIT, FAILED, ABORTED, ORPHANED, REFUSED = 0, 3, 4, 5, 7, 8
 
 
 class Placement(msgspec.Struct, frozen=True):
@@ -39,7 +36,7 @@ class Placement(msgspec.Struct, frozen=True):
 
     node: str
     role: str  # server | client | network | evaluator
-    number: int  # its heartbeat's place
+    number: int  # its slot among the signs of life
     algorithm: str
     module: str
     evaluate: str  # dotted name of the function that judges a snapshot
@@ -55,7 +52,6 @@ class Placement(msgspec.Struct, frozen=True):
     heartbeat_file: str
     costs: dict[str, Work]
     measured_ns: dict[str, int]
-    stuck_after_s: float
 
     @property
     def budget_bytes(self) -> int | None:
@@ -66,25 +62,23 @@ class Placement(msgspec.Struct, frozen=True):
 
 
 class Vigil(threading.Thread):
-    """Watches over one child: shows its heartbeat, ends it when the supervisor is gone or ``trouble()`` says so."""
+    """Watches over one child: shows that it lives and what it is ``doing``, ends it when the supervisor is gone."""
 
     def __init__(self, placement: Placement, lifeline: Connection) -> None:
         super().__init__(name="vigil", daemon=True)
         self._placement, self._lifeline = placement, lifeline
         self._heartbeats = os.open(placement.heartbeat_file, os.O_WRONLY)
-        self.trouble: Callable[[], bool] = lambda: False
+        self.doing: Callable[[], liveness.Doing | None] = liveness.main_thread
         self.last_words: Callable[[str], None] = lambda _reason: None
 
     def run(self) -> None:
         while True:
-            beat = time.monotonic_ns().to_bytes(HEARTBEAT_BYTES, "little")
-            os.pwrite(self._heartbeats, beat, self._placement.number * HEARTBEAT_BYTES)
+            beat = liveness.slot(self.doing())
+            os.pwrite(self._heartbeats, beat, self._placement.number * liveness.SLOT_BYTES)
             # The supervisor never writes: readable means that it is gone.
-            if select.select([self._lifeline], [], [], HEARTBEAT_S)[0]:
+            if select.select([self._lifeline], [], [], liveness.BEAT_S)[0]:
                 self.last_words("the supervisor is gone")
                 os._exit(ORPHANED)
-            if self.trouble():
-                os._exit(STUCK)
 
 
 def enter(placement: Placement, lifeline: Connection, parent: int) -> Vigil:
@@ -207,6 +201,7 @@ def prepare_data(
     enter(placement, lifeline, parent)
     import importlib
 
+    liveness.PULSE.begin("preparation")
     answer_with: tuple[dict[str, Any], list[str], dict[str, Any]] | SplitbedError
     try:
         warnings: list[str] = []

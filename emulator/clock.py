@@ -27,6 +27,7 @@ from typing import Any, NoReturn, Protocol
 
 from emulator.errors import Bug, Deadlock, SplitbedError
 from emulator.link import SECOND_NS
+from emulator.liveness import PULSE
 
 Sleep = Callable[[float | None], None]  # waits on the host: seconds, or None until there is input
 
@@ -76,6 +77,7 @@ class EmulatedLoop(asyncio.SelectorEventLoop):
         self._heap: list[tuple[int, int, int, Entry]] = []
         self._created = itertools.count()
         self._input = _Input(self)
+        PULSE.begin("coroutine")
         super().__init__(self._input)
 
     def time(self) -> float:
@@ -134,6 +136,7 @@ class EmulatedLoop(asyncio.SelectorEventLoop):
 
     def advance(self, sleep: Callable[[float | None], list[Any]]) -> list[Any]:
         """Nothing is ready: handle the next event, or return input that asyncio itself must handle."""
+        PULSE.rest()
         while True:
             while self._heap and self._heap[0][3].cancelled:
                 heapq.heappop(self._heap)
@@ -146,8 +149,10 @@ class EmulatedLoop(asyncio.SelectorEventLoop):
                     self.on_clamp(self.now_ns - entry.due_ns, entry.what)
                 self.now_ns = max(self.now_ns, entry.due_ns)
                 self.call_soon(entry.callback)
+                PULSE.begin()
                 return []
             if found or self._ready:  # type: ignore[attr-defined]  # for asyncio, or what the pacer's input has called
+                PULSE.begin()
                 return found
 
 

@@ -32,6 +32,7 @@ from emulator.fabric import Fabric, Happening
 from emulator.inline import InlineFabric
 from emulator.ledger import Carried, Ended, Event, Memory, Reported, Started, Undelivered
 from emulator.link import SECOND_NS, Carriage
+from emulator.liveness import PULSE
 from emulator.node import ClientNode, Node, ServerNode
 from emulator.profiles import ClientSpec, Device, Scenario, ServerSpec
 from emulator.rehearsal import REFERENCE, who_waits
@@ -124,7 +125,9 @@ class DryHost:
     def submit(self, fn: Callable[[], Any], clock: Callable[[], int], wake: Callable[[], None]) -> HostRun:
         del wake
         run = HostRun()
+        PULSE.begin("computation")
         run.carry_out(fn, clock)
+        PULSE.begin("coroutine")
         return run
 
 

@@ -17,6 +17,7 @@ import torch
 
 from emulator.child import Placement
 from emulator.ledger import Evaluated, Ledger, Started
+from emulator.liveness import PULSE
 from emulator.wire import StateDict
 
 POLL_S = 0.05
@@ -76,7 +77,9 @@ def run(placement: Placement, control: Connection) -> None:
                 contribution = contribution_path(folder, round, part)
                 snapshot["parts"][part] = torch.load(contribution, weights_only=True)
                 contribution.unlink()
+            PULSE.begin("evaluation")
             accuracy, loss = getattr(module, function)(config.task, snapshot["parts"])
+            PULSE.rest()
             ledger.write(
                 Evaluated(
                     due_ns=snapshot["due_ns"],

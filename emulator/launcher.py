@@ -27,21 +27,19 @@ import msgspec
 
 from emulator import cgroups, child
 from emulator import ledger as events
-from emulator.child import HEARTBEAT_BYTES, Placement
+from emulator.child import Placement
 from emulator.coordinator import CLOCKS
 from emulator.dilation import LIMIT_S, Account, Choice, Forecast, Outlook, Rehearsed, choose
 from emulator.errors import Bug, SplitbedError, UserError
 from emulator.ledger import Ledger
+from emulator.liveness import SLOT_BYTES, Reporter, step_limit_s
 from emulator.preload import SUPERVISOR_VARIABLE
 from emulator.profiles import Scenario
-from emulator.supervision import GRACE_S, TICK_S, Interrupted, Supervision, how
+from emulator.supervision import TICK_S, Errand, Interrupted, Supervision
 from emulator.topology import Topology
 
 STOPPING = (signal.SIGTERM, signal.SIGHUP)
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-REHEARSAL_LIMIT_S = 120.0
-BIND_LIMIT_S = 30.0
-STUCK_FACTOR, STUCK_LEAST_S = 50.0, 60.0
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -54,6 +52,7 @@ class Plan(msgspec.Struct, frozen=True):
     memory_cap: str  # rlimit | account
     evaluate: str  # dotted: (task, parts) -> (accuracy, loss)
     prepare: str  # dotted: (settings, folder) -> settings, once before the nodes start
+    step_limit_s: float | None = None  # on the host, of one computation or of a coroutine between two waits
 
 
 class Ending(msgspec.Struct, frozen=True):
@@ -91,6 +90,7 @@ class Launcher:
         self._stop_reason = ""
         self._task: dict[str, Any] = {}
         self._outlooks: dict[str, Outlook] = {}
+        self.report: Reporter = lambda _text: None  # is told what lasts long before a timeline
 
     def __enter__(self) -> Launcher:
         # What is ignored (SIGHUP under nohup) stays ignored.
@@ -132,9 +132,8 @@ class Launcher:
         """Check the settings of all algorithms (name -> module, settings) and prepare their data."""
         folder = Path(tempfile.mkdtemp(dir=self._scratch))
         where = self._placement("", "", {}, self._scratch, self._scratch, snapshots=folder)
-        self._task, warnings, settings = self._ask(
-            child.prepare_data, where, lambda: None, REHEARSAL_LIMIT_S, self._plan.prepare, modules
-        )
+        what = "the preparation of the data"
+        self._task, warnings, settings = self._ask(what, child.prepare_data, where, self._plan.prepare, modules)
         return Prepared(warnings, settings, self._task)
 
     def record_in(self, run_folder: Path) -> None:
@@ -150,7 +149,7 @@ class Launcher:
     ) -> Placement:
         """What all processes of a timeline are told."""
         heartbeats = timeline / "heartbeats"
-        heartbeats.write_bytes(bytes((len(self._plan.scenario.clients) + 3) * HEARTBEAT_BYTES))
+        heartbeats.write_bytes(bytes((len(self._plan.scenario.clients) + 3) * SLOT_BYTES))
         return Placement(
             node="preparation",
             role="preparation",
@@ -170,7 +169,6 @@ class Launcher:
             heartbeat_file=str(heartbeats),
             costs={},
             measured_ns={},
-            stuck_after_s=STUCK_LEAST_S,
         )
 
     def foresee(self, modules: dict[str, tuple[str, dict[str, Any]]]) -> Forecast:
@@ -183,7 +181,7 @@ class Launcher:
             folder = Path(tempfile.mkdtemp(dir=self._scratch))
             placement = self._placement(algorithm, module, settings, folder, folder, folder)
             with contextlib.suppress(UserError, Bug):
-                outlook: Outlook = self._ask(child.run_rehearsal, placement, lambda: None, REHEARSAL_LIMIT_S)
+                outlook: Outlook = self._rehearsal(placement)
                 self._outlooks[algorithm] = outlook
                 cores = cgroups.cores()
                 clock = CLOCKS[self._plan.clock]
@@ -195,6 +193,17 @@ class Launcher:
             if seconds > LIMIT_S:
                 break
         return Forecast(seconds, choices)
+
+    def _rehearsal(self, placement: Placement, **how: Any) -> Outlook:
+        """What a rehearsal finds out, however long it takes."""
+        outlook: Outlook = self._ask(
+            f"the rehearsal of {placement.algorithm}", child.run_rehearsal, placement, limit_s=self._limit_s(), **how
+        )
+        return outlook
+
+    def _limit_s(self, slowest_host_ns: int = 0) -> float:
+        """How long one step may take on the host."""
+        return step_limit_s(self._plan.step_limit_s, slowest_host_ns / 1e9)
 
     def _choose(self, rehearsed: Rehearsed) -> Choice:
         plan = self._plan
@@ -210,7 +219,7 @@ class Launcher:
         def timeline(placement: Placement, ledger: Ledger) -> Ending:
             outlook = self._outlooks.pop(algorithm, None)
             if outlook is None:
-                outlook = self._ask(child.run_rehearsal, placement, tick, REHEARSAL_LIMIT_S)
+                outlook = self._rehearsal(placement, tick=tick, report=_writer(ledger))
             rehearsed: Rehearsed = outlook.rehearsed
             choice = self._choose(rehearsed)
             placement = msgspec.structs.replace(
@@ -218,12 +227,11 @@ class Launcher:
                 dilation=CLOCKS[plan.clock].dilation(plan.dilation, choice.dilation),
                 costs=rehearsed.costs,
                 measured_ns=rehearsed.measured_ns,
-                stuck_after_s=max(STUCK_LEAST_S, STUCK_FACTOR * rehearsed.slowest_host_ns() / 1e9),
             )
             why = choice.explain(cgroups.cores()) if CLOCKS[plan.clock].dilates else ""
             ledger.write(events.Timeline(due_ns=0, actual_ns=0, outcome="", dilation=placement.dilation, why=why))
             _write_accounts(ledger, outlook.accounts)
-            supervision = Supervision(self, placement, ledger, tick)
+            supervision = Supervision(self, placement, ledger, tick, self._limit_s(rehearsed.slowest_host_ns()))
             outcome, detail = supervision.play()
             return Ending(outcome, detail, placement.dilation, supervision.wall_s)
 
@@ -235,7 +243,8 @@ class Launcher:
         def timeline(placement: Placement, ledger: Ledger) -> Ending:
             ledger.write(events.Timeline(due_ns=0, actual_ns=0, outcome=""))
             started_s = time.monotonic()
-            accounts = self._ask(child.run_dry, placement, tick, math.inf)  # one step of a large model may take minutes
+            what, report = f"the dry run of {algorithm}", _writer(ledger)
+            accounts = self._ask(what, child.run_dry, placement, tick=tick, report=report, limit_s=self._limit_s())
             _write_accounts(ledger, accounts)
             return Ending("finished", "", 1, time.monotonic() - started_s)
 
@@ -276,31 +285,24 @@ class Launcher:
 
     def _ask(
         self,
+        what: str,
         target: Callable[..., None],
         placement: Placement,
-        tick: Callable[[], None],
-        limit_s: float,
         *more: object,
+        tick: Callable[[], None] = lambda: None,
+        report: Reporter | None = None,
+        limit_s: float = math.inf,
     ) -> Any:
-        """The answer of a child that does one thing, within ``limit_s`` on the host."""
+        """The answer of a child that does one thing, ``what`` in messages; one step of it may take ``limit_s``."""
         answer, theirs = multiprocessing.Pipe(duplex=False)
         process = self._start(target, placement, theirs, *more)
         theirs.close()
-        try:
-            deadline_s = time.monotonic() + limit_s
-            while not answer.poll(TICK_S):
-                tick()
-                self.check_stop()
-                if time.monotonic() > deadline_s:
-                    raise SplitbedError(f"{placement.node} of {placement.algorithm} took over {limit_s:.0f} s")
+
+        def each() -> None:
+            tick()
             self.check_stop()
-            found = answer.recv()
-        except EOFError:
-            process.join(GRACE_S)
-            raise SplitbedError(f"{placement.node} of {placement.algorithm} {how(process)}") from None
-        finally:
-            process.join(GRACE_S)
-            process.kill()
+
+        found = Errand(what, process, answer, Path(placement.heartbeat_file), limit_s).wait(each, report or self.report)
         if isinstance(found, Exception):
             raise found
         return found
@@ -329,8 +331,14 @@ class Launcher:
             yield name, self._start(targets.get(role, child.run_node), where, *more.get(role, ()))
             if role == "network":  # a node connects once and never again
                 theirs.close()
-                bound.poll(BIND_LIMIT_S)
+                while not bound.poll(TICK_S):  # its end closes the pipe too
+                    self.check_stop()
         bound.close()
+
+
+def _writer(ledger: Ledger) -> Reporter:
+    """Writes down what lasts long before the clock starts."""
+    return lambda text: ledger.write(events.Lasting(due_ns=0, actual_ns=0, what=text))
 
 
 def _write_accounts(ledger: Ledger, accounts: list[Account]) -> None:

@@ -232,6 +232,13 @@ class Host(Event, frozen=True, kw_only=True):
     stopped: float | None = None  # share of a CPU quota's periods in which it ran out; None: there is no quota
 
 
+class Lasting(Event, frozen=True, kw_only=True):
+    """Supervisor: something has been going on for long on the host; ``what``: a sentence that says where and for how
+    long. Told as it has doubled. Its times are those of ``Host``."""
+
+    what: str
+
+
 class Timeline(Event, frozen=True, kw_only=True):
     """Supervisor: an algorithm's timeline begins (outcome "") or is over; ``wall_s`` from the clock's start to it.
 
@@ -263,6 +270,7 @@ AnyEvent = (
     | Evaluated
     | Ended
     | Host
+    | Lasting
     | Timeline
 )
 

@@ -107,8 +107,8 @@ class Port:
         self.on_failure: Callable[[Exception], None]
         self.on_refused: Callable[[str, str], None]
         self._send(HELLO)
-        if not self._socket.poll(30_000) or self._receive()[0][0] != WELCOME:
-            raise PeerLost(f"{name}: the network process does not answer")
+        if self._receive()[0][0] != WELCOME:  # however long it takes: the supervisor sees the network process end
+            raise PeerLost(f"{name}: the network process does not welcome it")
         self._line = Line(address, name)
 
     def attach(self, loop: EmulatedLoop) -> None:

@@ -23,6 +23,7 @@ from emulator.ledger import (
     Ended,
     Evaluated,
     Host,
+    Lasting,
     Posted,
     Received,
     Refused,
@@ -213,7 +214,7 @@ class Progress:
         worth_telling = []
         for event in events:
             self.apply(event)
-            if isinstance(event, Evaluated | Ended | Refused):
+            if isinstance(event, Evaluated | Ended | Refused | Lasting):
                 worth_telling.append(event)
         for event in worth_telling:
             self._tell(event)
@@ -315,7 +316,7 @@ class Progress:
 
     # --- the log ----------------------------------------------------------------------------------------------------
 
-    def _tell(self, event: Evaluated | Ended | Refused) -> None:
+    def _tell(self, event: Evaluated | Ended | Refused | Lasting) -> None:
         if isinstance(event, Evaluated):
             of_total = f" of {self.rounds}" if self.rounds and not self.stop_after_s else ""
             loss = "diverged" if event.loss is None else f"test loss {event.loss:.3f}"
@@ -323,6 +324,8 @@ class Progress:
                 f"round {event.round + 1}{of_total} ended at {event.due_ns / SECOND_NS:.2f} s, "
                 f"accuracy {100 * event.accuracy:.1f} %, {loss}, {self.payload_until(event.round) / MB:.2f} MB so far"
             )
+        elif isinstance(event, Lasting):
+            self._say(event.what)
         elif isinstance(event, Refused):
             self._say(f"{event.node} refused a message of {event.source}: {event.reason}")
         elif event.node in self.nodes and event.outcome != "finished":

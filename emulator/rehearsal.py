@@ -24,6 +24,7 @@ from emulator.dilation import Rehearsed, Span
 from emulator.fabric import Fabric, Happening
 from emulator.inline import InlineFabric
 from emulator.ledger import Event, RoundEnded
+from emulator.liveness import PULSE
 from emulator.node import ClientNode, Node, ServerNode
 from emulator.port import CHUNK_BYTES
 from emulator.profiles import Device, Scenario
@@ -109,8 +110,10 @@ class InlineHost:
         del wake
         counted = not self._costs.knows(self._costs.key)
         run = HostRun()
+        PULSE.begin("computation")
         with owned_by(self._name, TEMPORARIES, self._costs.key):
             run.carry_out(fn, clock)
+        PULSE.begin("coroutine")
         kind = self.counted_ns if counted else self.host_ns
         kind.setdefault(self._costs.key, []).append(run.host_ns)
         if not counted:

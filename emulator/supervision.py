@@ -1,6 +1,6 @@
 """Watches the processes of a timeline and reaps them all, whatever happens.
 
-A child's end is seen at once by its sentinel, a stopped one by its heartbeat.
+A child's end is seen at once by its sentinel, a stopped one by its signs of life. A slow one is waited for and told of.
 """
 
 from __future__ import annotations
@@ -9,22 +9,25 @@ import contextlib
 import multiprocessing
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import connection
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from emulator import child, postmortem
 from emulator import ledger as events
-from emulator.child import HEARTBEAT_BYTES, Placement
+from emulator.child import Placement
+from emulator.errors import SplitbedError
 from emulator.hostload import HostLoad
 from emulator.ledger import Ledger, Tail
+from emulator.liveness import STEP_LEAST_S, Reporter, Sign, Teller, Watch, longest, spoken
 
 TICK_S = 0.25
-SILENT_AFTER_S = 5.0  # without a heartbeat: ten beats
 GRACE_S = 2.0  # from the end of a run to the kill of what is still there
+LAST_LINES_S = 30.0  # for the network process to write down what is under way, where the run was not broken off
+TOLD_EARLY_S = 10.0  # of what comes before a timeline, where nothing else is shown
 DEADLOCK_AFTER_S = 0.5  # a process that ended is the better explanation, and is seen by then
 FORK_SERVER_GONE = 255  # what multiprocessing makes of a child's status that nobody can report
 
@@ -42,17 +45,41 @@ class Starter(Protocol):
     def check_stop(self) -> None: ...
 
 
-class Supervision:
-    """One algorithm's processes, from start to the last reaped; ``starter`` starts them."""
+def wrong(signs: Sequence[Sign], limit_s: float) -> str:
+    """What is wrong with processes that show such signs; "" where nothing is."""
+    for sign in signs:
+        if sign.silent_s:
+            return f"{sign.name} shows no sign of life for {sign.silent_s:.0f} s (stopped, or frozen)"
+        if sign.doing and sign.doing.for_s > limit_s:
+            return (
+                f"{spoken(sign.name, sign.doing)}; a step may take {limit_s:.0f} s of this host: where it is no endless"
+                " loop, say a longer --step-limit, or none"
+            )
+    return ""
 
-    def __init__(self, starter: Starter, placement: Placement, ledger: Ledger, tick: Callable[[], None]) -> None:
+
+class Supervision:
+    """One algorithm's processes, from start to the last reaped; ``starter`` starts them.
+
+    ``limit_s``: how long one step may take on the host.
+    """
+
+    def __init__(
+        self,
+        starter: Starter,
+        placement: Placement,
+        ledger: Ledger,
+        tick: Callable[[], None],
+        limit_s: float = STEP_LEAST_S,
+    ) -> None:
         self._starter, self._placement, self._ledger, self._tick = starter, placement, ledger, tick
+        self._limit_s = limit_s
+        self._signs, self._teller = Watch(Path(placement.heartbeat_file)), Teller()
         self._control, self._theirs = multiprocessing.Pipe()
         self._done, self._evaluator_done = multiprocessing.Pipe()
         self._load = HostLoad()
         self._started_wall_ns: int | None = None
         self.wall_s: float | None = None  # from the start of the clock to the last node's leave
-        self._started_s = time.monotonic()
         self._processes: dict[str, BaseProcess] = {}
         self._deadlock = ("", 0.0)
         self._broken = ""
@@ -64,6 +91,7 @@ class Supervision:
         try:
             for name, process in self._starter.start_all(self._placement, self._theirs, self._evaluator_done):
                 self._processes[name] = process
+                self._tick()
             self._theirs.close()
             self._evaluator_done.close()
             outcome, detail = self._watch()
@@ -108,15 +136,11 @@ class Supervision:
             for name, since_s in self._lost.items():
                 if name in waiting and time.monotonic() - since_s > GRACE_S:  # its end would have been seen
                     return "failed", f"the connection between {name} and the network broke"
-            silent = self._silent()
-            if silent:
-                return self._stopped(silent)
+            if stuck := self._stuck():
+                return "stuck", stuck
             self._note_load()
         self._take_news()
         return "finished", ""
-
-    def _stopped(self, name: str) -> tuple[str, str]:
-        return "stuck", f"{name} shows no sign of life for {SILENT_AFTER_S:.0f} s (stopped, or starved of CPU)"
 
     def _verdict(self, name: str, process: BaseProcess) -> tuple[str, str]:
         ended = next((e for e in reversed(self._events(name)) if isinstance(e, events.Ended)), None)
@@ -129,8 +153,6 @@ class Supervision:
         match process.exitcode:
             case child.DOES_NOT_FIT:
                 return "does-not-fit", f"{name}: {words}"
-            case child.STUCK:
-                return "stuck", f"{name}: {words}"
             case child.REFUSED:
                 return "refused", words
             case _:
@@ -161,21 +183,26 @@ class Supervision:
                 elif word == "deadlock":
                     self._deadlock = argument, time.monotonic()
 
-    def _silent(self) -> str:
-        """A node whose heart has stopped beating."""
-        if time.monotonic() - self._started_s < 2 * SILENT_AFTER_S:
-            return ""  # some are still starting
-        beats = Path(self._placement.heartbeat_file).read_bytes()
-        for number, (name, process) in enumerate(self._processes.items()):
-            beat = int.from_bytes(beats[number * HEARTBEAT_BYTES : (number + 1) * HEARTBEAT_BYTES], "little")
-            if process.exitcode is None and time.monotonic_ns() - beat > SILENT_AFTER_S * 1e9:
-                return name
-        return ""
+    def _stuck(self) -> str:
+        """What is wrong with a process, by its signs of life; what lasts long is written down."""
+        signs = list(self._signs.look(self._processes))
+        found = wrong(signs, self._limit_s)
+        slow = longest(signs)
+        if slow and slow.doing and self._teller.is_news(slow.doing.where, slow.doing.for_s) and not found:
+            now_ns = self._host_now_ns()
+            self._ledger.write(events.Lasting(due_ns=now_ns, actual_ns=now_ns, what=spoken(slow.name, slow.doing)))
+        return found
+
+    def _host_now_ns(self) -> int:
+        """Wall time since the start, divided by the dilation; 0 before it."""
+        if self._started_wall_ns is None:
+            return 0
+        return (time.monotonic_ns() - self._started_wall_ns) // self._placement.dilation
 
     def _note_load(self) -> None:
         reading = self._load.read()
         if reading is not None and self._started_wall_ns is not None:
-            now_ns = (time.monotonic_ns() - self._started_wall_ns) // self._placement.dilation
+            now_ns = self._host_now_ns()
             self._ledger.write(events.Host(due_ns=now_ns, actual_ns=now_ns, **reading._asdict()))
 
     def _tell(self, order: str, argument: str) -> None:
@@ -191,7 +218,8 @@ class Supervision:
             _end(process, deadline_s)
         self._tell("close", "")
         if "network" in self._processes:
-            _end(self._processes["network"], time.monotonic() + GRACE_S)
+            grace_s = LAST_LINES_S if outcome in ("finished", "does-not-fit") else GRACE_S
+            _end(self._processes["network"], time.monotonic() + grace_s)
 
     def _catch_up(self) -> tuple[str, str] | None:
         """Until the evaluator has judged the last snapshot; outcome and explanation where it does not."""
@@ -202,9 +230,45 @@ class Supervision:
             connection.wait([evaluator.sentinel], TICK_S)
             self._tick()
             self._starter.check_stop()
-            if self._silent():
-                return self._stopped("evaluator")
+            if stuck := self._stuck():
+                return "stuck", stuck
         return ("failed", f"the evaluator process {how(evaluator)}") if evaluator.exitcode else None
+
+
+class Errand:
+    """A child that does one thing before or instead of a timeline, and answers. ``what``: its name in messages."""
+
+    def __init__(self, what: str, process: BaseProcess, answer: Connection, beats: Path, limit_s: float) -> None:
+        self._what, self._process, self._answer, self._limit_s = what, process, answer, limit_s
+        self._watch, self._teller, self._begun_s = Watch(beats), Teller(TOLD_EARLY_S), time.monotonic()
+
+    def wait(self, each: Callable[[], None], report: Reporter) -> Any:
+        """Its answer; SplitbedError where it ends without one, or is stuck. ``each`` is called several times a second,
+        and may raise; what lasts is reported."""
+        try:
+            while not self._answer.poll(TICK_S):
+                each()
+                self._look(report)
+            each()
+            return self._answer.recv()
+        except EOFError:
+            self._process.join(GRACE_S)
+            raise SplitbedError(f"{self._what} {how(self._process)}") from None
+        except BaseException:
+            self._process.kill()
+            raise
+        finally:
+            self._process.join(GRACE_S)
+            self._process.kill()
+
+    def _look(self, report: Reporter) -> None:
+        signs = list(self._watch.look({self._what: self._process}))
+        if found := wrong(signs, self._limit_s):
+            raise SplitbedError(found)
+        lasts_s = time.monotonic() - self._begun_s
+        if self._teller.is_news("", lasts_s):
+            doing = signs[0].doing if signs else None
+            report(f"{self._what}: {lasts_s:.0f} s so far{f', now in {doing.where}' if doing and doing.where else ''}")
 
 
 def _end(process: BaseProcess, deadline_s: float) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import importlib
 import os
-import sys
 import time
 import traceback
 from collections.abc import Callable, Coroutine
@@ -19,7 +18,7 @@ import msgspec
 import torch
 import zmq
 
-from emulator import child, postmortem
+from emulator import child, liveness, postmortem
 from emulator import ledger as events
 from emulator.child import Placement, Vigil
 from emulator.clock import EmulatedLoop
@@ -98,7 +97,7 @@ def run(placement: Placement, vigil: Vigil) -> int:
         ledger.write(events.Ended(**now, outcome=outcome, detail=detail, phase=phase, asked_bytes=asked_bytes))
 
     vigil.last_words = lambda reason: last_words("interrupted", reason, orderly=False)
-    vigil.trouble = _stuck_computation(thread, placement.stuck_after_s, last_words)
+    vigil.doing = partial(_doing, thread)
     try:
         config = msgspec.convert(placement.settings, module.Config)
         role = module.server if placement.role == "server" else module.client
@@ -208,21 +207,9 @@ def _snapshot_writer(
     return write
 
 
-def _stuck_computation(
-    thread: ComputeThread, stuck_after_s: float, last_words: Callable[..., None]
-) -> Callable[[], bool]:
-    """Whether a computation takes many times longer than any did in the rehearsal; says so with its stack."""
-
-    def stuck() -> bool:
-        run = thread.current
-        if run is None or not run.started_wall_ns:  # handed to the thread, which has not begun with it
-            return False
-        if (time.monotonic_ns() - run.started_wall_ns) / 1e9 < stuck_after_s:
-            return False
-        frames = sys._current_frames()
-        stack = "".join(traceback.format_stack(frames[thread.ident])[-4:]) if thread.ident in frames else ""
-        detail = f"a computation has run for more than {stuck_after_s:.0f} s on the host; {stack}"
-        last_words("stuck", detail, orderly=False)
-        return True
-
-    return stuck
+def _doing(thread: ComputeThread) -> liveness.Doing | None:
+    """What this node does for long: a computation, else a coroutine that does not wait."""
+    run = thread.current
+    if run is not None and run.started_wall_ns:  # else it is handed to the thread, which has not begun with it
+        return liveness.lasting("computation", run.started_wall_ns, thread.ident)
+    return liveness.main_thread()

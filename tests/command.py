@@ -17,6 +17,7 @@ REVERSED = "SPLITBED_TEST_REVERSED"  # set: processes start in the reverse order
 ALGORITHMS |= {
     "census": "players.census",
     "cut-off": "players.cut_off",
+    "endless": "players.endless",
     "forgetful": "players.forgetful",
     "overwrite": "players.overwrite",
     **dict.fromkeys(("over-model", "over-budget", "over-limit", "message", "large-message"), "players.hold"),

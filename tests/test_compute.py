@@ -10,8 +10,9 @@ from stage import MS, WAY_NS, Blob, Note, Stage, link_ns, make_scenario, note, o
 
 from emulator.errors import DoesNotFit
 from emulator.ledger import Computed, Memory
+from emulator.liveness import PULSE
 from emulator.work import ComputeThread, HostRun
-from emulator.worker import _stuck_computation
+from emulator.worker import _doing
 
 
 def copy(x: torch.Tensor) -> torch.Tensor:
@@ -155,18 +156,23 @@ def test_a_peak_above_the_budget_does_not_fit_after_the_computation_that_reached
         assert stage.of("client-0", Memory)[0].budget_bytes == 100
 
 
-def test_a_computation_is_stuck_when_it_has_run_for_too_long_and_not_before_it_has_begun() -> None:
-    words: list[str] = []
+def test_what_a_node_does_for_long_is_its_computation_once_it_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
     thread = ComputeThread()
+    now_ns = time.monotonic_ns()
+    monkeypatch.setattr(PULSE, "since_ns", now_ns - 70 * 10**9)
     try:
-        stuck = _stuck_computation(thread, 60.0, lambda outcome, *_, **__: words.append(outcome))
-        assert not stuck()
-        thread.current = HostRun()  # handed over, not begun
-        assert not stuck()
-        thread.current.started_wall_ns = time.monotonic_ns()
-        assert not stuck()
-        thread.current.started_wall_ns -= 61 * 10**9
-        assert stuck()
+        thread.current = HostRun()  # handed over, not begun: the coroutine lasts
+        found = _doing(thread)
+        assert found is not None
+        assert (found.what, found.since_ns) == ("coroutine", now_ns - 70 * 10**9)
+        thread.current.started_wall_ns = now_ns
+        assert _doing(thread) is None
+        thread.current.started_wall_ns = now_ns - 60 * 10**9
+        found = _doing(thread)
+        assert found is not None
+        assert (found.what, found.since_ns) == ("computation", now_ns - 60 * 10**9)
+        thread.current = None
+        PULSE.rest()
+        assert _doing(thread) is None
     finally:
         thread.close()
-    assert words == ["stuck"]

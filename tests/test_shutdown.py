@@ -17,7 +17,7 @@ from emulator.ledger import Computed, Ended, Started, Tail
 
 pytestmark = pytest.mark.processes
 
-ENDS_WITHIN_S = 20.0  # a stopped process is seen 5 s after its last heartbeat, and not in the first 10 s
+ENDS_WITHIN_S = 20.0  # a stopped process is seen 5 s after its last sign of life
 CLIENTS = ("client-0", "client-1")
 NODES = ("network", "evaluator", "server", *CLIENTS)
 
