@@ -7,9 +7,12 @@ values            what is wrong with a value that a user gives, and what would b
 flags             a command line's, whose mistakes are told like any other
 steps             a quantity that changes in steps, and starts over
 ledger            event types, append-only writer, reader
-text_files, toml_files   what a user brings, in whatever encoding; the one reader of TOML
+text_files, text_tables, toml_files   what a user brings, in whatever encoding; the one reader of TOML
 profiles          networks, devices, scenarios in ns, bytes, bit/s
-profile_files, traces, absence_files, profile_reading   how they are read from files in human units
+profile_files     the format of profile files
+trace_rows, mahimahi, trace_periods, traces   bandwidth traces in four formats
+trace_statistics, trace_convert   how a trace spreads over a lap; logs made into traces
+absence_files, network_reading, profile_reading   profiles, traces and absences read from files in human units
 trace_maker       traces made up from published figures
 profile_maker     a profile of this machine
 link, sharing, tcp   jitter; flows that share capacities max-min fairly; what TCP adds

@@ -21,7 +21,11 @@ from emulator.text_files import profile_error
 
 ROOT = Path(__file__).resolve().parent.parent / "netprofiles"
 KINDS = ("scenario", "network", "device")
+LONGEST_DELAY_MS = 60_000  # one way: a satellite's is 300, NB-IoT in bad coverage has 10,000
 LARGEST = 10**9  # of any number in its own unit: far above anything real, and 10^9 × 10^9 still fits 63 bits
+Time = Literal["", "s", "ms", "us"]  # units of a trace's columns
+Rate = Literal["", "bps", "kbps", "mbps", "bytes_per_s", "kbytes_per_s", "mbytes_per_s"]
+Holds = Literal["after", "before"]  # when a row's rate holds: from its time on, or until then
 
 
 class Number(Struct, frozen=True, forbid_unknown_fields=True):
@@ -33,14 +37,24 @@ class Number(Struct, frozen=True, forbid_unknown_fields=True):
     date: Annotated[str, msgspec.Meta(pattern=r"^(\d{4}-\d{2}(-\d{2})?)?$")] = ""
 
 
+class TraceFile(Struct, frozen=True, forbid_unknown_fields=True):
+    """A trace and what its file does not say: fields of ``traces.Form``."""
+
+    file: str
+    time: Time = ""
+    rate: Rate = ""
+    format: Literal["", "mahimahi"] = ""
+    holds: Holds = "after"
+
+
 class NetworkFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     kind: Literal["network"]
     description: str
     up_mbps: Number | None = None
     down_mbps: Number | None = None
-    trace: str | None = None
-    up_trace: str | None = None
-    down_trace: str | None = None
+    trace: str | TraceFile | None = None
+    up_trace: str | TraceFile | None = None
+    down_trace: str | TraceFile | None = None
     trace_start_s: Number | None = None
     one_way_ms: Number | None = None
     up_one_way_ms: Number | None = None
@@ -80,9 +94,9 @@ class CellPart(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: str
     up_mbps: Number | None = None
     down_mbps: Number | None = None
-    trace: str | None = None
-    up_trace: str | None = None
-    down_trace: str | None = None
+    trace: str | TraceFile | None = None
+    up_trace: str | TraceFile | None = None
+    down_trace: str | TraceFile | None = None
     duplex: Literal["full", "half"] = "full"
 
 
@@ -117,6 +131,7 @@ SCHEMAS: dict[str, type[NetworkFile | DeviceFile | ScenarioFile]] = {
 
 
 PARTS: dict[Any, type[Struct]] = {ServerPart: ServerPart, AbsencePart | None: AbsencePart}
+OR_TABLES: dict[Any, type[Struct]] = {str | TraceFile | None: TraceFile}  # text, or a table with more of it
 LISTS: dict[Any, type[Struct]] = {tuple[ClientGroup, ...]: ClientGroup, tuple[CellPart, ...]: CellPart}
 
 
@@ -216,6 +231,7 @@ def _typed(file: str, content: bytes, kind: str | None) -> NetworkFile | DeviceF
         problem, _, place = str(error).partition(" - at `$.")
         if "matching regex" in problem:
             problem = 'write the date as a string "YYYY-MM"'
+        problem = problem.replace("Expected `str | object | null`, got", "Expected `str`, got")
         problem = problem.replace("Expected `str`, got", "must be text in quotes, not").replace("`", "")
         raise profile_error(file, place.rstrip("`"), problem) from None
 
@@ -236,6 +252,8 @@ def _checked(file: str, where: str, table: Any, schema: type[Struct]) -> dict[st
         if kind in (Number, Number | None):
             entry = _checked(file, place, value, Number) if isinstance(value, dict) else {"value": value}
             checked[key] = {**entry, "value": _finite(file, place, entry["value"])}
+        elif kind in OR_TABLES:
+            checked[key] = _checked(file, place, value, OR_TABLES[kind]) if isinstance(value, dict) else value
         elif kind in PARTS:
             checked[key] = _checked(file, place, value, PARTS[kind])
         elif kind in LISTS:

@@ -18,28 +18,27 @@ from pathlib import Path
 
 from msgspec import Struct, structs
 
-from emulator import absence_files, traces
+from emulator import absence_files
+from emulator.network_reading import cell_of, network_of
 from emulator.profile_files import (
     KINDS,
     AbsencePart,
-    CellPart,
     DeviceFile,
     Document,
     NetworkFile,
     Number,
     ScenarioFile,
+    TraceFile,
     find,
     is_path,
     shipped,
     unit_of,
     whole,
 )
-from emulator.profiles import Absence, Cell, ClientSpec, Device, Direction, Network, Scenario, ServerSpec
-from emulator.steps import Steps
+from emulator.profiles import Absence, ClientSpec, Device, Network, Scenario, ServerSpec
 from emulator.text_files import profile_error
 
 MAX_CLIENTS = 10_000  # every client is a process of the operating system; more is a slip of the finger
-SIDES = ("up", "down")
 
 
 class Row(Struct, frozen=True):
@@ -72,7 +71,7 @@ def load_scenario(name_or_path: str, clients: int | None = None) -> Scenario:
 
 
 def load_network(name_or_path: str) -> Network:
-    return _network(find("network", name_or_path, f"network {name_or_path}"), {})
+    return network_of(find("network", name_or_path, f"network {name_or_path}"), {})
 
 
 def load_device(name_or_path: str) -> Device:
@@ -106,105 +105,6 @@ def share_out(counts: list[int], total: int) -> list[int]:
     for i in by_remainder[: total - sum(shares)]:
         shares[i] += 1
     return shares
-
-
-class _Link(Struct, frozen=True):
-    """The rates of a link or a cell, and of its traces what the file says beside them."""
-
-    rates_bps: tuple[int, int]
-    traces: tuple[traces.Trace | None, traces.Trace | None]
-
-
-def _link(file: str, where: str, part: NetworkFile | CellPart, base: Path, files: dict[str, str]) -> _Link:
-    """Rates up and down: numbers of the file, or what its traces say."""
-    each = [getattr(part, f"{side}_trace") for side in SIDES]
-    if part.trace is not None and each != [None, None]:
-        raise profile_error(file, f"{where}trace", "give either trace, or up_trace and down_trace, not both")
-    own = each if part.trace is None else [part.trace, part.trace]
-    if own.count(None) == 1:
-        missing = f"{where}{SIDES[own.index(None)]}_trace"
-        raise profile_error(file, missing, "missing; both directions follow traces, or none does")
-    found: list[traces.Trace | None] = []
-    rates: list[int] = []
-    for side, name in zip(SIDES, own, strict=True):
-        key, number = f"{where}{side}_mbps", getattr(part, f"{side}_mbps")
-        if name is None:
-            if number is None:
-                raise profile_error(file, key, f"missing; write {side}_mbps = NUMBER, in Mbit/s, or trace = NAME")
-            found.append(None)
-            rates.append(whole(file, key, number))
-            continue
-        if number is not None:
-            raise profile_error(file, key, "the rate comes from the trace; leave one of the two out")
-        trace = traces.find(name, file, f"{where}{side}_trace" if part.trace is None else f"{where}trace", base)
-        files[trace.file.removeprefix("netprofiles/")] = trace.sha256
-        found.append(trace)
-        rates.append(max((trace.up if side == "up" else trace.down).values))
-    return _Link((rates[0], rates[1]), (found[0], found[1]))
-
-
-def _network(document: Document, files: dict[str, str]) -> Network:
-    typed, file = document.typed, document.shown
-    assert isinstance(typed, NetworkFile)
-
-    def both_or_each(key: str, default: int | None) -> Iterator[int]:
-        shared, sides = getattr(typed, key), [getattr(typed, f"{side}_{key}") for side in SIDES]
-        if shared and any(sides):
-            raise profile_error(file, key, f"give either {key}, or up_{key} and down_{key}, not both")
-        for side, own in zip(SIDES, sides, strict=True):
-            if own or shared:
-                yield whole(file, f"{side}_{key}" if own else key, own or shared)
-            elif default is None or any(sides):
-                missing = f"{side}_{key}" if any(sides) else key
-                remedy = f"{key} = NUMBER, in {unit_of(key).text}, or up_{key} and down_{key}"
-                raise profile_error(file, missing, f"missing; write {remedy}")
-            else:
-                yield default
-
-    def delays() -> Iterator[int]:
-        if typed.rtt_ms is None:
-            yield from both_or_each("one_way_ms", 0 if all(t and t.delays for t in link.traces) else None)
-            return
-        if typed.one_way_ms or typed.up_one_way_ms or typed.down_one_way_ms:
-            raise profile_error(file, "rtt_ms", "give either rtt_ms or one_way_ms, not both")
-        rtt_ns = whole(file, "rtt_ms", typed.rtt_ms)
-        yield from (rtt_ns // 2, rtt_ns - rtt_ns // 2)
-
-    link = _link(file, "", typed, document.path.parent, files)
-    directions = zip(
-        SIDES,
-        link.rates_bps,
-        delays(),
-        both_or_each("jitter_ms", 0),
-        both_or_each("loss_percent", 0),
-        link.traces,
-        strict=True,
-    )
-    up, down = (
-        Direction(rate, delay, jitter, loss, *(_followed(side, trace) if trace else (None, None, None)))
-        for side, rate, delay, jitter, loss, trace in directions
-    )
-    for side, direction in (("up", up), ("down", down)):
-        if direction.loss_ppb >= 10**9:
-            key = "loss_percent" if typed.loss_percent else f"{side}_loss_percent"
-            raise profile_error(file, key, "must be below 100: nothing would ever arrive")
-    start_ns = whole(file, "trace_start_s", typed.trace_start_s) if typed.trace_start_s else None
-    if start_ns is not None and not any(link.traces):
-        raise profile_error(file, "trace_start_s", "this link follows no trace; leave it out, or write trace = NAME")
-    return Network(
-        document.path.stem, up, down, typed.duplex, typed.transport, typed.rate_kind, trace_start_ns=start_ns
-    )
-
-
-def _followed(side: str, trace: traces.Trace) -> tuple[Steps | None, Steps | None, Steps | None]:
-    return (trace.up if side == "up" else trace.down), trace.delays, trace.losses
-
-
-def _cell(file: str, i: int, part: CellPart, base: Path, files: dict[str, str]) -> Cell:
-    link = _link(file, f"cells[{i}].", part, base, files)
-    up, down = link.traces
-    rates = up.up if up else None, down.down if down else None
-    return Cell(part.name, *link.rates_bps, part.duplex, *rates)
 
 
 def _absence(file: str, where: str, part: AbsencePart, base: Path, files: dict[str, str]) -> Absence:
@@ -252,8 +152,8 @@ def _scenario(document: Document, wanted: int | None) -> Scenario:
     base, server = document.path.parent, typed.server
     workers = whole(file, "server.workers", server.workers, MAX_CLIENTS)
     server_device = _device(part("device", server.device, "server.device"))
-    server_network = _network(part("network", server.network, "server.network"), files)
-    cells = tuple(_cell(file, i, cell, base, files) for i, cell in enumerate(typed.cells))
+    server_network = network_of(part("network", server.network, "server.network"), files)
+    cells = tuple(cell_of(file, i, cell, base, files) for i, cell in enumerate(typed.cells))
     names = [cell.name for cell in cells]
     for i, name in enumerate(names):
         if not name:
@@ -267,7 +167,7 @@ def _scenario(document: Document, wanted: int | None) -> Scenario:
         where = f"clients[{i}]"
         count = whole(file, f"{where}.count", group.count, MAX_CLIENTS)
         device = _device(part("device", group.device, f"{where}.device"))
-        network = _network(part("network", group.network, f"{where}.network"), files)
+        network = network_of(part("network", group.network, f"{where}.network"), files)
         if group.cell is not None and group.cell not in names:
             known = f"cells here: {', '.join(names)}" if names else "this scenario has no [[cells]]"
             raise profile_error(file, f"{where}.cell", f'no cell "{group.cell}"; {known}')
@@ -288,7 +188,7 @@ def _profile(document: Document) -> Profile:
     typed = document.typed
     content: Network | Device | Scenario
     if isinstance(typed, NetworkFile):
-        content = _network(document, {})
+        content = network_of(document, {})
     elif isinstance(typed, DeviceFile):
         content = _device(document)
     else:
@@ -303,6 +203,9 @@ def _rows(where: str, part: Struct) -> Iterator[Row]:
         if isinstance(value, Number):
             text = f"{value.value.normalize():f}"
             yield Row(place, text, unit_of(key).text, value.grade, value.source or "no source given", value.date)
+        elif isinstance(part, TraceFile) and key != "file":
+            if value not in ("", "after"):
+                yield Row(place, value, "", "", "as named", "")
         elif isinstance(value, str) and key in ("trace", "up_trace", "down_trace", "file"):
             yield Row(place, value, "", "", "see the file", "")
         elif isinstance(value, Struct):

@@ -84,7 +84,7 @@ def _facts(profile: Profile) -> list[str]:
     """What the numbers of a profile come to, in sentences."""
     content = profile.content
     if isinstance(content, Network):
-        return _link_facts(content, [row.value for row in profile.rows if row.key.endswith("trace")])
+        return _link_facts(content, [row.value for row in profile.rows if row.key.endswith(("trace", "trace.file"))])
     if isinstance(content, Device):
         parts = (content.memory_bytes, content.os_reserved_bytes, content.runtime_bytes)
         sizes = " - ".join(_short(part, 2**20) for part in parts)
@@ -99,7 +99,7 @@ def _facts(profile: Profile) -> list[str]:
     groups = Counter((c.device, c.network, c.cell, c.absence) for c in content.clients)
     for (device, network, where, absence), count in groups.items():
         who = f"{count} client{'s' if count > 1 else ''}: {device.name}"
-        rates = f"{_rates(network)} Mbit/s" + (", a trace's mean" if network.up.rates else "")
+        rates = f"{_rates(network)} Mbit/s" + (", a trace's mean" if network.up.rates or network.down.rates else "")
         fact = f"{who} ({_short(device.budget_bytes, 2**20)} MiB to train in) on {network.name} ({rates})"
         fact += f" in {where}" if where else ""
         facts.append(fact + (f"; {_absence(absence)}" if absence else ""))
@@ -109,7 +109,7 @@ def _facts(profile: Profile) -> list[str]:
 def _capacity(cell: Cell) -> str:
     """What a cell carries, as the emulator plays it: half duplex is one capacity, the larger."""
     up, down = _mean_bps(cell.up_rates, cell.up_bps), _mean_bps(cell.down_rates, cell.down_bps)
-    mean = ", a trace's mean" if cell.up_rates else ""
+    mean = ", a trace's mean" if cell.up_rates or cell.down_rates else ""
     if cell.duplex == "half":
         return f"{_short(max(up, down), 10**6, 4)} Mbit/s, both directions together{mean}"
     return f"{_short(up, 10**6, 4)} Mbit/s up and {_short(down, 10**6, 4)} down{mean}"
@@ -126,10 +126,11 @@ def _link_facts(network: Network, traces: list[str]) -> list[str]:
     ]
     losses = [max(side.losses.values) if side.losses else side.loss_ppb for side in (up, down)]
     if any(losses):
-        most = ", at most" if up.losses else ""
+        most = ", at most" if up.losses or down.losses else ""
         facts.append("loss: " + " / ".join(f"{_short(loss, 10**7, 3)} %" for loss in losses) + f" up / down{most}")
-    if up.rates and down.rates:
-        sides = zip(traces, (up.rates, down.rates), strict=False)  # one name where both are of one trace
+    followed = [rates for rates in (up.rates, down.rates) if rates]
+    if followed:
+        sides = zip(traces, followed, strict=False)  # one name where both are of one trace
         names = " and ".join(f"{name} ({_short(rates.length_ns, 10**9)} s)" for name, rates in sides)
         start_ns = network.trace_start_ns
         begins = "a place of its own" if start_ns is None else f"{_short(start_ns, 10**9)} s"

@@ -7,6 +7,7 @@ again and again. Times are integer nanoseconds; values are integers in whatever 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterable
 from functools import cached_property
 from itertools import accumulate, pairwise
 
@@ -53,6 +54,15 @@ class Steps(Struct, frozen=True, dict=True):
         end_ns = self.starts_ns[i] if i < len(self.starts_ns) else self.length_ns
         return laps * self.length_ns + end_ns - self.ahead_ns
 
+    def change_ns(self, t_ns: int) -> int | None:
+        """When the value next differs from that at ``t_ns``; None: never."""
+        value, next_ns = self.at(t_ns), self.next_ns(t_ns)
+        for _ in self.values:
+            if self.at(next_ns) != value:
+                return next_ns
+            next_ns = self.next_ns(next_ns)
+        return None
+
     def until(self, t_ns: int) -> int:
         """The sum of value x ns from the beginning of the steps to ``t_ns``."""
         laps, within_ns = divmod(t_ns + self.ahead_ns, self.length_ns)
@@ -66,6 +76,15 @@ class Steps(Struct, frozen=True, dict=True):
     def shifted(self, ahead_ns: int) -> Steps:
         """The same steps from another place on."""
         return Steps(self.starts_ns, self.values, self.length_ns, ahead_ns % self.length_ns)
+
+
+def merged(starts_ns: Iterable[int], values: Iterable[int], length_ns: int) -> Steps:
+    """The steps in which equal neighbours are one."""
+    steps: list[tuple[int, int]] = []
+    for start_ns, value in zip(starts_ns, values, strict=True):
+        if not steps or steps[-1][1] != value:
+            steps.append((start_ns, value))
+    return Steps(tuple(start for start, _ in steps), tuple(value for _, value in steps), length_ns)
 
 
 def constant(value: int) -> Steps:

@@ -41,10 +41,9 @@ class Channel(Resource):
 
     def next_ns(self, t_ns: int) -> int | None:
         """When the capacity may change next; None: never."""
-        changes = [self.rates.next_ns(t_ns)] if self.rates else []
-        if self.absences and (change_ns := self.absences.next_ns(t_ns)) is not None:
-            changes.append(change_ns)
-        return min(changes, default=None)
+        rates_ns = self.rates.change_ns(t_ns) if self.rates else None
+        absences_ns = self.absences.next_ns(t_ns) if self.absences else None
+        return min((ns for ns in (rates_ns, absences_ns) if ns is not None), default=None)
 
 
 class Side(NamedTuple):

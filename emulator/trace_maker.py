@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from emulator.errors import UserError
 from emulator.steps import Steps
-from emulator.traces import spread
+from emulator.trace_statistics import spread
 
 SEED = 1  # of the shipped traces
 SHORTEST_S, LONGEST_S = 30, 100_000
@@ -44,7 +44,7 @@ class Row(Struct):
 
 
 class Aim(Struct, frozen=True):
-    """A statistic (a field of ``traces.Spread``) of a column, and between what it must lie.
+    """A statistic (a field of ``trace_statistics.Spread``) of a column, and between what it must lie.
 
     Where both are one number, the column is scaled to it.
     """

@@ -6,19 +6,20 @@ from bisect import bisect_right
 from collections.abc import Callable
 from itertools import pairwise
 from math import floor, log10
-from pathlib import Path
+from typing import Literal, get_args
 
 import msgspec
 from msgspec import Struct
 from rich.console import Console
 from rich.text import Text
 
-from emulator import trace_maker, traces
-from emulator.errors import UserError
+from emulator import trace_convert, trace_maker, traces
 from emulator.flags import Flags
+from emulator.profile_files import Holds, Rate, Time
 from emulator.sheets import NOTHING, Sheet, show
 from emulator.steps import Steps
-from emulator.traces import Spread, Trace
+from emulator.trace_statistics import Spread, spread
+from emulator.traces import Form, Trace
 
 COLUMNS = 68  # of a drawing: 80 less the labels of its axis
 ROWS = 6
@@ -41,10 +42,11 @@ class Quantity(Struct, frozen=True):
 
 
 def quantities(trace: Trace) -> list[Quantity]:
-    """Up, down and what else the trace has; slow rates in kbit/s."""
-    slow = max(*trace.up.values, *trace.down.values) < 10**6
+    """What the trace has of up, down, round trip and loss; slow rates in kbit/s."""
+    rates = {name: steps for name, steps in (("up", trace.up), ("down", trace.down)) if steps}
+    slow = max(max(steps.values) for steps in rates.values()) < 10**6
     unit, per = ("kbit/s", 10**3) if slow else ("Mbit/s", 10**6)
-    found = [Quantity("up", unit, trace.up, 1, per), Quantity("down", unit, trace.down, 1, per)]
+    found = [Quantity(name, unit, steps, 1, per) for name, steps in rates.items()]
     if trace.delays:
         found.append(Quantity("round trip", "ms", trace.delays, 2, 10**6))
     if trace.losses:
@@ -57,17 +59,17 @@ def show_traces(console: Console) -> None:
     rows = []
     for name in traces.shipped():
         for i, rate in enumerate(quantities(traces.find(name, "traces"))[:2]):
-            spread = traces.spread(rate.steps, rate.factor, rate.per)
-            values = (spread.mean, spread.p5, spread.p50, spread.p95, spread.zero_share * 100, spread.longest_zero_s)
-            cells = [*(_short(value, 3) for value in values), f"{spread.variation:.2f}"]
-            rows.append(["" if i else name, rate.name, rate.unit, "" if i else f"{spread.length_s:g}", *cells])
+            found = spread(rate.steps, rate.factor, rate.per)
+            values = (found.mean, found.p5, found.p50, found.p95, found.zero_share * 100, found.longest_zero_s)
+            cells = [*(_short(value, 3) for value in values), f"{found.variation:.2f}"]
+            rows.append(["" if i else name, rate.name, rate.unit, "" if i else f"{found.length_s:g}", *cells])
     heads = ["trace", "", "", "length\ns", "mean", "p5", "p50", "p95", "at 0\n%", "outage\ns", "CV"]
     meaning = (
         "p5, p50, p95: at or below this 5, 50, 95 % of the time. at 0: share of the time; outage: longest time at 0."
         " CV: standard deviation over mean."
     )
     show(Sheet(title="Bandwidth traces", heads=heads, names=3, rows=rows, meaning=meaning), console)
-    console.print("\n'run.py traces show NAME|FILE' draws one; 'run.py traces make --help' tells how to make another.")
+    console.print("\n'run.py traces show NAME|FILE' draws one; 'traces convert --help' tells how to bring your own.")
 
 
 def show_trace(trace: Trace, console: Console) -> None:
@@ -79,9 +81,10 @@ def show_trace(trace: Trace, console: Console) -> None:
 
 def trace_lines(trace: Trace) -> list[str]:
     """The drawing of a trace."""
-    length_s, steps = trace.up.length_ns / 10**9, len(trace.up.values)
-    lines = [f"trace {trace.name}: {length_s:g} s in {steps} steps, then it starts over", trace.file]
     drawn = quantities(trace)
+    length_s, steps = drawn[0].steps.length_ns / 10**9, len(drawn[0].steps.values)
+    some = f"{steps} steps" if steps > 1 else "one step"
+    lines = [f"trace {trace.name}: {length_s:g} s in {some}, then it starts over", trace.file]
     if trace.up == trace.down:
         drawn = [msgspec.structs.replace(drawn[0], name="up and down alike"), *drawn[2:]]
     for quantity in drawn:
@@ -148,7 +151,7 @@ def nice(value: float) -> float:
 def sheet(trace: Trace) -> Sheet:
     """The statistics of a trace as a table, a column a quantity."""
     shown = quantities(trace)
-    spreads = [traces.spread(quantity.steps, quantity.factor, quantity.per) for quantity in shown]
+    spreads = [spread(quantity.steps, quantity.factor, quantity.per) for quantity in shown]
     rows = [[name, *map(cell, spreads)] for name, cell in STATISTICS.items()]
     heads = ["", *(f"{quantity.name}\n{quantity.unit}" for quantity in shown)]
     meaning = "Every step is weighted by its time; outages and autocorrelation go on where the trace starts over."
@@ -182,10 +185,21 @@ STATISTICS: dict[str, Callable[[Spread], str]] = {
 
 def command(argv: list[str]) -> int:
     """List the traces, draw one, or make one."""
-    flags = Flags(prog="run.py traces", description="Bandwidth traces: which there are; one drawn; one made up.")
-    actions = flags.add_subparsers(dest="action", metavar="show|make")
+    flags = Flags(prog="run.py traces", description="Bandwidth traces: which there are; one drawn, converted, made up.")
+    actions = flags.add_subparsers(dest="action", metavar="show|convert|make")
     shown = actions.add_parser("show", help="draw a trace over its time, with its statistics")
-    shown.add_argument("trace", metavar="NAME|FILE", help="a shipped trace, or its file: CSV, Mahimahi, s and Mbit/s")
+    shown.add_argument(
+        "trace", metavar="NAME|FILE", help="a shipped trace, or its file: CSV, Mahimahi, JSON of periods, s and Mbit/s"
+    )
+    for name, kind, help in (
+        ("time", Time, "unit of the times of pairs (default s)"),
+        ("rate", Rate, "unit of the rates of pairs (default mbps)"),
+        ("format", Literal["", "mahimahi"], "ms of packets of 1500 bytes, however short"),
+        ("holds", Holds, "whether a row's rate holds after its time (the default), or before it, from the row above"),
+    ):
+        words = [word for word in get_args(kind) if word]
+        shown.add_argument(f"--{name}", choices=words, default=getattr(Form(), name), help=help)
+    trace_convert.add_flags(actions)
     made = actions.add_parser("make", help="make a trace by the model of a shipped one")
     made.add_argument("model", metavar="NAME", help="lte-walking, lte-driving, nb-iot or starlink")
     made.add_argument("--seed", type=int, default=1, help="of all that is drawn (default 1: the shipped one)")
@@ -193,16 +207,12 @@ def command(argv: list[str]) -> int:
     made.add_argument("--out", required=True, metavar="FILE", help="where it is written; nothing may be there yet")
     chosen = flags.parse_args(argv)
     if chosen.action == "make":
-        text = trace_maker.make(chosen.model, chosen.seed, chosen.seconds)
-        try:
-            with Path(chosen.out).open("x", encoding="utf-8") as file:
-                file.write(text)
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is no file name"
-            raise UserError(f"--out {chosen.out}: cannot write it ({reason}); name a new file") from None
-        return 0
-    if chosen.action == "show":
-        show_trace(traces.find(chosen.trace, f"traces show {chosen.trace}"), Console())
+        trace_convert.write_new(chosen.out, trace_maker.make(chosen.model, chosen.seed, chosen.seconds))
+    elif chosen.action == "convert":
+        trace_convert.run(chosen)
+    elif chosen.action == "show":
+        form = Form(chosen.time, chosen.rate, chosen.format, chosen.holds)
+        show_trace(traces.find(chosen.trace, f"traces show {chosen.trace}", form=form), Console())
     else:
         show_traces(Console())
     return 0

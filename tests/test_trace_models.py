@@ -22,7 +22,8 @@ from emulator.errors import UserError
 from emulator.profile_files import ROOT
 from emulator.steps import Steps
 from emulator.trace_maker import KINDS, PEAKS_KBPS, SLOT_S, make
-from emulator.traces import Trace, find, load, shipped, statistics
+from emulator.trace_statistics import statistics
+from emulator.traces import Form, Trace, find, load, shipped
 
 S = 10**9
 LARGEST_BYTES = 50_000
@@ -91,8 +92,8 @@ def test_another_seed_is_another_trace(folder: Path) -> None:
 def test_driving_varies_more_than_walking_and_has_outages_of_1_to_5_s() -> None:
     walking, driving = (find(name, "test") for name in LTE)
     assert statistics(driving).down_mbps.variation > 1.3 * statistics(walking).down_mbps.variation
-    assert set(driving.down.starts_ns) == {n * S for n in range(600)}
-    outages = [len(list(group)) for out, group in groupby(driving.down.values, key=operator.not_) if out]
+    rates = [driving.down.at(n * S) for n in range(600)]
+    outages = [len(list(group)) for out, group in groupby(rates, key=operator.not_) if out]
     assert set(outages) <= {1, 2, 3, 4, 5}
     assert len(outages) >= 5
     assert len(set(outages)) >= 3
@@ -222,7 +223,16 @@ def test_an_axis_ends_at_a_round_number_not_far_above(value: float) -> None:
     assert value * (1 - 1e-6) <= trace_views.nice(value) <= value * 1.34
 
 
-@pytest.mark.parametrize("content", ["0 1\n0.000000001 2\n", "3\n", "0 0.000001\n1 0\n"], ids=["2 ns", "3 ms", "slow"])
-def test_the_shortest_and_slowest_traces_are_drawn_too(content: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "form"),
+    [
+        ("0 1\n0.000000001 2\n", Form()),
+        ("3\n", Form(format="mahimahi")),
+        ("0 0.000001\n1 0\n", Form(rate="mbps")),
+        ("time_s,down_mbps\n0,1\n1,2\n", Form()),
+    ],
+    ids=["2 ns", "3 ms", "slow", "down alone"],
+)
+def test_the_shortest_and_slowest_traces_are_drawn_too(content: str, form: Form, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(content)
-    assert max(map(cell_len, drawn(load(tmp_path / "t.csv", "t.csv")))) <= 80
+    assert max(map(cell_len, drawn(load(tmp_path / "t.csv", "t.csv", form)))) <= 80
