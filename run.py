@@ -96,7 +96,7 @@ def run(argv: list[str]) -> int:
 
     from algorithms import experiment_files
     from algorithms.task import Task
-    from emulator import record, tables
+    from emulator import clients_data, record, tables
     from emulator.coordinator import CLOCKS
     from emulator.dashboard import can_draw
     from emulator.display import Drawn, Lines
@@ -144,7 +144,10 @@ def run(argv: list[str]) -> int:
         try:
             prepared = launcher.prepare({name: (ALGORITHMS[name], settings[name]) for name in names})
             manifest["settings"] = in_full(prepared)
+            manifest["data"] = prepared.data
             record.write_manifest(folder, manifest)
+            for line in clients_data.first_lines(prepared.data):
+                console.print(Text(line), soft_wrap=True)
             for warning in prepared.warnings:
                 console.print(f"warning: {warning}")
             if not flags.dry_run and not flags.force:

@@ -1,7 +1,11 @@
 """The workload and the algorithms, from the ground up.
 
-vision    torchvision's data sets and folders of images, as arrays
+classes   what labels say, or why they cannot be meant
+archives  images and labels in .npz files, as people save them
+image_folders  train/CLASS/IMAGE, and images as bytes
+vision    torchvision's data sets, as arrays
 data      data sets and their prepared files; named random streams (no torch)
+census    what was prepared: samples and classes of every client, what is odd
 partition how samples are divided among clients
 shard     what one client sees of its samples: batches, augmentation
 models    the models by name, with seeded initial weights

@@ -8,25 +8,23 @@ Every random draw comes from a stream of its own, named ``f"{seed}:{purpose}"``:
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import re
-import zipfile
-import zlib
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
-from algorithms import vision
+from algorithms import archives, classes, image_folders, vision
 from emulator.errors import UserError
 
 _DIGITS = Path(__file__).parent / "digits" / "digits.npz"
 _DIGITS_TRAIN = 1500  # of 1,797; the file's order is a fixed random one
 _CHUNK = 256  # images made or written at a time: bounds the memory of preparing
 _ABOUT = "dataset.json"
+CONSTANT = 0.02  # of white: an image whose pixels differ by no more shows nothing
 
 
 class Description(NamedTuple):
@@ -42,8 +40,27 @@ class Description(NamedTuple):
 class Samples(NamedTuple):
     """Images uint8 [N, C, H, W] and their labels int64 [N]."""
 
-    images: np.ndarray[Any, Any] | vision.Files
+    images: np.ndarray[Any, Any] | image_folders.Files
     labels: np.ndarray[Any, Any]
+
+
+class Loaded(NamedTuple):
+    """A data set. ``names``: of its classes, where they have some; ``remarks``: what had to be understood."""
+
+    train: Samples
+    test: Samples
+    names: Sequence[str] = ()
+    remarks: Sequence[str] = ()
+
+
+class Written(NamedTuple):
+    """Of a part that was written: its least and largest pixel, how many images are nearly constant, and of each image
+    a digest."""
+
+    least: int
+    most: int
+    constant: int
+    digests: list[bytes]
 
 
 def stream_seed(seed: int, purpose: str) -> int:
@@ -63,11 +80,14 @@ def describe(dataset: str, data_dir: str) -> Description:
     if dataset.startswith("synthetic:"):
         return _describe_synthetic(dataset)
     if dataset.startswith("folder:"):
-        return Description(*vision.describe_folder(dataset, data_dir), 255)
+        folder = image_folders.describe(dataset, data_dir)
+        return Description(folder.shape, len(folder.classes), folder.train.size, folder.test.size, 255)
     if dataset in vision.KNOWN:
         known = vision.KNOWN[dataset]
         return Description(known.shape, known.classes, known.train, known.test, 255)
-    return _describe_archive(_archive(dataset, data_dir))
+    archive = archives.read(_archive(dataset, data_dir))
+    train, test = archive.labels
+    return Description(archive.shape, archive.classes, len(train), len(test), archives.WHITE)
 
 
 def load(dataset: str, data_dir: str) -> tuple[Samples, Samples]:
@@ -75,23 +95,46 @@ def load(dataset: str, data_dir: str) -> tuple[Samples, Samples]:
 
     A data set depends on its name alone, never on a task's seed.
     """
+    loaded = load_all(dataset, data_dir)
+    return loaded.train, loaded.test
+
+
+def load_all(dataset: str, data_dir: str, skip_bad: bool = False) -> Loaded:
+    """The same with all that is known of it; ``skip_bad``: without the images of a folder that cannot be read."""
     if dataset == "digits":
         with np.load(_DIGITS) as archive:
             images, labels = archive["images"][:, None], archive["labels"].astype(np.int64)
         cut = _DIGITS_TRAIN
-        return Samples(images[:cut], labels[:cut]), Samples(images[cut:], labels[cut:])
+        return Loaded(Samples(images[:cut], labels[:cut]), Samples(images[cut:], labels[cut:]))
     if dataset.startswith("synthetic:"):
         about = _describe_synthetic(dataset)
-        return _synthetic(dataset, about, "train", about.train), _synthetic(dataset, about, "test", about.test)
+        train, test = _synthetic(dataset, about, "train", about.train), _synthetic(dataset, about, "test", about.test)
+        return Loaded(train, test)
     if dataset.startswith("folder:"):
-        decoded, judged = vision.load_folder(dataset, data_dir)
-        return Samples(*decoded), Samples(*judged)
+        return _folder(dataset, data_dir, skip_bad)
     if dataset in vision.KNOWN:
-        train, test = vision.load(dataset, data_dir)
-        return Samples(*train), Samples(*test)
-    path = _archive(dataset, data_dir)
-    shape = _describe_archive(path).shape
-    return _part(path, "", shape), _part(path, "test_", shape)
+        train, test = (Samples(*part) for part in vision.load(dataset, data_dir))
+        return Loaded(train, test)
+    found = archives.read(_archive(dataset, data_dir))
+    *parts, remarks = archives.images(found)
+    train, test = (Samples(images, labels) for images, labels in zip(parts, found.labels, strict=True))
+    return Loaded(train, test, remarks=[*found.remarks, *remarks])
+
+
+def _folder(dataset: str, data_dir: str, skip_bad: bool) -> Loaded:
+    folder = image_folders.describe(dataset, data_dir)
+    parts, remarks = [], []
+    for name, (files, labels) in zip(("training", "test"), image_folders.load(folder), strict=True):
+        rows = files.whole() if skip_bad else range(len(labels))
+        if files.broken:
+            left_out = classes.some([image_folders.shown(path) for path in files.broken], 3)
+            remarks.append(f"left out {len(files.broken)} images of the {name} part that cannot be read: {left_out}")
+        if not rows:
+            image_folders.refuse_broken(files)
+        parts.append(Samples(files.of(rows), labels[np.array(rows)]))
+    train, test = parts
+    classes.count(f"dataset: {dataset}: {data_dir}", train.labels, test.labels, folder.classes)
+    return Loaded(train, test, folder.classes, [*remarks, *folder.remarks])
 
 
 def _archive(dataset: str, data_dir: str) -> Path:
@@ -105,56 +148,8 @@ def _archive(dataset: str, data_dir: str) -> Path:
     return path
 
 
-def _describe_archive(path: Path) -> Description:
-    """From the headers of the images and from the labels; UserError where they are not as they must be."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    labels: dict[str, np.ndarray[Any, Any]] = {}
-    for part in ("", "test_"):
-        dtype, shape = _header(path, f"{part}images")
-        if dtype != np.uint8 or len(shape) not in (3, 4) or shape[1:] != shapes.get("", shape)[1:]:
-            raise UserError(f"{path}: {part}images: must be uint8 of shape [N, H, W] or [N, C, H, W]")
-        found = _array(path, f"{part}labels")
-        if found.dtype.kind not in "iu" or found.shape != shape[:1] or not len(found) or found.min() < 0:
-            raise UserError(f"{path}: {part}labels: must be one class number from 0 for each of {part}images")
-        shapes[part], labels[part] = shape, found
-    *channels, height, width = shapes[""][1:]
-    classes = int(max(found.max() for found in labels.values())) + 1
-    shape = (channels[0] if channels else 1, height, width)
-    return Description(shape, classes, len(labels[""]), len(labels["test_"]), 255)
-
-
-def _part(path: Path, part: str, shape: tuple[int, int, int]) -> Samples:
-    images, labels = _array(path, f"{part}images"), _array(path, f"{part}labels")
-    return Samples(images.reshape(-1, *shape), labels.astype(np.int64))
-
-
-def _array(path: Path, name: str) -> np.ndarray[Any, Any]:
-    with _reading(path), np.load(path) as archive:
-        array: np.ndarray[Any, Any] = archive[name]
-        return array
-
-
-def _header(path: Path, name: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
-    """Type and shape of an array of the archive, which is not read."""
-    with _reading(path), zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(file)
-        return dtype, shape
-
-
-@contextlib.contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(
-            f"{path}: not an archive of images, labels, test_images and test_labels (numpy.savez): {error}"
-        ) from None
-
-
 def _describe_synthetic(dataset: str) -> Description:
-    match = re.fullmatch(r"synthetic:(\d+)x(\d+)x(\d+):(\d+):(\d+)", dataset)
+    match = re.fullmatch(r"synthetic:(\d{1,9})x(\d{1,9})x(\d{1,9}):(\d{1,9}):(\d{1,9})", dataset, re.ASCII)
     numbers = [int(number) for number in match.groups()] if match else [0]
     if min(numbers) < 1:
         raise UserError(
@@ -181,15 +176,27 @@ def _synthetic(dataset: str, about: Description, part: str, count: int) -> Sampl
     return Samples(images, labels)
 
 
-def write(folder: Path, name: str, samples: Samples, rows: np.ndarray[Any, Any] | None = None) -> None:
-    """Write ``name.images.npy`` and ``name.labels.npy`` (the given rows, or all), a few images at a time."""
+def write(folder: Path, name: str, samples: Samples, levels: int, rows: np.ndarray[Any, Any] | None = None) -> Written:
+    """Write ``name.images.npy`` and ``name.labels.npy`` (the given rows, or all), a few images at a time.
+
+    An image that cannot be read is black, and in ``broken`` of ``samples.images``.
+    """
     rows = np.arange(len(samples.labels)) if rows is None else rows
     np.save(folder / f"{name}.labels.npy", samples.labels[rows])
     shape = (len(rows), *samples.images.shape[1:])
     images = np.lib.format.open_memmap(folder / f"{name}.images.npy", mode="w+", dtype=np.uint8, shape=shape)
+    least, most, constant, digests = levels, 0, 0, []
     for start in range(0, len(rows), _CHUNK):
-        images[start : start + _CHUNK] = samples.images[rows[start : start + _CHUNK]]
+        some, made = rows[start : start + _CHUNK], samples.images
+        chunk = made.decode(some) if isinstance(made, image_folders.Files) else made[some]
+        images[start : start + _CHUNK] = chunk
+        flat = chunk.reshape(len(chunk), -1)
+        lows, highs = flat.min(1), flat.max(1)
+        least, most = min(least, int(lows.min())), max(most, int(highs.max()))
+        constant += int((highs - lows <= CONSTANT * levels).sum())
+        digests += [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in flat]
     images.flush()
+    return Written(least, most, constant, digests)
 
 
 def read(folder: str, name: str) -> Samples:

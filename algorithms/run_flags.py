@@ -97,6 +97,11 @@ def parser() -> Flags:
     )
     flags.add_argument("--data-dir", metavar="DIR", help="where data sets are, and torchvision downloads them")
     flags.add_argument("--augment", help="none, or flip-crop: random flips and crops of the training images")
+    flags.add_argument(
+        "--bad-images",
+        choices=["refuse", "skip"],
+        help="of folder:CxHxW: what becomes of images that cannot be read (default refuse; skip reads all twice)",
+    )
     flags.add_argument("--normalise", help="none, or imagenet: by ImageNet's mean and deviation")
     flags.add_argument("--model", help="cnn, simple_conv, or any of torchvision's classification models")
     flags.add_argument("--cut", help="the module after which the model is cut ('run.py cuts MODEL')")

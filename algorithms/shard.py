@@ -8,10 +8,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
+from algorithms.census import PADDING
 from algorithms.data import Samples, stream
 from algorithms.partition import batch_starts
 
-PADDING = 4  # of a random crop
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and standard deviation of its channels, of 0..1
 
 

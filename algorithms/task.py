@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from algorithms import data, partition
+from algorithms import census, data, image_folders, partition
 from emulator.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _CNN_LEAST_PIXELS = 4  # two pools halve height and width
 _TEST_BATCH = 256
+_FACTS = "facts.json"
 
 
 class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -35,6 +36,7 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ``epochs``: passes over a client's samples in a round. ``augment``: ``flip-crop`` mirrors and shifts training images
     at random. ``normalise``: by ImageNet's mean and standard deviation. ``single``: whether a last batch of one sample
     stands alone or joins the one before; None: it joins where the model has batch norm, which one sample cannot have.
+    ``bad_images``: whether images of a folder that cannot be read are refused, or skipped.
     """
 
     dataset: str = "digits"
@@ -52,6 +54,7 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     data_dir: str = "data"
     folder: str = ""
     single: bool | None = None
+    bad_images: Literal["refuse", "skip"] = "refuse"
 
     def check(self) -> None:
         """UserError, one line, for the first value that cannot be."""
@@ -59,7 +62,13 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         at_least(0, seed=self.seed)
         one_of(("none", "flip-crop"), augment=self.augment)
         one_of(("none", "imagenet"), normalise=self.normalise)
-        about = self._about()
+        one_of(("refuse", "skip"), bad_images=self.bad_images)
+        if self.bad_images == "skip" and not self.dataset.startswith("folder:"):
+            raise UserError(f"bad_images: skip is for folders of images, not for {self.dataset}: leave it out")
+        self._check_of(self._about())
+
+    def _check_of(self, about: data.Description) -> None:
+        """UserError for what cannot be with these data."""
         kind, _, shards = partition.parse_partition(self.partition)
         if kind in ("shards", "dirichlet-unequal") and self.samples_per_client:
             raise UserError(f"partition: {kind} divides all samples among the clients: leave out --samples-per-client")
@@ -174,16 +183,27 @@ def prepare(task: Task, folder: Path) -> Task:
     Returns the task to give them, cut and auxiliary named; UserError for a model, cut or auxiliary that cannot be.
     """
     made = task._parts().write(folder)
-    train, test = data.load(task.dataset, task.data_dir)
+    loaded = data.load_all(task.dataset, task.data_dir, task.bad_images == "skip")
+    train, test = loaded.train, loaded.test
+    about = task._about()._replace(train=len(train.labels), test=len(test.labels))
+    task._check_of(about)
     folder.mkdir(parents=True, exist_ok=True)
     shards, single = task._shards(train), task._single()
     if not single:
         _check_no_single(task, [len(rows) for rows in shards])
-    for index, rows in enumerate(shards):
-        data.write(folder, f"client-{index}", train, rows)
-    data.write(folder, "test", test)
-    data.write_about(folder, task._about())
+    written = [data.write(folder, f"client-{index}", train, about.levels, rows) for index, rows in enumerate(shards)]
+    written.append(data.write(folder, "test", test, about.levels))
+    image_folders.refuse_broken(train.images, test.images)
+    data.write_about(folder, about)
+    found = census.take(task, about, loaded, shards, written)
+    (folder / _FACTS).write_bytes(msgspec.json.encode(found))
     return msgspec.structs.replace(task, cut=made.cut, aux=made.aux, folder=str(folder), single=single)
+
+
+def facts(task: Task) -> dict[str, Any]:
+    """What was prepared of a task, for the record: ``census``."""
+    found: dict[str, Any] = msgspec.json.decode((Path(task.folder) / _FACTS).read_bytes())
+    return found
 
 
 def _check_no_single(task: Task, sizes: list[int]) -> None:
@@ -197,8 +217,9 @@ def _check_no_single(task: Task, sizes: list[int]) -> None:
         )
 
 
-def evaluate(task: Task, parts: dict[str, StateDict]) -> tuple[float, float]:
-    """Top-1 accuracy (0 to 1) and mean negative log-likelihood of ``client`` and ``server`` joined, on the test part.
+def evaluate(task: Task, parts: dict[str, StateDict]) -> tuple[float, float, float]:
+    """Of ``client`` and ``server`` joined, on the test part: top-1 accuracy (0 to 1), mean negative log-likelihood, and
+    balanced accuracy, the mean over the classes it has of the share that was known.
 
     In eval mode; other parts are not looked at.
     """
@@ -213,15 +234,17 @@ def evaluate(task: Task, parts: dict[str, StateDict]) -> tuple[float, float]:
     model = task.whole()
     model.load_state_dict({**parts["client"], **parts["server"]})
     model.eval()
-    correct, loss = 0, 0.0
+    correct, loss = torch.zeros(about.classes, dtype=torch.int64), 0.0
     with torch.no_grad():
         for start in range(0, about.test, _TEST_BATCH):
             rows = np.arange(start, min(start + _TEST_BATCH, about.test))
             x, y = tensors(test, rows, look)
             logits = model(x)
             loss += functional.cross_entropy(logits, y, reduction="sum").item()
-            correct += int((logits.argmax(1) == y).sum().item())
-    return correct / about.test, loss / about.test
+            correct += torch.bincount(y[logits.argmax(1) == y], minlength=about.classes)
+    held = torch.from_numpy(np.bincount(test.labels, minlength=about.classes))
+    balanced = (correct[held > 0] / held[held > 0]).mean().item()
+    return int(correct.sum()) / about.test, loss / about.test, balanced
 
 
 def rates(**values: float) -> None:

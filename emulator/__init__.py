@@ -48,6 +48,7 @@ subcommand        runs one of our own commands inside another
 sheets, memory_sheets, conservation, send_queues, computations, digest, health   views: pure functions of the ledger
 latency           what a client's time goes into
 summary           the run in one dictionary
+clients_data      of it: what was read, and what each client has of it
 figures, communication_sheets, findings, tables   of it: single numbers to compare; a sentence; text
 estimates, bench_tables   several runs: mean, deviation, interval; as text
 activity, seen, progress   what a run is doing: bins of its last minute; nodes and capacities; the whole

@@ -194,15 +194,16 @@ def prepare_data(
 ) -> None:
     """Checks every algorithm's settings and calls the dotted ``prepare(task, folder)`` once, before any node starts.
 
-    ``modules``: algorithm -> (module, settings). Sends back the task to give the nodes, warnings to show, and all
-    settings with their defaults. Last, a module may try itself out on the prepared task: ``try_out(config)`` raises
+    ``modules``: algorithm -> (module, settings). Sends back the task to give the nodes, warnings to show, all
+    settings with their defaults, and the facts of the data, for the record: what ``facts(task)`` beside ``prepare``
+    says, where there is one. Last, a module may try itself out on the prepared task: ``try_out(config)`` raises
     UserError for what cannot be trained.
     """
     enter(placement, lifeline, parent)
     import importlib
 
     liveness.PULSE.begin("preparation")
-    answer_with: tuple[dict[str, Any], list[str], dict[str, Any]] | SplitbedError
+    answer_with: tuple[dict[str, Any], list[str], dict[str, Any], dict[str, Any]] | SplitbedError
     try:
         warnings: list[str] = []
         trials: list[tuple[Callable[[Any], None], Any]] = []
@@ -218,10 +219,12 @@ def prepare_data(
             warnings += [f"{name}: {text}" for text in getattr(module, "warnings", lambda _config: [])(config)]
             trials.append((getattr(module, "try_out", lambda _config: None), config))
         where, _, function = prepare.rpartition(".")
-        task = getattr(importlib.import_module(where), function)(config.task, Path(placement.snapshot_folder))
+        source = importlib.import_module(where)
+        task = getattr(source, function)(config.task, Path(placement.snapshot_folder))
         for try_out, config in trials:
             try_out(msgspec.structs.replace(config, task=task))
-        answer_with = msgspec.to_builtins(task), warnings, whole
+        facts: dict[str, Any] = getattr(source, "facts", lambda _task: {})(task)
+        answer_with = msgspec.to_builtins(task), warnings, whole, facts
     except SplitbedError as error:
         answer_with = error
     answer.send(answer_with)

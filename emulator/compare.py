@@ -17,6 +17,7 @@ Json = Mapping[str, Any]
 
 # Of a manifest, what differs between any two runs.
 IGNORED = ("started", "command", "--out", "process")
+FOLLOWS = ("data.clients[",)  # from settings, which differ too
 MOST = 60  # characters of a value that is shown
 SHOWN = ("s_per_round", "s_to_85", "s_to_90", "payload_mb", "mb_to_90", "accuracy_percent", "peak_mib")
 
@@ -54,7 +55,7 @@ def differences(runs: Sequence[record.Recorded], names: Sequence[str]) -> list[s
     """What is not the same in the manifests, in lines; settings only of algorithms that all runs have."""
     flat = [dict(_flat(run.manifest)) for run in runs]
     held = _held(runs)
-    ignored = (*IGNORED, *(f"settings.{name}." for name, count in held.items() if count < len(runs)))
+    ignored = (*IGNORED, *FOLLOWS, *(f"settings.{name}." for name, count in held.items() if count < len(runs)))
     lines = []
     for key in dict.fromkeys(key for each in flat for key in each):
         values = [each.get(key, NOTHING) for each in flat]

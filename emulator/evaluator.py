@@ -78,7 +78,7 @@ def run(placement: Placement, control: Connection) -> None:
                 snapshot["parts"][part] = torch.load(contribution, weights_only=True)
                 contribution.unlink()
             PULSE.begin("evaluation")
-            accuracy, loss = getattr(module, function)(config.task, snapshot["parts"])
+            accuracy, loss, *more = getattr(module, function)(config.task, snapshot["parts"])
             PULSE.rest()
             ledger.write(
                 Evaluated(
@@ -88,6 +88,7 @@ def run(placement: Placement, control: Connection) -> None:
                     accuracy=accuracy,
                     loss=loss if math.isfinite(loss) else None,
                     weights=hash_of(snapshot["parts"]),
+                    balanced=more[0] if more else None,
                 )
             )
             path.unlink()

@@ -208,6 +208,7 @@ class Evaluated(Event, frozen=True, kw_only=True):
     accuracy: float  # top-1, 0 to 1
     loss: float | None  # mean negative log-likelihood; None: not a number, the training has diverged
     weights: str = ""  # SHA-256 of the model's parts
+    balanced: float | None = None  # mean over classes of the share of each that was known; None: not judged so
 
 
 class Ended(Event, frozen=True, kw_only=True):

@@ -19,7 +19,7 @@ from typing import IO, Any, NamedTuple
 import msgspec
 import psutil
 
-from emulator import cgroups, tables
+from emulator import cgroups, clients_data, tables
 from emulator.conservation import Sorted
 from emulator.errors import UserError
 from emulator.following import read_manifest
@@ -256,6 +256,8 @@ def rebuild(folder: Path) -> Recorded:
     write_anew(folder / "summary.json", json.dumps(run.summary, indent=1) + "\n")
     write_anew(folder / "tables.md", tables.to_markdown(run.summary))
     write_anew(folder / "tables.csv", tables.to_csv(run.summary))
+    if data := run.summary["data"]:
+        write_anew(folder / clients_data.NAME, clients_data.to_csv(data))
     return run
 
 

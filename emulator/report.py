@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import jinja2
 
-from emulator import computations, perfetto_trace, plots, record, tables
+from emulator import clients_data, computations, perfetto_trace, plots, record, tables
 from emulator.errors import UserError
 from emulator.findings import partial, sentence
 from emulator.flags import Flags
@@ -108,6 +108,7 @@ def page(folder: Path, run: record.Recorded, drawn: plots.Drawn) -> str:
         left_out=drawn.left_out,
         sheets=[_table(sheet) for sheet in tables.sheets(summary)],
         remarks=tables.remarks(summary),
+        shards=[_table(sheet) for sheet in clients_data.sheets(summary)],
         clients=[(name, _table(_clients(name, each))) for name, each in summary["algorithms"].items()],
         costs=_table(computations.sheet(summary["algorithms"])),
         grades=GRADES,

@@ -76,13 +76,18 @@ def show(sheet: Sheet, console: Console | None = None) -> None:
 def markdown(sheet: Sheet) -> list[str]:
     """Its lines."""
     rules = ["---" if index < sheet.names else "---:" for index in range(len(sheet.heads))]
-    heads = [" ".join(head.split()) for head in sheet.heads]
+    heads = [_plain(head) for head in sheet.heads]
     lines = [f"## {sheet.title}", ""]
-    rows = [[_bold(" ".join(cell.split())) for cell in row] for row in sheet.marked()]
+    rows = [[_bold(_plain(cell)) for cell in row] for row in sheet.marked()]
     lines += [f"| {' | '.join(cells)} |" for cells in (heads, rules, *rows)]
     for text in (*sheet.results, sheet.meaning):
         lines += ["", text]
     return [*lines, ""]
+
+
+def _plain(cell: str) -> str:
+    """In one line, and in one column."""
+    return " ".join(cell.split()).replace("|", "\\|")
 
 
 def _bold(cell: str) -> str:

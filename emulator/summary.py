@@ -58,6 +58,7 @@ def summarize(manifest: Mapping[str, Any], timelines: Mapping[str, Sequence[AnyE
         "seed": manifest.get("seed"),
         "dilation": max((_dilation(events) for events in timelines.values()), default=1),
         "health": msgspec.to_builtins(check(manifest, timelines)),
+        "data": manifest.get("data"),
         "not_played": [name for name in manifest.get("algorithms", []) if name not in timelines],
         "algorithms": {name: _algorithm(manifest, events) for name, events in timelines.items()},
     }
@@ -100,6 +101,7 @@ def _algorithm(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
         "latency_s": _seconds([*splits.values()]) if splits else None,
         "round_latency_s": _seconds([*in_rounds.values()], len(history)) if splits and history else None,
         "accuracy": evaluated[-1]["accuracy"] if evaluated else None,
+        "balanced_accuracy": evaluated[-1]["balanced_accuracy"] if evaluated else None,
         "loss": evaluated[-1]["loss"] if evaluated else None,
         "official_bytes": sum(message.official_bytes for message in posted),
         "bytes": _both_ways(posted, names),
@@ -178,6 +180,7 @@ def _history(events: Sequence[AnyEvent], clients: set[str]) -> list[Json]:
                 "due_s": ended.due_ns / SECOND_NS,
                 "actual_s": ended.actual_ns / SECOND_NS,
                 "accuracy": score.accuracy if score else None,
+                "balanced_accuracy": score.balanced if score else None,
                 "loss": score.loss if score else None,
                 "official_bytes": official,
                 "payload_up": up,

@@ -11,10 +11,11 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 from rich.console import Console
 from rich.text import Text
 
-from emulator import communication_sheets, computations, memory_sheets
+from emulator import clients_data, communication_sheets, computations, memory_sheets
 from emulator.figures import seconds_per_round, to_target
 from emulator.findings import GOOD_SO_FAR, partial, standing
 from emulator.latency import CAUSES
@@ -46,7 +47,7 @@ def print_tables(summary: Json, console: Console) -> None:
 
 
 def to_markdown(summary: Json) -> str:
-    """The same as ``tables.md``, with what each computation costs."""
+    """The same as ``tables.md``, with what each computation costs, and what each client has of the data."""
     lines = [f"# {title(summary)}", ""]
     for line in partial(summary):
         lines += [f"**{line}**", ""]
@@ -54,7 +55,8 @@ def to_markdown(summary: Json) -> str:
         lines += [f"**{line}**" if summary["health"]["reasons"] else line, ""]
     for sheet in sheets(summary):
         lines += markdown(sheet)
-    lines += markdown(computations.sheet(summary["algorithms"]))
+    for sheet in [computations.sheet(summary["algorithms"]), *clients_data.sheets(summary)]:
+        lines += markdown(sheet)
     for line in remarks(summary):
         lines += [line, ""]
     return "\n".join(lines)
@@ -67,7 +69,8 @@ def to_csv(summary: Json) -> str:
     clients, but for ``latency_..._s``, the mean over clients. Bytes are whole bytes.
     """
     sizes = [(size, way) for size in communication_sheets.SIZES for way in ("up", "down")]
-    heads = ["row", "algorithm", "name", "device", "network", "outcome", "rounds", "seconds_s", "accuracy", "loss"]
+    heads = ["row", "algorithm", "name", "device", "network", "outcome", "rounds", "seconds_s"]
+    heads += ["accuracy", "balanced_accuracy", "loss"]
     heads += ["messages", "official_bytes", *(f"{size}_{way}_bytes" for size, way in sizes)]
     heads += ["to_0.85_s", "to_0.85_bytes", "to_0.9_s", "to_0.9_bytes"]
     heads += ["server_busy_s", "server_align_s", "server_queue_wait_s", "server_align_wait_s", "server_held_mib"]
@@ -77,7 +80,10 @@ def to_csv(summary: Json) -> str:
     writer = csv.DictWriter(text, heads, restval="", lineterminator="\n")
     writer.writeheader()
     for name, algorithm in summary["algorithms"].items():
-        row = {key: algorithm[key] for key in ("outcome", "rounds", "accuracy", "loss", "official_bytes")}
+        row = {
+            key: algorithm[key]
+            for key in ("outcome", "rounds", "accuracy", "balanced_accuracy", "loss", "official_bytes")
+        }
         row |= {"row": "algorithm", "algorithm": name, "seconds_s": algorithm["seconds"], **_latencies(algorithm)}
         row |= {f"{size}_{way}_bytes": algorithm["bytes"][size][way] for size, way in sizes}
         for target, reached in algorithm["to_target"].items():
@@ -112,6 +118,8 @@ def sheets(summary: Json) -> list[Sheet]:
     sent = [communication_sheets.in_all(algorithms, ranked), communication_sheets.by_kind(algorithms)]
     memory = [memory_sheets.by_device(algorithms), *memory_sheets.by_category(algorithms)]
     found = [_latency(algorithms), _causes(algorithms), *sent, *memory, _server(algorithms)]
+    beside = clients_data.accuracy_of_the_largest(summary) if _trained(summary) else ""
+    found[0] = msgspec.structs.replace(found[0], meaning=f"{found[0].meaning} {beside}".rstrip())
     return found + [_alignment(algorithms)] * any(algorithm["alignment"] for algorithm in algorithms.values())
 
 
@@ -254,7 +262,7 @@ def verdict(summary: Json) -> list[str]:
 def remarks(summary: Json) -> list[str]:
     """What stands below the tables: what the verdict noted, and where the host was tightest."""
     notes = [note for note in summary["health"]["notes"] if not note.endswith(": does-not-fit")]
-    remarks = [f"Note: {note}" for note in notes]
+    remarks = [f"Note: {note}" for note in (*notes, *clients_data.remarks(summary))]
     slowest = max(summary["algorithms"].items(), key=lambda each: each[1]["dilation"], default=None)
     if slowest and slowest[1].get("dilation_why"):
         name, algorithm = slowest

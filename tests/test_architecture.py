@@ -22,6 +22,7 @@ VIEWS = {
         "tables",
         "memory_sheets",
         "communication_sheets",
+        "clients_data",
         "computations",
         "profile_views",
         "trace_views",

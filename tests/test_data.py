@@ -167,15 +167,6 @@ def test_synthetic_data_are_classes_that_a_nearest_mean_tells_apart() -> None:
     assert (distances.argmin(1) == test.labels).mean() > 0.95
 
 
-def test_a_named_archive_is_read_from_the_data_folder(tmp_path: Path) -> None:
-    images, labels = np.arange(10 * 64, dtype=np.uint8).reshape(10, 8, 8), np.arange(10) % 3
-    np.savez(tmp_path / "mine.npz", images=images, labels=labels, test_images=images[:4], test_labels=labels[:4])
-    assert data.describe("mine", str(tmp_path)) == ((1, 8, 8), 3, 10, 4, 255)
-    train, test = data.load("mine", str(tmp_path))
-    assert (train.images.reshape(10, 8, 8) == images).all()
-    assert len(test.labels) == 4
-
-
 BAD_TASKS = {
     "unknown data set": ({"dataset": "cifar11"}, "dataset: there is no 'cifar11'"),
     "a path as data set": ({"dataset": "../digits"}, "dataset: there is no"),
@@ -230,53 +221,6 @@ def test_a_model_cut_or_auxiliary_that_is_none_is_refused_when_it_is_prepared(
 def test_bad_settings_are_refused_by_name(values: dict[str, float]) -> None:
     with pytest.raises(UserError, match=next(iter(values))):
         Settings(**values).check()  # type: ignore[arg-type]
-
-
-def test_a_broken_archive_is_refused_by_path(tmp_path: Path) -> None:
-    (tmp_path / "mine.npz").write_text("no archive")
-    with pytest.raises(UserError, match=r"mine\.npz: not an archive"):
-        data.describe("mine", str(tmp_path))
-
-
-GOOD = {"images": np.zeros((4, 8, 8), np.uint8), "labels": np.arange(4)}
-BAD_ARCHIVES = {
-    "floats": ({"images": np.zeros((4, 8, 8))}, "images: must be uint8"),
-    "no pixels": ({"images": np.zeros(4, np.uint8)}, "images: must be uint8 of shape"),
-    "other test images": ({"test_images": np.zeros((4, 8, 9), np.uint8)}, "test_images: must be uint8 of shape"),
-    "too few labels": ({"labels": np.arange(3)}, "labels: must be one class number"),
-    "a negative label": ({"test_labels": np.arange(4) - 1}, "test_labels: must be one class number from 0"),
-    "labels in words": ({"labels": np.array(list("abcd"))}, "labels: must be one class number"),
-    "objects": ({"labels": np.array([None] * 4)}, "not an archive"),
-}
-
-
-@pytest.mark.parametrize("case", BAD_ARCHIVES)
-def test_an_archive_of_other_arrays_is_refused_by_the_array(case: str, tmp_path: Path) -> None:
-    arrays, text = BAD_ARCHIVES[case]
-    both = {f"{part}{key}": value for part in ("", "test_") for key, value in GOOD.items()}
-    np.savez(tmp_path / "mine.npz", **{**both, **arrays})  # type: ignore[arg-type]
-    with pytest.raises(UserError, match=rf"mine\.npz: {text}"):
-        data.describe("mine", str(tmp_path))
-
-
-def test_an_archive_s_images_are_read_when_it_is_prepared_and_only_then(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    arrays = {"images": np.zeros((40, 3, 8, 8), np.uint8), "labels": np.arange(40) % 2}
-    np.savez_compressed(tmp_path / "mine.npz", **arrays, **{f"test_{key}": array for key, array in arrays.items()})
-    read: list[str] = []
-    array = data._array
-    monkeypatch.setattr(data, "_array", lambda path, name: (read.append(name), array(path, name))[1])
-    task = Task(dataset="mine", data_dir=str(tmp_path), clients=2)
-    task.check()
-    assert "images" not in read and "test_images" not in read
-    prepared = prepare(task, tmp_path / "made")
-    assert "images" in read
-    (tmp_path / "mine.npz").unlink()
-    prepared.check()
-    assert len(prepared.shard(1)) == 20
-    assert prepared.shard_samples() == [20, 20]
-    evaluate(prepared, prepared.halves(prepared.whole().state_dict()))
 
 
 def test_what_was_not_prepared_is_said_with_its_folder(tmp_path: Path) -> None:

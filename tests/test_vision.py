@@ -1,23 +1,19 @@
-"""torchvision's data sets, from small files in its own formats that the test makes."""
+"""torchvision's data sets from small files in its own formats that the test makes."""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
 import pickle
-import shutil
 import struct
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from torchvision import datasets
 
 from algorithms import data, vision
-from algorithms.task import Task, evaluate, prepare
+from algorithms.task import Task, prepare
 from emulator.errors import UserError
 
 COUNTS = {True: 12, False: 5}  # train, test
@@ -104,126 +100,3 @@ def test_a_data_set_that_is_nowhere_is_one_line_with_folder_and_remedy(
     assert text.startswith(f"dataset: {name} is not in {tmp_path / 'nowhere' / vision.KNOWN[name].files}: put ")
     assert text.index("--data-dir") < text.index("no network") and "\n" not in text
     assert list(tmp_path.iterdir()) == []
-
-
-def write_folder(
-    root: Path, parts: tuple[str, ...] = ("train", "test"), classes: tuple[str, ...] = ("cat", "dog")
-) -> None:
-    """Two images a class and part, of one grey each: 40, 41 for cats, 80, 81 for dogs."""
-    for part in parts:
-        for number, name in enumerate(classes, 1):
-            (root / part / name).mkdir(parents=True)
-            for copy in range(2):
-                shade = 40 * number + copy
-                Image.new("RGB", (9, 7), (shade, shade, shade)).save(root / part / name / f"{copy}.png")
-
-
-def test_a_folder_of_images_is_read_and_resized(tmp_path: Path) -> None:
-    write_folder(tmp_path)
-    assert data.describe("folder:3x4x5", str(tmp_path)) == ((3, 4, 5), 2, 4, 4, 255)
-    train, test = data.load("folder:3x4x5", str(tmp_path))
-    images = train.images[np.array([3, 0, 0])]
-    assert (train.images.shape, images.shape, images.dtype) == ((4, 3, 4, 5), (3, 3, 4, 5), np.uint8)
-    assert train.labels.tolist() == test.labels.tolist() == [0, 0, 1, 1]
-    assert [sorted(set(image.ravel().tolist())) for image in images] == [[81], [40], [40]]
-    grey, _ = data.load("folder:1x4x5", str(tmp_path))
-    assert grey.images[np.array([1])].tolist() == np.full((1, 1, 4, 5), 41).tolist()
-
-
-def test_pixels_of_a_folder_have_their_channels_first_and_their_places(tmp_path: Path) -> None:
-    write_folder(tmp_path)
-    pixels = make_images((4, 5, 3), 1)[0]
-    Image.fromarray(pixels).save(tmp_path / "train" / "cat" / "0.png")
-    train, _ = data.load("folder:3x4x5", str(tmp_path))
-    assert (train.images[np.array([0])][0] == pixels.transpose(2, 0, 1)).all()
-
-
-def test_a_folder_is_counted_as_torchvision_counts_it(tmp_path: Path) -> None:
-    assert vision.EXTENSIONS == datasets.folder.IMG_EXTENSIONS
-    write_folder(tmp_path)
-    cats = tmp_path / "train" / "cat"
-    (cats / "more").mkdir()
-    for name in ("more/deep.JPG", "other.webp", "notes.txt", "jpg"):
-        (cats / name).touch()
-    (tmp_path / "train" / "read-me.png").touch()
-    about = data.describe("folder:3x4x5", str(tmp_path))
-    assert about.train == 6 == len(datasets.ImageFolder(str(tmp_path / "train")))
-    train, _ = data.load("folder:3x4x5", str(tmp_path))
-    assert train.labels.tolist() == [0, 0, 0, 0, 1, 1]
-
-
-def test_a_task_on_a_folder_is_checked_without_torch_and_without_opening_an_image(tmp_path: Path) -> None:
-    write_folder(tmp_path)
-    (tmp_path / "train" / "cat" / "0.png").write_text("no image")
-    program = (
-        "import sys; from algorithms.task import Task;"
-        f"Task(dataset='folder:3x8x8', data_dir={str(tmp_path)!r}, clients=2).check();"
-        "assert not {'torch', 'torchvision', 'PIL'} & set(sys.modules)"
-    )
-    root = Path(__file__).parent.parent
-    subprocess.run([sys.executable, "-c", program], cwd=root, check=True)
-
-
-@pytest.mark.parametrize("part", ["test", "val"])
-def test_clients_see_the_images_of_a_prepared_folder_and_need_it_no_more(part: str, tmp_path: Path) -> None:
-    write_folder(tmp_path / "images", ("train", part))
-    task = Task(dataset="folder:3x8x8", data_dir=str(tmp_path / "images"), clients=2, batch=2)
-    plain = [sorted(x.unique().tolist()) for index in range(2) for x, _ in task.shard(index).batches(0)]
-    prepared = prepare(task, tmp_path / "made")
-    shutil.rmtree(tmp_path / "images")
-    seen = [sorted(x.unique().tolist()) for index in range(2) for x, _ in prepared.shard(index).batches(0)]
-    assert seen == plain
-    shades = [round(255 * value) for values in seen for value in values]
-    assert sorted(shades) == [40, 41, 80, 81]
-    assert evaluate(prepared, prepared.halves(prepared.whole().state_dict()))[0] in (0.0, 0.25, 0.5, 0.75, 1.0)
-
-
-def add(path: Path, content: str = "no image") -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content)
-
-
-BAD_FOLDERS = {
-    "nothing": ((), (), "has no train/CLASS/IMAGE and test/CLASS/IMAGE (or val): name the folder"),
-    "no test part": (("train",), (), "has no train/CLASS/IMAGE and test/CLASS/IMAGE (or val)"),
-    "no training part": (("test",), (), "has no train/CLASS/IMAGE"),
-    "other classes": (("train", "test"), ("test/cow/0.png",), "differ in classes: cow"),
-    "a class without images": (("train", "test"), ("train/cow/notes.txt",), "train/cow: a class without images"),
-    "no classes": ((), ("train/0.png", "test/0.png"), "train: no class: images are in folders CLASS"),
-}
-
-
-@pytest.mark.parametrize("case", BAD_FOLDERS)
-def test_what_is_wrong_with_a_folder_is_one_line(case: str, tmp_path: Path) -> None:
-    parts, files, text = BAD_FOLDERS[case]
-    write_folder(tmp_path, parts)
-    for name in files:
-        add(tmp_path / name)
-    with pytest.raises(UserError) as caught:
-        data.describe("folder:3x8x8", str(tmp_path))
-    assert text in str(caught.value) and str(tmp_path) in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("shape", ["2x8x8", "3x8", "3x0x8", "3x8x8:10", "8x8x3"])
-def test_a_folder_s_shape_is_one_or_three_channels_height_and_width(shape: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="say folder:CxHxW with 1 or 3 channels"):
-        data.describe(f"folder:{shape}", str(tmp_path))
-
-
-@pytest.mark.parametrize("content", ["", "no image", "\x89PNG\r\n\x1a\n half of one", "P5 9"])
-def test_an_image_that_cannot_be_read_is_named(content: str, tmp_path: Path) -> None:
-    write_folder(tmp_path / "images")
-    (tmp_path / "images" / "train" / "cat" / "0.png").write_bytes(content.encode("latin-1"))
-    task = Task(dataset="folder:3x8x8", data_dir=str(tmp_path / "images"), clients=2, batch=2)
-    with pytest.raises(UserError, match=r"cat/0\.png: not an image that can be read") as caught:
-        prepare(task, tmp_path / "made")
-    assert "\n" not in str(caught.value)
-
-
-def test_an_image_cut_short_is_named(tmp_path: Path) -> None:
-    write_folder(tmp_path / "images")
-    file = tmp_path / "images" / "test" / "dog" / "1.png"
-    file.write_bytes(file.read_bytes()[:45])
-    with pytest.raises(UserError, match=r"dog/1\.png: not an image that can be read"):
-        data.load("folder:3x8x8", str(tmp_path / "images"))[1].images[np.array([3])]
