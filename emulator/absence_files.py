@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 
 from msgspec import Struct
 
 from emulator.errors import ProfileError
-from emulator.text_files import profile_error
+from emulator.text_files import Line, decoded, lines, profile_error, read, shown
+from emulator.trace_rows import EXACT, MOST_S, NUMBER
 
 HEADER = "from_s,to_s"
-MOST_S = 10**7
+LARGEST_BYTES = 16 * 2**20
 
 
 class Listed(Struct, frozen=True):
@@ -26,44 +27,39 @@ class Listed(Struct, frozen=True):
 def load(path: Path, asker: str, key: str) -> Listed:
     """Reads the spans of ``path``, which ``asker`` names in ``key``. Blank lines and ``#`` comments are passed over."""
     try:
-        content = path.read_bytes()
-        lines = content.decode("utf-8-sig").splitlines()
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        content = read(path, LARGEST_BYTES)
+    except OSError as error:
+        reason = error.strerror or "it cannot be opened"
         remedy = f"name a CSV file with the header {HEADER}"
         raise profile_error(asker, key, f"cannot read {path} ({reason}); {remedy}") from None
+    if len(content) > LARGEST_BYTES:
+        raise profile_error(str(path), "", f"is larger than {LARGEST_BYTES >> 20} MiB; write fewer spans")
+    text = decoded(str(path), content)
     spans: list[tuple[int, int]] = []
-    headed = False
-    for number, text in enumerate(lines, 1):
-        line = text.partition("#")[0].strip()
-        if not line:
-            continue
-        if not headed:
-            if line.replace(" ", "") != HEADER:
-                raise _wrong(path, number, f"the first line must be {HEADER}")
-            headed = True
-            continue
-        begin_ns, end_ns = _span(path, number, line)
+    first, *rows = [*lines(str(path), text)] or [Line(f"{path}:1", "")]
+    if first.text.replace(" ", "") != HEADER:
+        raise _wrong(first, f"the first line must be {HEADER}")
+    for line in rows:
+        begin_ns, end_ns = _span(line)
         if end_ns <= begin_ns:
-            raise _wrong(path, number, "must end after it begins; a client that never came back would stop the run")
+            raise _wrong(line, "must end after it begins; a client that never came back would stop the run")
         if spans and begin_ns <= spans[-1][1]:
-            raise _wrong(path, number, "begins before the span above it has ended; write them in order, apart")
+            raise _wrong(line, "begins before the span above it has ended; write them in order, apart")
         spans.append((begin_ns, end_ns))
     if not spans:
-        raise _wrong(path, len(lines), f"no spans; write {HEADER} and then a line for each")
+        raise _wrong(first, f"no spans; write {HEADER} and then a line for each")
     return Listed(str(path), hashlib.sha256(content).hexdigest(), tuple(spans))
 
 
-def _span(path: Path, number: int, line: str) -> tuple[int, int]:
-    try:
-        begin, end = (Decimal(word.strip()) for word in line.split(","))
-    except (InvalidOperation, ValueError):
-        raise _wrong(path, number, "must be two numbers of seconds, from and to") from None
-    for value in (begin, end):
-        if not value.is_finite() or not 0 <= value <= MOST_S:
-            raise _wrong(path, number, f"times must be from 0 to {MOST_S} s")
-    return int(begin * 10**9), int(end * 10**9)
+def _span(line: Line) -> tuple[int, int]:
+    words = [word.strip() for word in line.text.split(",")]
+    if len(words) != 2 or not all(NUMBER.fullmatch(word) and len(word) <= 60 for word in words):
+        raise _wrong(line, f"{shown(line.text)} must be two numbers of seconds, from and to, such as 2.5,10")
+    begin, end = map(Decimal, words)
+    if not (0 <= begin <= MOST_S and 0 <= end <= MOST_S):
+        raise _wrong(line, f"times must be from 0 to {MOST_S} s")
+    return int(begin.scaleb(9, EXACT)), int(end.scaleb(9, EXACT))
 
 
-def _wrong(path: Path, number: int, problem: str) -> ProfileError:
-    return profile_error(f"{path}:{number}", "", problem)
+def _wrong(line: Line, problem: str) -> ProfileError:
+    return profile_error(line.where, "", problem)

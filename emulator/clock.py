@@ -73,6 +73,7 @@ class EmulatedLoop(asyncio.SelectorEventLoop):
     def __init__(self, pacer: Pacer) -> None:
         self.pacer = pacer
         self.now_ns = 0
+        self.failure: Exception | None = None  # ends the loop; asyncio only logs what a callback raises
         self.on_clamp: Callable[[int, str], None] = lambda _by_ns, _what: None
         self._heap: list[tuple[int, int, int, Entry]] = []
         self._created = itertools.count()
@@ -136,6 +137,8 @@ class EmulatedLoop(asyncio.SelectorEventLoop):
 
     def advance(self, sleep: Callable[[float | None], list[Any]]) -> list[Any]:
         """Nothing is ready: handle the next event, or return input that asyncio itself must handle."""
+        if self.failure is not None:
+            raise self.failure
         PULSE.rest()
         while True:
             while self._heap and self._heap[0][3].cancelled:

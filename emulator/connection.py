@@ -13,13 +13,17 @@ BYTE = 8 * FINENESS * SECOND_NS  # the work of one: what a rate of 2^-20 bit/s d
 
 
 class Transfer:
-    """A message on its connection. ``rest_bytes`` have not begun to leave."""
+    """A message on its connection. ``rest_bytes`` have not begun to leave; ``connection``: the number of the first."""
 
-    __slots__ = ("counter", "moved_ns", "posted_ns", "resent_bytes", "rest_bytes", "start_ns", "wire_bytes")
+    __slots__ = (
+        *("connection", "counter", "moved_ns", "posted_ns", "resent_bytes", "rest_bytes"),
+        *("start_ns", "wire_bytes"),
+    )
 
     def __init__(self, counter: int, wire_bytes: int, posted_ns: int) -> None:
         self.counter, self.wire_bytes, self.posted_ns = counter, wire_bytes, posted_ns
         self.rest_bytes, self.resent_bytes, self.moved_ns, self.start_ns = wire_bytes, 0, 0, -1
+        self.connection = -1
 
 
 class Link:

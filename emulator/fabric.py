@@ -29,12 +29,15 @@ from typing import NamedTuple
 
 from emulator import tcp
 from emulator.connection import BYTE, Link, Pipe, Transfer
+from emulator.errors import UserError
 from emulator.link import Carriage
 from emulator.profiles import Scenario
 from emulator.sharing import Flow, Resource, fill, together
 from emulator.topology import Channel, Topology
 
 CHANGES, ENDS, STARTS = range(3)  # at one moment: capacities change, flows end, flows begin
+
+MOST_CONNECTIONS = 10_000  # that one message may lose
 
 
 class Happening(NamedTuple):
@@ -134,6 +137,10 @@ class Fabric:
         transfer = pipe.current
         assert transfer is not None
         ready_ns = self._ready_ns(pipe, now_ns)
+        if transfer.connection < 0:
+            transfer.connection = pipe.link.number
+        elif pipe.link.number - transfer.connection > MOST_CONNECTIONS:
+            raise _never_there(pipe, transfer)
         if ready_ns > now_ns:
             self._plan_start(pipe, ready_ns)
             return
@@ -312,3 +319,13 @@ class Fabric:
         transfer.rest_bytes, pipe.ends_ns = transfer.wire_bytes, None
         self._leave(pipe)
         self._plan_start(pipe, now_ns)
+
+
+def _never_there(pipe: Pipe, transfer: Transfer) -> UserError:
+    """Who is away too often for a message ever to arrive."""
+    gone = pipe.source if pipe.out.absences.kind == "away" else pipe.destination
+    return UserError(
+        f"{gone}: a message of {transfer.wire_bytes} B from {pipe.source} to {pipe.destination} lost its connection"
+        f" {MOST_CONNECTIONS} times, since it is away again too soon; give its absence a longer mean_present_s, or"
+        ' kind = "outage", after which a message goes on'
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from emulator.clock import NETWORK_RANK, EmulatedLoop, Entry
+from emulator.errors import UserError
 from emulator.fabric import Fabric, Happening
 
 
@@ -40,7 +41,12 @@ class InlineFabric:
 
     def _advance(self) -> None:
         self._entry = None
-        for happening in self._fabric.advance():
+        try:
+            happenings = self._fabric.advance()
+        except UserError as error:  # asyncio would only log it, in a callback
+            self._loop.failure = error
+            return
+        for happening in happenings:
             if happening.departs:
                 self._left.pop((happening.source, happening.counter))(happening)
         self._plan()

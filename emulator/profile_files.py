@@ -22,6 +22,14 @@ from emulator.text_files import profile_error
 ROOT = Path(__file__).resolve().parent.parent / "netprofiles"
 KINDS = ("scenario", "network", "device")
 LONGEST_DELAY_MS = 60_000  # one way: a satellite's is 300, NB-IoT in bad coverage has 10,000
+AT_MOST = {  # in its own unit, without up_ and down_; why: nothing real is above, and a slip of the unit is
+    "one_way_ms": (LONGEST_DELAY_MS, "a delay is in ms"),
+    "rtt_ms": (2 * LONGEST_DELAY_MS, "a round trip is in ms"),
+    "jitter_ms": (LONGEST_DELAY_MS, "jitter is in ms"),
+    "dispatch_us": (10**6, "the overhead of an operation is in µs"),
+    "mean_present_s": (10**7, "10^7 s are 116 days"),
+    "mean_absent_s": (10**7, "10^7 s are 116 days"),
+}
 LARGEST = 10**9  # of any number in its own unit: far above anything real, and 10^9 × 10^9 still fits 63 bits
 Time = Literal["", "s", "ms", "us"]  # units of a trace's columns
 Rate = Literal["", "bps", "kbps", "mbps", "bytes_per_s", "kbytes_per_s", "mbytes_per_s"]
@@ -329,6 +337,9 @@ def whole(file: str, place: str, number: Number, at_most: int | None = None) -> 
     if value < 0 or (value == 0 and bare_key not in MAY_BE_ZERO):
         bound = "0 or more" if bare_key in MAY_BE_ZERO else "above 0"
         raise profile_error(file, place, f"must be {bound}, not {value}")
+    most, why = AT_MOST.get(bare_key, (LARGEST, ""))
+    if value > most:
+        raise profile_error(file, place, f"must be at most {most} {unit.text}, not {_show(value)}; {why}")
     # The exponent is looked at first: 1e-999999999 as a fraction would not fit in memory.
     exponent = value.as_tuple().exponent
     scaled = Fraction(value) * unit.factor if isinstance(exponent, int) and exponent > -50 else Fraction(1, 2)

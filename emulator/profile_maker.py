@@ -22,6 +22,7 @@ def cpu_name() -> str:
 def device_text(dense_gflops: float, depthwise_gflops: float, memory_gbps: float, dispatch_us: float) -> str:
     """The profile with these rates of one thread, and this machine's memory."""
     name, date = cpu_name() or "this machine", time.strftime("%Y-%m")
+    name = name.replace("\\", "/").replace('"', "'")
     memory, runtime = psutil.virtual_memory(), psutil.Process().memory_info().rss
     rate = f"training steps in one thread on {name}, by run.py calibrate"
     values = {
@@ -31,7 +32,7 @@ def device_text(dense_gflops: float, depthwise_gflops: float, memory_gbps: float
         "dense_gflops": (_rounded(dense_gflops), rate),
         "depthwise_gflops": (_rounded(depthwise_gflops), rate),
         "memory_gbps": (_rounded(memory_gbps), rate),
-        "dispatch_us": (_rounded(dispatch_us), rate),
+        "dispatch_us": (_rounded(round(dispatch_us, 3)), rate),
     }
     lines = [
         f'{key} = {{ value = {value}, grade = "A", source = "{source}", date = "{date}" }}'
@@ -42,5 +43,5 @@ def device_text(dense_gflops: float, depthwise_gflops: float, memory_gbps: float
 
 
 def _rounded(value: float) -> str:
-    """Four digits, without an exponent."""
+    """Four digits, without an exponent, and no more than 6 decimals: what a profile's units can hold."""
     return f"{float(f'{value:.4g}'):f}".rstrip("0").rstrip(".")

@@ -10,16 +10,19 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stage import SECOND
+from stage import MBIT, MS, SECOND, make_device
+from traffic import Sent, carry
 
 from algorithms import ALGORITHMS
 from algorithms.task import Task, prepare
 from emulator.absences import Absences
 from emulator.dilation import Rehearsed
 from emulator.dryrun import dry_run
+from emulator.errors import UserError
+from emulator.fabric import Fabric
 from emulator.ledger import Event, Posted, Received, Reported, RoundEnded
 from emulator.profile_reading import load_scenario
-from emulator.profiles import Absence, Scenario
+from emulator.profiles import Absence, ClientSpec, Direction, Network, Scenario, ServerSpec
 
 BACK_NS = 9 * SECOND
 KINDS = pytest.mark.parametrize("kind", ["outage", "away"])
@@ -95,3 +98,26 @@ def test_under_a_deadline_a_round_ends_without_who_is_absent_and_tells_it_when_i
     assert told
     assert told[0].due_ns >= BACK_NS
     assert any(isinstance(e, Posted) and e.kind == "left-out" for e in events["server"])
+
+
+def test_a_client_that_is_never_there_for_long_enough_is_named() -> None:
+    """It is there for 1 ms at a time and a connection needs 40 ms: refused by name, and no endless dry run."""
+    network = Network("n", Direction(MBIT, 10 * MS, 0), Direction(MBIT, 10 * MS, 0), transport="tcp")
+    scenario = Fabric(traffic(network, Absence("away", (), MS, 1000 * SECOND)), 1)
+    with pytest.raises(UserError, match=r"^client-0: a message of 1000 B .* lost its connection 10000 times"):
+        carry(scenario, [Sent("server", "client-0", 1000)])
+    fair = Fabric(traffic(network, Absence("away", (), SECOND, SECOND)), 1)
+    assert carry(fair, [Sent("server", "client-0", 1000)])[0].left_ns < 100 * SECOND
+
+
+def test_the_end_of_a_dry_run_is_the_networks_error(task: Any) -> None:
+    scenario = absent("away")
+    clients = list(scenario.clients)
+    clients[1] = msgspec.structs.replace(clients[1], absence=Absence("away", (), MS, 1000 * SECOND))
+    with pytest.raises(UserError, match=r"^client-1: a message of"):
+        played("fedavg", msgspec.structs.replace(scenario, clients=tuple(clients)), task)
+
+
+def traffic(network: Network, absence: Absence) -> Scenario:
+    client = ClientSpec("client-0", 0, make_device(), network, absence=absence)
+    return Scenario("x", "", ServerSpec("server", make_device(), network, 1), (client,), {})

@@ -52,6 +52,13 @@ def test_the_profile_that_is_written_is_one_that_can_be_read(tmp_path: Path) -> 
     assert device.memory_bytes > device.runtime_bytes > 0
 
 
+@pytest.mark.parametrize("dispatch_us", [0.5124, 0.0004, 0.0, 12.3456, 999.99999])
+def test_a_dispatch_of_less_than_a_microsecond_is_written_in_whole_ns(tmp_path: Path, dispatch_us: float) -> None:
+    path = tmp_path / "host.toml"
+    path.write_text(device_text(70.8123, 2.2, 12.06, dispatch_us))
+    assert load_device(str(path)).dispatch_ns == pytest.approx(dispatch_us * 1000, abs=5 if dispatch_us > 10 else 0.5)
+
+
 def test_calibration_times_real_steps_and_writes_a_profile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

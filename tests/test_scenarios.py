@@ -113,7 +113,10 @@ def test_a_mistake_is_refused_by_key_with_a_remedy(tmp_path: Path, text: str, sa
         ("from_s,to_s\n1,2\n\nx,3\n", 4, "two numbers"),
         ("from_s,to_s\n1\n", 2, "two numbers"),
         ("from_s,to_s\n-1,2\n", 2, "from 0"),
-        ("from_s,to_s\n1,inf\n", 2, "from 0"),
+        ("from_s,to_s\n1,inf\n", 2, "two numbers"),
+        ("from_s,to_s\n1,1_0\n", 2, '"1,1_0" must be two numbers'),
+        ("from_s,to_s\n1;2\n", 2, "two numbers"),
+        ("from_s,to_s\n1,20000000\n", 2, "from 0"),
         ("from_s,to_s\n", 1, "no spans"),
     ],
 )
