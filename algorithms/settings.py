@@ -86,6 +86,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         seen; whether a deadline can be met, only all clients show."""
         return msgspec.structs.replace(self, participation=1.0, deadline_s=None)
 
+    def heaviest(self, indices: list[int]) -> int:
+        """Which of these clients holds the most samples at once: the first of those with the largest batch."""
+        samples = self.task.shard_samples()
+        return max(indices, key=lambda index: self.task.largest_batch(samples[index]))
+
     def turns(self, clients: tuple[str, ...]) -> list[tuple[str, ...]]:
         """The groups of clients whose messages of a round the server takes as they come, one group after another."""
         return [clients] if self.server_order == "arrival" else [(client,) for client in clients]

@@ -158,6 +158,11 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         starts = partition.batch_starts(max(self.shard_samples()), self.batch, self._single())
         return self.epochs * len(starts)
 
+    def largest_batch(self, samples: int) -> int:
+        """The most samples of a batch of a client with so many: one more than ``batch`` where a last one joined it."""
+        starts = partition.batch_starts(samples, self.batch, self._single())
+        return max(end - start for start, end in zip(starts, [*starts[1:], samples], strict=True))
+
     def _shards(self, train: data.Samples) -> list[np.ndarray[Any, Any]]:
         """The rows of each client."""
         how = self.clients, self.partition, self.seed

@@ -1,8 +1,8 @@
 """What a client's memory is made of and how much it will need, from the tensors of one that plays alone.
 
-For each kind of device its first client plays with the server, every tensor accounted for, until two rounds are over or
-a fixed amount of work is done. That is the second way to its memory, beside what the system measures of the process,
-and the only one where a run was stopped before its peak, or has not begun.
+For each kind of device the client with the largest step plays with the server, every tensor accounted for, until two
+rounds are over or a fixed amount of work is done. That is the second way to its memory, beside what the system measures
+of the process, and the only one where a run was stopped before its peak, or has not begun.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from emulator.dilation import Account
 from emulator.profiles import ClientSpec, Scenario
-from emulator.rehearsal import play
+from emulator.rehearsal import play, representatives
 from emulator.tensor_account import TensorAccount
 
 BUDGET_NS = 6 * 10**9  # of work on ``rehearsal.REFERENCE``
@@ -24,8 +24,8 @@ BESIDE_TENSORS, BESIDE_BYTES = 1.12, 1_700_000
 
 def account_memory(module: str, settings: dict[str, Any], scenario: Scenario, seed: int) -> list[Account]:
     """The account of one client of each kind of device."""
-    first_of = {client.device.name: client for client in reversed(scenario.clients)}
-    return [_account(module, settings, scenario, seed, client) for client in first_of.values()]
+    members = representatives(module, settings, scenario)
+    return [_account(module, settings, scenario, seed, client) for client in members]
 
 
 def _account(module: str, settings: dict[str, Any], scenario: Scenario, seed: int, client: ClientSpec) -> Account:

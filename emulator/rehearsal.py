@@ -27,7 +27,7 @@ from emulator.ledger import Event, RoundEnded
 from emulator.liveness import PULSE
 from emulator.node import ClientNode, Node, ServerNode
 from emulator.port import CHUNK_BYTES
-from emulator.profiles import Device, Scenario
+from emulator.profiles import ClientSpec, Device, Scenario
 from emulator.tensor_account import RECEIVED, TEMPORARIES, owned_by
 from emulator.wire import Incoming, Message, Parcel, decode_header, kind_of
 from emulator.work import Costs, HostRun
@@ -160,12 +160,23 @@ class Players(NamedTuple):
     whole: bool
 
 
+def representatives(module_name: str, settings: dict[str, Any], scenario: Scenario) -> list[ClientSpec]:
+    """One client of each kind of device, in order: that whose step is the largest, where the algorithm's ``Config`` can
+    tell (``heaviest(indices)``: the index of it), else the first."""
+    config = msgspec.convert(settings, importlib.import_module(module_name).Config)
+    heaviest = getattr(config, "heaviest", min)
+    kinds: dict[str, list[int]] = {}
+    for client in scenario.clients:
+        kinds.setdefault(client.device.name, []).append(client.index)
+    chosen = {heaviest(indices) for indices in kinds.values()}
+    return [client for client in scenario.clients if client.index in chosen]
+
+
 def rehearse(
     module_name: str, settings: dict[str, Any], scenario: Scenario, seed: int, budget_ns: int = BUDGET_NS
 ) -> Rehearsed:
-    """Play ``module_name`` with the first client of each kind of device, until it ends or the budget is used up."""
-    first_of = {client.device.name: client for client in reversed(scenario.clients)}
-    specs = sorted(first_of.values(), key=lambda client: client.index)
+    """Play ``module_name`` with one client of each kind of device, until it ends or the budget is used up."""
+    specs = representatives(module_name, settings, scenario)
     members = {**{client.name: client.device for client in specs}, scenario.server.name: scenario.server.device}
     where = module_name, settings, scenario, seed, members
     measured_ns = _measured(play(*where, MEASURED_BUDGET_NS)) if scenario.host else {}
