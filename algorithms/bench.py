@@ -249,7 +249,8 @@ class Bench:
         results = [_result(cell, found[cell.key], self.folder) for cell in self.cells if cell.key in found]
         absent = [cell for cell in self.cells if cell.key not in found]
         left_out = [result for result in results if result.why]
-        head = [f"{', '.join(self.grid.profiles)}; {_seeds(self.grid.seeds)}"]
+        dry = "; dry runs: foreseen, nothing was trained" * any(result.foreseen for result in results)
+        head = [f"{', '.join(self.grid.profiles)}; {_seeds(self.grid.seeds)}{dry}"]
         if absent or left_out:
             head.append(f"PARTIAL: {len(results) - len(left_out)} of {len(self.cells)} results can be counted.")
         head += [f"- left out: {each.folder}, {each.algorithm}: {each.why}" for each in left_out]
@@ -346,5 +347,6 @@ def _result(cell: Cell, found: Found, folder: Path) -> Result:
         folder=str(found.folder.relative_to(folder)),
         outcome=found.entry["outcome"],
         why=found.why,
+        foreseen=found.entry.get("foreseen", False),
         figures=figures_of(found.entry),
     )

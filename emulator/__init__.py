@@ -46,6 +46,7 @@ hostload          the load of the host
 supervision, launcher   watches and reaps processes; starts them
 subcommand        runs one of our own commands inside another
 sheets, memory_sheets, conservation, send_queues, computations, digest, health   views: pure functions of the ledger
+client_memory     what a client needed, measured or foreseen, and whether it fits
 latency           what a client's time goes into
 summary           the run in one dictionary
 clients_data      of it: what was read, and what each client has of it

@@ -40,6 +40,14 @@ MEANS = {
     "a training was stopped, by the account, within about 10 % + 1 MiB. Measured, not modelled: the same seed played "
     "again differs, small models by some 0.1 MiB.",
 }
+FORESEEN = {  # of dry runs, instead
+    "Latency and accuracy": "Emulated seconds, mean over rounds. Nothing was trained: there is no accuracy.",
+    "Communication": "Up, down: payload per client and round, without initial weights. Payload of all clients, both "
+    "ways, of the whole run. A kB is 1000 bytes.",
+    "Memory": "Foreseen, not measured: what a client's budget must be, by an account of its tensors and a fit to other "
+    "runs, within about 10 % + 1 MiB.",
+}
+NOT_FORESEEN = ("s_to_85", "s_to_90", "mb_to_90", "accuracy_percent", "peak_mib")  # what a dry run does not have
 OVER_SEEDS = "Mean ± standard deviation over seeds; (k of n): only k of n seeds have it."
 
 
@@ -54,6 +62,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     folder: str
     outcome: str
     why: str
+    foreseen: bool = False  # by a dry run
     figures: dict[str, float | None]
 
 
@@ -84,7 +93,15 @@ class Results:
     def __init__(self, results: Sequence[Result], seeds: Sequence[int]) -> None:
         self._seeds = seeds
         self._by = {(r.profile, r.variant, r.algorithm, r.seed): r for r in results if not r.why}
+        self.foreseen = any(result.foreseen for result in results)
         self.algorithms = list(dict.fromkeys(result.algorithm for result in results))
+
+    def shown(self, keys: Sequence[str]) -> dict[str, str]:
+        """Of these figures those that there can be, with their heads."""
+        if not self.foreseen:
+            return {key: FIGURES[key].head for key in keys}
+        there = {key: FIGURES[key].head for key in keys if key not in NOT_FORESEEN}
+        return there | ({"needed_mib": "peak, fore-\nseen MiB"} if "peak_mib" in keys else {})
 
     def played(self, profile: str, variant: str, algorithm: str) -> dict[int, Result]:
         """What was counted of it, by seed."""
@@ -107,18 +124,19 @@ def benchmark(results: Results, profile: str) -> list[Sheet]:
     ranked = [index for index, name in enumerate(names) if results.finished(profile, name)]
     unfit = [text for name in names if (text := _unfit([*results.played(profile, "", name).values()]))]
     found = []
-    for group, keys in GROUPS.items():
-        rows = []
+    means = MEANS | (FORESEEN if results.foreseen else {})
+    for group, wanted in GROUPS.items():
+        rows, keys = [], results.shown(wanted)
         for name in names:
             cells = (cell(results.estimate(profile, "", name, key)) for key in keys)
             rows.append([name, str(len(results.played(profile, "", name))), *cells])
-        heads = ["algorithm", "seeds", *(FIGURES[key].head for key in keys)]
+        heads = ["algorithm", "seeds", *keys.values()]
         sheet = Sheet(
             title=f"{profile}: {group.lower()}",
             heads=heads,
             names=1,
             rows=rows,
-            meaning=f"{MEANS[group]} {OVER_SEEDS} {BEST}: the best, by more than the seeds explain.",
+            meaning=f"{means[group]} {OVER_SEEDS} {BEST}: the best, by more than the seeds explain.",
             best={index: FIGURES[key].best for index, key in enumerate(keys, 2) if _stands_out(results, profile, key)},
             results=unfit,
             ranked=ranked,
@@ -149,7 +167,7 @@ def differences(results: Results, profile: str, reference: str) -> list[Sheet]:
     others = [name for name in results.algorithms if name != reference and results.played(profile, "", name)]
     there = results.played(profile, "", reference)
     found = []
-    for some in GROUPS.values():
+    for some in map(results.shown, GROUPS.values()):
         rows = []
         for name in others:
             played = results.played(profile, "", name)
@@ -158,7 +176,7 @@ def differences(results: Results, profile: str, reference: str) -> list[Sheet]:
             rows.append([name, str(len(pairs)), *(difference(paired(each)) for each in cells)])
         sheet = Sheet(
             title=f"{profile}: difference to {reference}",
-            heads=["algorithm", "seeds", *(FIGURES[key].head for key in some)],
+            heads=["algorithm", "seeds", *some.values()],
             names=1,
             rows=rows,
             meaning=f"The other's figure minus that of {reference} within each seed: mean and half width of its 95 % "
@@ -171,8 +189,8 @@ def differences(results: Results, profile: str, reference: str) -> list[Sheet]:
 def ablation(results: Results, profile: str, table: Ablation) -> list[Sheet]:
     """What a setting changes: a row for each algorithm and value that was played."""
     found = []
-    for group, keys in ABLATION_GROUPS.items():
-        rows = []
+    for group, wanted in ABLATION_GROUPS.items():
+        rows, keys = [], results.shown(wanted)
         for name, labels in table.rows.items():
             for variant, label in labels.items():
                 if results.played(profile, variant, name):
@@ -180,7 +198,7 @@ def ablation(results: Results, profile: str, table: Ablation) -> list[Sheet]:
                     rows.append([name, label, *cells])
         sheet = Sheet(
             title=f"{profile}, {table.title} varied: {group.lower()}",
-            heads=["algorithm", "setting", *(FIGURES[key].head for key in keys)],
+            heads=["algorithm", "setting", *keys.values()],
             names=2,
             rows=rows,
             meaning=f"{OVER_SEEDS} The first setting of each algorithm is that of the tables above; algorithms that "

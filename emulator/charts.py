@@ -203,7 +203,8 @@ def memory(rows: Sequence[MemoryRow], summary: Json) -> Page:
 
 def _fits(rows: Sequence[MemoryRow]) -> str:
     if unfit := [f"{row.algorithm} on {row.device}" for row in rows if row.unfit]:
-        return f"Does not fit: {', '.join(unfit[:3])}" + (f" and {len(unfit) - 3} more" if len(unfit) > 3 else "")
+        verb = "Would not fit" if all(row.would for row in rows if row.unfit) else "Does not fit"
+        return f"{verb}: {', '.join(unfit[:3])}" + (f" and {len(unfit) - 3} more" if len(unfit) > 3 else "")
     shares = [(row.mib / row.budget_mib, row) for row in rows if row.mib is not None and row.budget_mib]
     if not shares:
         return "No device of this run has a cap"
@@ -218,7 +219,9 @@ def _caps(axes: Axes, rows: Sequence[MemoryRow], most: float) -> None:
         share = f", {number(size / row.budget_mib, FULL_PERCENT)} % of the cap" if row.budget_mib else ""
         words = f"{number(size)} MiB{share}" + " (foreseen)" * row.foreseen
         if row.unfit:
-            words = f"does not fit: needs {number(size)} MiB" + " (foreseen)" * row.foreseen
+            words = (
+                f"{'would' if row.would else 'does'} not fit: needs {number(size)} MiB" + " (foreseen)" * row.foreseen
+            )
         face = "none" if row.foreseen else mark.colour
         axes.plot(
             *([size], [place]),

@@ -161,9 +161,8 @@ def run_dry(placement: Placement, lifeline: Connection, parent: int, answer: Con
 
     def play() -> list[Account]:
         rehearsed, accounts = rehearse(*where), account_memory(*where)
-        needs = {account.device: account.needed_bytes for account in accounts}
         with contextlib.ExitStack() as ledgers:
-            dry_run(*where, rehearsed, lambda node: ledgers.enter_context(Ledger(folder, node)).write, needs)
+            dry_run(*where, rehearsed, lambda node: ledgers.enter_context(Ledger(folder, node)).write)
         return accounts
 
     answer.send(_in_one_thread(play, placement.algorithm, "the dry run"))

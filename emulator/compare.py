@@ -9,7 +9,7 @@ from typing import Any
 
 from emulator import record
 from emulator.figures import FIGURES
-from emulator.findings import partial, standing
+from emulator.findings import clock_of, partial, standing, trained
 from emulator.flags import Flags
 from emulator.sheets import NOTHING, Sheet, number, show
 
@@ -20,6 +20,7 @@ IGNORED = ("started", "command", "--out", "process")
 FOLLOWS = ("data.clients[",)  # from settings, which differ too
 MOST = 60  # characters of a value that is shown
 SHOWN = ("s_per_round", "s_to_85", "s_to_90", "payload_mb", "mb_to_90", "accuracy_percent", "peak_mib")
+FORESEEN = "peak, foreseen, MiB"  # a row of its own: no difference is taken between it and a measured one
 
 
 def sheets(runs: Sequence[record.Recorded], names: Sequence[str]) -> list[Sheet]:
@@ -37,12 +38,20 @@ def _sheet(name: str, found: Sequence[Json | None], names: Sequence[str]) -> She
     rows = [["rounds", *(str(each["rounds"]) if each else NOTHING for each in found), *[""] * (len(found) - 1)]]
     for figure in (FIGURES[key] for key in SHOWN):
         values = [figure.of(algorithm) if algorithm else None for algorithm in found]
-        first = values[0]
-        off = [None if value is None or first is None else value - first for value in values[1:]]
-        rows.append([figure.title, *map(number, values), *(_signed(value) for value in off)])
+        rows.append([figure.title, *map(number, values), *(_signed(off) for off in _beyond_first(values))])
+    if any(each and each["foreseen"] for each in found):
+        needed = FIGURES["needed_mib"].of
+        values = [needed(each) if each and each["foreseen"] else None for each in found]
+        rows.append([FORESEEN, *map(number, values), *(_signed(off) for off in _beyond_first(values))])
     rows.append(["outcome", *(each["outcome"] if each else NOTHING for each in found), *[""] * (len(found) - 1)])
     more = [f"{other}\n- {names[0]}" for other in names[1:]]
     return Sheet(title=name, heads=["", *names, *more], names=1, rows=rows, meaning="")
+
+
+def _beyond_first(values: Sequence[float | None]) -> list[float | None]:
+    """What each of the others has more than the first."""
+    first = values[0]
+    return [None if value is None or first is None else value - first for value in values[1:]]
 
 
 def _signed(value: float | None) -> str:
@@ -90,7 +99,8 @@ def command(argv: list[str]) -> int:
     names = _names(folders)
     for name, run in zip(names, runs, strict=True):
         health = run.summary["health"]
-        print(f"{name}: {run.summary['profile']}, {run.summary['clock']} clock, verdict {standing(run.summary)}")
+        verdict = f", verdict {standing(run.summary)}" if trained(run.summary) else ""
+        print(f"{name}: {run.summary['profile']}, {clock_of(run.summary)}{verdict}")
         for line in (*partial(run.summary), *health["reasons"]):
             print(f"  - {line}")
     for sheet in sheets(runs, names):

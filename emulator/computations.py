@@ -14,10 +14,13 @@ SECOND_NS = 10**9
 WORK = ("operations", "dense_flops", "depthwise_flops", "moved_bytes")
 
 
-def computations(nodes: Iterable[Mapping[str, Any]], events: Sequence[AnyEvent]) -> list[dict[str, Any]]:
+def computations(
+    nodes: Iterable[Mapping[str, Any]], events: Sequence[AnyEvent], *, foreseen: bool = False
+) -> list[dict[str, Any]]:
     """A row for each device and function: work and emulated seconds are sums over all ``times``; ``host_ms`` a median.
 
-    The order is that of their first ends.
+    ``foreseen``: by a dry run, in which the host carries out few of them; then ``host_ms`` is None. The order is that
+    of their first ends.
     """
     devices = {node["name"]: node.get("device", "") for node in nodes}
     found: dict[tuple[str, str], list[Computed]] = {}
@@ -30,7 +33,7 @@ def computations(nodes: Iterable[Mapping[str, Any]], events: Sequence[AnyEvent])
             "times": len(spans),
             **{key: sum(getattr(span, key) for span in spans) for key in WORK},
             "seconds": sum(span.due_ns - span.start_ns for span in spans) / SECOND_NS,
-            "host_ms": median(span.host_ns for span in spans) / 1e6,
+            "host_ms": None if foreseen else median(span.host_ns for span in spans) / 1e6,
         }
         for (device, function), spans in found.items()
     ]
@@ -56,5 +59,5 @@ def sheet(algorithms: Mapping[str, Any]) -> Sheet:
         rows=rows,
         meaning="Means over so many computations: dispatched operations; floating-point operations of dense and of "
         "depthwise convolutions and products (a multiply-add is two); bytes that the other operations touch; the "
-        "device's time for that. Host: what this machine took, the median.",
+        "device's time for that. Host: what this machine took, the median (–: a dry run carries out few of them).",
     )

@@ -5,8 +5,8 @@ links, wire format and data. A computation is carried out the first time that it
 remembered result is handed out, of the same shapes, while the modelled time of its work passes as ever. Sizes and times
 depend on shapes and never on values, so the bytes are those of a run, and the times those of its timeline.
 
-What values would show is not recorded: losses and accuracy. Memory is that of a client's tensors, foreseen before
-(``memory_account``): here, one process holds all nodes, and tensors pass between them without a copy.
+What values would show is not recorded: losses and accuracy. Nor is a client's memory, which nobody measures here, where
+one process holds all nodes and tensors pass between them without a copy: it is foreseen by ``memory_account``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import contextlib
 import importlib
 import itertools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -30,7 +30,7 @@ from emulator.device import Work, duration_ns
 from emulator.dilation import Rehearsed
 from emulator.fabric import Fabric, Happening
 from emulator.inline import InlineFabric
-from emulator.ledger import Carried, Ended, Event, Memory, Reported, Started, Undelivered
+from emulator.ledger import Carried, Ended, Event, Reported, Started, Undelivered
 from emulator.link import SECOND_NS, Carriage
 from emulator.liveness import PULSE
 from emulator.node import ClientNode, Node, ServerNode
@@ -236,12 +236,10 @@ def dry_run(
     seed: int,
     rehearsed: Rehearsed,
     ledger_of: Callable[[str], Record],
-    needs: Mapping[str, int] | None = None,
     bounds: Bounds | None = None,
 ) -> Foreseen:
     """Play ``module_name`` to its end with all clients; ``ledger_of(node)`` takes that node's events, as in a run.
 
-    ``needs``: bytes that a client needs at most, by its device, for the record of each.
     ``rehearsed``: of its costs, what is lacking is counted when it is carried out, as in a run.
     """
     module = importlib.import_module(module_name)
@@ -249,7 +247,6 @@ def dry_run(
     names = tuple(client.name for client in scenario.clients)
     types = {kind_of(message_type): message_type for message_type in module.MESSAGES}
     nodes: dict[str, Node] = {}
-    devices = {client.name: client.device for client in scenario.clients}
     records = {name: ledger_of(name) for name in ("network", scenario.server.name, *names)}
     loop = EmulatedLoop(InstantPacer(lambda: who_waits(nodes.values())))
     remembered, host = RememberedCosts(rehearsed.costs, rehearsed.measured_ns, scenario.host), DryHost()
@@ -271,17 +268,6 @@ def dry_run(
         await (module.server if isinstance(node, ServerNode) else module.client)(node, config)
         await node.drained()
         network.ended.add(node.name)
-        if isinstance(node, ClientNode) and needs:
-            device = devices[node.name]
-            memory_bytes, budget_bytes = needs[device.name], device.budget_bytes
-            need = Memory(
-                due_ns=loop.now_ns,
-                actual_ns=loop.now_ns,
-                growth_bytes=memory_bytes,
-                peak_bytes=memory_bytes,
-                budget_bytes=budget_bytes,
-            )
-            records[node.name](need)
         records[node.name](Ended(due_ns=loop.now_ns, actual_ns=loop.now_ns, outcome="finished"))
 
     async def everybody() -> None:

@@ -29,7 +29,9 @@ def sentence(summary: Json) -> str:
     among = f" of the {len(done)} of {total} methods that finished" if partial(summary) else ""
     parts = [*_target(done), *_accuracy(done), *_memory(done), *_slowest(done)] if done else []
     if unfit:
-        parts.append(f"{_listed(unfit)} {'do' if len(unfit) > 1 else 'does'} not fit in memory")
+        stopped = any(summary["algorithms"][name]["does_not_fit"]["outcome"] == "does-not-fit" for name in unfit)
+        verb = ("do" if len(unfit) > 1 else "does") if stopped else "would"
+        parts.append(f"{_listed(unfit)} {verb} not fit in memory{' (foreseen)' * (not trained(summary))}")
     return f"What the numbers say{among}: {'; '.join(parts) or 'no method stands out'}."
 
 
@@ -43,6 +45,16 @@ def partial(summary: Json) -> list[str]:
     lines = [f"PARTIAL: {', '.join(cut)} did not come to an end; the figures are those until then."] if cut else []
     absent = summary.get("not_played", [])
     return lines + ([f"PARTIAL: not played: {', '.join(absent)}."] if absent else [])
+
+
+def trained(summary: Json) -> bool:
+    """Whether there was anything to judge: in a dry run there is not."""
+    return bool(summary["health"]["verdict"] != "none")
+
+
+def clock_of(summary: Json) -> str:
+    """Which clock the run was played on, in words."""
+    return f"{summary['clock']} clock" if trained(summary) else "dry run: foreseen, nothing was trained"
 
 
 def standing(summary: Json) -> str:
@@ -83,10 +95,13 @@ def _accuracy(done: Json) -> list[str]:
 
 
 def _memory(done: Json) -> list[str]:
+    """Who needs the least at the largest peak; of a dry run, by the peaks that are foreseen."""
+    foreseen = any(each.get("foreseen") for each in done.values())
+    key = "needed_mib" if foreseen else "peak_mib"
     peaks = {
         name: max(found)
         for name, each in done.items()
-        if (found := [client["peak_mib"] for client in each["clients"] if client["peak_mib"] is not None])
+        if (found := [client[key] for client in each["clients"] if client[key] is not None])
     }
     if len(peaks) < 2:
         return []
@@ -94,11 +109,12 @@ def _memory(done: Json) -> list[str]:
     least = sorted(
         (name for name in peaks if peaks[name] <= lowest * (1 + ALIKE_SHARE) + ALIKE_MIB), key=peaks.__getitem__
     )
+    need, needs, how = ("would need", "would need", ", foreseen") if foreseen else ("need", "needs", "")
     if len(least) == len(peaks):
-        return ["all need about the same client memory"]
+        return [f"all {need} about the same client memory"]
     highest = peaks[least[-1]]
     mib = number(lowest) if len(least) == 1 else f"{number(lowest)} to {number(highest)}"
-    return [f"{_listed(least)} {'need' if len(least) > 1 else 'needs'} the least client memory ({mib} MiB)"]
+    return [f"{_listed(least)} {need if len(least) > 1 else needs} the least client memory ({mib} MiB{how})"]
 
 
 def _slowest(done: Json) -> list[str]:

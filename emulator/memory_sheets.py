@@ -11,33 +11,63 @@ from emulator.sheets import NOTHING, Sheet, number
 
 Json = Mapping[str, Any]
 
-JUDGED = ("fits", "does-not-fit", "would-not-fit")
+JUDGED = ("fits", "does-not-fit", "would-fit", "would-not-fit")
 NAMES = {"auxiliary": "auxiliary model", "messages": "messages out", "received": "messages in"}
 
 
+MEASURED = (
+    "Baseline: the process before its model exists (on the host). Budget: what the device leaves for training. Peak: "
+    "largest growth above the baseline that the system measured over the clients of this device. Tensors: the same by "
+    "an account of every tensor, played beforehand. Needs: the peak, or where a training was stopped, what is foreseen "
+    "from the account ('~'). A client fits when its peak is within the budget. 'no (1)': one client did not fit, which "
+    "ended the others before they could show; 'would not (1)': it was let go on (--memory-cap account)."
+)
+WITHIN = "by a fit to other runs: within about 10 % + 1 MiB"
+FORESEEN = (
+    "Foreseen, not measured. Budget: what the device leaves for training. Tensors: those of one client, by an account "
+    f"of every tensor. Peak: how far its process would grow, {WITHIN}. A client would fit when that is within the "
+    "budget. 'would not (1)': so many would not."
+)
+
+
+def foreseen(algorithms: Json) -> bool:
+    """Whether nobody measured any memory: in a dry run."""
+    return any(algorithm.get("foreseen") for algorithm in algorithms.values())
+
+
 def by_device(algorithms: Json) -> Sheet:
-    """Peaks beside budgets, and who fits."""
-    rows = []
+    """Peaks beside budgets, and who fits; of a dry run, what is foreseen alone."""
+    rows, dry = [], foreseen(algorithms)
+    keys = ("budget_mib", "tensors_mib") if dry else ("baseline_mib", "budget_mib", "peak_mib", "tensors_mib")
     for name, algorithm in algorithms.items():
         devices: dict[str, list[Json]] = {}
         for client in algorithm["clients"]:
             devices.setdefault(client["device"], []).append(client)
         for device, clients in devices.items():
-            keys = ("baseline_mib", "budget_mib", "peak_mib", "tensors_mib", "needed_mib")
-            rows.append([name, device, *(number(_largest(clients, key)) for key in keys), _fitting(clients)])
+            cells = (number(_largest(clients, key)) for key in keys)
+            rows.append([name, device, *cells, _needed(clients, dry), _fitting(clients)])
     heads = ["baseline\nMiB", "budget\nMiB", "peak\nMiB", "tensors\nMiB", "needs\nMiB", "clients\nthat fit"]
+    if dry:
+        heads = ["budget\nMiB", "tensors\nMiB", "peak, fore-\nseen MiB", "clients that\nwould fit"]
     return Sheet(
         title="Client memory",
         heads=["algorithm", "device", *heads],
         names=2,
         rows=rows,
-        meaning="Baseline: the process before its model exists (on the host). Budget: what the device leaves for "
-        "training. Peak: largest growth above the baseline that the system measured over the clients of this device. "
-        "Tensors: the same by an account of every tensor, played beforehand. Needs: the peak, or where a training was "
-        "stopped, what the account says. A client fits when its peak is within the budget. 'no (1)': one client did "
-        "not fit, which ended the others before they could show; 'would not (1)': it was let go on "
-        "(--memory-cap account, dry runs).",
+        meaning=FORESEEN if dry else MEASURED,
     )
+
+
+def _needed(clients: list[Json], dry: bool) -> str:
+    """What such a client needs; marked where that is foreseen beside what was measured."""
+    most = max((client for client in clients if client["needed_mib"] is not None), key=_needs, default=None)
+    if most is None:
+        return NOTHING
+    return "~" * (not dry and most["needed_mib"] != most["peak_mib"]) + number(most["needed_mib"])
+
+
+def _needs(client: Json) -> float:
+    return float(client["needed_mib"])
 
 
 def _fitting(clients: list[Json]) -> str:
@@ -46,7 +76,7 @@ def _fitting(clients: list[Json]) -> str:
     if would:
         return f"would not ({would})"
     if all(outcome in JUDGED for outcome in outcomes):
-        return f"{outcomes.count('fits')} of {len(clients)}"
+        return f"{outcomes.count('fits') + outcomes.count('would-fit')} of {len(clients)}"
     unfit = outcomes.count("does-not-fit")
     return f"no ({unfit})" if unfit else NOTHING
 
@@ -71,16 +101,25 @@ def by_category(algorithms: Json) -> list[Sheet]:
         for kind in MEMORY_KINDS
     ]
     rows.append(["tensors", *(number(clients[0]["tensors_mib"]) for clients in shown.values())])
-    rows.append(["allocator\nand workspace", *(number(_largest(clients, "beside_mib")) for clients in shown.values())])
-    rows.append(["peak, measured", *(_peak(clients) for clients in shown.values())])
+    dry = foreseen(algorithms)
+    if dry:
+        rows.append(["peak, foreseen", *(number(_largest(clients, "needed_mib")) for clients in shown.values())])
+    else:
+        beside = (number(_largest(clients, "beside_mib")) for clients in shown.values())
+        rows.append(["allocator\nand workspace", *beside])
+        rows.append(["peak, measured", *(_peak(clients) for clients in shown.values())])
+    last = (
+        "Allocator and workspace: the measured peak less the tensors, where the training was not stopped ('>': it was)."
+    )
+    if dry:
+        last = f"Peak, foreseen: what its process would need with allocator and workspace, {WITHIN}."
     sheet = Sheet(
         title=f"What a client's memory is made of ({tightest}, MiB)",
         heads=["", *(name.replace("-", "\n-", 1) for name in shown)],
         names=1,
         rows=rows,
         meaning="The tensors of one client when they were most, by what they were for; messages are its copies on the "
-        "way out and what came in, temporaries what was being computed (–: none). Allocator and workspace: the "
-        "measured peak less the tensors, where the training was not stopped ('>': it was).",
+        f"way out and what came in, temporaries what was being computed (–: none). {last}",
     )
     return [sheet]
 

@@ -40,7 +40,8 @@ class Curve(NamedTuple):
 
 
 class MemoryRow(NamedTuple):
-    """The largest peak of a device's clients, above the process's baseline; ``foreseen`` where none was measured."""
+    """The largest peak of a device's clients, above the process's baseline; ``foreseen`` where none was measured.
+    ``unfit``: how many clients do not fit; ``would``: none of them was stopped, so that they would not."""
 
     algorithm: str
     device: str
@@ -49,6 +50,7 @@ class MemoryRow(NamedTuple):
     budget_mib: float | None
     clients: int
     unfit: int
+    would: bool = False
 
 
 class Done(NamedTuple):
@@ -125,11 +127,13 @@ def memory(summary: Json) -> list[MemoryRow]:
     found = []
     for (device, name), clients in sorted(rows.items(), key=lambda row: devices.index(row[0][0])):
         peak, needed = (_largest(clients, key) for key in ("peak_mib", "needed_mib"))
-        unfit = sum(client["outcome"] in ("does-not-fit", "would-not-fit") for client in clients)
+        outcomes = [client["outcome"] for client in clients]
+        stopping, going_on = outcomes.count("does-not-fit"), outcomes.count("would-not-fit")
+        unfit = stopping + going_on
         stopped = unfit and needed is not None and (peak is None or needed > peak)
         mib, foreseen = (needed, True) if peak is None or stopped else (peak, False)
         budget = min((c["budget_mib"] for c in clients if c["budget_mib"] is not None), default=None)
-        found.append(MemoryRow(name, device, mib, foreseen, budget, len(clients), unfit))
+        found.append(MemoryRow(name, device, mib, foreseen, budget, len(clients), unfit, not stopping))
     return found
 
 

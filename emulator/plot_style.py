@@ -15,7 +15,7 @@ from zlib import crc32
 import matplotlib
 from matplotlib.figure import Figure, SubFigure
 
-from emulator.findings import standing
+from emulator.findings import clock_of, standing, trained
 
 Json = Mapping[str, Any]
 
@@ -124,16 +124,10 @@ def page(title: str, result: str, height: float, summary: Json) -> Page:
 
 def source_of(summary: Json) -> str:
     """One line: which run it was, and its verdict on itself."""
-    clock = "dry run: foreseen, nothing was trained" if not trained(summary) else f"{summary['clock']} clock"
     dilation = summary.get("dilation") or 1
     slowed = f", dilation {dilation}" if dilation != 1 else ""
     verdict = f"; verdict: {standing(summary)}" if trained(summary) else ""
-    return f"splitbed, profile {summary['profile']}, {clock}{slowed}, seed {summary['seed']}{verdict}"
-
-
-def trained(summary: Json) -> bool:
-    """Whether there was anything to judge: in a dry run there is not."""
-    return bool(summary["health"]["verdict"] != "none")
+    return f"splitbed, profile {summary['profile']}, {clock_of(summary)}{slowed}, seed {summary['seed']}{verdict}"
 
 
 def doubts(summary: Json) -> tuple[str, str]:

@@ -10,9 +10,10 @@ from rich.console import Console
 
 from emulator import charts, gantt, plot_data
 from emulator.errors import UserError
+from emulator.findings import trained
 from emulator.flags import Flags
 from emulator.ledger import AnyEvent
-from emulator.plot_style import save, style, trained
+from emulator.plot_style import save, style
 from emulator.record import Recorded, recorded
 
 Json = Mapping[str, Any]

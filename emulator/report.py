@@ -18,7 +18,7 @@ import jinja2
 
 from emulator import clients_data, computations, perfetto_trace, plots, record, tables
 from emulator.errors import UserError
-from emulator.findings import partial, sentence
+from emulator.findings import partial, sentence, trained
 from emulator.flags import Flags
 from emulator.latency import CAUSES
 from emulator.profile_files import ROOT
@@ -43,10 +43,19 @@ CAVEATS = (
     "One seed is one draw of weights, shards and links: differences between methods of a few points are within it.",
 )
 
+FORESEEN = (
+    "Nothing was trained: there is no accuracy. Seconds are emulated: what the links and devices of the profiles take "
+    "by a stated model. Bytes are those of the messages that a run would send.",
+    *CAVEATS[1:3],
+    "A client's memory is foreseen, not measured: an account of every tensor of one client of each device, and what "
+    "allocator and workspace take besides by a fit to other runs, within about 10 % + 1 MiB.",
+    "One seed is one draw of shards and links.",
+)
 
 AGAIN = {
     "virtual": "On the virtual clock the same command and versions give the same timeline, bytes and accuracy, on like "
     "processors bit for bit. Memory is measured, and differs a little.",
+    "dry-run": "The same command and versions foresee the same bytes, seconds and memory.",
     "real": "On the real clock a run differs a little from the next one; 'verify' with the same flags says how much.",
 }
 
@@ -113,7 +122,7 @@ def page(folder: Path, run: record.Recorded, drawn: plots.Drawn) -> str:
         costs=_table(computations.sheet(summary["algorithms"])),
         grades=GRADES,
         profiles=[_source(file, sha256) for file, sha256 in sorted(manifest["profile_files"].items())],
-        caveats=CAVEATS,
+        caveats=CAVEATS if trained(summary) else FORESEEN,
         settings=json.dumps(manifest["settings"], indent=1),
         versions=json.dumps({key: manifest.get(key) for key in ("versions", "host", "memory", "compute")}, indent=1),
     )
@@ -151,12 +160,17 @@ def _clients(name: str, algorithm: Json) -> Sheet:
     for client in algorithm["clients"]:
         seconds = [number(client["latency_s"][cause]) for cause in CAUSES]
         sizes = [number(client["bytes"]["payload"][way], 1e-6) for way in ("up", "down")]
-        memory = [number(client[key]) for key in ("budget_mib", "peak_mib", "needed_mib")]
+        keys = ("budget_mib", "needed_mib") if algorithm["foreseen"] else ("budget_mib", "peak_mib", "needed_mib")
+        memory = [number(client[key]) for key in keys]
         rows.append([client["name"], client["device"], client["network"], client["outcome"], *seconds, *sizes, *memory])
     heads = ["client", "device", "network", "outcome", *(f"{cause}\ns" for cause in CAUSES)]
+    memory_heads = ["budget\nMiB", "peak\nMiB", "needs\nMiB"]
+    if algorithm["foreseen"]:
+        memory_heads[2] = "peak, fore-\nseen MiB"
+        del memory_heads[1]
     return Sheet(
         title=name,
-        heads=[*heads, "up\nMB", "down\nMB", "budget\nMiB", "peak\nMiB", "needs\nMiB"],
+        heads=[*heads, "up\nMB", "down\nMB", *memory_heads],
         names=4,
         rows=rows,
         meaning="Seconds by cause, due times, until the last client has its last message: "

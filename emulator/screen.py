@@ -11,6 +11,7 @@ from rich.text import Text
 
 from emulator.client_view import MB, MBIT, MIB, SORTS, draw_clients
 from emulator.glyphs import LEGEND, NOTHING, Column, bar, cut, ends, fitted, heads, levels, row, seconds, short, use
+from emulator.health import limits_of
 from emulator.progress import SECOND_NS, Progress, Result
 
 VIEWS = ("clients", "links", "algorithms", "log")
@@ -119,10 +120,14 @@ def _round(progress: Progress) -> Text:
 
 
 def _health(progress: Progress) -> Text:
-    concerns, remarks = progress.concerns(), progress.remarks()
+    concerns, remarks, limits = progress.concerns(), progress.remarks(), limits_of(progress.manifest)
     if concerns:
         return Text("health bad", style="bold red").append(f": {concerns[0]}", style="not bold")
+    if not limits.trains:
+        return Text("dry run: foreseen, nothing is trained", style="green")
     line = Text("health good so far", style="green").append(": ", style="default")
+    if not limits.host_matters and not progress.worst_lag_ns:
+        return line.append("this clock lets everything take place when it is due", style="default")
     line.append(f"rounds ended at most {progress.worst_lag_ns / 10**6:.1f} ms off, ", style="default")
     line.append(f"{progress.clamps} clamps ({progress.clamped_ns / 10**6:.1f} ms)", style="default")
     return line.append(f"; {remarks[0]}", style="yellow") if remarks else line

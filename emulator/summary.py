@@ -6,6 +6,7 @@ name says otherwise; ``up`` is what clients sent, ``down`` what the server sent.
 ``client_rounds``: in how many rounds clients took part, that is sent something, added up over clients.
 ``latency_s`` is where a client's time goes, in due seconds by the causes of ``emulator.latency``, over the whole
 timeline (an algorithm's: mean over clients); ``round_latency_s`` is that of a mean round, until the last one's end.
+``foreseen``: by a dry run, so that nothing was trained, and no memory and no time of the host was measured.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from emulator.client_memory import MIB, How, client_memory, does_not_fit, how_memory_is_known, measured
 from emulator.computations import computations
 from emulator.conservation import Sorted, ending_of, only
 from emulator.digest import numerics_digest, timeline_digest
@@ -28,18 +30,15 @@ from emulator.ledger import (
     Computed,
     Ended,
     Evaluated,
-    Memory,
     Posted,
     Reported,
     RoundEnded,
-    Started,
     Timeline,
 )
 from emulator.send_queues import held_peak_bytes
 
 TARGETS = ("0.85", "0.9")
 SIZES = ("payload", "framed", "wire")
-MIB = 2**20
 SECOND_NS = 10**9
 
 Json = dict[str, Any]
@@ -66,7 +65,7 @@ def summarize(manifest: Mapping[str, Any], timelines: Mapping[str, Sequence[AnyE
 
 def _algorithm(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
     nodes = manifest.get("nodes", [])
-    enforced = manifest.get("memory", {}).get("cap") != "account"
+    how = how_memory_is_known(manifest)
     accounts = {event.device: event for event in only(events, Accounted)}
     members = [node for node in nodes if node["role"] == "client"]
     named = {node["name"]: node for node in members}
@@ -74,7 +73,7 @@ def _algorithm(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
     splits, in_rounds = latency_splits(named, events, length_of(events), max(ends_ns, default=0))
     own = _of_each(named, events)
     clients = [
-        _client(node, own[name], splits[name], accounts.get(node.get("device", "")), enforced=enforced)
+        _client(node, own[name], splits[name], accounts.get(node.get("device", "")), how)
         for name, node in named.items()
     ]
     servers = [_server(node, events) for node in nodes if node["role"] == "server"]
@@ -88,9 +87,10 @@ def _algorithm(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
     return {
         "outcome": outcome,
         "detail": detail,
+        "foreseen": how.foreseen,
         "dilation": _dilation(events),
         "dilation_why": next((event.why for event in only(events, Timeline) if event.why), ""),
-        "does_not_fit": _does_not_fit(events, clients),
+        "does_not_fit": does_not_fit(events, clients),
         "timeline_digest": timeline,
         "no_timeline_digest": no_timeline,
         "numerics_digest": numerics_digest(events),
@@ -117,7 +117,7 @@ def _algorithm(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
             if (before := event.values.get("align_error_before")) is not None
             and (after := event.values.get("align_error_after")) is not None
         ],
-        "computations": computations(nodes, events),
+        "computations": computations(nodes, events, foreseen=how.foreseen),
         "server": servers[0] if servers else None,
         "clients": clients,
     }
@@ -222,32 +222,6 @@ def _outcome(events: Sequence[AnyEvent], clients: Sequence[Json]) -> tuple[str, 
     return ending, details[-1] if details else ""
 
 
-def _does_not_fit(events: Sequence[AnyEvent], clients: Sequence[Json]) -> Json | None:
-    """The first client that did not fit: one that an allocation failed in, else one whose peak passed its budget.
-
-    Under a cap that was only accounted: the first that would not fit. ``needed_mib`` is the peak of a training that
-    was not stopped, else what its account says, if that is more than the peak was when it was stopped.
-    """
-    unfit = [client for client in clients if client["outcome"] in ("does-not-fit", "would-not-fit")]
-    if not unfit:
-        return None
-    words = {e.node: e for e in only(events, Ended) if e.outcome == "does-not-fit"}
-    stopped = sorted((client for client in unfit if client["name"] in words), key=lambda c: words[c["name"]].due_ns)
-    client = (stopped or unfit)[0]
-    last = words.get(client["name"])
-    return {
-        "client": client["name"],
-        "device": client["device"],
-        "phase": last.phase if last else "peak above the budget",
-        "budget_mib": client["budget_mib"],
-        "peak_mib": client["peak_mib"],
-        "needed_mib": client["needed_mib"],
-        "outcome": client["outcome"],
-        "asked_mib": _mib(last.asked_bytes) if last else None,
-        "clients": [other["name"] for other in unfit],
-    }
-
-
 # --- nodes --------------------------------------------------------------------------------------------------------
 
 
@@ -265,8 +239,8 @@ def _server(node: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
         "queue_wait_s": sum(span.queued_ns for span in spans) / SECOND_NS if known else None,
         "align_wait_s": sum(span.queued_ns for span in align) / SECOND_NS if known else None,
         "workers": node.get("workers"),
-        "peak_mib": _memory(node, events)["peak_mib"],
-        "held_mib": _mib(held_peak_bytes(node["name"], events)),
+        "peak_mib": measured(node, events)["peak_mib"],
+        "held_mib": held_peak_bytes(node["name"], events) / MIB,
     }
 
 
@@ -285,29 +259,18 @@ def _client(
     events: Sequence[AnyEvent],
     split: Mapping[str, int],
     account: Accounted | None,
-    *,
-    enforced: bool,
+    how: How,
 ) -> Json:
     """``events`` are those that the client wrote, and what was posted to it; ``split``: its latency by cause in ns."""
     name = node["name"]
-    memory = _memory(node, events)
     ends = [event.outcome for event in only(events, Ended) if event.node == name]
-    peak, budget = memory["peak_mib"], memory["budget_mib"]
-    if "does-not-fit" in ends or (peak is not None and budget is not None and peak > budget):
-        outcome = "does-not-fit" if enforced else "would-not-fit"
-    elif ends == ["finished"] and peak is not None and budget is not None:
-        outcome = "fits"
-    else:
-        outcome = ends[-1] if ends else "unknown"
     sent = only(events, Posted)
     time = {f"{what}_s": spent_ns / SECOND_NS for what, spent_ns in split_time(split).items()}
     return {
         "name": name,
         "device": node.get("device"),
         "network": node.get("network"),
-        "outcome": outcome,
-        **memory,
-        **_account(account, peak, whole=ends == ["finished"]),
+        **client_memory(node, events, ends, account, how),
         **time,
         "latency_s": _seconds([split]),
         "bytes": _both_ways(sent, {name}),
@@ -316,47 +279,6 @@ def _client(
             "down": _by_kind(event for event in sent if event.node != name),
         },
     }
-
-
-def _memory(node: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
-    """Baseline, budget and peak growth above the baseline; None where nothing was measured or capped."""
-    started = [event for event in only(events, Started) if event.node == node["name"]]
-    peaks = [event.peak_bytes for event in only(events, Memory) if event.node == node["name"]]
-    budgets = [event.budget_bytes for event in started if event.budget_bytes is not None]
-    baselines = [event.baseline_bytes for event in started if event.baseline_bytes]
-    return {
-        "budget_mib": _mib(budgets[0] if budgets else node.get("budget_bytes")),
-        "baseline_mib": _mib(baselines[0] if baselines else None),
-        "peak_mib": _mib(max(peaks, default=None)),
-    }
-
-
-def _account(account: Accounted | None, peak_mib: float | None, *, whole: bool) -> Json:
-    """The tensors of such a client when they were most, and what it needs (``whole``: it was not stopped).
-
-    ``beside_mib``: what the account does not explain of the measured peak, the allocator's and workspaces.
-    """
-    if account is None:
-        return {
-            "account_mib": None,
-            "account_during": "",
-            "tensors_mib": None,
-            "beside_mib": None,
-            "needed_mib": peak_mib,
-        }
-    tensors_mib = sum(account.kinds.values()) / MIB
-    needed_mib = account.needed_bytes / MIB
-    return {
-        "account_mib": {kind: size_bytes / MIB for kind, size_bytes in account.kinds.items()},
-        "account_during": account.during,
-        "tensors_mib": tensors_mib,
-        "beside_mib": peak_mib - tensors_mib if whole and peak_mib is not None else None,
-        "needed_mib": peak_mib if whole and peak_mib is not None else max(needed_mib, peak_mib or 0.0),
-    }
-
-
-def _mib(size_bytes: int | None) -> float | None:
-    return None if size_bytes is None else size_bytes / MIB
 
 
 # --- how a client spends its time ---------------------------------------------------------------------------------

@@ -17,7 +17,8 @@ from rich.text import Text
 
 from emulator import clients_data, communication_sheets, computations, memory_sheets
 from emulator.figures import seconds_per_round, to_target
-from emulator.findings import GOOD_SO_FAR, partial, standing
+from emulator.findings import GOOD_SO_FAR, partial, standing, trained
+from emulator.health import limits_of
 from emulator.latency import CAUSES
 from emulator.sheets import BEST_MEANS, Sheet, markdown, number, show
 
@@ -25,8 +26,8 @@ Json = Mapping[str, Any]
 
 OUTCOMES = {"does-not-fit": "does not fit", "would-not-fit": "would not fit"}
 DRY_RUN = (
-    "Dry run: nothing was trained. Bytes are exact; seconds are the model's, without a host's delays; memory is "
-    "foreseen from the tensors of one client, within about 10 % + 1 MiB; accuracy takes a run."
+    "Dry run: nothing was trained. Payload and framed bytes are exact; seconds are the model's, without a host's "
+    "delays; memory is foreseen from the tensors of one client, within about 10 % + 1 MiB; accuracy takes a run."
 )
 FULL_PERCENT = 100.0
 
@@ -118,7 +119,7 @@ def sheets(summary: Json) -> list[Sheet]:
     sent = [communication_sheets.in_all(algorithms, ranked), communication_sheets.by_kind(algorithms)]
     memory = [memory_sheets.by_device(algorithms), *memory_sheets.by_category(algorithms)]
     found = [_latency(algorithms), _causes(algorithms), *sent, *memory, _server(algorithms)]
-    beside = clients_data.accuracy_of_the_largest(summary) if _trained(summary) else ""
+    beside = clients_data.accuracy_of_the_largest(summary) if trained(summary) else ""
     found[0] = msgspec.structs.replace(found[0], meaning=f"{found[0].meaning} {beside}".rstrip())
     return found + [_alignment(algorithms)] * any(algorithm["alignment"] for algorithm in algorithms.values())
 
@@ -131,11 +132,11 @@ def _finished(algorithms: Json) -> list[int]:
 def _latency(algorithms: Json) -> Sheet:
     rows = []
     for name, algorithm in algorithms.items():
-        rounds, seconds = algorithm["rounds"], algorithm["seconds"]
+        rounds, seconds, ended = algorithm["rounds"], algorithm["seconds"], algorithm["outcome"] == "finished"
         rows.append(
             [
                 name,
-                _outcome(algorithm["outcome"]),
+                "foreseen" if algorithm["foreseen"] and ended else _outcome(algorithm["outcome"]),
                 str(rounds),
                 number(seconds_per_round(algorithm)),
                 number(seconds),
@@ -220,18 +221,14 @@ def title(summary: Json) -> str:
     """Which run it was."""
     dilation = summary.get("dilation") or 1
     slowed = f", dilation {dilation}" if dilation != 1 else ""
-    return f"Profile {summary['profile']}, {summary['clock']} clock, seed {summary['seed']}{slowed}"
-
-
-def _trained(summary: Json) -> bool:
-    """Whether there was anything to judge: in a dry run there is no accuracy."""
-    return bool(summary["health"]["verdict"] != "none")
+    clock = f"{summary['clock']} clock" if trained(summary) else "dry run"
+    return f"Profile {summary['profile']}, {clock}, seed {summary['seed']}{slowed}"
 
 
 def verdict(summary: Json) -> list[str]:
     """The run's verdict on itself, in lines; the first says it."""
     health = summary["health"]
-    if not _trained(summary):
+    if not trained(summary):
         doubts = ["Do not trust the figures below:"] if health["reasons"] else []
         return [DRY_RUN, *doubts, *(f"- {reason}" for reason in health["reasons"])]
     if health["verdict"] == "good" and not any(figure["rounds"] for figure in health["algorithms"].values()):
@@ -242,6 +239,9 @@ def verdict(summary: Json) -> list[str]:
         late = _largest(figures, "late_p95_ms")
         clamps = sum(figure["clamps"] for figure in figures)
         if not lag and not clamps and not _largest(figures, "late_max_ms"):
+            if not limits_of(summary).host_matters:
+                by_rule = "this clock lets everything take place when it is due: seconds are the model's"
+                return [f"Verdict: {standing(summary)}; {by_rule}, without a host's delays."]
             what = "Every round ended and every message arrived"
             if partial(summary):
                 what = "Every round that has ended and every message that arrived did so"
@@ -284,6 +284,11 @@ def _unfit(name: str, algorithm: Json) -> str:
     unfit = algorithm["does_not_fit"]
     if unfit is None:
         return ""
+    if algorithm["foreseen"]:
+        return (
+            f"{name} would not fit: {unfit['client']} ({unfit['device']}) is foreseen to need about "
+            f"{number(unfit['needed_mib'])} MiB, its budget is {number(unfit['budget_mib'])} MiB."
+        )
     asked = f", and asked for {number(unfit['asked_mib'])} MiB more" if unfit["asked_mib"] is not None else ""
     peak = f", peak {number(unfit['peak_mib'])} MiB" if unfit["peak_mib"] is not None else ""
     needs = f"; it needs about {number(unfit['needed_mib'])} MiB" if unfit["needed_mib"] is not None else ""

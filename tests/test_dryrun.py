@@ -226,8 +226,9 @@ def test_a_dry_run_says_what_the_virtual_clock_says(name: str, commands: tuple[P
     assert ends == pytest.approx(real_ends, rel=1e-3)
     assert (dry["accuracy"], dry["loss"]) == (None, None)
     for foreseen, real in zip(dry["clients"], virtual["clients"], strict=True):
-        assert abs(foreseen["peak_mib"] - real["peak_mib"]) < 0.15 * real["peak_mib"] + 1.5
-        assert (foreseen["outcome"], foreseen["budget_mib"]) == (real["outcome"], real["budget_mib"])
+        assert abs(foreseen["needed_mib"] - real["peak_mib"]) < 0.15 * real["peak_mib"] + 1.5
+        assert (foreseen["peak_mib"], foreseen["budget_mib"]) == (None, real["budget_mib"])
+        assert (foreseen["outcome"], real["outcome"]) == ("would-fit", "fits")
 
 
 def test_a_dry_run_says_what_it_is_and_claims_no_verdict(commands: tuple[Played, Played]) -> None:
@@ -236,7 +237,7 @@ def test_a_dry_run_says_what_it_is_and_claims_no_verdict(commands: tuple[Played,
     health = dry.summary["health"]
     assert (health["verdict"], health["reasons"], health["notes"]) == ("none", [], [])
     text = (dry.folder / "tables.md").read_text()
-    assert "Dry run: nothing was trained. Bytes are exact" in text
+    assert "Dry run: nothing was trained. Payload and framed bytes are exact" in text
     assert "memory is foreseen" in text
     assert "Verdict" not in text
     assert "Verdict" in (virtual.folder / "tables.md").read_text()
