@@ -8,14 +8,16 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import shlex
 import sys
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from algorithms import ALGORITHMS
-from algorithms.choices import algorithms_of, seed_of, settings_of
-from algorithms.run_flags import DRY_RUN, chosen_dilation, hosted, memory_cap, parser, step_limit_s
+from algorithms.choices import algorithms_of, idle_options, seed_of, settings_of
+from algorithms.run_flags import DRY_RUN, chosen_dilation, dropped_groups, hosted, memory_cap, parser, step_limit_s
 from emulator.errors import SplitbedError, UserError
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ COMMANDS = {  # besides a run and verify
     "traces": "emulator.trace_views:command",
     "watch": "emulator.dashboard:watch",
 }
+VERIFY = "Plays a run under both clocks, each as a command of its own, and shows how far the two agree."
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 STATUS = {"finished": 0, "does-not-fit": 0, "refused": 2, "interrupted": 130}  # of other outcomes: 1
 
@@ -120,6 +123,7 @@ def run(argv: list[str]) -> int:
     scenario = hosted(scenario, flags)
     settings = {name: settings_of(name, flags, experiment, len(scenario.clients)) for name in names}
     Task(**settings[names[0]]["task"]).check()
+    warnings = [*idle_options(flags, names), *dropped_groups(scenario, flags.profile)]
     clock = DRY_RUN if flags.dry_run else flags.clock
     how = {"clock": clock, "seed": flags.seed, "dilation": dilation, "memory_cap": memory_cap(flags)}
     manifest = record.make_manifest(scenario, settings, argv=argv, **how)
@@ -128,6 +132,7 @@ def run(argv: list[str]) -> int:
     record.write_manifest(folder, manifest)
 
     console = Console()
+    say = partial(console.print, soft_wrap=True, markup=False, highlight=False)
     view_type = Lines if flags.no_dashboard or not can_draw() else Drawn
     plan = Plan(
         scenario,
@@ -139,7 +144,7 @@ def run(argv: list[str]) -> int:
     modules = [*ALGORITHMS.values(), "algorithms.parts"]
     endings: dict[str, Ending] = {}
     with Launcher(folder, plan, modules) as launcher:
-        launcher.report = lambda text: console.print(text, soft_wrap=True, markup=False, highlight=False)
+        launcher.report = say
         os.nice(10)  # from here on this process only watches and draws
         try:
             prepared = launcher.prepare({name: (ALGORITHMS[name], settings[name]) for name in names})
@@ -147,38 +152,38 @@ def run(argv: list[str]) -> int:
             manifest["data"] = prepared.data
             record.write_manifest(folder, manifest)
             for line in clients_data.first_lines(prepared.data):
-                console.print(Text(line), soft_wrap=True)
-            for warning in prepared.warnings:
-                console.print(f"warning: {warning}")
+                say(line)
+            for warning in [*warnings, *prepared.warnings]:
+                say(f"warning: {warning}")
             if not flags.dry_run and not flags.force:
                 console.print("Rehearsing: what each computation costs, and how long the run will take.")
                 refuse(launcher, {name: (ALGORITHMS[name], settings[name]) for name in names}, flags)
             with view_type(manifest, folder) as view:
                 endings = play_all(launcher, settings, view, flags.dry_run)
-        except (UserError, KeyboardInterrupt) as error:
+        except BaseException as error:
             record.withdraw_folder(folder, settings if isinstance(error, UserError) else ())  # where nothing was played
             raise
     recorded = record.rebuild(folder)
     tables.print_tables(recorded.summary, console)
-    console.print(f"Record: {folder}", soft_wrap=True)
+    say(f"Record: {folder}")
     if flags.report:
         from emulator import perfetto_trace, report
 
-        console.print(f"Trace: {perfetto_trace.write(folder, recorded)}", soft_wrap=True)
-        console.print(f"Report: {report.write(folder, recorded)}", soft_wrap=True)
+        say(f"Trace: {perfetto_trace.write(folder, recorded)}")
+        say(f"Report: {report.write(folder, recorded)}")
     else:
-        console.print(f"A page with pictures: python run.py report {folder}", soft_wrap=True, style="dim")
+        say(f"A page with pictures: python run.py report {shlex.quote(str(folder))}", style="dim")
     console.print(Text(sentence(recorded.summary), style="bold"))
     for name, ending in endings.items():
         if STATUS.get(ending.outcome, 1):
             what = f"{name}: {ending.outcome}" if ending.outcome == "refused" else ending.outcome
-            console.print(f"{what}: {ending.detail}", soft_wrap=True, markup=False)
+            say(f"{what}: {ending.detail}")
     return status_of(ending.outcome for ending in endings.values())
 
 
 def verify(argv: list[str]) -> int:
     """Play the algorithms of ``argv`` under both clocks, each as a command of its own, and compare; 0: they agree."""
-    flags = parser().parse_args(argv)
+    flags = parser("run.py verify", VERIFY).parse_args(argv)
     from rich.console import Console
 
     from emulator import record, subcommand
@@ -191,6 +196,7 @@ def verify(argv: list[str]) -> int:
     if flags.dry_run:
         raise UserError("--dry-run: verify compares two runs, and a dry run is none; leave it out")
     console = Console()
+    say = partial(console.print, soft_wrap=True, markup=False, highlight=False)
     folder = record.open_folder(flags.out, flags.profile, "verify")
     for clock in both.PLAYED:
         arguments = [*argv, "--clock", clock, "--out", str(folder / clock)]
@@ -200,12 +206,12 @@ def verify(argv: list[str]) -> int:
             record.withdraw_folder(folder)  # where nothing was played
             if folder.exists():
                 how = subcommand.how(status)
-                console.print(f"verify: the {clock} run {how}; its record: {folder / clock}", soft_wrap=True)
+                say(f"verify: the {clock} run {how}; its record: {folder / clock}")
             return status if status > 0 else 1
     comparisons = both.compare(*(record.read(folder / clock) for clock in both.PLAYED))
     record.write_comparison(folder, comparisons)
     show(both.sheet(comparisons), console)
-    console.print(f"Verdict: {both.verdict_of(comparisons)}. Record: {folder}", soft_wrap=True)
+    say(f"Verdict: {both.verdict_of(comparisons)}. Record: {folder}")
     return 0 if both.verdict_of(comparisons) == "agrees" else 1
 
 

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import ast
+import functools
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from algorithms import ALGORITHMS, config_of
@@ -41,7 +46,6 @@ def algorithms_of(flags: argparse.Namespace, experiment: Experiment) -> list[str
 
 def settings_of(name: str, flags: argparse.Namespace, experiment: Experiment, clients: int) -> dict[str, Any]:
     """What becomes the ``Config`` of an algorithm: the defaults, over them the experiment, over it the flags."""
-    import msgspec
 
     rounds = flags.rounds if flags.rounds is not None else experiment.rounds
     if rounds is not None and rounds < 1:
@@ -57,34 +61,65 @@ def settings_of(name: str, flags: argparse.Namespace, experiment: Experiment, cl
         settings["server_order"] = flags.server_order
     if flags.align and name == "fsl-sage":
         settings["align"] = flags.align
-    for option in flags.options:
-        key, equals, value = option.partition("=")
-        algorithm, colon, field = key.rpartition(":")
-        if not equals or (colon and algorithm not in ALGORITHMS):
-            raise UserError(f"--set {option}: say [ALGORITHM:]KEY=VALUE, e.g. fsl-sage:l=10")
-        if field == "task":
-            raise UserError(f"--set {option}: the task is set by flags of its own, such as --dataset and --batch")
-        if algorithm == name or (
-            not colon and has_key(name, field, option, chosen_algorithms(flags.algorithm or "all"))
-        ):
-            try:
-                settings[field] = msgspec.json.decode(value)
-            except msgspec.DecodeError:
-                settings[field] = value
+    for option in flags.options:  # the last that holds for it
+        algorithm, field, value = split_option(option)
+        chosen = chosen_algorithms(flags.algorithm or "all")
+        if algorithm == name or (not algorithm and has_key(name, field, option, chosen)):
+            if not algorithm and (flag := said_by_flag(flags, field)) and settings.get(field) != value:
+                raise UserError(f"--set {option}: {flag} says {settings.get(field)}; say one of them")
+            settings[field] = value
     return settings
+
+
+def said_by_flag(flags: argparse.Namespace, field: str) -> str:
+    """The flag of its own that was said for an option of methods; "" where there is none."""
+    said = field in ("rounds", "server_order", "align") and getattr(flags, field, None) is not None
+    return f"--{field.replace('_', '-')}" if said else ""
+
+
+def split_option(option: str) -> tuple[str, str, Any]:
+    """Algorithm ("": all that have it), key and value of a ``--set``; UserError where it is none."""
+    import msgspec
+
+    key, equals, text = option.partition("=")
+    algorithm, colon, field = key.rpartition(":")
+    if not equals or (colon and algorithm not in ALGORITHMS):
+        raise UserError(f"--set {option}: say [ALGORITHM:]KEY=VALUE, e.g. fsl-sage:l=10")
+    if field == "task":
+        raise UserError(f"--set {option}: the task is set by flags of its own, such as --dataset and --batch")
+    try:
+        return algorithm, field, msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return algorithm, field, text
+
+
+def idle_options(flags: argparse.Namespace, names: list[str]) -> list[str]:
+    """A warning for each ``--set`` that changes nothing: its method is not played, or a later one says the same key.
+
+    UserError for what a method that is not played could not have.
+    """
+    from emulator.values import mistake
+
+    warnings = []
+    keys = [option.partition("=")[0] for option in flags.options]
+    for index, option in enumerate(flags.options):
+        algorithm, field, value = split_option(option)
+        if keys[index] in keys[index + 1 :]:
+            warnings.append(f"--set {option}: a later --set {keys[index]} holds, so this one changes nothing")
+        if algorithm and algorithm not in names:
+            if wrong := mistake({field: value}, config_of(algorithm), hidden=("task",)):
+                raise UserError(f"--set {option}: {wrong}")
+            warnings.append(f"--set {option}: {algorithm} is not played, so it changes nothing")
+    return warnings
 
 
 def has_key(name: str, field: str, option: str, chosen: list[str]) -> bool:
     """Whether an algorithm has the ``field`` of an ``option`` for all that do; UserError where none ``chosen`` does."""
-    from algorithms.settings import Settings
-
-    if field in Settings.__struct_fields__:
-        return True
-    holders = [other for other in chosen if field in config_of(other).__struct_fields__]
+    holders = [other for other in chosen if field in option_names(other)]
     if not holders:
         from emulator.values import unknown_key
 
-        known = dict.fromkeys(key for other in chosen for key in config_of(other).__struct_fields__ if key != "task")
+        known = dict.fromkeys(key for other in chosen for key in option_names(other) if key != "task")
         raise UserError(f"--set {option}: {field} of {', '.join(chosen)}: {unknown_key(field, known)}")
     return name in holders
 
@@ -93,3 +128,36 @@ def seed_of(flags: argparse.Namespace, experiment: Experiment) -> int:
     """The seed of everything that is drawn."""
     given: list[int] = [seed for seed in (flags.seed, experiment.seed) if seed is not None]
     return given[0] if given else 1
+
+
+@functools.cache
+def option_names(name: str) -> tuple[str, ...]:
+    """The options that an algorithm's ``Config`` has, its bases' among them, read from the source: importing the module
+    would import torch into a process that needs none."""
+    return tuple(dict.fromkeys(_fields_of(ALGORITHMS[name], "Config")))
+
+
+def _fields_of(module: str, struct: str) -> Iterator[str]:
+    found = importlib.util.find_spec(module)
+    assert found and found.origin
+    tree = ast.parse(Path(found.origin).read_text())
+    imported = {
+        alias.asname or alias.name: (node.module or "", alias.name)
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    for part in tree.body:
+        if not isinstance(part, ast.ClassDef) or part.name != struct:
+            continue
+        for base in part.bases:
+            if isinstance(base, ast.Name) and base.id in imported:
+                yield from _fields_of(*imported[base.id])
+            elif isinstance(base, ast.Attribute) and isinstance(base.value, ast.Name) and base.value.id in imported:
+                yield from _fields_of(".".join(imported[base.value.id]), base.attr)
+            elif isinstance(base, ast.Name):
+                yield from _fields_of(module, base.id)
+        for line in part.body:
+            match line:
+                case ast.AnnAssign(target=ast.Name(name), annotation=kind) if "ClassVar" not in ast.unparse(kind):
+                    yield name

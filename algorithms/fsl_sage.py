@@ -60,7 +60,7 @@ class Config(alignment.Options, frozen=True, forbid_unknown_fields=True):
 
 def warnings(config: Config) -> list[str]:
     """What is allowed but hardly meant."""
-    return rare_uploads(config.task, config.q) if config.q_per_round else []
+    return rare_uploads(config.task, config.q, config.rounds, anew=config.q_per_round)
 
 
 class Initial(Message, frozen=True, kw_only=True, tag="initial"):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import math
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from algorithms import ALGORITHMS
@@ -32,12 +34,17 @@ EPILOG = """other commands, as in 'run.py profiles' (each has --help):
   compare DIR...  runs side by side, and what differs between them"""
 
 
-def parser() -> Flags:
-    """The flags of a run."""
+ABOUT = (
+    "How long a split-learning method takes on these links and devices, how many bytes leave a client, and whether it"
+    " fits in a client's memory."
+)
+
+
+def parser(prog: str = "run.py", about: str = ABOUT) -> Flags:
+    """The flags of a run, for it or for a command that plays one."""
     flags = Flags(
-        prog="run.py",
-        description="How long a split-learning method takes on these links and devices, how many bytes leave a client,"
-        " and whether it fits in a client's memory.",
+        prog=prog,
+        description=about,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -149,8 +156,24 @@ def parser() -> Flags:
     )
     flags.add_argument("--out", metavar="DIR", help="the run's folder; default: runs/<time>-<profile>-<algorithms>")
     flags.add_argument("--report", action="store_true", help="end with plots, trace.json and report.html")
+    flags.add_argument("--version", action="version", version=f"splitbed {importlib.metadata.version('splitbed')}")
     flags.add_argument("--no-dashboard", action="store_true", help="plain lines instead of the live dashboard")
     return flags
+
+
+def dropped_groups(scenario: Scenario, profile: str) -> list[str]:
+    """A warning for each group of the profile's clients of which a smaller ``--clients`` left nobody."""
+    from emulator.profile_reading import load_scenario
+
+    def kinds(of: Scenario) -> dict[str, int]:
+        return Counter(f"{client.device.name} behind {client.network.name}" for client in of.clients)
+
+    played = kinds(scenario)
+    return [
+        f"--clients {len(scenario.clients)}: none is left of the profile's {count} x {kind}"
+        for kind, count in kinds(load_scenario(profile)).items()
+        if kind not in played
+    ]
 
 
 def hosted(scenario: Scenario, flags: argparse.Namespace) -> Scenario:

@@ -131,9 +131,11 @@ def uploads(q: int, step: int, steps: int, begun: int, *, anew: bool, last: bool
     return tau % q == 0
 
 
-def rare_uploads(task: Task, q: int) -> list[str]:
-    """A warning where a counter that begins anew in each round reaches ``q`` in none of them."""
+def rare_uploads(task: Task, q: int, rounds: int, *, anew: bool) -> list[str]:
+    """A warning where ``q`` is more than a client's steps until its counter begins ``anew`` or the training ends."""
     steps = task.steps()
-    if q <= steps:
+    if q <= (steps if anew else steps * rounds):
         return []
-    return [f"q: {q} exceeds the {steps} steps of a round: with q_per_round each client uploads once a round"]
+    if anew:
+        return [f"q: {q} exceeds the {steps} steps of a round: with q_per_round each client uploads once a round"]
+    return [f"q: {q} exceeds the {steps * rounds} steps of {rounds} rounds: each client uploads once in the whole run"]

@@ -22,7 +22,7 @@ import msgspec
 from emulator import liveness
 from emulator.device import Work
 from emulator.dilation import Account, Outlook, patience_ns
-from emulator.errors import Bug, SplitbedError, UserError, root_of
+from emulator.errors import Bug, SplitbedError, UserError, root_of, told
 from emulator.preload import die_with_parent
 from emulator.profiles import Scenario
 from emulator.values import mistake
@@ -145,7 +145,7 @@ def run_rehearsal(placement: Placement, lifeline: Connection, parent: int, answe
         where = placement.module, placement.settings, placement.scenario, placement.seed
         return foresee(*where)
 
-    answer.send(_in_one_thread(rehearsal, placement.algorithm, "the rehearsal"))
+    answer.send(_in_one_thread(rehearsal, placement.algorithm, placement.module, "the rehearsal"))
 
 
 def run_dry(placement: Placement, lifeline: Connection, parent: int, answer: Connection) -> None:
@@ -165,10 +165,10 @@ def run_dry(placement: Placement, lifeline: Connection, parent: int, answer: Con
             dry_run(*where, rehearsed, lambda node: ledgers.enter_context(Ledger(folder, node)).write)
         return accounts
 
-    answer.send(_in_one_thread(play, placement.algorithm, "the dry run"))
+    answer.send(_in_one_thread(play, placement.algorithm, placement.module, "the dry run"))
 
 
-def _in_one_thread(play: Callable[[], Any], algorithm: str, what: str) -> Any:
+def _in_one_thread(play: Callable[[], Any], algorithm: str, module: str, what: str) -> Any:
     """What ``play`` returns, or the error to show."""
     import torch
 
@@ -176,16 +176,16 @@ def _in_one_thread(play: Callable[[], Any], algorithm: str, what: str) -> Any:
     try:
         return play()
     except Exception as error:
-        import traceback
-
         root = root_of(error)
         if isinstance(root, UserError):
             return UserError(f"{algorithm}: {root}")
-        return (
-            root
-            if isinstance(root, SplitbedError)
-            else Bug(f"{algorithm}: {what} failed: {error}\n{traceback.format_exc()}")
-        )
+        if isinstance(root, SplitbedError):
+            return root
+        import traceback
+
+        source = getattr(sys.modules.get(module), "__file__", None)
+        lines = "".join(traceback.format_exception(root)).rstrip()
+        return Bug(f"{algorithm}: {what} failed: {told(root, source)}\n{lines}")
 
 
 def prepare_data(

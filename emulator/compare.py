@@ -12,6 +12,7 @@ from emulator.figures import FIGURES
 from emulator.findings import clock_of, partial, standing, trained
 from emulator.flags import Flags
 from emulator.sheets import NOTHING, Sheet, number, show
+from emulator.values import printable
 
 Json = Mapping[str, Any]
 
@@ -102,7 +103,7 @@ def command(argv: list[str]) -> int:
         verdict = f", verdict {standing(run.summary)}" if trained(run.summary) else ""
         print(f"{name}: {run.summary['profile']}, {clock_of(run.summary)}{verdict}")
         for line in (*partial(run.summary), *health["reasons"]):
-            print(f"  - {line}")
+            print(printable(f"  - {line}"))
     for sheet in sheets(runs, names):
         show(sheet)
     if alone := [name for name, count in _held(runs).items() if count == 1]:

@@ -142,7 +142,7 @@ class DryNetwork:
 
     def carry(self, source: str, destination: str, parcel: Parcel, stamp_ns: int) -> None:
         sender, receiver, counter = self.outlets[source], self.outlets[destination], parcel.header.counter
-        incoming = Incoming(parcel.header, receiver.types, source)
+        incoming = Incoming(parcel.header, len(parcel.encoded), receiver.types, source)
         incoming.adopt(parcel.tensors)
         self._under_way[source, counter] = destination, parcel
 

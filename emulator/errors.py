@@ -7,6 +7,9 @@ an algorithm (``ProtocolError``), the world (``PeerLost``) or us (``Bug``). Runn
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
+
 
 class SplitbedError(Exception):
     """Base of all errors that splitbed raises on purpose."""
@@ -65,3 +68,11 @@ def root_of(error: BaseException) -> BaseException:
         leaves = list(error.exceptions)
         error = next((leaf for leaf in leaves if isinstance(leaf, DoesNotFit)), leaves[0])
     return error
+
+
+def told(error: BaseException, source: str | None) -> str:
+    """``FILE:LINE: kind: text`` of an error: its last line in the file ``source`` (a method's), else its very last."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename == source] or frames
+    where = f"{Path(own[-1].filename).name}:{own[-1].lineno}: " if own else ""
+    return f"{where}{type(error).__name__}: {error}"

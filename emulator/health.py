@@ -227,7 +227,7 @@ def _left_out(events: Sequence[AnyEvent]) -> list[str]:
     reports = [event for event in only(events, Reported) if "left_out" in event.values]
     counts = [int(event.values["left_out"]) for event in reports]
     vain = [event.round for event in reports if event.values.get("counted") == 0]
-    remarks = [f"the deadline left out {sum(counts)} times a client, in {len(counts)} rounds"] if counts else []
+    remarks = [f"the deadline left clients out {sum(counts)} times, in {len(counts)} rounds"] if counts else []
     remarks += [f"no update was in time in {len(vain)} rounds, the first is round {min(vain) + 1}"] if vain else []
     return remarks
 

@@ -118,7 +118,7 @@ class Launcher:
             signal.signal(number, handler)
 
     def _on_signal(self, number: int, _frame: object) -> None:
-        self._stop_reason = "interrupted" if number == signal.SIGINT else "terminated"
+        self._stop_reason = "by Ctrl-C" if number == signal.SIGINT else f"by {signal.Signals(number).name}"
 
     def _start(self, target: Callable[..., None], placement: Placement, *more: object) -> BaseProcess:
         arguments = (placement, self._reader, self._server_pid, *more)

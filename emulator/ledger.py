@@ -10,6 +10,7 @@ Times are emulated nanoseconds since time 0 of the algorithm's timeline. ``due_n
 
 from __future__ import annotations
 
+import errno
 import heapq
 import io
 import os
@@ -290,11 +291,15 @@ class Ledger:
         self._file = self.path.open("ab", buffering=0)
 
     def write(self, event: Event) -> None:
-        """Append ``event`` as one line in one ``write()``."""
+        """Append ``event`` as one line in one ``write()``; OSError, and no part of a line, where there is no room."""
         with self._lock:
-            line = self._encoder.encode(msgspec.structs.replace(event, node=self._node, seq=self._seq))
+            line = self._encoder.encode(msgspec.structs.replace(event, node=self._node, seq=self._seq)) + b"\n"
+            file = self._file.fileno()
+            written = os.write(file, line)
+            if written != len(line):  # a full disk: the next line would be appended to a part of this one
+                os.ftruncate(file, os.fstat(file).st_size - written)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
             self._seq += 1
-            os.write(self._file.fileno(), line + b"\n")
 
     def close(self) -> None:
         self._file.close()

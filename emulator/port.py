@@ -231,7 +231,7 @@ class Port:
     def _make_room(self, source: str, counter: int, encoded: bytes) -> None:
         """Validate an announced message, allocate its tensors and begin to fetch its payload."""
         try:
-            incoming = Incoming(decode_header(encoded), self._types, source)
+            incoming = Incoming(decode_header(encoded), len(encoded), self._types, source)
         except WireError as error:
             self.on_refused(source, str(error))
             return

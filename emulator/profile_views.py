@@ -6,7 +6,7 @@ import shutil
 from collections import Counter
 from textwrap import wrap
 
-from emulator.errors import UserError
+from emulator.flags import Flags
 from emulator.profile_files import KINDS, shipped
 from emulator.profile_reading import Profile, Row, describe
 from emulator.profiles import Absence, Cell, Device, Network
@@ -27,9 +27,9 @@ def show_profiles(name: str | None) -> None:
 
 def command(argv: list[str]) -> int:
     """``run.py profiles [NAME]``; the exit status."""
-    if len(argv) > 1:
-        raise UserError("profiles: say 'run.py profiles' or 'run.py profiles NAME'")
-    show_profiles(argv[0] if argv else None)
+    flags = Flags(prog="run.py profiles", description="The shipped profiles; of one, every number with its source.")
+    flags.add_argument("name", metavar="NAME|FILE", nargs="?", help="one of them, or a profile's file")
+    show_profiles(flags.parse_args(argv).name)
     return 0
 
 

@@ -34,6 +34,7 @@ from emulator.ledger import (
 )
 from emulator.profiles import Absence
 from emulator.seen import Capacity, Group, Seen
+from emulator.values import printable
 
 SECOND_NS = 10**9
 MB = 10**6
@@ -330,11 +331,11 @@ class Progress:
             self._say(f"{event.node} refused a message of {event.source}: {event.reason}")
         elif event.node in self.nodes and event.outcome != "finished":
             node = self.nodes[event.node]
-            where = f": {node.phase}" if node.ending == "does not fit" and node.phase else ""
-            self._say(
-                f"{node.name} ({node.device}) at {event.due_ns / SECOND_NS:.2f} s: {node.ending}{where} {event.detail}"
-            )
+            phase = node.phase if node.ending == "does not fit" else ""
+            words = ": ".join(word for word in (node.ending, phase, event.detail) if word)
+            self._say(f"{node.name} ({node.device}) at {event.due_ns / SECOND_NS:.2f} s: {words}")
 
     def _say(self, text: str) -> None:
-        self.log.append(f"[{self.number}/{len(self.algorithms)}] {self.algorithm}: {text}".rstrip())
+        line = f"[{self.number}/{len(self.algorithms)}] {self.algorithm}: {text}"
+        self.log.append(printable(line).rstrip())
         self.told += 1

@@ -136,7 +136,7 @@ class InlineOutlet:
 
     def post(self, destination: str, parcel: Parcel, stamp_ns: int) -> None:
         receiver, counter = self._outlets[destination], parcel.header.counter
-        incoming = Incoming(decode_header(parcel.encoded), receiver.types, self.name)
+        incoming = Incoming(decode_header(parcel.encoded), len(parcel.encoded), receiver.types, self.name)
         with owned_by(destination, RECEIVED):
             incoming.allocate()
         for chunk in parcel.chunks(CHUNK_BYTES):

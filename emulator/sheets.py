@@ -6,8 +6,11 @@ import msgspec
 from rich import box
 from rich.console import Console
 from rich.measure import Measurement
+from rich.segment import Segments
 from rich.table import Table
 from rich.text import Text
+
+from emulator.values import printable
 
 WIDEST = 10_000  # columns
 NOTHING = "–"  # not reached, not measured
@@ -63,14 +66,15 @@ def show(sheet: Sheet, console: Console | None = None) -> None:
     for index, head in enumerate(sheet.heads):
         table.add_column(head, justify="left" if index < sheet.names else "right", no_wrap=True, vertical="bottom")
     for row in sheet.marked():
-        table.add_row(*row)
+        table.add_row(*map(printable, row))
     console.print()
     # A terminal that is too narrow wraps lines; a number that was cut would be another number.
     natural = Measurement.get(console, console.options.update(max_width=WIDEST), table).maximum
-    console.print(table, width=max(natural, console.width), crop=False)
+    wide = console.options.update(width=max(natural, console.width))
+    console.print(Segments(console.render(table, wide)), end="", crop=False)
     for result in sheet.results:
-        console.print(Text(result, style="bold"))
-    console.print(Text(sheet.meaning, style="dim"))
+        console.print(Text(printable(result), style="bold"))
+    console.print(Text(printable(sheet.meaning), style="dim"))
 
 
 def markdown(sheet: Sheet) -> list[str]:

@@ -212,7 +212,7 @@ class Supervision:
     def _end_nodes(self, outcome: str, detail: str) -> None:
         """End the nodes, then the network."""
         if outcome != "finished":
-            self._tell("abort", f"the run ends: {detail}")
+            self._tell("abort", f"the run ends {detail}" if outcome == "interrupted" else f"the run ends: {detail}")
         deadline_s = time.monotonic() + GRACE_S
         for process in self._nodes().values():
             _end(process, deadline_s)

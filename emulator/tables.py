@@ -21,6 +21,7 @@ from emulator.findings import GOOD_SO_FAR, partial, standing, trained
 from emulator.health import limits_of
 from emulator.latency import CAUSES
 from emulator.sheets import BEST_MEANS, Sheet, markdown, number, show
+from emulator.values import printable
 
 Json = Mapping[str, Any]
 
@@ -35,16 +36,16 @@ FULL_PERCENT = 100.0
 def print_tables(summary: Json, console: Console) -> None:
     """Print verdict, tables and their meaning to a terminal."""
     bad = bool(summary["health"]["reasons"])
-    console.print(Text(title(summary), style="bold"))
+    console.print(Text(printable(title(summary)), style="bold"))
     for line in partial(summary):
-        console.print(Text(line, style="bold red"))
+        console.print(Text(printable(line), style="bold red"))
     for line in verdict(summary):
-        console.print(Text(line, style="bold red" if bad else ""))
+        console.print(Text(printable(line), style="bold red" if bad else ""))
     for sheet in sheets(summary):
         show(sheet, console)
     for line in remarks(summary):
         console.print()
-        console.print(Text(line))
+        console.print(Text(printable(line)))
 
 
 def to_markdown(summary: Json) -> str:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from typing import Any
 
 import msgspec
+
+_CONTROL = dict.fromkeys([*range(32), *range(127, 160)]) | {ord("\n"): "\n", ord("\t"): " "}
+
+
+def printable(text: str) -> str:
+    """Without control characters: a record of somebody else's could steer the terminal that it is shown in."""
+    return text.translate(_CONTROL)
 
 
 def mistake(values: Mapping[str, Any], kind: type[msgspec.Struct], hidden: Collection[str] = ()) -> str:
@@ -23,8 +31,28 @@ def mistake(values: Mapping[str, Any], kind: type[msgspec.Struct], hidden: Colle
     except msgspec.ValidationError as error:
         text, _, path = str(error).rpartition(" - at `$.")
         key = path.rstrip("`")
-        return f"{key}: {_choices(kind, key, values.get(key)) or text}" if text else str(error)
+        return (
+            f"{key}: {_choices(kind, key, values.get(key)) or _expected(text, values.get(key))}" if text else str(error)
+        )
     return ""
+
+
+KINDS = {  # msgspec's words, and ours
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "a word",
+    "null": "null",
+    "array": "a list such as [0.9, 0.999]",
+    "object": "a table",
+}
+
+
+def _expected(text: str, value: Any) -> str:
+    """What msgspec says is wrong with a value, in words that show it."""
+    found = re.fullmatch(r"Expected `([\w |]+)`(?:, got `\w+`)?", text)
+    kinds = [KINDS.get(kind.strip(), kind.strip()) for kind in found[1].split("|")] if found else []
+    return f"is {value!r}, which is not {' or '.join(kinds)}" if kinds else f"is {value!r}: {text}"
 
 
 def unknown_key(key: str, known: Collection[str]) -> str:

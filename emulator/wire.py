@@ -240,9 +240,12 @@ def decode_header(encoded: bytes) -> Header:
 
 
 class Incoming:
-    """A message on its way in: validated against the types that the algorithm knows, then filled chunk by chunk."""
+    """A message on its way in: validated against the types that the algorithm knows, then filled chunk by chunk.
 
-    def __init__(self, header: Header, types: dict[str, type[Message]], sender: str) -> None:
+    ``header_bytes``: the size of its header as it came.
+    """
+
+    def __init__(self, header: Header, header_bytes: int, types: dict[str, type[Message]], sender: str) -> None:
         message_type = types.get(header.kind)
         if message_type is None:
             raise WireError(f"unknown kind {header.kind!r} from {sender}; known: {', '.join(sorted(types))}")
@@ -258,7 +261,7 @@ class Incoming:
         known = all(name in plain or ("/" in name and self._is_state(name)) for name in names)
         if not known or not plain.issubset(names) or len(names) != len(dict.fromkeys(names)):
             raise WireError(f"{header.kind} from {sender}: tensors {names} are not those of the kind")
-        self._type, self._header, self._sender = message_type, header, sender
+        self._type, self._header, self._header_bytes, self._sender = message_type, header, header_bytes, sender
         self._views: list[memoryview] = []
         self._tensors: list[torch.Tensor] = []
         self._filled = 0
@@ -270,7 +273,7 @@ class Incoming:
 
     @property
     def sizes(self) -> Sizes:
-        return sizes_of(self._header, len(encode_header(self._header)), self._type.official)
+        return sizes_of(self._header, self._header_bytes, self._type.official)
 
     @property
     def missing_bytes(self) -> int:

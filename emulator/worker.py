@@ -7,7 +7,6 @@ import hashlib
 import importlib
 import os
 import time
-import traceback
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -23,7 +22,7 @@ from emulator import ledger as events
 from emulator.child import Placement, Vigil
 from emulator.clock import EmulatedLoop
 from emulator.coordinator import CLOCKS
-from emulator.errors import DoesNotFit, PeerLost, UserError, root_of
+from emulator.errors import DoesNotFit, PeerLost, UserError, root_of, told
 from emulator.evaluator import write_contribution, write_snapshot
 from emulator.ledger import Ledger
 from emulator.memory import KEEPING, MALLOC, MemoryCap, bytes_asked, is_out_of_memory, tune_malloc
@@ -121,9 +120,7 @@ def run(placement: Placement, vigil: Vigil) -> int:
             last_words("refused", str(error))
         else:
             status = child.FAILED
-            where = traceback.extract_tb(error.__traceback__)
-            last = f" ({Path(where[-1].filename).name}:{where[-1].lineno})" if where else ""
-            last_words("failed", f"{type(error).__name__}: {error}{last}")
+            last_words("failed", told(error, module.__file__))
     snapshots.shutdown(wait=True)
     port.close()
     context.term()

@@ -18,6 +18,7 @@ ALGORITHMS |= {
     "census": "players.census",
     "cut-off": "players.cut_off",
     "endless": "players.endless",
+    "faulty": "players.faulty",
     "forgetful": "players.forgetful",
     "overwrite": "players.overwrite",
     **dict.fromkeys(("over-model", "over-budget", "over-limit", "message", "large-message"), "players.hold"),

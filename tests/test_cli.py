@@ -53,6 +53,15 @@ MISTAKES = {
     "a flag without its value": (["--seed"], ["--seed"]),
     "a setting without a value": (["--set", "q"], ["--set q", "KEY=VALUE"]),
     "a setting of an unknown algorithm": (["--set", "sgd:q=1"], ["--set sgd:q=1"]),
+    "an unknown setting of a method that is not played": (
+        ["--algorithm", "sl", "--set", "fsl-sage:qq=2"],
+        ["--set fsl-sage:qq=2", "unknown key", "did you mean q?"],
+    ),
+    "two numbers of rounds": (["--rounds", "2", "--set", "rounds=5"], ["--set rounds=5", "--rounds says 2"]),
+    "two server orders": (
+        ["--server-order", "blocked", "--set", "server_order=arrival"],
+        ["--set server_order=arrival", "--server-order says blocked"],
+    ),
 }
 
 # A line of the scenario's files to replace, by what, and what the line must name.
@@ -171,7 +180,7 @@ def test_an_output_folder_that_is_not_empty_is_left_alone(
     [
         ("cse-fsl:z=1", ["cse-fsl", "z", "aux_lr"]),
         ("z=1", ["sl", "z", "rounds"]),
-        ("cse-fsl:q=often", ["cse-fsl", "q", "int"]),
+        ("cse-fsl:q=often", ["cse-fsl", "q", "often", "whole number"]),
         ("cse-fsl:q_per_rund=true", ["cse-fsl", "q_per_rund: unknown key; did you mean q_per_round?"]),
         ("server_order=sideways", ["sl", "server_order: there is no 'sideways': say arrival or blocked"]),
         ("cse-fsl:q=0", ["q", "0"]),

@@ -38,7 +38,7 @@ def test_plain_lines_tell_who_does_not_fit(tmp_path):
     write_run(tmp_path, "fedavg", {"client-1": [words]})
     told = []
     PlainLines(Progress(make_manifest()), Follower(tmp_path, make_manifest()), told.append).read()
-    assert told[2] == "[1/1] fedavg: client-1 (pi-zero-2w) at 0.00 s: does not fit: compute step asked for 9.0 MiB"
+    assert told[2] == "[1/1] fedavg: client-1 (pi-zero-2w) at 0.00 s: does not fit: compute step: asked for 9.0 MiB"
 
 
 def test_a_run_whose_process_is_gone_is_over_when_all_is_read(tmp_path):

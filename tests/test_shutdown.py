@@ -33,9 +33,9 @@ class Blow(NamedTuple):
 
 
 BLOWS = {
-    "Ctrl-C": Blow("group", signal.SIGINT, 130, "interrupted", "interrupted"),
-    "SIGTERM to the supervisor": Blow("supervisor", signal.SIGTERM, 130, "interrupted", "terminated"),
-    "SIGHUP to the supervisor": Blow("supervisor", signal.SIGHUP, 130, "interrupted", "terminated"),
+    "Ctrl-C": Blow("group", signal.SIGINT, 130, "interrupted", "by Ctrl-C"),
+    "SIGTERM to the supervisor": Blow("supervisor", signal.SIGTERM, 130, "interrupted", "by SIGTERM"),
+    "SIGHUP to the supervisor": Blow("supervisor", signal.SIGHUP, 130, "interrupted", "by SIGHUP"),
     "a killed client": Blow("client-1", signal.SIGKILL, 1, "failed", "client-1 was ended by SIGKILL"),
     "a killed server": Blow("server", signal.SIGKILL, 1, "failed", "server was ended by SIGKILL"),
     "a killed network": Blow("network", signal.SIGKILL, 1, "failed", "network process was ended by SIGKILL"),

@@ -53,7 +53,7 @@ TYPES: dict[str, type[Message]] = {kind_of(message_type): message_type for messa
 
 def deliver(parcel: Parcel, chunk_bytes: int = CHUNK) -> Message:
     """What the receiver makes of a parcel."""
-    incoming = Incoming(decode_header(parcel.encoded), TYPES, "client-0")
+    incoming = Incoming(decode_header(parcel.encoded), len(parcel.encoded), TYPES, "client-0")
     incoming.allocate()
     chunks = list(parcel.chunks(chunk_bytes))
     assert all(0 < len(chunk) <= chunk_bytes for chunk in chunks)
@@ -226,7 +226,7 @@ def altered(place: int, value: object) -> list[object]:
 
 
 def admit(fields: object) -> Incoming:
-    return Incoming(decode_header(msgpack.packb(fields)), TYPES, "client-0")
+    return Incoming(decode_header(msgpack.packb(fields)), len(msgpack.packb(fields)), TYPES, "client-0")
 
 
 MALFORMED = {
@@ -320,7 +320,7 @@ near = st.tuples(st.sampled_from(["plain", "mixed", ""]), st.integers(-1, 9), ne
 def open_or_refuse(encoded: bytes) -> None:
     """A header is taken, and can then be filled, or refused with WireError; nothing else comes out."""
     try:
-        incoming = Incoming(decode_header(encoded), TYPES, "client-0")
+        incoming = Incoming(decode_header(encoded), len(encoded), TYPES, "client-0")
     except WireError:
         return
     if incoming.missing_bytes < 10**6:

@@ -1,0 +1,201 @@
+"""What a mistake, a fault and a foreign record say, and what they leave: the cause first, by file, key and value."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from players import faulty
+from processes import ROOT
+from rich.console import Console
+
+import run
+from algorithms import ALGORITHMS, choices, config_of
+from algorithms.run_flags import dropped_groups, parser
+from algorithms.settings import rare_uploads
+from algorithms.task import Task
+from emulator import child, launcher
+from emulator.errors import SplitbedError, UserError, root_of, told
+from emulator.following import read_manifest
+from emulator.ledger import SCHEMA, Ledger, Reported, read_node
+from emulator.profile_reading import load_scenario
+from emulator.sheets import Sheet, show
+from emulator.values import mistake, printable
+
+
+def flags_of(*words: str) -> Any:
+    return parser().parse_args(["--profile", "iot-4g", *words])
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ({"client_lr": "0,001"}, "client_lr: is '0,001', which is not a number"),
+        ({"rounds": 2.5}, "rounds: is 2.5, which is not a whole number"),
+        ({"deadline_s": "soon"}, "deadline_s: is 'soon', which is not a number or null"),
+        ({"betas": 3}, "betas: is 3, which is not a list such as [0.9, 0.999]"),
+        ({"q_per_round": 1}, "q_per_round: is 1, which is not true or false"),
+        ({"upload": "both"}, "upload: there is no 'both': say first or last"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_shown(values: dict[str, Any], line: str) -> None:
+    assert mistake(values, config_of("cse-fsl")) == line
+
+
+def test_a_setting_that_changes_nothing_is_said_and_of_two_the_later_holds() -> None:
+    flags = flags_of("--algorithm", "cse-fsl", "--set", "fsl-sage:l=2", "--set", "q=2", "--set", "q=3")
+    assert choices.idle_options(flags, ["cse-fsl"]) == [
+        "--set fsl-sage:l=2: fsl-sage is not played, so it changes nothing",
+        "--set q=2: a later --set q holds, so this one changes nothing",
+    ]
+    assert choices.settings_of("cse-fsl", flags, choices_none(), 10)["q"] == 3
+
+
+def choices_none() -> Any:
+    from algorithms.experiment_files import NONE
+
+    return NONE
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_a_method_s_options_are_known_from_its_source(name: str) -> None:
+    assert choices.option_names(name) == config_of(name).__struct_fields__
+
+
+def test_options_are_known_without_torch() -> None:
+    program = "import sys; from algorithms.choices import option_names; option_names('fsl-sage')"
+    program += "; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_a_group_of_clients_of_which_nobody_is_left_is_named() -> None:
+    assert dropped_groups(load_scenario("iot-4g", 2), "iot-4g") == [
+        "--clients 2: none is left of the profile's 2 x pi-4b behind iot-4g"
+    ]
+    assert dropped_groups(load_scenario("iot-4g", 20), "iot-4g") == []
+
+
+@pytest.mark.parametrize(
+    ("q", "anew", "warned"), [(6, False, False), (7, False, True), (3, True, False), (4, True, True)]
+)
+def test_a_client_that_uploads_but_once_is_warned_of(q: int, anew: bool, warned: bool) -> None:
+    task = Task(clients=2, samples_per_client=48, batch=16)  # 3 steps a round
+    assert bool(rare_uploads(task, q, 2, anew=anew)) == warned
+
+
+def test_an_error_of_a_method_says_its_own_last_line_first() -> None:
+    async def main() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(faulty.stumble())
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        asyncio.run(main())
+    line = Path(faulty.__file__).read_text().splitlines().index('    {}["labels"]  # the mistake') + 1
+    assert told(root_of(caught.value), faulty.__file__) == f"faulty.py:{line}: KeyError: 'labels'"
+    found = child._in_one_thread(lambda: asyncio.run(main()), "mine", "players.faulty", "the rehearsal")
+    assert str(found).splitlines()[0] == f"mine: the rehearsal failed: faulty.py:{line}: KeyError: 'labels'"
+
+
+def test_an_error_inside_a_library_is_told_by_the_line_of_the_method_that_called_it() -> None:
+    def mine() -> None:
+        json.loads("{")
+
+    with pytest.raises(ValueError, match="Expecting") as caught:
+        mine()
+    assert told(caught.value, __file__).startswith(
+        f"test_messages.py:{mine.__code__.co_firstlineno + 1}: JSONDecodeError"
+    )
+
+
+@pytest.mark.parametrize(
+    "error", [SplitbedError("the fork server was ended"), OSError(28, "no space left"), UserError("x")]
+)
+def test_a_folder_in_which_nothing_was_played_is_withdrawn(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(launcher.Launcher, "__enter__", lambda self: self)
+    monkeypatch.setattr(launcher.Launcher, "__exit__", lambda *_: None)
+    monkeypatch.setattr(launcher.Launcher, "prepare", fail)
+    monkeypatch.setattr(os, "nice", lambda _by: 0)
+    folder = tmp_path / "out"
+    assert run.main(["--profile", "iot-4g", "--no-dashboard", "--out", str(folder)]) in (1, 2)
+    assert not folder.exists()
+
+
+def test_a_line_that_the_disk_has_no_room_for_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = Reported(due_ns=0, actual_ns=0, round=0, values={"loss": 1.0})
+    write = os.write
+    with Ledger(tmp_path, "client-0") as ledger:
+        ledger.write(line)
+        monkeypatch.setattr(os, "write", lambda file, data: write(file, data[:10]))
+        with pytest.raises(OSError, match="No space left"):
+            ledger.write(line)
+        monkeypatch.setattr(os, "write", write)
+        ledger.write(line)
+    assert [event.seq for event in read_node(tmp_path / "client-0.jsonl")] == [0, 1]
+
+
+BEYOND = {
+    "a method that is a path": {"algorithms": ["x/../../victim"]},
+    "a method with an escape": {"algorithms": ["sl\x1b]0;owned\x07"]},
+    "a node that is a path": {"nodes": [{"name": "../../server"}]},
+    "no name at all": {"algorithms": [""]},
+}
+
+
+def manifest_of(**changes: Any) -> str:
+    return json.dumps(
+        {"schema": SCHEMA, "algorithms": ["sl"], "nodes": [{"name": "client-0"}], "profile": "p"} | changes
+    )
+
+
+@pytest.mark.parametrize("case", BEYOND)
+def test_names_in_a_foreign_record_become_no_paths(case: str, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text(manifest_of(**BEYOND[case]))
+    with pytest.raises(UserError, match="names are small letters, digits and hyphens") as caught:
+        read_manifest(tmp_path)
+    assert "\x1b" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_texts_of_a_foreign_record_cannot_steer_a_terminal(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text(manifest_of(profile="x\x1b]0;owned\x07", host={"cpu\x9b": ["\x1b[2J"]}))
+    assert read_manifest(tmp_path)["profile"] == "x]0;owned"
+    assert read_manifest(tmp_path)["host"] == {"cpu": ["[2J"]}
+    assert printable("a\x1b[31mb\tc\nd\x85") == "a[31mb c\nd"
+
+
+def test_figures_are_never_cut_off_however_narrow_the_terminal_and_long_the_names(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    name = "an-asynchronous-splitfed-of-my-own-with-a-long-name"
+    heads = ["algorithm", *(f"figure {i}" for i in range(9))]
+    row = [f"\x1b[1m{name}", *("123456.78" for _ in range(9))]
+    show(Sheet(title="t", heads=heads, names=1, rows=[row], meaning=""), Console(width=80))
+    printed = capsys.readouterr().out
+    assert printed.count("123456.78") == 9
+    assert name in printed
+    assert "\x1b" not in printed
+    assert "…" not in printed
+
+
+def test_every_command_says_its_flags_and_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["--help"], ["verify", "--help"], *([name, "--help"] for name in run.COMMANDS)):
+        with pytest.raises(SystemExit) as ended:
+            run.command(words)
+        assert ended.value.code == 0
+        said = capsys.readouterr().out
+        assert said.startswith(f"usage: run.py{' ' + words[0] if len(words) > 1 else ''}"), words
+    with pytest.raises(SystemExit):
+        run.command(["--version"])
+    assert capsys.readouterr().out.startswith("splitbed ")
