@@ -23,7 +23,7 @@ from emulator.ledger import (
     Timeline,
     Undelivered,
 )
-from emulator.steps import Steps, constant
+from emulator.steps import Larger, Steps, constant
 
 SECOND_NS = 10**9
 
@@ -199,7 +199,7 @@ def within_channels(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> 
     Looked at for each channel over every busy period (in which something is always under way), up to each departure
     in it; 1 ns of each is granted to rounding.
     """
-    nodes, traces = nodes_of(manifest), [Steps(**trace) for trace in _tuples(manifest.get("traces", []))]
+    nodes = nodes_of(manifest)
     carried = sorted(only(events, Carried), key=lambda event: event.start_ns)
     over: dict[int, list[Carried]] = defaultdict(list)
     for event in carried:
@@ -208,16 +208,16 @@ def within_channels(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> 
             over[number].append(event)
     reasons = []
     for number, crossing in sorted(over.items()):
-        channel = manifest["channels"][number]
-        steps = constant(channel["bps"])
-        if "trace" in channel:
-            steps = traces[channel["trace"]].shifted(channel["ahead_ns"])
+        channel, rates = manifest["channels"][number], rates_of(manifest, number)
         found: list[str] = []
         for period in _busy(crossing):
-            begun_ns, bits = period[0].start_ns, 0
+            begun_ns = until_ns = period[0].start_ns
+            bits = could = 0
             for event in sorted(period, key=lambda event: event.due_ns):
                 bits += 8 * event.wire_bytes
-                if steps.integral(begun_ns, event.due_ns + 1) < bits * SECOND_NS:
+                could += rates.integral(until_ns, event.due_ns + 1)
+                until_ns = event.due_ns + 1
+                if could < bits * SECOND_NS:
                     found.append(f"between {begun_ns / SECOND_NS:.3f} and {event.due_ns / SECOND_NS:.3f} s")
                     break
         if found:
@@ -240,9 +240,19 @@ def _busy(crossing: Sequence[Carried]) -> Iterable[list[Carried]]:
         yield period
 
 
-def _tuples(traces: Iterable[Mapping[str, Any]]) -> Iterable[dict[str, Any]]:
-    for trace in traces:
-        yield {key: tuple(value) if isinstance(value, list) else value for key, value in trace.items()}
+def rates_of(manifest: Mapping[str, Any], number: int) -> Steps | Larger:
+    """What a channel of the manifest can carry over time, in bit/s."""
+
+    def followed(described: Mapping[str, int]) -> Steps:
+        trace = manifest["traces"][described["trace"]]
+        return Steps(
+            tuple(trace["starts_ns"]), tuple(trace["values"]), trace["length_ns"], ahead_ns=described["ahead_ns"]
+        )
+
+    channel = manifest["channels"][number]
+    if "larger_of" in channel:
+        return Larger(*map(followed, channel["larger_of"]))
+    return followed(channel) if "trace" in channel else constant(channel["bps"])
 
 
 def in_order(events: Sequence[AnyEvent]) -> list[str]:

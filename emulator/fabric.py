@@ -194,7 +194,7 @@ class Fabric:
         """A burst has been served: the message has left, goes on, or waits for an ACK."""
         transfer = pipe.current
         assert transfer is not None
-        rate, pipe.ends_ns = pipe.rate, None
+        rate, pipe.ends_ns, pipe.unserved = pipe.rate, None, 0
         if pipe.link.tcp:
             pipe.link.used_ns = now_ns
             pipe.window.sent(pipe.burst_bytes, now_ns, -(-min(pipe.burst_bytes, tcp.SEGMENT_BYTES) * BYTE // rate))
@@ -314,9 +314,9 @@ class Fabric:
         transfer = pipe.current
         assert transfer is not None
         pipe.serve(now_ns)
-        unserved_bytes = -(-max(pipe.unserved, 0) // BYTE) if pipe.ends_ns is not None else 0
+        unserved_bytes = -(-max(pipe.unserved, 0) // BYTE)  # of the burst in hand, also while its rate is 0
         transfer.resent_bytes += transfer.wire_bytes - transfer.rest_bytes - unserved_bytes
-        transfer.rest_bytes, pipe.ends_ns = transfer.wire_bytes, None
+        transfer.rest_bytes, pipe.ends_ns, pipe.unserved = transfer.wire_bytes, None, 0
         self._leave(pipe)
         self._plan_start(pipe, now_ns)
 

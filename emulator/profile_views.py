@@ -10,7 +10,8 @@ from emulator.flags import Flags
 from emulator.profile_files import KINDS, shipped
 from emulator.profile_reading import Profile, Row, describe
 from emulator.profiles import Absence, Cell, Device, Network
-from emulator.steps import Steps
+from emulator.steps import Larger, Steps
+from emulator.topology import Way, wider
 
 NARROWEST, WIDEST = 80, 100  # narrower terminals wrap by themselves; longer lines of prose are hard to read
 GRADES = (
@@ -107,12 +108,16 @@ def _facts(profile: Profile) -> list[str]:
 
 
 def _capacity(cell: Cell) -> str:
-    """What a cell carries, as the emulator plays it: half duplex is one capacity, the larger."""
-    up, down = _mean_bps(cell.up_rates, cell.up_bps), _mean_bps(cell.down_rates, cell.down_bps)
+    """What a cell carries, as the emulator plays it: half duplex is one capacity, the larger at each moment."""
+    ways = {"up": Way(cell.up_bps, cell.up_rates), "down": Way(cell.down_bps, cell.down_rates)}
+    means = {side: _short(_mean_bps(way.rates, way.peak_bps), 10**6, 4) for side, way in ways.items()}
     mean = ", a trace's mean" if cell.up_rates or cell.down_rates else ""
     if cell.duplex == "half":
-        return f"{_short(max(up, down), 10**6, 4)} Mbit/s, both directions together{mean}"
-    return f"{_short(up, 10**6, 4)} Mbit/s up and {_short(down, 10**6, 4)} down{mean}"
+        wide = wider(*ways.values())
+        slower = "".join(f", {side} at most {means[side]}" for side, way in ways.items() if way != wide)
+        both = _short(_mean_bps(wide.rates, wide.peak_bps), 10**6, 4)
+        return f"{both} Mbit/s, both directions together{slower}{mean}"
+    return f"{means['up']} Mbit/s up and {means['down']} down{mean}"
 
 
 def _link_facts(network: Network, traces: list[str]) -> list[str]:
@@ -143,7 +148,7 @@ def _rates(network: Network) -> str:
     return f"{up} up, {down} down"
 
 
-def _mean_bps(rates: Steps | None, otherwise_bps: int) -> int:
+def _mean_bps(rates: Steps | Larger | None, otherwise_bps: int) -> int:
     """The mean of the rates that a link or a cell follows, or the one rate that it has."""
     return max(rates.integral(0, rates.length_ns) // rates.length_ns, 1) if rates else otherwise_bps
 

@@ -28,6 +28,7 @@ from emulator.memory import LIMIT_FACTOR, LIMIT_SPARE_BYTES, MALLOC
 from emulator.profile_maker import cpu_name
 from emulator.profiles import ClientSpec, Scenario, ServerSpec
 from emulator.sheets import markdown
+from emulator.steps import Larger, Steps
 from emulator.summary import summarize
 from emulator.topology import Topology, least_delay_ns
 from emulator.verify import Comparison, sheet, verdict_of
@@ -147,14 +148,20 @@ def _node(spec: ClientSpec | ServerSpec, topology: Topology) -> dict[str, Any]:
 def _channels(topology: Topology) -> dict[str, Any]:
     """The capacities between nodes; those that follow the same trace from different places on share its steps."""
     traces: list[tuple[tuple[int, ...], tuple[int, ...], int]] = []
+
+    def followed(rates: Steps) -> dict[str, int]:
+        steps = (rates.starts_ns, rates.values, rates.length_ns)
+        if steps not in traces:
+            traces.append(steps)
+        return {"trace": traces.index(steps), "ahead_ns": rates.ahead_ns}
+
     channels = []
     for channel in topology.channels:
         described: dict[str, Any] = {"name": channel.name, "bps": channel.peak_bps}
-        if channel.rates is not None:
-            steps = (channel.rates.starts_ns, channel.rates.values, channel.rates.length_ns)
-            if steps not in traces:
-                traces.append(steps)
-            described |= {"trace": traces.index(steps), "ahead_ns": channel.rates.ahead_ns}
+        if isinstance(channel.rates, Larger):
+            described["larger_of"] = [followed(rates) for rates in (channel.rates.first, channel.rates.second)]
+        elif channel.rates is not None:
+            described |= followed(channel.rates)
         channels.append(described)
     keys = ("starts_ns", "values", "length_ns")
     return {"channels": channels, "traces": [dict(zip(keys, steps, strict=True)) for steps in traces]}

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from emulator.activity import COMPUTE, DOWN_BITS, DOWNLOAD, UP_BITS, UPLOAD, Bins, UnderWay
+from emulator.conservation import rates_of
 from emulator.ledger import AnyEvent, Computed, Ended, Memory, Received, Reported, Started, Waiting
-from emulator.steps import Steps, constant
 
 SECOND_NS = 10**9
 RATE_WINDOW_NS = 2 * SECOND_NS
@@ -178,11 +178,7 @@ class Capacity:
     def __init__(self, manifest: Mapping[str, Any], number: int) -> None:
         channel = manifest["channels"][number]
         self.name, self.peak_bps = str(channel["name"]), int(channel["bps"])
-        self._steps = constant(self.peak_bps)
-        if "trace" in channel:
-            steps = manifest["traces"][channel["trace"]]
-            whole = Steps(tuple(steps["starts_ns"]), tuple(steps["values"]), steps["length_ns"])
-            self._steps = whole.shifted(channel["ahead_ns"])
+        self._rates = rates_of(manifest, number)
         sides = ("up_channels", "down_channels")
         self.users = sum(any(number in node.get(side, ()) for side in sides) for node in manifest["nodes"])
         self.waiting = UnderWay()  # posted, and the last bit has not left yet
@@ -196,10 +192,10 @@ class Capacity:
 
     def rate_bps(self, now_ns: int) -> int:
         """The capacity at a moment."""
-        return self._steps.at(now_ns)
+        return self._rates.at(now_ns)
 
     def used(self, now_ns: int, window_ns: int) -> float:
         """Bits carried over bits that could be, in the last ``window_ns``; 0 to 1."""
         begin_ns = self.bins.since_ns(now_ns, window_ns)
-        could = self._steps.integral(begin_ns, max(now_ns, begin_ns + 1)) / SECOND_NS
+        could = self._rates.integral(begin_ns, max(now_ns, begin_ns + 1)) / SECOND_NS
         return min(self.bins.total(0, now_ns, window_ns) / could, 1.0) if could > 0 else 0.0

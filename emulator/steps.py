@@ -1,7 +1,8 @@
 """A quantity that changes in steps: what a trace says of a link, as arithmetic.
 
 ``Steps`` holds each value until the next step begins, and starts over after its length: a trace of ten minutes plays
-again and again. Times are integer nanoseconds; values are integers in whatever unit their user needs.
+again and again; ``Larger`` is the larger of two such at each moment. Times are integer nanoseconds; values are integers
+in whatever unit their user needs.
 """
 
 from __future__ import annotations
@@ -37,6 +38,11 @@ class Steps(Struct, frozen=True, dict=True):
         """The sum of value x ns from time 0 of the steps to each start, and to the end of the length."""
         parts = (value * (b - a) for value, (a, b) in zip(self.values, pairwise(self.edges_ns), strict=True))
         return tuple(accumulate(parts, initial=0))
+
+    @property
+    def least(self) -> int:
+        """The smallest value."""
+        return min(self.values)
 
     @property
     def edges_ns(self) -> tuple[int, ...]:
@@ -85,6 +91,56 @@ def merged(starts_ns: Iterable[int], values: Iterable[int], length_ns: int) -> S
         if not steps or steps[-1][1] != value:
             steps.append((start_ns, value))
     return Steps(tuple(start for start, _ in steps), tuple(value for _, value in steps), length_ns)
+
+
+class Larger(Struct, frozen=True):
+    """The larger of two at each moment; of different lengths too, which may not start over together for days."""
+
+    first: Steps
+    second: Steps
+
+    @property
+    def length_ns(self) -> int:
+        """That of the longer."""
+        return max(self.first.length_ns, self.second.length_ns)
+
+    @property
+    def least(self) -> int:
+        """A value that it never falls below."""
+        return max(self.first.least, self.second.least)
+
+    def at(self, t_ns: int) -> int:
+        """The value at a moment."""
+        return max(self.first.at(t_ns), self.second.at(t_ns))
+
+    def next_ns(self, t_ns: int) -> int:
+        """When the value may be another."""
+        return min(self.first.next_ns(t_ns), self.second.next_ns(t_ns))
+
+    def change_ns(self, t_ns: int) -> int | None:
+        """When the value may next differ from that at ``t_ns``: when either does; None: never."""
+        changes = [change_ns for part in (self.first, self.second) if (change_ns := part.change_ns(t_ns)) is not None]
+        return min(changes, default=None)
+
+    def integral(self, from_ns: int, to_ns: int) -> int:
+        """The sum of value x ns between two moments, step by step."""
+        total = 0
+        while from_ns < to_ns:
+            until_ns = min(self.next_ns(from_ns), to_ns)
+            total += self.at(from_ns) * (until_ns - from_ns)
+            from_ns = until_ns
+        return total
+
+
+def larger(first: Steps, second: Steps) -> Steps | Larger:
+    """The larger of both at each moment: one of them, where it is never the smaller."""
+    same = (first.starts_ns, first.length_ns, first.ahead_ns) == (second.starts_ns, second.length_ns, second.ahead_ns)
+    pairs = list(zip(first.values, second.values, strict=True)) if same else []
+    if first.least >= max(second.values) or (same and all(a >= b for a, b in pairs)):
+        return first
+    if second.least >= max(first.values) or (same and all(b >= a for a, b in pairs)):
+        return second
+    return Larger(first, second)
 
 
 def constant(value: int) -> Steps:

@@ -2,8 +2,9 @@
 
 ``up`` and ``down`` are a node's own directions: a message from a client to the server goes over the client's uplink,
 its cell's uplink and the server's downlink; one to another client over both their cells. A half-duplex link or cell
-is one capacity for both directions. A capacity that could never be full, since all that leads to it is smaller, is
-left out: it would change no rate, and what shares nothing can be computed apart.
+is one capacity for both directions, at each moment the larger of their rates, and a direction that is ever slower
+keeps to its own rate besides. A capacity that could never be full, since all that leads to it is smaller, is left out:
+it would change no rate, and what shares nothing can be computed apart.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from emulator import tcp
 from emulator.absences import Absences, of_client
 from emulator.profiles import Cell, ClientSpec, Direction, Network, Scenario, ServerSpec
 from emulator.sharing import FINENESS, Resource
-from emulator.steps import Steps
+from emulator.steps import Larger, Steps, larger
 
 MS = 10**6
+FOR_EVER_NS = 10**18  # thirty years
 
 
 class Channel(Resource):
@@ -26,7 +28,9 @@ class Channel(Resource):
 
     __slots__ = ("absences", "peak_bps", "rates", "watched_ns")
 
-    def __init__(self, name: str, peak_bps: int, rates: Steps | None = None, absences: Absences | None = None) -> None:
+    def __init__(
+        self, name: str, peak_bps: int, rates: Steps | Larger | None = None, absences: Absences | None = None
+    ) -> None:
         super().__init__(name, peak_bps * FINENESS)
         self.peak_bps, self.rates, self.absences = peak_bps, rates, absences or None
         self.watched_ns = -1  # a change of capacity is planned for then
@@ -44,6 +48,13 @@ class Channel(Resource):
         rates_ns = self.rates.change_ns(t_ns) if self.rates else None
         absences_ns = self.absences.next_ns(t_ns) if self.absences else None
         return min((ns for ns in (rates_ns, absences_ns) if ns is not None), default=None)
+
+
+class Way(NamedTuple):
+    """What a direction of a link or a cell can carry: at most so much, and what it follows, where that is a trace."""
+
+    peak_bps: int
+    rates: Steps | Larger | None
 
 
 class Side(NamedTuple):
@@ -99,82 +110,111 @@ class Topology:
         return min(*delays, up + down)  # the last: from one client to another
 
     def _link(self, name: str, network: Network, absences: Absences | None) -> tuple[list[Channel], list[Channel]]:
-        """The channels of a link: one a direction, or one for both and below it what is slower."""
+        """The channels of a link: one a direction, or one for both and beyond it those of what is slower."""
         gone = absences if absences and absences.kind == "outage" else None
-        up, down = network.up, network.down
-        if network.duplex == "full":
-            return self._channel(f"{name} up", up.rate_bps, up.rates, gone), self._channel(
-                f"{name} down", down.rate_bps, down.rates, gone
-            )
-        wide = up if up.rate_bps >= down.rate_bps else down
-        both_bps = tcp.half_duplex(wide.rate_bps) if network.transport == "tcp" else wide.rate_bps
-        rates = _scaled(wide.rates, network.transport == "tcp")
-        both = self._channel(f"{name} both", both_bps, rates, gone)
-        own = [
-            []
-            if way is wide or way.rate_bps == wide.rate_bps
-            else self._channel(f"{name} {side}", way.rate_bps, way.rates)
-            for side, way in (("up", up), ("down", down))
-        ]
-        return [*own[0], *both], [*both, *own[1]]
+        up, down = (Way(way.rate_bps, way.rates) for way in (network.up, network.down))
+        if network.duplex == "half":
+            return self._half((f"{name} both", name), up, down, network.transport == "tcp", gone)
+        return self._channel(f"{name} up", up, gone), self._channel(f"{name} down", down, gone)
 
     def _cell(self, cell: Cell, members: list[ClientSpec]) -> tuple[list[Channel], list[Channel]]:
-        up_bps, down_bps = (
-            (sum(client.network.up.rate_bps for client in members)),
-            (sum(client.network.down.rate_bps for client in members)),
+        """The same of a cell: a client's way out of it and its way in, from the client on and towards it."""
+        fed_bps = (
+            sum(client.network.up.rate_bps for client in members),
+            sum(client.network.down.rate_bps for client in members),
         )
+        name, up, down = f"cell {cell.name}", Way(cell.up_bps, cell.up_rates), Way(cell.down_bps, cell.down_rates)
         if cell.duplex == "half":
             carries_acks = any(client.network.transport == "tcp" for client in members)
-            wide_bps, rates = max((cell.up_bps, cell.up_rates), (cell.down_bps, cell.down_rates), key=lambda w: w[0])
-            wide_bps = tcp.half_duplex(wide_bps) if carries_acks else wide_bps
-            both = self._channel(f"cell {cell.name}", wide_bps, _scaled(rates, carries_acks), None, up_bps + down_bps)
-            return both, both
-        up = self._channel(f"cell {cell.name} up", cell.up_bps, cell.up_rates, None, up_bps)
-        return up, self._channel(f"cell {cell.name} down", cell.down_bps, cell.down_rates, None, down_bps)
+            return self._half((name, name), up, down, carries_acks, None, fed_bps)
+        return (
+            self._channel(f"{name} up", up, fed_bps=fed_bps[0]),
+            self._channel(f"{name} down", down, fed_bps=fed_bps[1]),
+        )
+
+    def _half(
+        self,
+        names: tuple[str, str],
+        up: Way,
+        down: Way,
+        carries_acks: bool,
+        gone: Absences | None,
+        fed_bps: tuple[int, int] | None = None,
+    ) -> tuple[list[Channel], list[Channel]]:
+        """One capacity for both directions, the larger at each moment, and one of its own for what is ever slower.
+
+        ``names``: of the first, and what the others' begin with.
+        """
+        wide = wider(up, down)
+        shared = _less_acks(wide) if carries_acks else wide
+        both = self._channel(names[0], shared, gone, sum(fed_bps) if fed_bps else None)
+        own = [
+            [] if way == wide else self._channel(f"{names[1]} {side}", way, None, fed)
+            for side, way, fed in zip(("up", "down"), (up, down), fed_bps or (None, None), strict=True)
+        ]
+        return [*own[0], *both], [*both, *own[1]]
 
     def _server(self, server: ServerSpec, scenario: Scenario, members: dict[str, list[ClientSpec]]) -> None:
         inward = sum(client.network.up.rate_bps for client in scenario.clients if not client.cell)
         outward = sum(client.network.down.rate_bps for client in scenario.clients if not client.cell)
         for cell in scenario.cells:
-            most = max(cell.up_bps, cell.down_bps) if cell.duplex == "half" else 0
-            inward += min(most or cell.up_bps, sum(client.network.up.rate_bps for client in members[cell.name]))
-            outward += min(most or cell.down_bps, sum(client.network.down.rate_bps for client in members[cell.name]))
+            inward += min(cell.up_bps, sum(client.network.up.rate_bps for client in members[cell.name]))
+            outward += min(cell.down_bps, sum(client.network.down.rate_bps for client in members[cell.name]))
         network = server.network
         if network.duplex == "half":
             up, down = self._link(server.name, network, None)
         else:
-            up = self._channel(f"{server.name} up", network.up.rate_bps, network.up.rates, None, outward)
-            down = self._channel(f"{server.name} down", network.down.rate_bps, network.down.rates, None, inward)
+            up = self._channel(f"{server.name} up", Way(network.up.rate_bps, network.up.rates), None, outward)
+            down = self._channel(f"{server.name} down", Way(network.down.rate_bps, network.down.rates), None, inward)
         sides = Side(network.up, tuple(up)), Side(network.down, tuple(down))
         self.ends[server.name] = End(network, *sides, Absences(None, ""))
 
-    def _channel(
-        self, name: str, peak_bps: int, rates: Steps | None, gone: Absences | None = None, fed_bps: int | None = None
-    ) -> list[Channel]:
+    def _channel(self, name: str, way: Way, gone: Absences | None = None, fed_bps: int | None = None) -> list[Channel]:
         """A channel, or none where what leads to it cannot fill it."""
-        least_bps = min(rates.values) if rates else peak_bps
+        least_bps = way.rates.least if way.rates else way.peak_bps
         if fed_bps is not None and fed_bps <= least_bps:
             return []
-        channel = Channel(name, peak_bps, rates, gone)
+        channel = Channel(name, way.peak_bps, way.rates, gone)
         self.channels.append(channel)
         return [channel]
 
 
-def _scaled(rates: Steps | None, carries_acks: bool) -> Steps | None:
-    if rates is None or not carries_acks:
-        return rates
+def wider(up: Way, down: Way) -> Way:
+    """The larger of both rates, at each moment where they follow traces."""
+    if not up.rates and not down.rates:
+        return max(up, down, key=lambda way: way.peak_bps)
+    first, second = (
+        way.rates if isinstance(way.rates, Steps) else Steps((0,), (way.peak_bps,), FOR_EVER_NS) for way in (up, down)
+    )
+    rates = larger(first, second)
+    for way, steps in ((up, first), (down, second)):
+        if rates is steps:
+            return way
+    return Way(max(up.peak_bps, down.peak_bps), rates)
+
+
+def _less_acks(way: Way) -> Way:
+    """What the acknowledgements of the data leave."""
+    rates = way.rates
+    if isinstance(rates, Larger):
+        return Way(tcp.half_duplex(way.peak_bps), Larger(_scaled(rates.first), _scaled(rates.second)))
+    return Way(tcp.half_duplex(way.peak_bps), _scaled(rates) if rates else None)
+
+
+def _scaled(rates: Steps) -> Steps:
     return Steps(rates.starts_ns, tuple(map(tcp.half_duplex, rates.values)), rates.length_ns, rates.ahead_ns)
 
 
 def _at_its_place(network: Network, stream: str) -> Network:
     """The link with its trace begun where the profile says, or at a place drawn in whole milliseconds."""
-    traced = [d for d in (network.up, network.down) if d.rates or d.delays or d.losses]
-    if not traced:
+    ways = network.up, network.down
+    traces = [steps for way in ways for steps in (way.rates, way.delays, way.losses) if steps]
+    if not traces:
         return network
-    steps = next(s for s in (traced[0].rates, traced[0].delays, traced[0].losses) if s)
     ahead_ns = network.trace_start_ns
-    if ahead_ns is None:
-        ahead_ns = random.Random(stream).randrange(max(steps.length_ns // MS, 1)) * MS
+    if ahead_ns is None:  # anywhere in the longest, so that no part of any is left out
+        longest_ns = max(steps.length_ns for steps in traces)
+        ahead_ns = random.Random(stream).randrange(max(longest_ns // MS, 1)) * MS
     up, down = (_from(direction, ahead_ns) for direction in (network.up, network.down))
     return Network(
         network.name, up, down, network.duplex, network.transport, network.rate_kind, trace_start_ns=ahead_ns

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from stage import MBIT, MS, SECOND, make_device
-from traffic import Sent, carry
+from traffic import Sent, carry, link
 
 from algorithms import ALGORITHMS
 from algorithms.task import Task, prepare
@@ -21,8 +21,10 @@ from emulator.dryrun import dry_run
 from emulator.errors import UserError
 from emulator.fabric import Fabric
 from emulator.ledger import Event, Posted, Received, Reported, RoundEnded
+from emulator.link import Carriage
 from emulator.profile_reading import load_scenario
 from emulator.profiles import Absence, ClientSpec, Direction, Network, Scenario, ServerSpec
+from emulator.steps import Steps
 
 BACK_NS = 9 * SECOND
 KINDS = pytest.mark.parametrize("kind", ["outage", "away"])
@@ -121,3 +123,40 @@ def test_the_end_of_a_dry_run_is_the_networks_error(task: Any) -> None:
 def traffic(network: Network, absence: Absence) -> Scenario:
     client = ClientSpec("client-0", 0, make_device(), network, absence=absence)
     return Scenario("x", "", ServerSpec("server", make_device(), network, 1), (client,), {})
+
+
+# --- what had left when a client went away ----------------------------------------------------------------------------
+
+
+def sent_while(rates: Steps | None, *spans: tuple[int, int], **more: Any) -> Carriage:
+    """10 MB from a client at 8 Mbit/s, or at ``rates``, that is away in ``spans``."""
+    delay_ns = more.pop("one_way_ns", 0)
+    way = Direction(8 * MBIT, delay_ns, 0, rates=rates)
+    network = Network("link", way, way, trace_start_ns=0, **more)
+    client = ClientSpec("client-0", 0, make_device(), network, absence=Absence("away", spans))
+    server = ServerSpec("server", make_device(), link(10**12, transport=network.transport), 1)
+    (carriage,) = carry(Fabric(Scenario("x", "", server, (client,), {}), 1), [Sent("client-0", "server", 10**7)])
+    return carriage
+
+
+GAP = Steps((0, SECOND, 30 * SECOND), (8 * MBIT, 0, 8 * MBIT), 1000 * SECOND)  # nothing leaves from 1 to 30 s
+
+
+@pytest.mark.parametrize(("rates", "resent_bytes"), [(None, 5_000_000), (GAP, 1_000_000)])
+def test_what_is_sent_again_is_what_had_left(rates: Steps | None, resent_bytes: int) -> None:
+    carriage = sent_while(rates, (5 * SECOND, 6 * SECOND))
+    assert carriage.resent_bytes == resent_bytes
+    assert carriage.left_ns == (40 if rates else 16) * SECOND
+
+
+def test_what_had_not_begun_anew_is_not_sent_a_third_time() -> None:
+    """Back at 6 s, where nothing leaves, and away again at 8; then at 31 s, when 1 MB has left anew."""
+    assert sent_while(GAP, (5 * SECOND, 6 * SECOND), (8 * SECOND, 9 * SECOND)).resent_bytes == 1_000_000
+    twice = sent_while(GAP, (5 * SECOND, 6 * SECOND), (31 * SECOND, 32 * SECOND))
+    assert (twice.resent_bytes, twice.left_ns) == (2_000_000, 42 * SECOND)
+
+
+def test_between_two_rounds_of_tcp_all_that_was_begun_has_left() -> None:
+    """A round trip of 2 s: set up at 2, ten segments by 2.015; it waits for their ACKs when the client goes."""
+    carriage = sent_while(None, (3 * SECOND, 4 * SECOND), transport="tcp", one_way_ns=SECOND)
+    assert carriage.resent_bytes == 10 * 1500

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emulator.errors import Bug
-from emulator.steps import Steps, constant
+from emulator.steps import Larger, Steps, constant, larger
 
 VALUES = st.integers(0, 9)
 
@@ -62,6 +62,27 @@ def test_shifted_steps_are_the_same_from_another_place_on(steps: Steps, ahead: i
     moved = steps.shifted(ahead)
     assert moved.at(t) == by_ns(steps)[(t + ahead) % steps.length_ns]
     assert moved.shifted(steps.ahead_ns) == steps
+
+
+@given(some_steps(), some_steps(), st.integers(0, 100), st.integers(0, 60))
+def test_the_larger_of_two_is_it_at_every_ns_whatever_their_lengths(a: Steps, b: Steps, t: int, span: int) -> None:
+    found = larger(a, b)
+    expected = [max(a.at(moment), b.at(moment)) for moment in range(t, t + span)]
+    assert [found.at(moment) for moment in range(t, t + span)] == expected
+    assert found.integral(t, t + span) == sum(expected)
+    end = found.next_ns(t)
+    assert end > t
+    assert {found.at(moment) for moment in range(t, end)} == {found.at(t)}
+    assert found.least <= min(max(a.at(moment), b.at(moment)) for moment in range(a.length_ns * b.length_ns))
+
+
+def test_where_one_is_never_the_smaller_it_is_the_larger() -> None:
+    a, b = Steps((0, 4), (5, 2), 9), Steps((0, 4), (5, 1), 9)
+    assert larger(a, b) is a and larger(b, a) is a
+    assert larger(a, a) is a
+    assert larger(a, Steps((0,), (5,), 7)).values == (5,)
+    assert isinstance(larger(a, b.shifted(1)), Larger)
+    assert isinstance(larger(a, Steps((0, 4), (1, 3), 9)), Larger)
 
 
 @given(VALUES, st.integers(0, 10**15), st.integers(0, 10**15))
