@@ -51,4 +51,4 @@ def run(stage: Stage, quick: bool) -> Section:
 
 
 def _wire(algorithm: dict[str, Any]) -> int:
-    return int(sum(algorithm["bytes"]["wire"].values()))
+    return int(algorithm["total_bytes"]["wire"])

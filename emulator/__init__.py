@@ -48,6 +48,7 @@ subcommand        runs one of our own commands inside another
 sheets, memory_sheets, conservation, send_queues, computations, digest, health   views: pure functions of the ledger
 client_memory     what a client needed, measured or foreseen, and whether it fits
 latency           what a client's time goes into
+communication     what messages weigh: by way, by kind, until each round's end
 summary           the run in one dictionary
 clients_data      of it: what was read, and what each client has of it
 figures, communication_sheets, findings, tables   of it: single numbers to compare; a sentence; text

@@ -1,4 +1,5 @@
-"""Where the last minute went: sums over bins of emulated time, and messages that are under way. Pure arithmetic.
+"""Where the last minute went: sums over bins of emulated time; messages that are under way; bytes until rounds' ends.
+Pure arithmetic.
 
 Of many nodes, each is looked at twice a second: so the bins are filled as events are read, once, and only a screen's
 cells are summed up when it is drawn.
@@ -6,6 +7,7 @@ cells are summed up when it is drawn.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 
 BIN_NS = 250 * 10**6
@@ -117,3 +119,32 @@ class UnderWay:
     def oldest(self) -> tuple[str, int]:
         """Kind and posting time of the message that was learnt of first; ("", 0) when there is none."""
         return next(iter(self._posted.values()), ("", 0))
+
+
+class SentByTime:
+    """Bytes that were posted until the end of each round, that instant included, in whichever order the two are learnt;
+    of messages themselves only those after the last end are kept."""
+
+    def __init__(self) -> None:
+        self.total_bytes = 0
+        self._ends_ns: list[int] = []
+        self._bytes: list[int] = []  # between each end and the one before
+        self._after: list[tuple[int, int]] = []  # when, bytes
+
+    def add(self, posted_ns: int, size_bytes: int) -> None:
+        self.total_bytes += size_bytes
+        place = bisect_left(self._ends_ns, posted_ns)
+        if place < len(self._ends_ns):
+            self._bytes[place] += size_bytes
+        else:
+            self._after.append((posted_ns, size_bytes))
+
+    def round_ended(self, due_ns: int) -> None:
+        """Rounds end in the order of their times."""
+        self._ends_ns.append(due_ns)
+        self._bytes.append(sum(size_bytes for posted_ns, size_bytes in self._after if posted_ns <= due_ns))
+        self._after = [each for each in self._after if each[0] > due_ns]
+
+    def until_bytes(self, due_ns: int) -> int:
+        """Until the end of the round that ended at ``due_ns``."""
+        return sum(self._bytes[: bisect_right(self._ends_ns, due_ns)])

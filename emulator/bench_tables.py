@@ -19,7 +19,7 @@ from rich.text import Text
 
 from emulator.estimates import Estimate, estimate, paired
 from emulator.figures import FIGURES
-from emulator.sheets import BEST, NOTHING, Sheet, markdown, number, show
+from emulator.sheets import BEST, NOTHING, Ranked, Sheet, markdown, number, show
 
 SCHEMA = "splitbed-bench/1"
 GROUPS = {
@@ -137,12 +137,23 @@ def benchmark(results: Results, profile: str) -> list[Sheet]:
             names=1,
             rows=rows,
             meaning=f"{means[group]} {OVER_SEEDS} {BEST}: the best, by more than the seeds explain.",
-            best={index: FIGURES[key].best for index, key in enumerate(keys, 2) if _stands_out(results, profile, key)},
+            best={
+                index: Ranked(
+                    FIGURES[key].best, [_candidate(results.estimate(profile, "", name, key)) for name in names]
+                )
+                for index, key in enumerate(keys, 2)
+                if _stands_out(results, profile, key)
+            },
             results=unfit,
             ranked=ranked,
         )
         found.append(sheet)
     return found
+
+
+def _candidate(found: Estimate | None) -> float | None:
+    """Its mean, where every seed has it."""
+    return found.mean if found and found.n == found.of else None
 
 
 def _stands_out(results: Results, profile: str, key: str) -> bool:

@@ -5,43 +5,39 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from emulator.figures import KB, MB, payload_per_share, to_target
-from emulator.sheets import BEST_MEANS, Sheet, number
+from emulator.communication import SIZES
+from emulator.figures import FIGURES, KB, MB, total_bytes
+from emulator.sheets import BEST_MEANS, Ranked, Sheet, number
 
 Json = Mapping[str, Any]
-SIZES = ("payload", "framed", "wire")
 
 
 def in_all(algorithms: Json, ranked: list[int]) -> Sheet:
     """One row an algorithm; the best is looked for among the rows ``ranked``."""
-    rows = []
-    for name, algorithm in algorithms.items():
-        rows.append([name, *(number(payload_per_share(algorithm, way), 1 / KB) for way in ("up", "down"))])
-        for size in ("payload", "framed", "wire"):
-            rows[-1].append(number(sum(algorithm["bytes"][size].values()), 1 / MB))
-        rows[-1].append(number(algorithm["official_bytes"], 1 / MB))
-        rows[-1] += [number(to_target(algorithm, target, "bytes"), 1 / MB) for target in ("0.85", "0.9")]
-    heads = [
-        "up\nkB",
-        "down\nkB",
-        "payload\nMB",
-        "framed\nMB",
-        "wire\nMB",
-        "official\nMB",
-        "MB to\n85 %",
-        "MB to\n90 %",
-    ]
+    each = [*algorithms.values()]
+    ranks = {
+        column: Ranked(FIGURES[key].best, [FIGURES[key].of(algorithm) for algorithm in each])
+        for column, key in ((1, "up_kb"), (2, "down_kb"), (7, "mb_to_85"), (8, "mb_to_90"))
+    }
+    totals = [[total_bytes(algorithm, size) / MB for algorithm in each] for size in SIZES]
+    totals.append([algorithm["official_bytes"] / MB for algorithm in each])
+    columns = [ranks[1].values, ranks[2].values, *totals, ranks[7].values, ranks[8].values]
+    rows = [[name, *(number(values[index]) for values in columns)] for index, name in enumerate(algorithms)]
+    heads = [FIGURES[key].head for key in ("up_kb", "down_kb")]
+    heads += [f"{size}\nMB" for size in (*SIZES, "official")]
+    heads += [FIGURES[key].head for key in ("mb_to_85", "mb_to_90")]
     return Sheet(
         title="Bytes",
         heads=["algorithm", *heads],
         names=1,
         rows=rows,
-        meaning="Up, down: payload (tensor bytes) per client and round that it took part in, without the initial "
-        "weights. The others are totals of all clients, both ways: payload, framed (with headers), wire (with TCP/IP "
-        "headers, estimated; what the links carry), official (without labels and initial weights), and payload until "
-        f"85 or 90 % accuracy. A kB is 1000 bytes. {BEST_MEANS}",
+        meaning="Up, down: payload (tensor bytes) that clients send and receive until the last round's end, without "
+        "initial weights, per client and round in which it sent something. The others are of all messages, each once: "
+        "payload, framed (with headers), wire (with TCP/IP headers, estimated; what the links carry) and official "
+        "(without labels and initial weights) of the whole run; payload posted until the end of the first round with "
+        f"85 or 90 % accuracy, what goes out at that instant included. A kB is 1000 bytes. {BEST_MEANS}",
         results=_besides(algorithms),
-        best=dict.fromkeys((1, 2, 7, 8), "least"),
+        best=ranks,
         ranked=ranked,
     )
 
@@ -52,11 +48,8 @@ def _besides(algorithms: Json) -> list[str]:
     resent = {name: algorithm["resent_bytes"] for name, algorithm in algorithms.items() if algorithm["resent_bytes"]}
     lines = []
     if any(acks.values()):
-        share = (
-            100
-            * sum(acks.values())
-            / max(sum(sum(algorithm["bytes"]["wire"].values()) for algorithm in algorithms.values()), 1)
-        )
+        wire_bytes = sum(total_bytes(algorithm, "wire") for algorithm in algorithms.values())
+        share = 100 * sum(acks.values()) / max(wire_bytes, 1)
         lines.append(f"TCP's acknowledgements are counted apart: {number(share)} % of wire, on the way back.")
     if resent:
         each = ", ".join(f"{name} {number(size, 1 / MB)} MB" for name, size in resent.items())
@@ -65,16 +58,17 @@ def _besides(algorithms: Json) -> list[str]:
 
 
 def kinds(algorithm: Json) -> dict[str, dict[str, Any]]:
-    """For each kind its messages, official bytes, and ``up`` and ``down`` by payload, framed and wire, in bytes.
-
-    Up is what clients send, to the server or to each other.
-    """
+    """For each kind its messages, official and ``total`` bytes, and those ``up`` and ``down``, by payload, framed and
+    wire: what clients sent and what they received."""
     found = {}
-    for kind, total in algorithm["by_kind"].items():
-        sent = [client["by_kind"]["up"][kind] for client in algorithm["clients"] if kind in client["by_kind"]["up"]]
-        up = {size: sum(each[size] for each in sent) for size in SIZES}
-        down = {size: total[size] - up[size] for size in SIZES}
-        found[kind] = {"messages": total["messages"], "official": total["official"], "up": up, "down": down}
+    for kind, all_of_it in algorithm["by_kind"].items():
+        ways = {
+            way: {size: sum(sent.get(kind, {}).get(size, 0) for sent in each) for size in SIZES}
+            for way in ("up", "down")
+            if (each := [client["by_kind"][way] for client in algorithm["clients"]]) is not None
+        }
+        total = {size: all_of_it[size] for size in SIZES}
+        found[kind] = {"messages": all_of_it["messages"], "official": all_of_it["official"], "total": total, **ways}
     return found
 
 
@@ -83,8 +77,8 @@ def by_kind(algorithms: Json) -> Sheet:
     rows = []
     for name, algorithm in algorithms.items():
         for kind, found in kinds(algorithm).items():
-            up, down = found["up"], found["down"]
-            cells = [up["payload"], down["payload"], *(up[size] + down[size] for size in SIZES[1:]), found["official"]]
+            ways = [found["up"]["payload"], found["down"]["payload"]]
+            cells = [*ways, *(found["total"][size] for size in SIZES[1:]), found["official"]]
             kilobytes = (number(size, 1 / KB) if size else "0" for size in cells)
             rows.append([name, kind, str(found["messages"]), *kilobytes])
     return Sheet(
@@ -92,6 +86,6 @@ def by_kind(algorithms: Json) -> Sheet:
         heads=["algorithm", "kind", "messages", *(f"{head}\nkB" for head in ("up", "down", *SIZES[1:], "official"))],
         names=2,
         rows=rows,
-        meaning="Messages of the whole run. Up: payload that clients send, to the server or to each other; down: "
-        "payload from the server. The others are totals of both ways, as above.",
+        meaning="Messages of the whole run. Up, down: payload that clients send and receive; what goes from client to "
+        "client is in both, from the server to itself in neither. The others have each message once, as above.",
     )

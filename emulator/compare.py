@@ -20,7 +20,10 @@ Json = Mapping[str, Any]
 IGNORED = ("started", "command", "--out", "process")
 FOLLOWS = ("data.clients[",)  # from settings, which differ too
 MOST = 60  # characters of a value that is shown
-SHOWN = ("s_per_round", "s_to_85", "s_to_90", "payload_mb", "mb_to_90", "accuracy_percent", "peak_mib")
+SHOWN = (
+    *("s_per_round", "s_to_85", "s_to_90", "up_kb", "down_kb", "payload_mb", "mb_to_90"),
+    *("accuracy_percent", "peak_mib"),
+)
 FORESEEN = "peak, foreseen, MiB"  # a row of its own: no difference is taken between it and a measured one
 
 

@@ -28,7 +28,8 @@ def seconds_per_round(algorithm: Json) -> float | None:
 
 
 def payload_per_share(algorithm: Json, way: str) -> float | None:
-    """Bytes of tensors ``up`` or ``down`` per client and round that it took part in, without the initial weights."""
+    """Bytes of tensors that clients sent (``up``) or received (``down``) until the last round's end, without initial
+    weights, per client and round in which it sent something."""
     shares: int = algorithm["client_rounds"]
     if not shares:
         return None
@@ -36,8 +37,14 @@ def payload_per_share(algorithm: Json, way: str) -> float | None:
     return sent / shares
 
 
+def total_bytes(algorithm: Json, size: str) -> int:
+    """Of all messages, each once: ``payload``, ``framed`` or ``wire``."""
+    total: int = algorithm["total_bytes"][size]
+    return total
+
+
 def to_target(algorithm: Json, target: str, what: str) -> float | None:
-    """``seconds`` or payload ``bytes`` until the first round that reached the target; None where none did."""
+    """``seconds`` or payload ``bytes`` until the end of the first round that reached it; None where none did."""
     reached = algorithm["to_target"].get(target)
     return float(reached[what]) if reached else None
 
@@ -58,7 +65,7 @@ FIGURES = {
     "s_to_90": Figure("s to\n90 %", lambda algorithm: to_target(algorithm, "0.9", "seconds")),
     "up_kb": Figure("up\nkB", lambda algorithm: _scaled(payload_per_share(algorithm, "up"), 1 / KB)),
     "down_kb": Figure("down\nkB", lambda algorithm: _scaled(payload_per_share(algorithm, "down"), 1 / KB)),
-    "payload_mb": Figure("payload\nMB", lambda algorithm: sum(algorithm["bytes"]["payload"].values()) / MB),
+    "payload_mb": Figure("payload\nMB", lambda algorithm: total_bytes(algorithm, "payload") / MB),
     "mb_to_85": Figure("MB to\n85 %", lambda algorithm: _scaled(to_target(algorithm, "0.85", "bytes"), 1 / MB)),
     "mb_to_90": Figure("MB to\n90 %", lambda algorithm: _scaled(to_target(algorithm, "0.9", "bytes"), 1 / MB)),
     "accuracy_percent": Figure("accuracy\n%", lambda algorithm: _scaled(algorithm["accuracy"], 100.0), "most"),

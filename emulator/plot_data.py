@@ -6,6 +6,7 @@ are emulated, MB are 10^6 bytes, MiB 2^20.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, median
 from typing import Any, NamedTuple
@@ -23,7 +24,7 @@ KINDS = ("compute", "upload", "download")  # of a strip; what is none of them is
 
 
 class Point(NamedTuple):
-    """The joined model after a round, counted from 1; MB are payload, both ways, from the start."""
+    """The joined model after a round, counted from 1; MB are payload of all messages posted until its end."""
 
     round: int
     seconds: float
@@ -99,9 +100,7 @@ def curves(summary: Json) -> list[Curve]:
     found = []
     for name, algorithm in summary["algorithms"].items():
         points = {
-            row["round"]: Point(
-                row["round"] + 1, row["actual_s"], (row["payload_up"] + row["payload_down"]) / MB, row["accuracy"]
-            )
+            row["round"]: Point(row["round"] + 1, row["actual_s"], row["payload_bytes"] / MB, row["accuracy"])
             for row in algorithm["history"]
             if row["accuracy"] is not None
         }
@@ -145,17 +144,21 @@ def _largest(clients: Iterable[Json], key: str) -> float | None:
 
 
 def done(clients: Sequence[Json], events: Sequence[AnyEvent]) -> list[Done]:
-    """Each client that took part in a round that ended; ``clients`` are nodes of the manifest."""
-    starts = {event.round: event.started_ns for event in only(events, RoundEnded)}
+    """Each client that took part in a round that ended; ``clients`` are nodes of the manifest.
+
+    A client takes part in a round by what it posts between the end of the round before and its own.
+    """
+    ended = sorted(only(events, RoundEnded), key=lambda event: (event.due_ns, event.seq))
+    ends_ns = [event.due_ns for event in ended]
     arrivals = {(event.source, event.counter): event.arrival_ns for event in only(events, Carried)}
     last: dict[str, dict[int, int]] = {node["name"]: {} for node in clients}
     for event in only(events, Posted):
-        arrival_ns = arrivals.get((event.node, event.counter))
-        if event.node in last and event.round in starts and arrival_ns is not None:
+        arrival_ns, place = arrivals.get((event.node, event.counter)), bisect_left(ends_ns, event.due_ns)
+        if event.node in last and place < len(ended) and arrival_ns is not None:
             rounds = last[event.node]
-            rounds[event.round] = max(rounds.get(event.round, 0), arrival_ns)
+            rounds[place] = max(rounds.get(place, 0), arrival_ns - ended[place].started_ns)
     return [
-        Done(node["name"], node["device"], [(ns - starts[round]) / SECOND_NS for round, ns in sorted(rounds.items())])
+        Done(node["name"], node["device"], [ns / SECOND_NS for _, ns in sorted(rounds.items())])
         for node in clients
         if (rounds := last[node["name"]])
     ]

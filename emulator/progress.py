@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from emulator.absences import of_client
-from emulator.activity import BIN_NS, BINS, COMPUTE, DOWN_BITS, DOWNLOAD, UP_BITS, UPLOAD, Bins
+from emulator.activity import BIN_NS, BINS, COMPUTE, DOWN_BITS, DOWNLOAD, UP_BITS, UPLOAD, Bins, SentByTime
 from emulator.health import PRESSURE_SHARE, STEAL_SHARE, STOPPED_SHARE, clamped, lagging, limits_of
 from emulator.ledger import (
     AnyEvent,
@@ -105,7 +105,7 @@ class Progress:
         self.dilation = 1
         self.ended: dict[int, RoundEnded] = {}
         self.scores: dict[int, Evaluated] = {}
-        self.payload_of_round: dict[int, int] = {}
+        self.sent = SentByTime()
         self.worst_lag_ns = 0
         self.clamped: dict[str, list[Clamped]] = {}
         self.refused = 0
@@ -138,11 +138,7 @@ class Progress:
     @property
     def payload_bytes(self) -> int:
         """All payload posted so far, both ways."""
-        return sum(self.payload_of_round.values())
-
-    def payload_until(self, round: int) -> int:
-        """Payload of messages labelled with ``round`` or before, the initial weights included."""
-        return sum(size for label, size in self.payload_of_round.items() if label <= round)
+        return self.sent.total_bytes
 
     @property
     def clamps(self) -> int:
@@ -244,6 +240,7 @@ class Progress:
             self._arrived(event.destination, event.source, event.counter)
         elif isinstance(event, RoundEnded):
             self.ended[event.round] = event
+            self.sent.round_ended(event.due_ns)
             self.worst_lag_ns = max(self.worst_lag_ns, abs(event.actual_ns - event.due_ns))
             while self._kept_ns < 2 * event.due_ns // len(self.ended):
                 self._widen()
@@ -280,7 +277,7 @@ class Progress:
         return [*self._outward.get(source, ()), *self._inward.get(destination, ())]
 
     def _posted(self, event: Posted) -> None:
-        self.payload_of_round[event.round] = self.payload_of_round.get(event.round, 0) + event.payload_bytes
+        self.sent.add(event.due_ns, event.payload_bytes)
         sender, receiver = self.nodes.get(event.node), self.nodes.get(event.destination)
         message = (event.node, event.counter, event.kind, event.due_ns)
         for capacity in self._way(event.node, event.destination):
@@ -321,9 +318,10 @@ class Progress:
         if isinstance(event, Evaluated):
             of_total = f" of {self.rounds}" if self.rounds and not self.stop_after_s else ""
             loss = "diverged" if event.loss is None else f"test loss {event.loss:.3f}"
+            sent = f"{self.sent.until_bytes(event.due_ns) / MB:.2f} MB so far"
             self._say(
                 f"round {event.round + 1}{of_total} ended at {event.due_ns / SECOND_NS:.2f} s, "
-                f"accuracy {100 * event.accuracy:.1f} %, {loss}, {self.payload_until(event.round) / MB:.2f} MB so far"
+                f"accuracy {100 * event.accuracy:.1f} %, {loss}, {sent}"
             )
         elif isinstance(event, Lasting):
             self._say(event.what)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
 import msgspec
 from rich import box
 from rich.console import Console
@@ -15,7 +18,14 @@ from emulator.values import printable
 WIDEST = 10_000  # columns
 NOTHING = "–"  # not reached, not measured
 BEST = "*"  # follows the best value of a column
-BEST_MEANS = f"{BEST}: the best of its column."
+BEST_MEANS = f"{BEST}: the best of its column, by the value and not by its digits here."
+
+
+class Ranked(NamedTuple):
+    """A column's values in the order of the rows, of which the least or the most is best; None: no candidate."""
+
+    best: Literal["least", "most"]
+    values: Sequence[float | None]
 
 
 class Sheet(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,28 +37,20 @@ class Sheet(msgspec.Struct, frozen=True, kw_only=True):
     rows: list[list[str]]
     meaning: str
     results: list[str] = []  # sentences that belong to rows: what does not fit
-    best: dict[int, str] = {}  # columns in which the "least" or the "most" is best
+    best: dict[int, Ranked] = {}  # by column
     ranked: list[int] | None = None  # rows among which the best is looked for; None: all
 
     def marked(self) -> list[list[str]]:
         """The rows, the best value of each such column followed by ``BEST``; none where all are equal."""
         rows = [list(row) for row in self.rows]
         among = range(len(rows)) if self.ranked is None else self.ranked
-        for column, which in self.best.items():
-            values = {index: value for index in among if (value := _value(rows[index][column])) is not None}
+        for column, (which, each) in self.best.items():
+            values = {index: value for index in among if (value := each[index]) is not None}
             if len(set(values.values())) > 1:
                 best = min(values.values()) if which == "least" else max(values.values())
                 for index in (index for index, value in values.items() if value == best):
                     rows[index][column] += BEST
         return rows
-
-
-def _value(cell: str) -> float | None:
-    """Its number, or the mean of ``mean ± deviation``."""
-    try:
-        return float(cell.partition(" ± ")[0] if "(" not in cell else cell)
-    except ValueError:
-        return None
 
 
 def show(sheet: Sheet, console: Console | None = None) -> None:

@@ -2,7 +2,8 @@
 
 Seconds are actual times: what the run's clock showed. On the real clock that is wall time divided by the dilation, on
 the virtual clock it is the due time. ``due_s`` and ``actual_s`` of the history say both. Bytes are payload unless a
-name says otherwise; ``up`` is what clients sent, ``down`` what the server sent. 1 MiB is 2^20 bytes.
+name says otherwise; ``up`` is what clients sent, ``down`` what they received, ``total_bytes`` has each message once;
+``history`` and ``to_target`` count what was posted until a round's end (``communication``). 1 MiB is 2^20 bytes.
 ``client_rounds``: in how many rounds clients took part, that is sent something, added up over clients.
 ``latency_s`` is where a client's time goes, in due seconds by the causes of ``emulator.latency``, over the whole
 timeline (an algorithm's: mean over clients); ``round_latency_s`` is that of a mean round, until the last one's end.
@@ -16,7 +17,9 @@ from typing import Any
 
 import msgspec
 
+from emulator import communication
 from emulator.client_memory import MIB, How, client_memory, does_not_fit, how_memory_is_known, measured
+from emulator.communication import both_ways, by_kind
 from emulator.computations import computations
 from emulator.conservation import Sorted, ending_of, only
 from emulator.digest import numerics_digest, timeline_digest
@@ -26,10 +29,8 @@ from emulator.ledger import (
     SCHEMA,
     Accounted,
     AnyEvent,
-    Carried,
     Computed,
     Ended,
-    Evaluated,
     Posted,
     Reported,
     RoundEnded,
@@ -38,7 +39,6 @@ from emulator.ledger import (
 from emulator.send_queues import held_peak_bytes
 
 TARGETS = ("0.85", "0.9")
-SIZES = ("payload", "framed", "wire")
 SECOND_NS = 10**9
 
 Json = dict[str, Any]
@@ -79,7 +79,7 @@ def _algorithm(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
     servers = [_server(node, events) for node in nodes if node["role"] == "server"]
     posted = only(events, Posted)
     names = {client["name"] for client in clients}
-    history = _history(events, names)
+    history = communication.history(events, names)
     evaluated = [row for row in history if row["accuracy"] is not None]
     timeline, no_timeline = timeline_digest(events)
     outcome, detail = _outcome(events, clients)
@@ -104,13 +104,14 @@ def _algorithm(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
         "balanced_accuracy": evaluated[-1]["balanced_accuracy"] if evaluated else None,
         "loss": evaluated[-1]["loss"] if evaluated else None,
         "official_bytes": sum(message.official_bytes for message in posted),
-        "bytes": _both_ways(posted, names),
-        "initial_bytes": _both_ways(initial, names),
-        "client_rounds": len({(m.node, m.round) for m in posted if m.node in names and 0 <= m.round < len(history)}),
-        "by_kind": _by_kind(posted),
-        **_besides(events, names),
+        "bytes": both_ways(posted, names),
+        "total_bytes": communication.total(posted),
+        "initial_bytes": both_ways(initial, names),
+        "client_rounds": communication.client_rounds(events, names),
+        "by_kind": by_kind(posted),
+        **communication.besides(events, names),
         "history": history,
-        "to_target": {target: _to_target(evaluated, float(target)) for target in TARGETS},
+        "to_target": {target: communication.to_target(evaluated, float(target)) for target in TARGETS},
         "alignment": [
             {"round": event.round, "before": before, "after": after}
             for event in only(events, Reported)
@@ -123,84 +124,8 @@ def _algorithm(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
     }
 
 
-# --- bytes and rounds ---------------------------------------------------------------------------------------------
-
-
 def _dilation(events: Iterable[AnyEvent]) -> int:
     return max((event.dilation for event in only(events, Timeline)), default=1)
-
-
-def _both_ways(posted: Iterable[Posted], clients: set[str]) -> dict[str, dict[str, int]]:
-    total = {size: {"up": 0, "down": 0} for size in SIZES}
-    for message in posted:
-        way = "up" if message.node in clients else "down"
-        for size in SIZES:
-            total[size][way] += getattr(message, f"{size}_bytes")
-    return total
-
-
-def _besides(events: Sequence[AnyEvent], clients: set[str]) -> dict[str, Any]:
-    """Bytes that messages cost besides their own: acknowledgements on the way back, what was sent again."""
-    acks = {"up": 0, "down": 0}
-    carried = only(events, Carried)
-    for message in carried:
-        acks["down" if message.source in clients else "up"] += message.ack_bytes
-    return {"ack_bytes": acks, "resent_bytes": sum(message.resent_bytes for message in carried)}
-
-
-def _by_kind(posted: Iterable[Posted]) -> dict[str, dict[str, int]]:
-    kinds: dict[str, dict[str, int]] = {}
-    for message in posted:
-        row = kinds.setdefault(message.kind, {"messages": 0, "payload": 0, "framed": 0, "wire": 0, "official": 0})
-        row["messages"] += 1
-        row["official"] += message.official_bytes
-        for size in SIZES:
-            row[size] += getattr(message, f"{size}_bytes")
-    return dict(sorted(kinds.items()))
-
-
-def _history(events: Sequence[AnyEvent], clients: set[str]) -> list[Json]:
-    """One row a finished round; bytes are those of all messages labelled with it or an earlier round (-1: initial)."""
-    posted = sorted(only(events, Posted), key=lambda message: message.round)
-    scores = {event.round: event for event in only(events, Evaluated)}
-    rows: list[Json] = []
-    counted = official = up = down = 0
-    for ended in sorted(only(events, RoundEnded), key=lambda event: event.round):
-        while counted < len(posted) and posted[counted].round <= ended.round:
-            message = posted[counted]
-            official += message.official_bytes
-            up += message.payload_bytes if message.node in clients else 0
-            down += message.payload_bytes if message.node not in clients else 0
-            counted += 1
-        score = scores.get(ended.round)
-        rows.append(
-            {
-                "round": ended.round,
-                "started_s": ended.started_ns / SECOND_NS,
-                "due_s": ended.due_ns / SECOND_NS,
-                "actual_s": ended.actual_ns / SECOND_NS,
-                "accuracy": score.accuracy if score else None,
-                "balanced_accuracy": score.balanced if score else None,
-                "loss": score.loss if score else None,
-                "official_bytes": official,
-                "payload_up": up,
-                "payload_down": down,
-            }
-        )
-    return rows
-
-
-def _to_target(evaluated: Iterable[Json], target: float) -> Json | None:
-    """The first evaluated round that reached ``target``; bytes are payload, both ways, initial weights included."""
-    for row in evaluated:
-        if row["accuracy"] >= target:
-            return {
-                "round": row["round"],
-                "seconds": row["actual_s"],
-                "bytes": row["payload_up"] + row["payload_down"],
-                "official_bytes": row["official_bytes"],
-            }
-    return None
 
 
 # --- outcomes -----------------------------------------------------------------------------------------------------
@@ -248,7 +173,7 @@ def _of_each(names: Iterable[str], events: Iterable[AnyEvent]) -> dict[str, list
     """What each client wrote, and what was posted to it, in one pass."""
     own: dict[str, list[AnyEvent]] = {name: [] for name in names}
     for event in events:
-        for name in (event.node, event.destination if isinstance(event, Posted) else None):
+        for name in {event.node: None, **({event.destination: None} if isinstance(event, Posted) else {})}:
             if name in own:
                 own[name].append(event)
     return own
@@ -273,10 +198,10 @@ def _client(
         **client_memory(node, events, ends, account, how),
         **time,
         "latency_s": _seconds([split]),
-        "bytes": _both_ways(sent, {name}),
+        "bytes": both_ways(sent, {name}),
         "by_kind": {
-            "up": _by_kind(event for event in sent if event.node == name),
-            "down": _by_kind(event for event in sent if event.node != name),
+            "up": by_kind(event for event in sent if event.node == name),
+            "down": by_kind(event for event in sent if event.destination == name),
         },
     }
 

@@ -16,11 +16,12 @@ from rich.console import Console
 from rich.text import Text
 
 from emulator import clients_data, communication_sheets, computations, memory_sheets
-from emulator.figures import seconds_per_round, to_target
+from emulator.communication import SIZES
+from emulator.figures import FIGURES
 from emulator.findings import GOOD_SO_FAR, partial, standing, trained
 from emulator.health import limits_of
 from emulator.latency import CAUSES
-from emulator.sheets import BEST_MEANS, Sheet, markdown, number, show
+from emulator.sheets import BEST_MEANS, Ranked, Sheet, markdown, number, show
 from emulator.values import printable
 
 Json = Mapping[str, Any]
@@ -70,7 +71,7 @@ def to_csv(summary: Json) -> str:
     Cells that do not apply are empty. A client's rows have its own bytes and times, an algorithm's the totals over
     clients, but for ``latency_..._s``, the mean over clients. Bytes are whole bytes.
     """
-    sizes = [(size, way) for size in communication_sheets.SIZES for way in ("up", "down")]
+    sizes = [(size, way) for size in SIZES for way in ("up", "down")]
     heads = ["row", "algorithm", "name", "device", "network", "outcome", "rounds", "seconds_s"]
     heads += ["accuracy", "balanced_accuracy", "loss"]
     heads += ["messages", "official_bytes", *(f"{size}_{way}_bytes" for size, way in sizes)]
@@ -132,19 +133,13 @@ def _finished(algorithms: Json) -> list[int]:
 
 def _latency(algorithms: Json) -> Sheet:
     rows = []
-    for name, algorithm in algorithms.items():
-        rounds, seconds, ended = algorithm["rounds"], algorithm["seconds"], algorithm["outcome"] == "finished"
-        rows.append(
-            [
-                name,
-                "foreseen" if algorithm["foreseen"] and ended else _outcome(algorithm["outcome"]),
-                str(rounds),
-                number(seconds_per_round(algorithm)),
-                number(seconds),
-                *(number(to_target(algorithm, target, "seconds")) for target in ("0.85", "0.9")),
-                number(algorithm["accuracy"], FULL_PERCENT),
-            ]
-        )
+    keys = ("s_per_round", "s_to_85", "s_to_90", "accuracy_percent")
+    values = {key: [FIGURES[key].of(algorithm) for algorithm in algorithms.values()] for key in keys}
+    for index, (name, algorithm) in enumerate(algorithms.items()):
+        first, *others = (number(values[key][index]) for key in keys)
+        ended = "foreseen" if algorithm["foreseen"] and algorithm["outcome"] == "finished" else algorithm["outcome"]
+        what = [name, _outcome(ended), str(algorithm["rounds"])]
+        rows.append([*what, first, number(algorithm["seconds"]), *others])
     return Sheet(
         title="Latency",
         heads=["algorithm", "outcome", "rounds", "s per\nround", "total\ns", "s to\n85 %", "s to\n90 %", "accuracy\n%"],
@@ -153,7 +148,7 @@ def _latency(algorithms: Json) -> Sheet:
         meaning="Emulated seconds until the end of the last round, their mean per round, and until the first round "
         "whose joined model has 85 or 90 % top-1 accuracy on the test set; accuracy after the last round. "
         f"{BEST_MEANS}",
-        best={3: "least", 5: "least", 6: "least", 7: "most"},
+        best={column: Ranked(FIGURES[key].best, values[key]) for column, key in zip((3, 5, 6, 7), keys, strict=True)},
         ranked=_finished(algorithms),
         results=[text for name, algorithm in algorithms.items() if (text := _unfit(name, algorithm))],
     )

@@ -58,8 +58,9 @@ _DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 class Message(msgspec.Struct, frozen=True, kw_only=True):
     """Base of an algorithm's messages. Fields: int, float, bool, str, ``torch.Tensor`` or ``StateDict``.
 
-    ``round`` is the round whose bytes the message counts to (-1: before the first). ``sender`` is filled in on
-    arrival. ``official`` names the tensor fields that the official accounting counts.
+    ``round`` is the round that its sender means (-1: initial weights, which are no round's); when it was posted says
+    which round its bytes count to. ``sender`` is filled in on arrival. ``official`` names the tensor fields that the
+    official accounting counts.
     """
 
     official: ClassVar[tuple[str, ...]] = ()

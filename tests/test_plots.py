@@ -78,7 +78,7 @@ def test_curves_are_the_summarys_history():
         assert [p.seconds for p in curve.points] == [row["actual_s"] for row in algorithm["history"]]
         assert [p.accuracy for p in curve.points] == [row["accuracy"] for row in algorithm["history"]]
         assert [p.round for p in curve.points] == [1, 2, 3]
-        assert curve.points[-1].mb * plot_data.MB == pytest.approx(sum(algorithm["bytes"]["payload"].values()))
+        assert curve.points[-1].mb * plot_data.MB == pytest.approx(algorithm["total_bytes"]["payload"])
         for target, point in curve.reached.items():
             row = algorithm["to_target"][target]
             assert (point.seconds, point.round) == (row["seconds"], row["round"] + 1)

@@ -7,7 +7,7 @@ import random
 import pytest
 from processes import Played
 from rich.cells import cell_len
-from toy import GLOBAL, MB, MIB, MS, UPDATE, at, make_manifest, make_nodes, make_timeline
+from toy import GLOBAL, MB, MIB, MS, ROUND_NS, UPDATE, at, make_manifest, make_nodes, make_timeline
 
 from emulator.client_view import SORTS, ordered
 from emulator.following import Follower
@@ -47,7 +47,8 @@ def outline(progress):
         for n in progress.nodes.values()
     ]
     drawn = [draw(progress, 160, 50, view=view)[:-14] for view in ("clients", "links", "algorithms")]
-    return nodes, progress.now_ns, progress.payload_of_round, progress.ended, progress.scores, drawn
+    sent = [progress.sent.until_bytes(ended.due_ns) for _, ended in sorted(progress.ended.items())]
+    return nodes, progress.now_ns, sent, progress.payload_bytes, progress.ended, progress.scores, drawn
 
 
 def test_the_order_of_reading_files_changes_nothing():
@@ -113,7 +114,8 @@ def test_rates_count_the_last_two_seconds_only():
 def test_totals_lag_and_clamps():
     progress = follow(make_timeline())
     assert progress.payload_bytes == 6 * (UPDATE + GLOBAL)
-    assert progress.payload_until(0) == 2 * (UPDATE + GLOBAL)
+    # The next global goes out at the instant at which the first round ends.
+    assert progress.sent.until_bytes(ROUND_NS) == 2 * UPDATE + 4 * GLOBAL
     assert (progress.worst_lag_ns, progress.clamps, progress.concerns()) == (MS, 0, [])
     progress.apply(Clamped(**at(0), node="client-0", by_ns=5 * MS, what="posted"))
     assert (progress.clamps, progress.clamped_ns) == (1, 5 * MS)
@@ -206,7 +208,7 @@ def test_a_recorded_run_is_shown_with_the_figures_of_its_summary(three_clients: 
         result = next(result for result in progress.results if result.algorithm == name)
         assert (result.outcome, result.rounds) == (algorithm["outcome"], algorithm["rounds"])
         assert rows[name][1:3] == [algorithm["outcome"], str(algorithm["rounds"])]
-        payload = sum(algorithm["bytes"]["payload"].values())
+        payload = algorithm["total_bytes"]["payload"]
         assert result.payload_bytes == payload
         assert f"{payload / MB:.2f}" in rows[name]
         peaks = [client["peak_mib"] for client in algorithm["clients"] if client["peak_mib"] is not None]

@@ -7,7 +7,7 @@ import pytest
 from toy import ACCURACIES, GLOBAL, MIB, MS, UPDATE, at, edit, make_manifest, make_timeline, renumber, span
 
 from emulator.latency import latency_split
-from emulator.ledger import Carried, Ended, Evaluated, Memory, RoundEnded, Timeline
+from emulator.ledger import Carried, Ended, Evaluated, Memory, Posted, RoundEnded, Timeline
 from emulator.summary import split_time, summarize
 
 
@@ -33,22 +33,35 @@ def test_summary_has_the_fields_of_the_interface():
     assert msgspec.json.decode(msgspec.json.encode(summary)) == summary
 
 
-def test_bytes_are_cumulative_over_the_labels_of_rounds():
+def test_bytes_are_those_posted_until_the_instant_at_which_a_round_ends():
     history = one(make_timeline())["history"]
     for row in history:
         n = row["round"] + 1
-        assert (row["payload_up"], row["payload_down"]) == (2 * n * UPDATE, 2 * n * GLOBAL)
+        globals_ = min(n + 1, 3)  # the next one goes out at that instant
+        assert (row["payload_up"], row["payload_down"]) == (2 * n * UPDATE, 2 * globals_ * GLOBAL)
+        assert row["payload_bytes"] == row["payload_up"] + row["payload_down"]
         # The initial weights (label -1) are payload, and officially nothing.
-        assert row["official_bytes"] == 2 * n * 19_000 + 2 * (n - 1) * GLOBAL
+        assert row["official_bytes"] == 2 * n * 19_000 + 2 * (globals_ - 1) * GLOBAL
 
 
-def test_a_label_and_not_the_time_decides_the_round_that_bytes_count_to():
-    events = make_timeline()
-    relabelled = edit(
-        events, lambda e: getattr(e, "kind", "") == "global" and hasattr(e, "round"), lambda _: {"round": 2}
-    )
-    down = [row["payload_down"] for row in one(relabelled)["history"]]
-    assert down == [0, 0, 6 * GLOBAL]
+@pytest.mark.parametrize("label", [0, 2, 7])
+def test_a_label_decides_nothing(label):
+    relabelled = edit(make_timeline(), lambda e: isinstance(e, Posted) and e.round >= 0, lambda _: {"round": label})
+    for key in ("history", "to_target", "client_rounds", "bytes"):
+        assert one(relabelled)[key] == one(make_timeline())[key]
+
+
+def test_a_message_a_nanosecond_after_the_last_end_is_in_the_total_alone():
+    def late(event):
+        return isinstance(event, Posted) and event.node == "client-1" and event.round == 2
+
+    events = edit(make_timeline(), late, lambda _: {"due_ns": 300 * MS + 1})
+    before, after = one(make_timeline()), one(events)
+    assert after["total_bytes"] == before["total_bytes"]
+    assert after["history"][-1]["payload_up"] == before["history"][-1]["payload_up"] - UPDATE
+    assert (before["client_rounds"], after["client_rounds"]) == (6, 5)
+    on_time = edit(make_timeline(), late, lambda _: {"due_ns": 300 * MS})
+    assert one(on_time)["history"][-1] == before["history"][-1]
 
 
 def test_totals_by_way_and_kind():
@@ -65,7 +78,8 @@ def test_totals_by_way_and_kind():
         "official": 6 * 19_000,
     }
     for size in ("payload", "framed", "wire"):
-        assert sum(algorithm["bytes"][size].values()) == sum(kind[size] for kind in algorithm["by_kind"].values())
+        assert sum(algorithm["bytes"][size].values()) == algorithm["total_bytes"][size]
+        assert algorithm["total_bytes"][size] == sum(kind[size] for kind in algorithm["by_kind"].values())
         for way in ("up", "down"):
             assert algorithm["bytes"][size][way] == sum(c["bytes"][size][way] for c in algorithm["clients"])
 
@@ -75,8 +89,8 @@ def test_target_is_met_by_the_first_evaluated_round_that_reaches_it():
     assert reached["0.85"] == {
         "round": 1,
         "seconds": 0.201,
-        "bytes": 4 * (UPDATE + GLOBAL),
-        "official_bytes": 4 * 19_000 + 2 * GLOBAL,
+        "bytes": 4 * UPDATE + 6 * GLOBAL,  # the third goes out at that instant
+        "official_bytes": 4 * 19_000 + 4 * GLOBAL,
     }
     assert reached["0.9"]["round"] == 2
     exactly = edit(make_timeline(), lambda e: isinstance(e, Evaluated), lambda _: {"accuracy": 0.85})

@@ -17,9 +17,9 @@ from emulator.ledger import (
     Started,
     Timeline,
 )
-from emulator.sheets import Sheet, markdown, number
+from emulator.sheets import Ranked, Sheet, markdown, number
 from emulator.summary import summarize
-from emulator.tables import print_tables, to_csv, to_markdown
+from emulator.tables import print_tables, sheets, to_csv, to_markdown
 
 NAMES = ["fedavg", "sl", "splitfed-v1", "splitfed-v2", "local-loss", "cse-fsl", "fsl-sage"]
 
@@ -86,11 +86,29 @@ def test_the_best_of_a_column_is_marked_among_those_that_finished_and_not_where_
         names=1,
         rows=[["one", "3.00", "5.00", "1.00"], ["two", "2.00", "–", "1.00"], ["three", "1.00", "9.00", "1.00"]],
         meaning="m",
-        best={1: "least", 2: "most", 3: "least"},
+        best={
+            1: Ranked("least", [3.0, 2.0, 1.0]),
+            2: Ranked("most", [5.0, None, 9.0]),
+            3: Ranked("least", [1.0, 1.0, 1.0]),
+        },
         ranked=[0, 1],
     )
     assert found.marked() == [["one", "3.00", "5.00", "1.00"], ["two", "2.00*", "–", "1.00"], found.rows[2]]
     assert "| two | **2.00** | – | 1.00 |" in markdown(found)
+
+
+def test_the_best_is_found_by_value_and_not_by_what_is_printed():
+    """Two rounds of 0.6109 and 0.6149 s are both printed as 0.61; equal values are both the best."""
+    summary = make_summary()
+    names = ("cse-fsl", "fsl-sage", "fedavg", "sl")
+    summary["algorithms"] = {name: summary["algorithms"][name] for name in names}
+    for name, seconds in zip(names, (6.109, 6.149, 6.109, 7.0), strict=True):
+        summary["algorithms"][name] |= {"seconds": seconds, "rounds": 10}
+    summary["algorithms"]["sl"]["client_rounds"] += 10**-6  # fewer bytes a share, by less than is printed
+    latency, sent = sheets(summary)[0], next(sheet for sheet in sheets(summary) if sheet.title == "Bytes")
+    assert [row[3] for row in latency.marked()] == ["0.61*", "0.61", "0.61*", "0.70"]
+    assert [row[1].endswith("*") for row in sent.marked()] == [False, False, False, True]
+    assert len({row[1] for row in sent.rows}) == 1
 
 
 def test_one_sentence_says_who_wins_on_what():
