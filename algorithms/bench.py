@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 RUN = Path(__file__).parent.parent / "run.py"
 MOST_NAMED = 10  # of the results that are missing
-COUNTED = ("finished", "does-not-fit", "would-not-fit")  # outcomes that are results
+COUNTED = ("finished", "diverged", "does-not-fit", "would-not-fit")  # outcomes that are results
 OWN = ("--profile", "--seed", "--clock", "--dilation", "--out")
 STOPPED = (130, -signal.SIGINT, -signal.SIGTERM, -signal.SIGHUP)
 

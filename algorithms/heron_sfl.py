@@ -25,7 +25,7 @@ from algorithms import rounds, steps, zeroth_order
 from algorithms.data import stream_seed
 from algorithms.settings import Rule, Settings, rare_uploads, uploads
 from algorithms.shard import Shard
-from algorithms.task import at_least
+from algorithms.task import LARGEST, at_least
 from emulator.errors import UserError
 from emulator.node import ClientNode, ServerNode
 from emulator.wire import Message, StateDict
@@ -50,8 +50,8 @@ class Config(Settings, frozen=True, forbid_unknown_fields=True):
     def check(self) -> None:
         super().check()
         at_least(1, q=self.q, directions=self.directions)
-        if not 0 < self.radius < float("inf"):
-            raise UserError(f"radius: must be above 0, not {self.radius}")
+        if not 0 < self.radius <= LARGEST:
+            raise UserError(f"radius: must be above 0 and at most {LARGEST:g}, not {self.radius}")
         if not 0 <= self.client_momentum < 1 or (self.client_momentum and self.update == "replay"):
             raise UserError(f"client_momentum: {self.client_momentum}: 0 up to 1, and 0 with update=replay")
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _CNN_LEAST_PIXELS = 4  # two pools halve height and width
 _TEST_BATCH = 256
+LARGEST = 1e30  # that an optimizer takes: with its own factors it must stay a float32
 _FACTS = "facts.json"
 
 
@@ -255,8 +256,8 @@ def evaluate(task: Task, parts: dict[str, StateDict]) -> tuple[float, float, flo
 def rates(**values: float) -> None:
     """UserError for a learning rate that is none; 0 is one (nothing is learnt)."""
     for name, value in values.items():
-        if not 0 <= value < float("inf"):
-            raise UserError(f"{name}: must be a learning rate from 0 on, not {value}")
+        if not 0 <= value <= LARGEST:
+            raise UserError(f"{name}: must be a learning rate from 0 up to {LARGEST:g}, not {value}")
 
 
 def at_least(least: int, **values: int) -> None:

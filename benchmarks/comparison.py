@@ -82,11 +82,11 @@ def _good(summary: Path) -> bool:
 def accuracy_at_s(entry: dict[str, Any]) -> float | None:
     """Accuracy in percent after the last round that has ended by ``COMMON_S`` emulated seconds."""
     ended = [row["accuracy"] for row in entry["history"] if row["due_s"] <= COMMON_S]
-    return 100 * ended[-1] if ended else None
+    return 100 * ended[-1] if ended and not entry["diverged"] else None
 
 
 def accuracy_after(entry: dict[str, Any], rounds: int) -> float | None:
-    return 100 * float(entry["history"][rounds - 1]["accuracy"])
+    return None if entry["diverged"] else 100 * float(entry["history"][rounds - 1]["accuracy"])
 
 
 COMPARED: dict[str, Callable[[dict[str, Any]], float | None]] = {

@@ -22,6 +22,7 @@ device            work over device speed: pure arithmetic
 cgroups           cores and memory that the host lets a run have
 dilation          how many times slower the real clock must run for the host to keep up
 memory            cap, baseline, peak
+finite            whether tensors hold numbers alone
 wire              messages <-> headers and buffers; the one byte counter
 work              counts a computation's operations, FLOPs and bytes; the thread that runs it
 liveness          signs of life; what a process has been doing for long
@@ -45,7 +46,9 @@ evaluator, worker child processes: test accuracy off the clock; limits, clock, a
 hostload          the load of the host
 supervision, launcher   watches and reaps processes; starts them
 subcommand        runs one of our own commands inside another
-sheets, memory_sheets, conservation, send_queues, computations, digest, health   views: pure functions of the ledger
+sheets, memory_sheets, conservation, send_queues, computations   views: pure functions of the ledger
+divergence        from which round on a training has no accuracy, and with whom that began
+digest, health    two short names for a run; its verdict on itself
 client_memory     what a client needed, measured or foreseen, and whether it fits
 latency           what a client's time goes into
 communication     what messages weigh: by way, by kind, until each round's end

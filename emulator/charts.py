@@ -65,7 +65,7 @@ def accuracy(curves: Sequence[Curve], against: Against, summary: Json) -> Page:
             markeredgewidth=0.5,
             linewidth=1.8,
             clip_on=False,
-            label=f"{against.show(reached) if reached else NOTHING}  {curve.algorithm}",
+            label=f"{against.show(reached) if reached else NOTHING}  {curve.algorithm}{' (diverged)' * curve.diverged}",
         )
         handles.append(line)
     for target in {target for curve in curves for target in curve.reached}:
@@ -97,13 +97,16 @@ def _twos_and_fives(value: float, _position: int | None) -> str:
 
 def _rank(curve: Curve, against: Against) -> tuple[bool, float, float]:
     reached = curve.reached[TARGET]
-    return reached is None, against.of(reached) if reached else 0.0, -curve.points[-1].accuracy
+    return reached is None, against.of(reached) if reached else 0.0, curve.diverged - curve.points[-1].accuracy
 
 
 def _winner(ranked: Sequence[Curve], against: Against) -> str:
     reached = [(curve.algorithm, point) for curve in ranked if (point := curve.reached[TARGET])]
     if not reached:
-        best = max(ranked, key=lambda curve: curve.points[-1].accuracy)
+        whole = [curve for curve in ranked if not curve.diverged]
+        if not whole:
+            return "All have diverged"
+        best = max(whole, key=lambda curve: curve.points[-1].accuracy)
         return f"None came to 90 %; {best.algorithm} ended at {number(best.points[-1].accuracy, FULL_PERCENT)} %"
     told = [f"{reached[0][0]} is first at 90 %: {against.show(reached[0][1])}"]
     if len(reached) > 1:

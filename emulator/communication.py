@@ -10,11 +10,13 @@ round too, and a straggler's message to the round in which it was posted.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from emulator.conservation import only
+from emulator.divergence import Divergence
 from emulator.ledger import AnyEvent, Carried, Evaluated, Posted, RoundEnded
 
 SIZES = ("payload", "framed", "wire")
@@ -65,10 +67,14 @@ def by_kind(posted: Iterable[Posted]) -> dict[str, dict[str, int]]:
     return dict(sorted(kinds.items()))
 
 
-def history(events: Sequence[AnyEvent], clients: set[str]) -> list[Json]:
-    """One row a finished round, in the order of their ends, with the bytes that were posted until its end."""
+def history(events: Sequence[AnyEvent], clients: set[str], diverged: Divergence | None = None) -> list[Json]:
+    """One row a finished round, in the order of their ends, with the bytes that were posted until its end.
+
+    From the round on in which the training ``diverged`` there is no judgement.
+    """
+    until = diverged.round if diverged else math.inf
     posted = sorted(only(events, Posted), key=lambda message: message.due_ns)
-    scores = {event.round: event for event in only(events, Evaluated)}
+    scores = {event.round: event for event in only(events, Evaluated) if event.round < until}
     rows: list[Json] = []
     counted = official = up = down = payload = 0
     for ended in _ends(events):

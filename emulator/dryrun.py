@@ -30,7 +30,7 @@ from emulator.device import Work, duration_ns
 from emulator.dilation import Rehearsed
 from emulator.fabric import Fabric, Happening
 from emulator.inline import InlineFabric
-from emulator.ledger import Carried, Ended, Event, Reported, Started, Undelivered
+from emulator.ledger import Carried, Ended, Event, Posted, Reported, Started, Undelivered
 from emulator.link import SECOND_NS, Carriage
 from emulator.liveness import PULSE
 from emulator.node import ClientNode, Node, ServerNode
@@ -308,7 +308,9 @@ def dry_run(
 
 def _without_values(record: Record, event: Event) -> None:
     """What an algorithm reports of itself, such as its loss, would be that of remembered results; but who was too late
-    is a matter of times."""
+    is a matter of times. Nor do messages have values."""
+    if isinstance(event, Posted) and event.not_finite:
+        event = msgspec.structs.replace(event, not_finite=[])
     if isinstance(event, Reported):
         counts = {key: value for key, value in event.values.items() if key in ("left_out", "counted")}
         if not counts:

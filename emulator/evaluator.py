@@ -9,6 +9,7 @@ import hashlib
 import importlib
 import math
 import os
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import msgspec
 import torch
 
 from emulator.child import Placement
+from emulator.finite import is_finite
 from emulator.ledger import Evaluated, Ledger, Started
 from emulator.liveness import PULSE
 from emulator.wire import StateDict
@@ -58,6 +60,29 @@ def hash_of(parts: dict[str, StateDict]) -> str:
     return digest.hexdigest()
 
 
+def judgement(
+    round: int, due_ns: int, actual_ns: int, parts: dict[str, StateDict], found: Sequence[float]
+) -> Evaluated:
+    """What is recorded of a model of these ``parts``; ``found``: its accuracy, loss and perhaps balanced accuracy.
+
+    A model with values that are infinite or no numbers, or with such a loss, has no accuracy: the class that it names
+    is the argmax of NaN.
+    """
+    accuracy, loss, *more = found
+    unfit = [part for part, state in parts.items() if not all(map(is_finite, state.values()))]
+    holds = not unfit and math.isfinite(loss)
+    return Evaluated(
+        due_ns=due_ns,
+        actual_ns=actual_ns,
+        round=round,
+        accuracy=accuracy if holds else None,
+        loss=loss if holds else None,
+        weights=hash_of(parts),
+        balanced=more[0] if more and holds else None,
+        not_finite=unfit,
+    )
+
+
 def run(placement: Placement, control: Connection) -> None:
     """Evaluate snapshots until the supervisor has said that no more will come."""
     os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))  # it wakes up without taking a core from anyone
@@ -78,19 +103,9 @@ def run(placement: Placement, control: Connection) -> None:
                 snapshot["parts"][part] = torch.load(contribution, weights_only=True)
                 contribution.unlink()
             PULSE.begin("evaluation")
-            accuracy, loss, *more = getattr(module, function)(config.task, snapshot["parts"])
+            found = getattr(module, function)(config.task, snapshot["parts"])
             PULSE.rest()
-            ledger.write(
-                Evaluated(
-                    due_ns=snapshot["due_ns"],
-                    actual_ns=snapshot["actual_ns"],
-                    round=round,
-                    accuracy=accuracy,
-                    loss=loss if math.isfinite(loss) else None,
-                    weights=hash_of(snapshot["parts"]),
-                    balanced=more[0] if more else None,
-                )
-            )
+            ledger.write(judgement(round, snapshot["due_ns"], snapshot["actual_ns"], snapshot["parts"], found))
             path.unlink()
             round += 1
         elif no_more:

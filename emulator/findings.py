@@ -23,7 +23,8 @@ def sentence(summary: Json) -> str:
         name: each for name, each in summary["algorithms"].items() if each["outcome"] == "finished" and each["rounds"]
     }
     unfit = [name for name, each in summary["algorithms"].items() if each["does_not_fit"]]
-    if not done and not unfit:
+    diverged = [name for name, each in summary["algorithms"].items() if each["outcome"] == "diverged"]
+    if not done and not unfit and not diverged:
         return "What the numbers say: nothing yet, since no method has finished."
     total = len(summary["algorithms"]) + len(summary.get("not_played", []))
     among = f" of the {len(done)} of {total} methods that finished" if partial(summary) else ""
@@ -32,6 +33,8 @@ def sentence(summary: Json) -> str:
         stopped = any(summary["algorithms"][name]["does_not_fit"]["outcome"] == "does-not-fit" for name in unfit)
         verb = ("do" if len(unfit) > 1 else "does") if stopped else "would"
         parts.append(f"{_listed(unfit)} {verb} not fit in memory{' (foreseen)' * (not trained(summary))}")
+    if diverged:
+        parts.append(f"{_listed(diverged)} diverged")
     return f"What the numbers say{among}: {'; '.join(parts) or 'no method stands out'}."
 
 

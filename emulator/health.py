@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from emulator import divergence
 from emulator.conservation import (
     by_node,
     conserved,
@@ -151,7 +152,7 @@ def check(manifest: Mapping[str, Any], timelines: Mapping[str, Sequence[AnyEvent
         for share, text in (_late(events), _host_late(events)):
             if share > NOTED_SHARE:
                 (found if share > BEHIND_SHARE else remarks).append(text)
-        remarks += _diverged(events) + _left_out(events) + blocked(events) + beyond_memory(manifest, events)
+        remarks += divergence.remarks(events) + _left_out(events) + blocked(events) + beyond_memory(manifest, events)
         reasons += [f"{algorithm}: {text}" for text in found]
         notes += [f"{algorithm}: {text}" for text in remarks]
         figures[algorithm] = _figures(events, _tightest(manifest, events) if limits.host_matters else [])
@@ -216,11 +217,6 @@ def _unjudged(events: Sequence[AnyEvent]) -> list[str]:
     judged = {evaluated.round for evaluated in only(events, Evaluated)}
     missing = [ended.round for ended in only(events, RoundEnded) if ended.round not in judged]
     return [f"{len(missing)} rounds were not evaluated, the first is round {missing[0] + 1}"] if missing else []
-
-
-def _diverged(events: Sequence[AnyEvent]) -> list[str]:
-    rounds = [event.round for event in only(events, Evaluated) if event.loss is None]
-    return [f"the training has diverged: the test loss is no number after round {min(rounds) + 1}"] if rounds else []
 
 
 def _left_out(events: Sequence[AnyEvent]) -> list[str]:

@@ -63,6 +63,7 @@ class Posted(Event, frozen=True, kw_only=True):
     official_bytes: int  # the part of the payload that the official FSL-SAGE code counts
     framed_bytes: int  # with header and ZMTP framing
     wire_bytes: int  # with TCP/IP headers, estimated; what the link carries
+    not_finite: list[str] = []  # fields of the message with values that are infinite or no numbers
 
 
 class Blocked(Event, frozen=True, kw_only=True):
@@ -206,10 +207,11 @@ class Evaluated(Event, frozen=True, kw_only=True):
     """Evaluator: the joined model of a round on the test set (due and actual: those of the round's end)."""
 
     round: int
-    accuracy: float  # top-1, 0 to 1
+    accuracy: float | None  # top-1, 0 to 1; None (an argmax of NaN in older ledgers): the training has diverged
     loss: float | None  # mean negative log-likelihood; None: not a number, the training has diverged
     weights: str = ""  # SHA-256 of the model's parts
     balanced: float | None = None  # mean over classes of the share of each that was known; None: not judged so
+    not_finite: list[str] = []  # parts with values that are infinite or no numbers
 
 
 class Ended(Event, frozen=True, kw_only=True):

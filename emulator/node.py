@@ -149,6 +149,7 @@ class Node:
             official_bytes=sizes.official,
             framed_bytes=sizes.framed,
             wire_bytes=sizes.wire,
+            not_finite=parcel.not_finite(),
         )
         self._outlet.post(destination, parcel, self._loop.now_ns)
         return left

@@ -25,6 +25,7 @@ from typing import Any
 
 import msgspec
 
+from emulator import divergence
 from emulator.conservation import only
 from emulator.errors import UserError
 from emulator.flags import Flags
@@ -213,7 +214,8 @@ def _rates(pid: int, name: str, messages: Iterable[Carried], arriving: int) -> I
 
 
 def _rounds(pid: int, events: Sequence[AnyEvent]) -> Iterator[Line]:
-    scores = {event.round: event.accuracy for event in only(events, Evaluated)}
+    diverged = divergence.find(events)
+    scores = {e.round: e.accuracy for e in only(events, Evaluated) if diverged is None or e.round < diverged.round}
     for ended in only(events, RoundEnded):
         accuracy = {"accuracy": scores[ended.round]} if ended.round in scores else {}
         at = {"pid": pid, "tid": 0, "ts": _us(ended.due_ns), "s": "p"}

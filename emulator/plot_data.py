@@ -33,11 +33,13 @@ class Point(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """One algorithm's way up; ``reached``: the first point of at least each target's accuracy, as the tables say."""
+    """One algorithm's way up; ``reached``: the first point of at least each target's accuracy, as the tables say.
+    ``diverged``: behind its last point the model is none, so that it has reached nothing."""
 
     algorithm: str
     points: list[Point]
     reached: dict[str, Point | None]
+    diverged: bool = False
 
 
 class MemoryRow(NamedTuple):
@@ -106,7 +108,7 @@ def curves(summary: Json) -> list[Curve]:
         }
         reached = {t: points[row["round"]] if row else None for t, row in algorithm["to_target"].items()}
         if points:
-            found.append(Curve(name, list(points.values()), reached))
+            found.append(Curve(name, list(points.values()), reached, bool(algorithm["diverged"])))
     return found
 
 

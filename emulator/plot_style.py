@@ -133,10 +133,10 @@ def source_of(summary: Json) -> str:
 def doubts(summary: Json) -> tuple[str, str]:
     """A line that says why this run is no good, not whole, or without some method, and a stamp; empty where it is not.
 
-    That a method does not fit is a result, and nothing to stamp the others with.
+    That a method does not fit or diverges is a result, and nothing to stamp the others with.
     """
     endings = {name: each["outcome"] for name, each in summary["algorithms"].items()}
-    cut_short = {n: o for n, o in endings.items() if o not in ("finished", "does-not-fit", "would-not-fit")}
+    cut_short = {n: o for n, o in endings.items() if o not in ("finished", "diverged", "does-not-fit", "would-not-fit")}
     told = tuple(f"{name}: {outcome}" for name, outcome in cut_short.items())
     others = [reason for reason in summary["health"]["reasons"] if not reason.startswith(told)]
     if others:
@@ -144,8 +144,13 @@ def doubts(summary: Json) -> tuple[str, str]:
         return _short(f"Do not trust it: {others[0]}{more}"), "BAD RUN"
     if cut_short:
         return _short(f"Not whole: {', '.join(told)}"), "PARTIAL RUN"
-    unfit = [name for name, outcome in endings.items() if outcome == "does-not-fit"]
-    return (_short(f"Stopped, since it does not fit: {', '.join(unfit)}") if unfit else ""), ""
+    lines = {"Stopped, since it does not fit": "does-not-fit", "Diverged, so without accuracy": "diverged"}
+    results = [
+        f"{what}: {', '.join(names)}"
+        for what, outcome in lines.items()
+        if (names := [name for name, ended in endings.items() if ended == outcome])
+    ]
+    return _short("; ".join(results)), ""
 
 
 def _short(line: str) -> str:

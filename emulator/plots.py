@@ -58,8 +58,11 @@ def _draw(folder: Path, manifest: Json, summary: Json, timelines: Mapping[str, S
     if curves:
         for against in charts.AGAINST:
             keep(f"accuracy-{against.name.lower()}", charts.accuracy(curves, against, summary))
+    shown = {curve.algorithm for curve in curves}
+    if at_once := [name for name, each in summary["algorithms"].items() if each["diverged"] and name not in shown]:
+        drawn.left_out.append(f"accuracy (diverged in the first round): {', '.join(at_once)}")
     why = "no round was judged" if trained(summary) else "a dry run trains nothing"
-    leave_out(f"accuracy ({why})", {curve.algorithm for curve in curves})
+    leave_out(f"accuracy ({why})", shown | {*at_once})
 
     stacks = plot_data.stacks(summary)
     if stacks:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 import msgspec
 
 from emulator.absences import of_client
 from emulator.activity import BIN_NS, BINS, COMPUTE, DOWN_BITS, DOWNLOAD, UP_BITS, UPLOAD, Bins, SentByTime
+from emulator.divergence import judged
 from emulator.health import PRESSURE_SHARE, STEAL_SHARE, STOPPED_SHARE, clamped, lagging, limits_of
 from emulator.ledger import (
     AnyEvent,
@@ -50,7 +52,8 @@ class Result(NamedTuple):
     line: str  # the outcome with its explanation
     rounds: int
     length_ns: int  # until its last round's end, as the clock showed it
-    accuracies: list[float]
+    accuracies: list[float]  # until it diverged
+    diverged: bool
     payload_bytes: int
     peak_bytes: int | None
     unfit: int  # clients whose peak is above their budget, or who said that they do not fit
@@ -131,9 +134,15 @@ class Progress:
         return self.algorithms.index(self.algorithm) + 1 if self.algorithm in self.algorithms else 0
 
     @property
-    def score(self) -> Evaluated | None:
-        """The evaluation of the latest round that has one."""
-        return self.scores[max(self.scores)] if self.scores else None
+    def accuracies(self) -> list[float]:
+        """By round, until the training diverged."""
+        ranked = [self.scores[round] for round in sorted(self.scores)]
+        return [score.accuracy for score in takewhile(judged, ranked) if score.accuracy is not None]
+
+    @property
+    def diverged(self) -> bool:
+        """Whether a model that was judged is one of no numbers."""
+        return not all(map(judged, self.scores.values()))
 
     @property
     def payload_bytes(self) -> int:
@@ -191,13 +200,15 @@ class Progress:
         unfit = [c for c in self.clients if c.ending == "does not fit" or (c.memory_share or 0.0) > 1]
         slowed = f" (dilation {self.dilation})" if self.dilation != 1 else ""
         outcome = over.outcome if over else "running"
+        outcome = "diverged" if outcome == "finished" and self.diverged else outcome
         return Result(
             algorithm=self.algorithm,
             outcome=outcome,
             line=f"{outcome}{slowed}{': ' + over.detail if over and over.detail else ''}",
             rounds=len(self.ended),
             length_ns=max((ended.actual_ns for ended in self.ended.values()), default=0),
-            accuracies=[self.scores[round].accuracy for round in sorted(self.scores)],
+            accuracies=self.accuracies,
+            diverged=self.diverged,
             payload_bytes=self.payload_bytes,
             peak_bytes=max(peaks, default=None),
             unfit=len(unfit),
@@ -317,12 +328,11 @@ class Progress:
     def _tell(self, event: Evaluated | Ended | Refused | Lasting) -> None:
         if isinstance(event, Evaluated):
             of_total = f" of {self.rounds}" if self.rounds and not self.stop_after_s else ""
-            loss = "diverged" if event.loss is None else f"test loss {event.loss:.3f}"
+            known = "no accuracy: diverged"
+            if judged(event) and event.accuracy is not None:
+                known = f"accuracy {100 * event.accuracy:.1f} %, test loss {event.loss:.3f}"
             sent = f"{self.sent.until_bytes(event.due_ns) / MB:.2f} MB so far"
-            self._say(
-                f"round {event.round + 1}{of_total} ended at {event.due_ns / SECOND_NS:.2f} s, "
-                f"accuracy {100 * event.accuracy:.1f} %, {loss}, {sent}"
-            )
+            self._say(f"round {event.round + 1}{of_total} ended at {event.due_ns / SECOND_NS:.2f} s, {known}, {sent}")
         elif isinstance(event, Lasting):
             self._say(event.what)
         elif isinstance(event, Refused):

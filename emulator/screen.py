@@ -114,8 +114,9 @@ def _round(progress: Progress) -> Text:
     current = min(done + 1, total) if total else done + 1
     line = Text(f"round {current}{f' of {total}' if total else ''}")
     line.append(f" (none starts after {progress.stop_after_s:g} s)" if progress.stop_after_s else "")
-    score = progress.score
-    line.append(", ").append(f"accuracy {100 * score.accuracy:.1f} %" if score else f"accuracy {NOTHING}", style="bold")
+    accuracy = f"{100 * progress.accuracies[-1]:.1f} %" if progress.accuracies else NOTHING
+    accuracy = f"{NOTHING} (diverged)" if progress.diverged else accuracy
+    line.append(", ").append(f"accuracy {accuracy}", style="bold")
     return line.append(f", {progress.payload_bytes / MB:.2f} MB so far")
 
 
@@ -225,7 +226,7 @@ def _result(result: Result, spark: int) -> list[Text | str]:
         Text(result.outcome, style=style),
         str(result.rounds),
         f"{result.length_ns / SECOND_NS:.2f}",
-        f"{100 * result.accuracies[-1]:.2f} %" if result.accuracies else NOTHING,
+        f"{100 * result.accuracies[-1]:.2f} %" if result.accuracies and not result.diverged else NOTHING,
         levels(result.accuracies[-spark:], "green"),
         f"{result.payload_bytes / MB:.2f}",
         f"{result.peak_bytes / MIB:.2f}" if result.peak_bytes is not None else NOTHING,

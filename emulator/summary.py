@@ -7,7 +7,9 @@ name says otherwise; ``up`` is what clients sent, ``down`` what they received, `
 ``client_rounds``: in how many rounds clients took part, that is sent something, added up over clients.
 ``latency_s`` is where a client's time goes, in due seconds by the causes of ``emulator.latency``, over the whole
 timeline (an algorithm's: mean over clients); ``round_latency_s`` is that of a mean round, until the last one's end.
-``foreseen``: by a dry run, so that nothing was trained, and no memory and no time of the host was measured.
+``diverged``: from which round (from 0) on there is no accuracy, and where that began (``emulator.divergence``); then
+``accuracy``, ``loss`` and ``to_target`` are None. ``foreseen``: by a dry run, so that nothing was trained, and no
+memory and no time of the host was measured.
 """
 
 from __future__ import annotations
@@ -17,12 +19,13 @@ from typing import Any
 
 import msgspec
 
-from emulator import communication
+from emulator import communication, divergence
 from emulator.client_memory import MIB, How, client_memory, does_not_fit, how_memory_is_known, measured
 from emulator.communication import both_ways, by_kind
 from emulator.computations import computations
 from emulator.conservation import Sorted, ending_of, only
 from emulator.digest import numerics_digest, timeline_digest
+from emulator.divergence import Divergence
 from emulator.health import check, length_of
 from emulator.latency import CAUSES, latency_splits
 from emulator.ledger import (
@@ -79,15 +82,17 @@ def _algorithm(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
     servers = [_server(node, events) for node in nodes if node["role"] == "server"]
     posted = only(events, Posted)
     names = {client["name"] for client in clients}
-    history = communication.history(events, names)
-    evaluated = [row for row in history if row["accuracy"] is not None]
+    diverged = divergence.find(events)
+    history = communication.history(events, names, diverged)
+    evaluated = [row for row in history if row["accuracy"] is not None and not diverged]
     timeline, no_timeline = timeline_digest(events)
-    outcome, detail = _outcome(events, clients)
+    outcome, detail = _outcome(events, clients, diverged)
     initial = [message for message in posted if message.round < 0]
     return {
         "outcome": outcome,
         "detail": detail,
         "foreseen": how.foreseen,
+        "diverged": msgspec.to_builtins(diverged),
         "dilation": _dilation(events),
         "dilation_why": next((event.why for event in only(events, Timeline) if event.why), ""),
         "does_not_fit": does_not_fit(events, clients),
@@ -131,10 +136,10 @@ def _dilation(events: Iterable[AnyEvent]) -> int:
 # --- outcomes -----------------------------------------------------------------------------------------------------
 
 
-def _outcome(events: Sequence[AnyEvent], clients: Sequence[Json]) -> tuple[str, str]:
+def _outcome(events: Sequence[AnyEvent], clients: Sequence[Json], diverged: Divergence | None) -> tuple[str, str]:
     """finished, does-not-fit, refused, failed, stuck, interrupted or partial (nobody saw an end), and a detail.
 
-    would-not-fit: it finished, above a cap that was only accounted.
+    would-not-fit: it finished, above a cap that was only accounted; diverged: it finished, and its model is none.
     """
     ending = ending_of(events)
     details = [event.detail for event in only(events, Timeline) if event.outcome and event.detail]
@@ -142,6 +147,8 @@ def _outcome(events: Sequence[AnyEvent], clients: Sequence[Json]) -> tuple[str, 
         ending = "does-not-fit"
     elif ending == "finished" and any(client["outcome"] == "would-not-fit" for client in clients):
         ending = "would-not-fit"
+    elif ending == "finished" and diverged:
+        ending = "diverged"
     elif ending not in ("finished", "does-not-fit", "refused", "stuck", "interrupted", "partial"):
         ending = "failed"
     return ending, details[-1] if details else ""

@@ -30,6 +30,7 @@ import msgspec
 import torch
 
 from emulator.errors import Bug, WireError
+from emulator.finite import is_finite
 
 StateDict = dict[str, torch.Tensor]
 
@@ -203,6 +204,15 @@ class Parcel:
         )
         self.encoded = encode_header(self.header)
         self.sizes = sizes_of(self.header, len(self.encoded), type(message).official)
+
+    def not_finite(self) -> list[str]:
+        """Fields of the message in which values that are sent are infinite or no numbers."""
+        unfit = (
+            spec.name.split("/", 1)[0]
+            for spec, tensor in zip(self.header.tensors, self.tensors, strict=True)
+            if not is_finite(tensor)
+        )
+        return list(dict.fromkeys(unfit))
 
     def chunks(self, chunk_bytes: int) -> Iterator[memoryview]:
         """The payload in pieces of at most ``chunk_bytes``; no piece spans two tensors."""

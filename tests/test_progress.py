@@ -158,7 +158,7 @@ def test_progress_needs_every_kind_of_line_it_shows():
     """Ablation: without a kind of line, what it tells is missing."""
     for kind, missing in (
         (Memory, lambda p: p.nodes["client-0"].peak_bytes is None),
-        (Evaluated, lambda p: p.score is None),
+        (Evaluated, lambda p: p.accuracies == []),
         (RoundEnded, lambda p: p.ended == {}),
         (Received, lambda p: p.nodes["client-0"].downloads.oldest[0] == "global"),
         (Computed, lambda p: p.nodes["client-0"].function == ""),
