@@ -48,6 +48,7 @@ supervision, launcher   watches and reaps processes; starts them
 subcommand        runs one of our own commands inside another
 sheets, memory_sheets, conservation, send_queues, computations   views: pure functions of the ledger
 divergence        from which round on a training has no accuracy, and with whom that began
+round_limits      rounds and time that each method may play
 digest, health    two short names for a run; its verdict on itself
 client_memory     what a client needed, measured or foreseen, and whether it fits
 latency           what a client's time goes into

@@ -55,6 +55,7 @@ from emulator.ledger import (
     Timeline,
     Undelivered,
 )
+from emulator.round_limits import unequal_limits
 from emulator.send_queues import beyond_memory, blocked, unused_limits
 
 MS = 10**6
@@ -156,7 +157,7 @@ def check(manifest: Mapping[str, Any], timelines: Mapping[str, Sequence[AnyEvent
         reasons += [f"{algorithm}: {text}" for text in found]
         notes += [f"{algorithm}: {text}" for text in remarks]
         figures[algorithm] = _figures(events, _tightest(manifest, events) if limits.host_matters else [])
-    notes += unused_limits(manifest)
+    notes += unused_limits(manifest) + unequal_limits(manifest)
     notes += _host(timelines) if limits.host_matters else []
     verdict = ("bad" if reasons else "good") if limits.trains else "none"
     return Health(verdict=verdict, reasons=reasons, notes=notes, algorithms=figures)

@@ -35,6 +35,7 @@ from emulator.ledger import (
     Waiting,
 )
 from emulator.profiles import Absence
+from emulator.round_limits import round_limits
 from emulator.seen import Capacity, Group, Seen
 from emulator.values import printable
 
@@ -66,8 +67,6 @@ class Progress:
     def __init__(self, manifest: Mapping[str, Any]) -> None:
         self.manifest = manifest
         self.algorithms: list[str] = list(manifest.get("algorithms", []))
-        self.rounds: int | None = manifest.get("rounds")
-        self.stop_after_s: float | None = manifest.get("stop_after_s")
         self.results: list[Result] = []
         self.log: deque[str] = deque(maxlen=TOLD)
         self.told = 0  # lines of the log so far, those no longer kept too
@@ -81,6 +80,7 @@ class Progress:
     def begin(self, algorithm: str) -> None:
         """A clean slate for ``algorithm``."""
         self.algorithm = algorithm
+        self.rounds, self.stop_after_s = round_limits(self.manifest, algorithm)
         self.nodes: dict[str, Seen] = {}
         for node in self.manifest.get("nodes", []):
             self.nodes[node["name"]] = Seen(
@@ -176,6 +176,20 @@ class Progress:
         if self.stop_after_s:
             total = min(total, int(self.stop_after_s * SECOND_NS / round_ns) + 1)
         return max(total * round_ns - self.now_ns, 0) if total > done else 0
+
+    def others_wall_s(self) -> float | None:
+        """How long the algorithms to come will take on the wall by those that have ended, as long as each or, where
+        rounds alone are their limit, as long a round; None before one has ended."""
+        known = [(round_limits(self.manifest, r.algorithm), r.wall_s) for r in self.results if r.wall_s is not None]
+        if not known or not self.number:
+            return None
+        others_s = 0.0
+        for name in self.algorithms[self.number :]:
+            rounds, stop_after_s = round_limits(self.manifest, name)
+            for limits, wall_s in known:
+                alike = stop_after_s is not None or limits.stop_after_s is not None or not rounds or not limits.rounds
+                others_s += wall_s * (1.0 if alike else (rounds or 1) / (limits.rounds or 1)) / len(known)
+        return others_s
 
     def concerns(self) -> list[str]:
         """What the run's health will be called bad for, as far as it can be told while it goes on."""

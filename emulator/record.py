@@ -77,7 +77,6 @@ def make_manifest(
     memory_cap: str = "rlimit",
 ) -> dict[str, Any]:
     """Everything that is needed to run it again, as ``manifest.json`` holds it."""
-    first = next(iter(settings.values()))
     topology = Topology(scenario, seed)
     return {
         "schema": SCHEMA,
@@ -90,8 +89,6 @@ def make_manifest(
         "seed": seed,
         "dilation": dilation,
         "algorithms": list(settings),
-        "rounds": first["rounds"],
-        "stop_after_s": first["stop_after_s"],
         "settings": settings,
         "nodes": [_node(scenario.server, topology), *(_node(client, topology) for client in scenario.clients)],
         **_channels(topology),

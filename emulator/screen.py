@@ -100,13 +100,8 @@ def _where(progress: Progress, width: int) -> Text:
 
 def _all_left(progress: Progress, left_s: float) -> str:
     """How long the run will take at least, by the algorithms that have ended."""
-    walls = [result.wall_s for result in progress.results if result.wall_s is not None]
-    others = len(progress.algorithms) - progress.number
-    return (
-        f", all {seconds(left_s + others * sum(walls) / len(walls))}+"
-        if walls and others > 0 and progress.speed
-        else ""
-    )
+    others_s = progress.others_wall_s()
+    return f", all {seconds(left_s + others_s)}+" if others_s and progress.speed else ""
 
 
 def _round(progress: Progress) -> Text:

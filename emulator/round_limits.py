@@ -1,0 +1,32 @@
+"""How many rounds a method may play, and until when one may start: each method has its own, in the run's manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+
+class RoundLimits(NamedTuple):
+    """At most so many rounds, of which none starts after so many emulated seconds; None: no limit, or none known."""
+
+    rounds: int | None
+    stop_after_s: float | None
+
+    def __str__(self) -> str:
+        most = [] if self.rounds is None else [f"{self.rounds} {'round' if self.rounds == 1 else 'rounds'}"]
+        until = [] if self.stop_after_s is None else [f"none after {self.stop_after_s:g} s"]
+        return ", ".join(most + until) or "no limit"
+
+
+def round_limits(manifest: Mapping[str, Any], algorithm: str) -> RoundLimits:
+    """Those of a method. Older manifests also have the first method's, for all; they hold where it has no settings."""
+    own = manifest.get("settings", {}).get(algorithm, manifest)
+    return RoundLimits(own.get("rounds"), own.get("stop_after_s"))
+
+
+def unequal_limits(manifest: Mapping[str, Any]) -> list[str]:
+    """A note where methods of a run have not the same: their figures are then not of equal time or equal rounds."""
+    found = {name: round_limits(manifest, name) for name in manifest.get("algorithms", [])}
+    if len(set(found.values())) < 2:
+        return []
+    return [f"methods may not play alike: {'; '.join(f'{name} {limits}' for name, limits in found.items())}"]
