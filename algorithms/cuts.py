@@ -1,7 +1,8 @@
 """Where a model can be cut, and what each cut costs a client: parameters, FLOPs, activations, smashed bytes.
 
-Measured in one training pass over the model's skeleton, which computes no values: FLOPs as computations are counted in
-a run (forward; a multiply-add is two), activations as what autograd keeps for the backward pass, parameters left out.
+Measured in one training pass over the model's skeleton, which computes no values but chooses the CPU's kernels: FLOPs
+as computations are counted in a run (forward; a multiply-add is two), activations as what autograd keeps for the
+backward pass, parameters left out.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from algorithms.models import Shape
 from algorithms.split import Point, Traced, named
 from emulator.errors import UserError
 from emulator.flags import Flags
-from emulator.work import WorkCounter
+from emulator.work import WorkCounter, imagined
 
 if TYPE_CHECKING:
     from emulator.sheets import Sheet
@@ -52,10 +53,11 @@ def cuts(model: str, shape: Shape, classes: int = CLASSES) -> list[Cut]:
     there is no cut: the server would overwrite a message.
     """
     traced = Traced(models.skeleton(model, shape, classes), model)
-    meter = _Meter(traced)
-    x = torch.empty(BATCH, *shape, device="meta")
     try:
-        meter.measure(x)
+        with torch.random.fork_rng(devices=[]), imagined():
+            traced.module.to_empty(device="cpu")
+            meter = _Meter(traced)
+            meter.measure(torch.empty(BATCH, *shape))
     except Exception as error:  # whatever a layer says to a shape that it does not take
         size = "x".join(map(str, shape))
         raise UserError(f"model: {model} does not take images of {size} ({models.first_line(error)})") from None
@@ -120,9 +122,9 @@ class _Meter(fx.Interpreter):
         self._counter = WorkCounter()
 
     def measure(self, x: torch.Tensor) -> None:
-        """Run it on ``x``, a batch on the meta device."""
+        """Run it on ``x``, an imagined batch."""
         hooks = torch.autograd.graph.saved_tensors_hooks(self._keep, lambda tensor: tensor)
-        with torch.random.fork_rng(devices=[]), hooks, self._counter:
+        with hooks, self._counter:
             self.run(x)
 
     def run_node(self, n: fx.Node) -> Any:

@@ -18,12 +18,13 @@ SECOND_NS = 10**9
 
 
 class Work(msgspec.Struct, frozen=True):
-    """What a computation consists of."""
+    """What a computation consists of. ``unknown``: operators counted by their bytes for want of anything better."""
 
     operations: int = 0
     dense_flops: int = 0
     depthwise_flops: int = 0
     moved_bytes: int = 0
+    unknown: tuple[str, ...] = ()
 
     def __add__(self, other: Work) -> Work:
         return Work(
@@ -31,6 +32,7 @@ class Work(msgspec.Struct, frozen=True):
             self.dense_flops + other.dense_flops,
             self.depthwise_flops + other.depthwise_flops,
             self.moved_bytes + other.moved_bytes,
+            self.unknown + tuple(name for name in other.unknown if name not in self.unknown),
         )
 
 

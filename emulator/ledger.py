@@ -136,6 +136,7 @@ class Computed(Event, frozen=True, kw_only=True):
 
     ``cpu_ns`` is the part of it in which the computing thread had a core. A server's says for which message it was,
     ``counter`` of ``source``, and ``queued_ns`` is how long that queued before ``start_ns`` (``emulator.queueing``).
+    ``unknown``: operators counted by their bytes because nothing is known of their arithmetic.
     """
 
     function: str
@@ -150,6 +151,7 @@ class Computed(Event, frozen=True, kw_only=True):
     dense_flops: int
     depthwise_flops: int
     moved_bytes: int
+    unknown: tuple[str, ...] = ()
 
 
 class Clamped(Event, frozen=True, kw_only=True):

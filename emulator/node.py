@@ -281,6 +281,7 @@ class Node:
                 dense_flops=times * work.dense_flops,
                 depthwise_flops=times * work.depthwise_flops,
                 moved_bytes=times * work.moved_bytes,
+                unknown=work.unknown,
             )
         try:
             with _out_of_memory_explained(tag, self._cap):

@@ -1,10 +1,9 @@
 """What a computation consists of, counted while it runs, and the thread that runs it.
 
-A ``TorchDispatchMode`` sees every operation that torch dispatches, backward passes and optimizer steps included.
-Convolutions and matrix products count FLOPs (a multiply-add is two), by the formulas of ``torch.utils.flop_counter``,
-except for the backward of a convolution: each gradient asked for costs as much as the forward, for any ``groups``
-(torch's own formula counts a depthwise backward 65 times too dear). Everything else counts the bytes of its tensor
-operands and results, views excepted; all count as one dispatched operation, views included.
+A ``TorchDispatchMode`` sees every operation that torch dispatches, backward passes and optimizer steps included, and
+adds up what each costs (``operators``); all count as one dispatched operation, views included. What counts is what the
+CPU's kernels are asked for: on the meta device torch takes attention and recurrent layers apart, so that a model is
+counted without values and without memory as the CPU's ``imagined``.
 """
 
 from __future__ import annotations
@@ -16,18 +15,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import conv_flop_count, flop_registry
 
 from emulator.device import Speed, Work, duration_ns
+from emulator.operators import is_composite, work_of
+
+if TYPE_CHECKING:
+    from torch._subclasses.fake_tensor import FakeTensorMode
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-aten = torch.ops.aten
-_CONVOLUTIONS = (aten.convolution, aten._convolution, aten.cudnn_convolution, aten.mkldnn_convolution)
 
 
 _pauses = threading.local()
@@ -54,41 +53,21 @@ class WorkCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if is_composite(func):
+            with self:
+                return func.decompose(*args, **kwargs)
         out = func(*args, **kwargs)
         if not getattr(_pauses, "depth", 0):
-            self.work += _work_of(func, args, kwargs, out)
+            self.work += work_of(func, args, kwargs, out)
         return out
 
 
-def _work_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Work:
-    packet = func.overloadpacket
-    if packet in _CONVOLUTIONS:
-        x, w, transposed = args[0], args[1], args[6]
-        return _convolution(conv_flop_count(x.shape, w.shape, out.shape, transposed), w, args[8])
-    if packet is aten.convolution_backward:
-        grad, x, w, transposed = args[0], args[1], args[2], args[7]
-        forward = conv_flop_count(x.shape, w.shape, grad.shape, transposed)
-        return _convolution(forward * sum(args[10][:2]), w, args[9])
-    if packet in flop_registry:
-        return Work(operations=1, dense_flops=int(flop_registry[packet](*args, **kwargs, out_val=out)))
-    if func.is_view:
-        return Work(operations=1)
-    return Work(operations=1, moved_bytes=_tensor_bytes((args, kwargs, out)))
+def imagined() -> FakeTensorMode:
+    """Use as a context: tensors made in it are the CPU's in all but their values and memory, and so are the kernels
+    that operations choose. A module made on the meta device becomes one with ``to_empty(device="cpu")``."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
 
-
-def _convolution(flops: int, w: torch.Tensor, groups: int) -> Work:
-    depthwise = groups > 1 and w.shape[1] == 1
-    return Work(1, 0, int(flops)) if depthwise else Work(1, int(flops))
-
-
-def _tensor_bytes(value: Any) -> int:
-    if isinstance(value, torch.Tensor):
-        return value.nbytes
-    if isinstance(value, dict):
-        return sum(map(_tensor_bytes, value.values()))
-    if isinstance(value, list | tuple):
-        return sum(map(_tensor_bytes, value))
-    return 0
+    return FakeTensorMode(allow_non_fake_inputs=True)
 
 
 def computation(tag: str) -> Callable[[F], F]:
