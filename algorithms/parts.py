@@ -21,6 +21,7 @@ from algorithms.cuts import chosen, cuts
 from algorithms.models import Shape
 from emulator.errors import UserError
 from emulator.wire import StateDict
+from emulator.work import uncounted
 
 LAYOUT = "auxiliary.json"
 
@@ -90,11 +91,13 @@ class Parts(NamedTuple):
     def _built(self) -> split.Traced:
         return split.Traced(models.build(self.model, self.shape, self.classes, self.seed), self.model)
 
+    @uncounted()
     def _stored(self, name: str) -> StateDict:
         """A part's initial weights, mapped from its file: nothing is read before it is looked at."""
         state: StateDict = torch.load(Path(self.folder) / f"{name}.pt", mmap=True, weights_only=True)
         return state
 
+    @uncounted()
     def _filled(self, module: nn.Module, *names: str) -> nn.Module:
         """A skeleton with memory, and in it the weights of the files ``names``, copied; strict, so none is garbage."""
         module.to_empty(device="cpu")

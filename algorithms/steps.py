@@ -201,6 +201,7 @@ class Buffer:
     """The most recent smashed samples of one client; ``limit`` counts samples, not batches.
 
     z of a sample is never computed anew: older ones are those of an older client half.
+    Keeping it takes no emulated time.
     """
 
     def __init__(self, limit: int, seed: int) -> None:
@@ -209,6 +210,7 @@ class Buffer:
         self._y: list[Tensor] = []
         self.shuffle = torch.Generator().manual_seed(seed)
 
+    @uncounted()
     def append(self, z: Tensor, y: Tensor) -> None:
         """Add a batch, and forget the oldest samples beyond the limit."""
         self._z.append(z.detach())
@@ -220,6 +222,7 @@ class Buffer:
         if surplus > 0:  # cloned, or the slice would keep the whole batch's storage
             self._z[0], self._y[0] = self._z[0][surplus:].clone(), self._y[0][surplus:].clone()
 
+    @uncounted()
     def samples(self) -> tuple[Tensor, Tensor]:
         """Z and Y, oldest first."""
         return torch.cat(self._z), torch.cat(self._y)
@@ -227,7 +230,10 @@ class Buffer:
     def orders(self, epochs: int) -> Iterator[Tensor]:
         """For each epoch a random order of the samples."""
         count = sum(map(len, self._y))
-        return (torch.randperm(count, generator=self.shuffle) for _ in range(epochs))
+        for _ in range(epochs):
+            with uncounted():
+                order = torch.randperm(count, generator=self.shuffle)
+            yield order
 
 
 @computation("refresh")
@@ -316,6 +322,7 @@ def _batches(order: Tensor, batch: int, single: bool) -> list[Tensor]:
     return batches
 
 
+@uncounted()
 def ratio(error: Tensor, scale: Tensor) -> float:
     """Σ|ĝ − G|² / Σ|G|², the normalised squared error: 1 is what an estimate of zero has."""
     return (error / scale.clamp_min(1e-30)).item()
@@ -353,6 +360,7 @@ def weighted_mean(states: Sequence[StateDict], counts: Sequence[int]) -> StateDi
     return mean
 
 
+@uncounted()
 def mean_of(losses: Sequence[Tensor]) -> float:
     """The mean of a round's losses."""
     return torch.stack(list(losses)).mean().item()

@@ -37,6 +37,7 @@ tensor_account    bytes of tensors alive, by the node that made them and by what
 outbox            messages that have not left yet, tasks that wait for room
 node              what algorithms see: post, send, recv, compute, now, report, snapshot
 inline            a fabric in an event loop that all nodes share
+uncharged         a method's tensor work outside a computation, which costs nothing
 rehearsal         one process plays a scenario without waiting: costs of computations, load of the host
 memory_account    the same with an account of every tensor: what a client's memory is made of
 dryrun            the same with all clients, each distinct computation carried out once: bytes and seconds foreseen
@@ -47,7 +48,8 @@ evaluator, worker child processes: test accuracy off the clock; limits, clock, a
 hostload          the load of the host
 supervision, launcher   watches and reaps processes; starts them
 subcommand        runs one of our own commands inside another
-sheets, memory_sheets, conservation, send_queues, computations   views: pure functions of the ledger
+sheets, memory_sheets, conservation, send_queues, omissions   views: pure functions of the ledger
+computations      what each costs
 divergence        from which round on a training has no accuracy, and with whom that began
 round_limits      rounds and time that each method may play
 digest, health    two short names for a run; its verdict on itself

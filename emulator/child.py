@@ -159,11 +159,11 @@ def run_dry(placement: Placement, lifeline: Connection, parent: int, answer: Con
     where = placement.module, placement.settings, placement.scenario, placement.seed
     folder = Path(placement.ledger_folder)
 
-    def play() -> list[Account]:
+    def play() -> tuple[list[Account], list[str]]:
         rehearsed, accounts = rehearse(*where), account_memory(*where)
         with contextlib.ExitStack() as ledgers:
             dry_run(*where, rehearsed, lambda node: ledgers.enter_context(Ledger(folder, node)).write)
-        return accounts
+        return accounts, rehearsed.uncharged
 
     answer.send(_in_one_thread(play, placement.algorithm, placement.module, "the dry run"))
 

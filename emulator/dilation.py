@@ -48,7 +48,7 @@ class Rehearsed(msgspec.Struct, frozen=True):
     """What a rehearsal found out. ``host_ns`` and ``clients`` by device; ``elapsed_ns`` is emulated.
 
     ``whole``: the algorithm came to its end within the rehearsal. ``measured_ns``: CPU time of one run by cost key,
-    where durations are to come from it.
+    where durations are to come from it. ``uncharged``: lines of the method that work on tensors outside a computation.
     """
 
     costs: dict[str, Work] = {}
@@ -59,6 +59,7 @@ class Rehearsed(msgspec.Struct, frozen=True):
     clients: dict[str, int] = {}
     whole: bool = False
     measured_ns: dict[str, int] = {}
+    uncharged: list[str] = []
 
     def slowest_host_ns(self) -> int:
         return max((span.host_ns for span in self.spans), default=0)

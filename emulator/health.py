@@ -55,6 +55,7 @@ from emulator.ledger import (
     Timeline,
     Undelivered,
 )
+from emulator.omissions import uncharged, unknown_arithmetic
 from emulator.round_limits import unequal_limits
 from emulator.send_queues import beyond_memory, blocked, unused_limits
 
@@ -153,6 +154,8 @@ def check(manifest: Mapping[str, Any], timelines: Mapping[str, Sequence[AnyEvent
         for share, text in (_late(events), _host_late(events)):
             if share > NOTED_SHARE:
                 (found if share > BEHIND_SHARE else remarks).append(text)
+        found += uncharged(events)
+        remarks += unknown_arithmetic(events)
         remarks += divergence.remarks(events) + _left_out(events) + blocked(events) + beyond_memory(manifest, events)
         reasons += [f"{algorithm}: {text}" for text in found]
         notes += [f"{algorithm}: {text}" for text in remarks]

@@ -230,7 +230,8 @@ class Launcher:
                 measured_ns=rehearsed.measured_ns,
             )
             why = choice.explain(cgroups.cores()) if CLOCKS[plan.clock].dilates else ""
-            ledger.write(events.Timeline(due_ns=0, actual_ns=0, outcome="", dilation=placement.dilation, why=why))
+            begun = events.Timeline(due_ns=0, actual_ns=0, outcome="", dilation=placement.dilation, why=why)
+            ledger.write(msgspec.structs.replace(begun, uncharged=rehearsed.uncharged))
             _write_accounts(ledger, outlook.accounts)
             supervision = Supervision(self, placement, ledger, tick, self._limit_s(rehearsed.slowest_host_ns()))
             outcome, detail = supervision.play()
@@ -245,7 +246,10 @@ class Launcher:
             ledger.write(events.Timeline(due_ns=0, actual_ns=0, outcome=""))
             started_s = time.monotonic()
             what, report = f"the dry run of {algorithm}", _writer(ledger)
-            accounts = self._ask(what, child.run_dry, placement, tick=tick, report=report, limit_s=self._limit_s())
+            found = self._ask(what, child.run_dry, placement, tick=tick, report=report, limit_s=self._limit_s())
+            accounts, uncharged = found
+            if uncharged:
+                ledger.write(events.Timeline(due_ns=0, actual_ns=0, outcome="", uncharged=uncharged))
             _write_accounts(ledger, accounts)
             return Ending("finished", "", 1, time.monotonic() - started_s)
 

@@ -248,13 +248,15 @@ class Lasting(Event, frozen=True, kw_only=True):
 class Timeline(Event, frozen=True, kw_only=True):
     """Supervisor: an algorithm's timeline begins (outcome "") or is over; ``wall_s`` from the clock's start to it.
 
-    ``why``: what this host needs of a clock that can be slowed, as it begins.
+    ``why``: what this host needs of a clock that can be slowed, as it begins. ``uncharged``: lines of the method that
+    work on tensors outside its computations, so that their time is in no figure.
     """
 
     outcome: str
     detail: str = ""
     dilation: int = 1
     why: str = ""
+    uncharged: list[str] = []
     wall_s: float | None = None
 
 

@@ -23,12 +23,13 @@ from emulator.device import Speed, Work, duration_ns
 from emulator.dilation import Rehearsed, Span
 from emulator.fabric import Fabric, Happening
 from emulator.inline import InlineFabric
-from emulator.ledger import Event, RoundEnded
+from emulator.ledger import Computed, Event, RoundEnded
 from emulator.liveness import PULSE
 from emulator.node import ClientNode, Node, ServerNode
 from emulator.port import CHUNK_BYTES
 from emulator.profiles import ClientSpec, Device, Scenario
 from emulator.tensor_account import RECEIVED, TEMPORARIES, owned_by
+from emulator.uncharged import Uncharged
 from emulator.wire import Incoming, Message, Parcel, decode_header, kind_of
 from emulator.work import Costs, HostRun
 
@@ -100,8 +101,8 @@ class RehearsedCosts(Costs):
 class InlineHost:
     """Runs one node's computations at once, in the loop's own thread; keeps their host times by cost key."""
 
-    def __init__(self, costs: RehearsedCosts, name: str = "") -> None:
-        self._costs, self._name = costs, name
+    def __init__(self, costs: RehearsedCosts, name: str = "", watch: Uncharged | None = None) -> None:
+        self._costs, self._name, self._watch = costs, name, watch
         self.host_ns: dict[str, list[int]] = {}  # without counting
         self.counted_ns: dict[str, list[int]] = {}
         self.cpu_ns: dict[str, list[int]] = {}  # without counting
@@ -111,7 +112,8 @@ class InlineHost:
         counted = not self._costs.knows(self._costs.key)
         run = HostRun()
         PULSE.begin("computation")
-        with owned_by(self._name, TEMPORARIES, self._costs.key):
+        outside = self._watch.computing() if self._watch else contextlib.nullcontext()
+        with outside, owned_by(self._name, TEMPORARIES, self._costs.key):
             run.carry_out(fn, clock)
         PULSE.begin("coroutine")
         kind = self.counted_ns if counted else self.host_ns
@@ -158,6 +160,7 @@ class Players(NamedTuple):
     costs: RehearsedCosts
     elapsed_ns: int
     whole: bool
+    uncharged: list[str]
 
 
 def representatives(module_name: str, settings: dict[str, Any], scenario: Scenario) -> list[ClientSpec]:
@@ -208,6 +211,7 @@ def rehearse(
         clients={client.device.name: 1 for client in specs},
         whole=players.whole,
         measured_ns=measured_ns,
+        uncharged=players.uncharged,
     )
 
 
@@ -251,7 +255,11 @@ def play(
     nodes: dict[str, Node] = {}
     ended: list[RoundEnded] = []
 
-    def record(event: Event) -> None:
+    computed_ns = dict.fromkeys(members, 0)
+
+    def record(name: str, event: Event) -> None:
+        if isinstance(event, Computed):
+            computed_ns[name] += event.due_ns - event.start_ns
         if isinstance(event, RoundEnded):
             ended.append(event)
             if len(ended) == rounds:
@@ -262,14 +270,15 @@ def play(
         InlineFabric(loop, Fabric(scenario, seed)),
         RehearsedCosts(len(members), budget_ns, measured_ns, scenario.host),
     )
-    hosts = {name: InlineHost(costs, name) for name in members}
+    watch = Uncharged(members, module.__file__)
+    hosts = {name: InlineHost(costs, name, watch) for name in members}
     outlets: dict[str, InlineOutlet] = {}
     clients = tuple(name for name in members if name != scenario.server.name)
     indices = {client.name: client.index for client in scenario.clients}
     for name, device in members.items():
         outlet = InlineOutlet(name, loop, fabric, outlets)
         outlet.types = {kind_of(message_type): message_type for message_type in module.MESSAGES}
-        common = name, device, loop, outlet, hosts[name], costs, record
+        common = name, device, loop, outlet, hosts[name], costs, partial(record, name)
         if name == scenario.server.name:
             nodes[name] = ServerNode(*common, clients=clients, workers=scenario.server.workers)
         else:
@@ -281,6 +290,8 @@ def play(
                 role = module.server if name == scenario.server.name else module.client
                 with owned_by(name):
                     group.create_task(role(node, config))
+            await asyncio.sleep(0)  # each has begun, and built what it needs
+            watch.arm()
 
     async def within_budget() -> bool:
         playing, enough = asyncio.ensure_future(everybody()), loop.create_future()
@@ -293,8 +304,9 @@ def play(
         return whole
 
     try:
-        whole = loop.run_until_complete(within_budget())
-        return Players(nodes, hosts, costs, loop.now_ns, whole)
+        with watch:
+            whole = loop.run_until_complete(within_budget())
+        return Players(nodes, hosts, costs, loop.now_ns, whole, watch.lines(computed_ns))
     finally:
         loop.close()
 

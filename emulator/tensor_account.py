@@ -45,6 +45,11 @@ def owned_by(name: str, kind: str = BATCH, during: str = "") -> Iterator[None]:
         _owner.reset(token)
 
 
+def owner_now() -> str:
+    """Whose what is made now is; "": nobody's."""
+    return _owner.get()[0]
+
+
 def mark(tensors: Iterable[torch.Tensor | None], kind: str) -> None:
     """Say what these tensors are for; without effect, and without looking at them, where no account is kept."""
     if _accounts:

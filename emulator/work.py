@@ -42,6 +42,11 @@ def uncounted() -> Iterator[None]:
         _pauses.depth -= 1
 
 
+def is_uncounted() -> bool:
+    """Whether what is done now is left out of the count."""
+    return bool(getattr(_pauses, "depth", 0))
+
+
 class WorkCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the work of everything that is dispatched while it is active, in ``work``."""
 

@@ -219,7 +219,9 @@ def test_no_layer_has_an_operator_that_the_counter_does_not_know(learns: bool) -
     works = {name: played(layer, learns=learns) for name, layer in ALL.items()}
     assert {name: work.unknown for name, work in works.items() if work.unknown} == {}
     idle = [name for name, work in works.items() if work == Work() and name != "Identity"]
-    assert [name for name in idle if learns or not ("Dropout" in name or name == "Flatten")] == []  # without effect there
+    assert [
+        name for name in idle if learns or not ("Dropout" in name or name == "Flatten")
+    ] == []  # without effect there
     silent = [name for name, layer in ALL.items() if isinstance(layer.make(), ARITHMETIC) and not flops_of(works[name])]
     assert silent == []
 
