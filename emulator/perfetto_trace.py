@@ -29,7 +29,7 @@ from emulator import divergence
 from emulator.conservation import only
 from emulator.errors import UserError
 from emulator.flags import Flags
-from emulator.health import length_of
+from emulator.health import length_of, limits_of
 from emulator.latency import union
 from emulator.ledger import AnyEvent, Carried, Computed, Evaluated, Memory, Posted, Received, RoundEnded, Waiting
 from emulator.record import Recorded, recorded
@@ -66,12 +66,13 @@ def lines(manifest: Json, timelines: Mapping[str, Sequence[AnyEvent]]) -> Iterat
         nodes = sorted(manifest["nodes"], key=lambda node: node["role"] != "server")  # stable: clients in their order
         pids = {node["name"]: pid + place for place, node in enumerate(nodes, start=1)}
         pid += len(nodes)
-        yield from _timeline(algorithm, nodes, pids, events)
+        yield from _timeline(algorithm, nodes, pids, events, measured=limits_of(manifest).trains)
 
 
 def _timeline(
-    algorithm: str, nodes: Sequence[Json], pids: Mapping[str, int], events: Sequence[AnyEvent]
+    algorithm: str, nodes: Sequence[Json], pids: Mapping[str, int], events: Sequence[AnyEvent], *, measured: bool
 ) -> Iterator[Line]:
+    """``measured``: whether there are readings of the host: none in a dry run."""
     carried = sorted(only(events, Carried), key=lambda message: message.start_ns)
     length_ns = length_of(events)
     posted = {(event.node, event.counter): event for event in only(events, Posted)}
@@ -88,7 +89,7 @@ def _timeline(
         drawn = _Node(pids[name])
         yield from drawn.named(f"{algorithm} / {name} ({node['device']})")
         for span in sorted(own["Computed"], key=lambda span: span.start_ns):
-            yield from drawn.span("compute", span.function, span.start_ns, span.due_ns, _work(span))
+            yield from drawn.span("compute", span.function, span.start_ns, span.due_ns, _work(span, measured))
         for message in own["sent"]:
             about = _about(message, posted)
             yield from drawn.span("uplink", message.kind, message.start_ns, message.due_ns, about)
@@ -104,7 +105,7 @@ def _timeline(
         if node["role"] == "client":
             for from_ns, to_ns, what in _waits(own, length_ns):
                 yield from drawn.span("wait", what, from_ns, to_ns, {})
-        yield from _memory(drawn.pid, own["Memory"])
+        yield from _memory(drawn.pid, own["Memory"] if measured else [])
         yield from _rates(drawn.pid, "uplink Mbit/s", own["sent"], 0)
         yield from _rates(drawn.pid, "downlink Mbit/s", own["came"], 1)
     yield from _rounds(next(iter(pids.values()), 0), events)
@@ -162,8 +163,8 @@ def _us(time_ns: int) -> float:
     return time_ns / 1000
 
 
-def _work(span: Computed) -> Line:
-    keys = ("operations", "dense_flops", "depthwise_flops", "moved_bytes", "queued_ns", "host_ns")
+def _work(span: Computed, measured: bool) -> Line:
+    keys = ("operations", "dense_flops", "depthwise_flops", "moved_bytes", "queued_ns", *["host_ns"] * measured)
     return {key: getattr(span, key) for key in keys}
 
 

@@ -26,6 +26,7 @@ from emulator.ledger import (
     Evaluated,
     Host,
     Lasting,
+    Memory,
     Posted,
     Received,
     Refused,
@@ -67,6 +68,7 @@ class Progress:
     def __init__(self, manifest: Mapping[str, Any]) -> None:
         self.manifest = manifest
         self.algorithms: list[str] = list(manifest.get("algorithms", []))
+        self._measures = limits_of(manifest).trains  # older dry runs recorded what they foresaw like a reading
         self.results: list[Result] = []
         self.log: deque[str] = deque(maxlen=TOLD)
         self.told = 0  # lines of the log so far, those no longer kept too
@@ -251,7 +253,7 @@ class Progress:
         node = self.nodes.get(event.node)
         if isinstance(event, Posted | Carried | Received | Computed | RoundEnded | Waiting):
             self.now_ns = max(self.now_ns, event.due_ns)
-        if node is not None:
+        if node is not None and (self._measures or not isinstance(event, Memory)):
             node.note(event)
         if isinstance(event, Computed):
             self._spent(node, COMPUTE, event.start_ns, event.due_ns)

@@ -125,7 +125,7 @@ class Seen:
             self.awaited = ""
         elif isinstance(event, Reported):
             self.round = max(event.round, self.round if self.round is not None else event.round)
-            self.loss = event.values.get("loss", self.loss)
+            self.loss = event.values.get("loss", None if "loss" in event.not_finite else self.loss)
         elif isinstance(event, Memory):
             self.growth_bytes, self.peak_bytes = event.growth_bytes, event.peak_bytes
             self.budget_bytes = event.budget_bytes if event.budget_bytes is not None else self.budget_bytes

@@ -205,8 +205,9 @@ def _alignment(algorithms: Json) -> Sheet:
         heads=["algorithm", "aligned\nrounds", "first:\nbefore", "\nafter", "mean:\nbefore", "\nafter"],
         names=1,
         rows=rows,
-        meaning="Error of the gradients that auxiliaries estimate, on the samples that they are aligned with: sum of "
-        "squares over that of the true gradients, mean over clients. 1.00 is what predicting zero has.",
+        meaning="Error of the gradients that auxiliaries estimate, on the samples that they are aligned with, before "
+        "an alignment's first step and after its last: sum of squares over that of the true gradients, mean over "
+        "clients. 1.00 is what predicting zero has.",
     )
 
 

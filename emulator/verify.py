@@ -170,9 +170,10 @@ def sheet(comparisons: Mapping[str, Comparison]) -> Sheet:
         ],
         names=2,
         rows=rows,
-        meaning="Actual seconds a round under each clock, and their difference in ms; the largest difference between "
-        "the ends of one round; payload, framed, wire bytes and messages of each kind; deliveries that came in another "
-        "order. A method agrees when its bytes are equal and every round ended within 1 % of its length + 5 ms.",
+        meaning="Seconds a round, as the real clock showed them and as the model has them (virtual), and their "
+        "difference in ms; the largest difference between the ends of one round; payload, framed, wire bytes and "
+        "messages of each kind; deliveries that came in another order. A method agrees when its bytes are equal and "
+        "every round ended within 1 % of its length + 5 ms.",
         results=_sentences(comparisons),
     )
 

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recording import Recorded, record
 from test_bench import result
-from toy import ACCURACIES, edit, make_manifest, make_timeline
+from toy import ACCURACIES, MS, edit, make_manifest, make_timeline
 
-from algorithms import ALGORITHMS, fedavg
+from algorithms import ALGORITHMS, bench, fedavg
 from algorithms.shard import Shard
 from algorithms.task import Task, evaluate
 from emulator import bench_tables, charts, divergence, plot_data, tables
@@ -307,6 +307,20 @@ def test_the_sentence_names_who_diverged_and_compares_the_others() -> None:
     assert sentence(alone) == "What the numbers say: fedavg diverged."
 
 
+def test_the_dashboard_keeps_no_older_loss_of_a_client_whose_loss_is_none() -> None:
+    progress = Progress(make_manifest())
+    progress.begin("fedavg")
+    lost = edit(
+        make_timeline(),
+        lambda e: isinstance(e, Reported) and e.round == 2,
+        lambda _: {"values": {}, "not_finite": ["loss"]},
+    )
+    progress.take(event for event in lost if event.due_ns < 250 * MS)
+    assert progress.nodes["client-0"].loss == 0.5
+    progress.take(event for event in lost if event.due_ns >= 250 * MS)
+    assert progress.nodes["client-0"].loss is None
+
+
 def test_a_bench_has_it_in_no_mean_and_with_no_best() -> None:
     """Nor is it played again: that it diverges is a result."""
     entry = two()["algorithms"]["fedavg"]
@@ -317,6 +331,7 @@ def test_a_bench_has_it_in_no_mean_and_with_no_best() -> None:
     assert rows["b"][5] == "1.00\n(1 of 2)"
     assert not any("*" in cell for cell in rows["b"])
     assert latency.results == ["b: diverged with 1 of 2 seeds."]
+    assert bench._doubt("fedavg", entry, two()) == ""
 
 
 def test_a_plot_draws_it_until_then_and_ranks_it_last() -> None:

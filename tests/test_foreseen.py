@@ -14,7 +14,17 @@ from test_report import write_run
 from toy import MIB, edit, make_manifest, make_timeline, renumber
 
 from algorithms import ALGORITHMS
-from emulator import bench_tables, compare, computations, memory_sheets, plot_data, record, report, tables
+from emulator import (
+    bench_tables,
+    compare,
+    computations,
+    memory_sheets,
+    perfetto_trace,
+    plot_data,
+    record,
+    report,
+    tables,
+)
 from emulator.conservation import only
 from emulator.dilation import Rehearsed
 from emulator.dryrun import dry_run
@@ -191,6 +201,19 @@ def test_the_page_of_a_dry_run_says_that_nothing_was_trained_or_measured(tmp_pat
     page = report._clients("fedavg", record.recorded(folder).summary["algorithms"]["fedavg"])
     assert page.heads[-2:] == ["budget\nMiB", "peak, fore-\nseen MiB"]
     assert page.rows[0][-2:] == ["100.0", "35.00"]
+
+
+@pytest.mark.parametrize("events", [dry_events, older_events])
+def test_dashboard_and_trace_show_no_reading_of_a_dry_run(events: Any) -> None:
+    progress = Progress(dry_manifest("fedavg"))
+    progress.begin("fedavg")
+    progress.take(events())
+    assert progress.result().peak_bytes is None
+    assert progress.result().unfit == 0
+    named = [str(line) for line in perfetto_trace.lines(dry_manifest("fedavg"), {"fedavg": events()})]
+    assert not any("memory MiB" in line or "host_ns" in line for line in named)
+    trained = [str(line) for line in perfetto_trace.lines(make_manifest(), {"fedavg": make_timeline()})]
+    assert any("memory MiB" in line for line in trained) and any("host_ns" in line for line in trained)
 
 
 def test_a_clock_that_cannot_be_late_is_not_praised_for_being_in_time() -> None:
