@@ -97,7 +97,7 @@ def run(argv: list[str]) -> int:
     from rich.console import Console
     from rich.text import Text
 
-    from algorithms import experiment_files
+    from algorithms import depends, experiment_files
     from algorithms.task import Task
     from emulator import clients_data, record, tables
     from emulator.coordinator import CLOCKS
@@ -150,6 +150,7 @@ def run(argv: list[str]) -> int:
             prepared = launcher.prepare({name: (ALGORITHMS[name], settings[name]) for name in names})
             manifest["settings"] = in_full(prepared)
             manifest["data"] = prepared.data
+            manifest["depends"] = depends.stamp(scenario, settings, prepared.arithmetic)
             record.write_manifest(folder, manifest)
             for line in clients_data.first_lines(prepared.data):
                 say(line)

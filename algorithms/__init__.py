@@ -18,7 +18,9 @@ settings  rounds, optimizers, participation, deadline: ``Settings``, the base of
 experiment_files   a paper's workload and settings in a file
 choices   what a command line chooses: algorithms and the settings of each
 run_flags the command line of a run
-grid, bench   profiles x settings x seeds, and what of it was played; plays the rest, makes tables
+data_identity what a data set is by its content
+depends   what a method's figures depend on: the key of a result
+grid, bench_records, bench   profiles x settings x seeds; what of it was played; plays the rest, makes tables
 steps     the tensor arithmetic that several algorithms share; knows no node and never awaits
 zeroth_order  the same for training without backward passes
 rounds    how a round begins and ends: cohort, gathering, deadline, mean; the messages of that

@@ -1,25 +1,28 @@
 """Many runs: profiles, settings and seeds, each a run of its own in a folder of its own; tables over all of them.
 
-What is recorded is never played again: a run is known by what its figures depend on (``algorithms.grid``), and looked
+What is recorded is not played again: a run is known by what its figures depend on (``algorithms.depends``), and looked
 for among the records of the bench's folder. The same command with the same folder goes on where it was interrupted,
-and one with more seeds, profiles or values plays what it adds.
+and one with more seeds, profiles or values plays what it adds; where something changed that results depend on, it says
+what. A run that a method ends leaves the others of it to a run of their own.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
-import json
 import os
 import shlex
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
-from algorithms.grid import BASE, Cell, Grid, Variant, key_of, unvaried, variants
-from emulator.errors import SplitbedError, UserError
+from algorithms.bench_records import Found, Records, again
+from algorithms.grid import BASE, Cell, Grid, Variant, unvaried, variants
+from emulator.errors import UserError
 from emulator.flags import Flags
 
 if TYPE_CHECKING:
@@ -28,66 +31,8 @@ if TYPE_CHECKING:
 
 RUN = Path(__file__).parent.parent / "run.py"
 MOST_NAMED = 10  # of the results that are missing
-COUNTED = ("finished", "diverged", "does-not-fit", "would-not-fit")  # outcomes that are results
 OWN = ("--profile", "--seed", "--clock", "--dilation", "--out")
 STOPPED = (130, -signal.SIGINT, -signal.SIGTERM, -signal.SIGHUP)
-
-
-class Found(NamedTuple):
-    """The record of one algorithm. ``why``: why it cannot be counted, or empty."""
-
-    folder: Path
-    algorithm: str
-    entry: dict[str, Any]
-    why: str
-
-
-class Records:
-    """What was played below a bench's folder, by key."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder / "runs"
-        self.found: dict[str, Found] = {}
-        self.unread: list[str] = []
-        for manifest in sorted(self.folder.glob("*/manifest.json")):
-            self.add(manifest.parent)
-
-    def add(self, run: Path) -> None:
-        """Look at a run's folder; one that was cut short gets its tables first."""
-        from emulator import record
-
-        try:
-            manifest = json.loads((run / "manifest.json").read_text())
-            if not (run / "summary.json").exists():
-                record.rebuild(run)
-            summary = json.loads((run / "summary.json").read_text())
-            for name, entry in summary["algorithms"].items():
-                key, found = key_of(manifest, name), Found(run, name, entry, _doubt(name, entry, summary))
-                if key not in self.found or self.found[key].why:
-                    self.found[key] = found
-        except (SplitbedError, OSError, ValueError, KeyError, TypeError) as error:
-            self.unread.append(f"{run}: is no record that this version can read ({error}); it is left as it is")
-
-    def counts(self, key: str) -> bool:
-        """Whether a key was played, with a result that can be trusted."""
-        return key in self.found and not self.found[key].why
-
-    def new(self, cell: Cell) -> Path:
-        """A folder for another run."""
-        stem = "-".join(filter(None, (Path(cell.profile).stem, cell.variant.name, f"seed-{cell.seed}")))
-        stem = "".join(letter if letter.isalnum() or letter in "=-._" else "-" for letter in stem)
-        number = 1
-        while (run := self.folder / f"{stem}{f'-{number}' * (number > 1)}").exists():
-            number += 1
-        return run
-
-
-def _doubt(name: str, entry: dict[str, Any], summary: dict[str, Any]) -> str:
-    """Why an algorithm's figures cannot be counted; empty where they can."""
-    reasons = [reason for reason in summary["health"]["reasons"] if reason.startswith(f"{name}:")]
-    if reasons:
-        return str(reasons[0].removeprefix(f"{name}: "))
-    return "" if entry["outcome"] in COUNTED else entry["detail"] or entry["outcome"]
 
 
 def command(argv: list[str]) -> int:
@@ -163,8 +108,11 @@ def play(grid: Grid, *, argv: list[str], out: str | None, against: str | None, q
     if against is not None and against not in names:
         raise UserError(f"--against {against}: it is not played; say one of {', '.join(names)}")
     folder = _folder(out, grid)
-    _lock(folder)
-    bench = Bench(grid, cells, folder, command=shlex.join(["run.py", *argv]), against=against)
+    with _locked(folder):
+        return _play(Bench(grid, cells, folder, command=shlex.join(["run.py", *argv]), against=against), quiet)
+
+
+def _play(bench: Bench, quiet: bool) -> int:
     for text in bench.records.unread:
         print(f"warning: {text}", flush=True)
     try:
@@ -187,30 +135,50 @@ class Bench:
 
     def __init__(self, grid: Grid, cells: Sequence[Cell], folder: Path, *, command: str, against: str | None) -> None:
         self.grid, self.cells, self.folder = grid, cells, folder
-        self.records = Records(folder)
+        self.records = Records(folder, {cell.key for cell in cells})
         self._command, self._against = command, against
+        self._alone: set[str] = set()  # results that were played alone, since together none was
 
     def play(self, quiet: bool) -> bool:
         """Play what is missing, a line and new tables a run; whether that was broken off."""
-        jobs = self._jobs()
-        total, begun, done = sum(map(len, jobs)), time.monotonic(), 0
+        jobs = deque(self._jobs())
+        total, begun, done, index = sum(map(len, jobs)), time.monotonic(), 0, 0
         keys = {cell.key for cell in self.cells}
         known = sum(self.records.counts(key) for key in keys)
         there = f"; {known} of {len(keys)} results are there already" if known else ""
         print(f"{_counted(len(jobs), 'run')} to play, for {_counted(total, 'result')}{there}.", flush=True)
+        for line in again(self.records, [cell for job in jobs for cell in job]):
+            print(line, flush=True)
         self.write()
-        for index, job in enumerate(jobs, 1):
+        while jobs:
+            job, index = jobs.popleft(), index + 1
             started = time.monotonic()
             run, status, why = self._play(job, quiet)
-            done += len(job)
+            after = self._apart(job, status)
+            jobs.extendleft(reversed(after))
+            done += len(job) - sum(map(len, after))
             now = time.monotonic()
-            left = f"about {_minutes((now - begun) / done * (total - done))} left" if done < total else "the last"
+            to_go = (now - begun) / max(done, 1) * (total - done)
+            left = f"about {_minutes(to_go)} left" if jobs else "the last"
             names = ", ".join(cell.algorithm for cell in job)
-            print(f"[{index}/{len(jobs)}] {run.name}: {names}: {now - started:.0f} s{why}; {left}", flush=True)
+            print(f"[{index}/{index + len(jobs)}] {run.name}: {names}: {now - started:.0f} s{why}; {left}", flush=True)
             self.write()
             if status in STOPPED:
                 return True
         return False
+
+    def _apart(self, job: Sequence[Cell], status: int) -> list[list[Cell]]:
+        """What of a run that failed is to be played without what ended it: all that it left, or, where it left all,
+        each alone, unless that has been in vain before."""
+        left = [cell for cell in job if cell.key not in self.records.found]
+        if status in (0, *STOPPED) or not left or len(job) == 1:
+            return []
+        if len(left) < len(job):
+            return [left]
+        if self._alone and not self._alone & self.records.found.keys():
+            return []
+        self._alone |= {cell.key for cell in left}
+        return [[cell] for cell in left]
 
     def _jobs(self) -> list[list[Cell]]:
         """What has to be played: the algorithms of one profile, variant and seed together, each key once."""
@@ -238,7 +206,8 @@ class Bench:
         if status == 0:
             if log:
                 log.unlink()
-            return run, status, ""
+            odd = dict.fromkeys(self.records.why_again(cell) for cell in job if cell.key not in self.records.found)
+            return run, status, "".join(f" (as it was played, {why})" for why in odd)
         return run, status, f" {subcommand.how(status)}{_last_line(log)}"
 
     def write(self, show: bool = False) -> bool:
@@ -308,12 +277,17 @@ def _folder(out: str | None, grid: Grid) -> Path:
     return record.open_folder(out, "+".join(Path(name).stem for name in grid.profiles), f"{len(grid.seeds)}-seeds")
 
 
-def _lock(folder: Path) -> None:
-    """Keep other benches out of a folder as long as this process lives; UserError where another one plays there."""
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep other benches out of a folder for so long; UserError where another one plays there."""
+    opened = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
     except BlockingIOError:
         raise UserError(f"--out {folder}: another bench plays there; wait for its end or name another") from None
+    finally:
+        os.close(opened)
 
 
 def ablations(grid: Grid, profile: str, cells: Sequence[Cell]) -> list[Ablation]:

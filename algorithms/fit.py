@@ -187,8 +187,8 @@ def _parsed(argv: list[str]) -> argparse.Namespace:
     flags.add_argument("--out", metavar="DIR", help="where the probes are recorded; default: runs/<time>-...")
     chosen = flags.parse_args(argv)
     chosen.input = chosen.input or ("1x8x8" if chosen.model == "cnn" else "3x32x32")
-    for key in ("data_dir", "partition", "samples_per_client", "epochs", "augment", "normalise", "seed"):
-        setattr(chosen, key, None)
+    for key in choices.TASK_FLAGS:
+        setattr(chosen, key, getattr(chosen, key, None))  # what no flag of its own says is a run's default
     chosen.rounds, chosen.align, chosen.server_order = 1, None, None
     choices.chosen_algorithms(chosen.algorithm)
     return chosen
@@ -209,7 +209,7 @@ def _check(flags: argparse.Namespace) -> None:
 
 def _settings(algorithm: str, flags: argparse.Namespace, batch: int) -> dict[str, Any]:
     """Of a probe."""
-    own = argparse.Namespace(**vars(flags), batch=batch)
+    own = argparse.Namespace(**{**vars(flags), "batch": batch})
     own.dataset = f"synthetic:{flags.input}:{flags.classes}:{STEPS * batch}"
     return choices.settings_of(algorithm, own, experiment_files.NONE, 1)
 

@@ -1,44 +1,30 @@
 """What a bench plays: profiles x variants x seeds, and which runs of it have been played already.
 
-A variant is a few more words on a run's command line. What an algorithm's figures depend on - scenario, clock, seed,
-settings with all defaults, versions and our own source - makes its key; a record with the same key has the same
-figures, wherever it was played (but for memory, which is measured). So an interrupted or extended bench plays only what
-is missing, and a variant that says what is the default anyway, or what an algorithm does not have, costs nothing.
+A variant is a few more words on a run's command line. What an algorithm's figures depend on (``depends``) makes its
+key; a record with the same key has the same figures, wherever it was played (but for memory, which is measured). So an
+interrupted or extended bench plays only what is missing, and a variant that says what is the default anyway, or what an
+algorithm does not have, costs nothing.
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
-import hashlib
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from algorithms import ALGORITHMS, choices, config_of, experiment_files, run_flags
+from algorithms import ALGORITHMS, choices, config_of, depends, experiment_files, run_flags
 from emulator.errors import UserError
 
 if TYPE_CHECKING:
-    from algorithms.task import Task
     from emulator.profiles import Scenario
 
 VARIED = (
     *("aux", "batch", "epochs", "model", "cut", "dataset", "augment", "normalise", "partition", "samples-per-client"),
     *("clients", "align", "server-order", "rounds"),
 )  # flags of a run that --vary may name; anything else is an option of algorithms
-DEPENDS = (
-    "profile",
-    "profile_files",
-    "nodes",
-    "channels",
-    "traces",
-    "clock",
-    "dilation",
-    "memory",
-    "compute",
-    "versions",
-)
 
 
 class Variant(NamedTuple):
@@ -55,13 +41,20 @@ BASE = Variant("")
 
 
 class Cell(NamedTuple):
-    """One algorithm under one variant on one profile with one seed."""
+    """One algorithm under one variant on one profile with one seed. ``manifest``: what its run's will say."""
 
     profile: str
     variant: Variant
     seed: int
     algorithm: str
     key: str
+    manifest: dict[str, Any]
+
+    @property
+    def stem(self) -> str:
+        """How the folder of its run is called."""
+        stem = "-".join(filter(None, (Path(self.profile).stem, self.variant.name, f"seed-{self.seed}")))
+        return "".join(letter if letter.isalnum() or letter in "=-._" else "-" for letter in stem)
 
 
 class Grid(NamedTuple):
@@ -87,6 +80,7 @@ class Grid(NamedTuple):
 
 def _cells(flags: argparse.Namespace, profile: str, variant: Variant, seeds: Sequence[int]) -> Iterator[Cell]:
     from emulator import record
+    from emulator.arithmetic import arithmetic
 
     experiment = experiment_files.find(flags.experiment) if flags.experiment else experiment_files.NONE
     names = choices.algorithms_of(flags, experiment)
@@ -95,11 +89,13 @@ def _cells(flags: argparse.Namespace, profile: str, variant: Variant, seeds: Seq
             raise UserError(f"--vary {variant.only}:...: it is not among the algorithms {', '.join(names)}; add it")
         names = [variant.only]
     scenario = _scenario(flags, experiment)
+    noted: dict[str, Any] = {}
     for seed in seeds:
         flags.seed = seed
         settings = {name: choices.settings_of(name, flags, experiment, len(scenario.clients)) for name in names}
         if seed == seeds[0]:
             check(settings)
+            noted = depends.stamp(scenario, settings, arithmetic())
         manifest = record.make_manifest(
             scenario,
             settings,
@@ -109,7 +105,10 @@ def _cells(flags: argparse.Namespace, profile: str, variant: Variant, seeds: Seq
             dilation=run_flags.chosen_dilation(flags.dilation),
             memory_cap=run_flags.memory_cap(flags),
         )
-        yield from (Cell(profile, variant, seed, name, key_of(manifest, name)) for name in names)
+        manifest["depends"] = noted
+        for name in names:
+            key = depends.key_of(depends.parts_of(manifest, name))
+            yield Cell(profile, variant, seed, name, key, manifest)
 
 
 def unvaried(grid: Grid, profile: str, algorithm: str, field: str) -> str:
@@ -118,7 +117,7 @@ def unvaried(grid: Grid, profile: str, algorithm: str, field: str) -> str:
     experiment = experiment_files.find(flags.experiment) if flags.experiment else experiment_files.NONE
     flags.algorithm = algorithm
     clients = len(_scenario(flags, experiment).clients)
-    config = _config(algorithm, choices.settings_of(algorithm, flags, experiment, clients))
+    config = depends.named_config(algorithm, choices.settings_of(algorithm, flags, experiment, clients))
     value = next((getattr(part, field) for part in (config, config.task) if hasattr(part, field)), None)
     return f"{field}={value if isinstance(value, str) else json.dumps(value)}"
 
@@ -142,34 +141,6 @@ def check(settings: Mapping[str, Mapping[str, Any]]) -> None:
         if wrong := mistake(options, config, hidden=("task",)):
             raise UserError(f"--set for {name}: {wrong}")
         msgspec.convert(said, config).check()
-
-
-def key_of(manifest: Mapping[str, Any], name: str) -> str:
-    """What an algorithm's figures depend on, as a digest of the ``manifest`` of its run."""
-    import msgspec
-
-    config = _config(name, manifest["settings"][name])
-    settings = msgspec.to_builtins(config)
-    if not config.has_auxiliary:
-        settings["task"]["aux"] = ""
-    on = {part: manifest.get(part) for part in DEPENDS}
-    text = json.dumps([on, name, settings], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _config(name: str, settings: Mapping[str, Any]) -> Any:
-    """An algorithm's settings with all defaults by name."""
-    import msgspec
-
-    config = msgspec.convert(settings, config_of(name))
-    task = config.task
-    named = _named(msgspec.structs.replace(task, seed=0, batch=1, epochs=1))
-    return msgspec.structs.replace(config, task=msgspec.structs.replace(task, cut=named.cut, aux=named.aux))
-
-
-@functools.cache
-def _named(task: Task) -> Task:
-    return task.named()
 
 
 def variants(texts: Sequence[str], cross: bool) -> tuple[Variant, ...]:

@@ -42,6 +42,7 @@ rehearsal         one process plays a scenario without waiting: costs of computa
 memory_account    the same with an account of every tensor: what a client's memory is made of
 dryrun            the same with all clients, each distinct computation carried out once: bytes and seconds foreseen
 foresight         how long a run will take on the wall
+arithmetic        how this CPU's kernels are chosen
 preload, preloaded, child   what a child process is told, and what makes it end with the supervisor
 postmortem        what a signal ended: where it was, whether its memory had run out
 evaluator, worker child processes: test accuracy off the clock; limits, clock, algorithm, last words
@@ -65,6 +66,7 @@ following         the events for it: of a run that goes on, or of a record by it
 glyphs, client_view, screen   the dashboard's lines: pure functions of that state
 plain_lines, terminal, dashboard, display   who writes them, and where: a process of its own that a run starts
 verify, profile_views, trace_views   more views
+sources           which of our own files a module depends on, by what each does
 record            a run's folder: manifest, merged ledger, summary, tables
 plot_data         what the plots show, as numbers
 plot_style, charts, gantt, plots   colours and frame; figures as plots; a round as strips over time; all as files

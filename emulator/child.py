@@ -193,16 +193,18 @@ def prepare_data(
 ) -> None:
     """Checks every algorithm's settings and calls the dotted ``prepare(task, folder)`` once, before any node starts.
 
-    ``modules``: algorithm -> (module, settings). Sends back the task to give the nodes, warnings to show, all
-    settings with their defaults, and the facts of the data, for the record: what ``facts(task)`` beside ``prepare``
-    says, where there is one. Last, a module may try itself out on the prepared task: ``try_out(config)`` raises
-    UserError for what cannot be trained.
+    ``modules``: algorithm -> (module, settings). Sends back the task to give the nodes, warnings to show, all settings
+    with their defaults, the facts of the data, for the record: what ``facts(task)`` beside ``prepare`` says, where
+    there is one; and how this CPU's kernels are chosen (``arithmetic``). Last, a module may try itself out on the
+    prepared task: ``try_out(config)`` raises UserError for what cannot be trained.
     """
     enter(placement, lifeline, parent)
     import importlib
 
+    from emulator.arithmetic import arithmetic
+
     liveness.PULSE.begin("preparation")
-    answer_with: tuple[dict[str, Any], list[str], dict[str, Any], dict[str, Any]] | SplitbedError
+    answer_with: tuple[dict[str, Any], list[str], dict[str, Any], dict[str, Any], dict[str, Any]] | SplitbedError
     try:
         warnings: list[str] = []
         trials: list[tuple[Callable[[Any], None], Any]] = []
@@ -223,7 +225,7 @@ def prepare_data(
         for try_out, config in trials:
             try_out(msgspec.structs.replace(config, task=task))
         facts: dict[str, Any] = getattr(source, "facts", lambda _task: {})(task)
-        answer_with = msgspec.to_builtins(task), warnings, whole, facts
+        answer_with = msgspec.to_builtins(task), warnings, whole, facts, arithmetic()
     except SplitbedError as error:
         answer_with = error
     answer.send(answer_with)

@@ -19,6 +19,8 @@ Json = Mapping[str, Any]
 # Of a manifest, what differs between any two runs.
 IGNORED = ("started", "command", "--out", "process")
 FOLLOWS = ("data.clients[",)  # from settings, which differ too
+SOURCES = "depends.sources."
+MOST_FILES = 8  # that are named
 MOST = 60  # characters of a value that is shown
 SHOWN = (
     *("s_per_round", "s_to_85", "s_to_90", "up_kb", "down_kb", "payload_mb", "mb_to_90"),
@@ -70,10 +72,18 @@ def differences(runs: Sequence[record.Recorded], names: Sequence[str]) -> list[s
     held = _held(runs)
     ignored = (*IGNORED, *FOLLOWS, *(f"settings.{name}." for name, count in held.items() if count < len(runs)))
     lines = []
+    changed: dict[str, None] = {}  # files of our source
     for key in dict.fromkeys(key for each in flat for key in each):
         values = [each.get(key, NOTHING) for each in flat]
-        if len(set(values)) > 1 and not key.startswith(ignored):
+        if len(set(values)) == 1 or key.startswith(ignored):
+            continue
+        if key.startswith(SOURCES):
+            changed[key.removeprefix(SOURCES).partition(".")[2]] = None
+        else:
             lines.append(f"  {key}: " + "; ".join(f"{n} {_short(v)}" for n, v in zip(names, values, strict=True)))
+    if changed:
+        more = f" and {len(changed) - MOST_FILES} more" if len(changed) > MOST_FILES else ""
+        lines.append(f"  source: not the same in {', '.join([*changed][:MOST_FILES])}{more}")
     return lines
 
 

@@ -67,12 +67,13 @@ class Ending(msgspec.Struct, frozen=True):
 
 class Prepared(NamedTuple):
     """What is known before anything is played: warnings to show; every algorithm's settings with their defaults; the
-    task as its data are prepared, and what these are (``clients_data``)."""
+    task as its data are prepared, and what these are (``clients_data``); how kernels are chosen (``arithmetic``)."""
 
     warnings: list[str]
     settings: dict[str, dict[str, Any]]
     task: dict[str, Any]
     data: dict[str, Any]
+    arithmetic: dict[str, Any]
 
 
 class Launcher:
@@ -134,8 +135,9 @@ class Launcher:
         folder = Path(tempfile.mkdtemp(dir=self._scratch))
         where = self._placement("", "", {}, self._scratch, self._scratch, snapshots=folder)
         what = "the preparation of the data"
-        self._task, warnings, settings, facts = self._ask(what, child.prepare_data, where, self._plan.prepare, modules)
-        return Prepared(warnings, settings, self._task, facts)
+        found = self._ask(what, child.prepare_data, where, self._plan.prepare, modules)
+        self._task, warnings, settings, facts, arithmetic = found
+        return Prepared(warnings, settings, self._task, facts, arithmetic)
 
     def record_in(self, run_folder: Path) -> None:
         """Record what is played from now on in another run's folder."""

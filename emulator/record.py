@@ -19,7 +19,7 @@ from typing import IO, Any, NamedTuple
 import msgspec
 import psutil
 
-from emulator import cgroups, clients_data, tables
+from emulator import cgroups, clients_data, sources, tables
 from emulator.conservation import Sorted
 from emulator.errors import UserError
 from emulator.following import read_manifest
@@ -36,7 +36,7 @@ from emulator.verify import Comparison, sheet, verdict_of
 MERGED = "ledger.jsonl"
 WRITTEN = (MERGED, "summary.json", "tables.md", "tables.csv")
 LIMIT = f"RLIMIT_DATA: budget x {LIMIT_FACTOR} + {LIMIT_SPARE_BYTES} B"
-PACKAGES = ("splitbed", "torch", "torchvision", "pyzmq", "msgpack", "msgspec", "numpy", "psutil", "rich")
+PACKAGES = (*("splitbed", "torch", "torchvision", "pillow", "pyzmq", "msgpack", "msgspec", "numpy", "psutil", "rich"),)
 
 
 def open_folder(out: str | Path | None, profile: str, what: str) -> Path:
@@ -102,7 +102,7 @@ def make_manifest(
         "versions": {
             "python": platform.python_version(),
             **{name: _version(name) for name in PACKAGES},
-            "source": source_digest(),
+            "source": sources.project_digest(),
         },
         "host": {
             "cpu": cpu_name(),
@@ -162,17 +162,6 @@ def _channels(topology: Topology) -> dict[str, Any]:
         channels.append(described)
     keys = ("starts_ns", "values", "length_ns")
     return {"channels": channels, "traces": [dict(zip(keys, steps, strict=True)) for steps in traces]}
-
-
-@functools.cache
-def source_digest() -> str:
-    """SHA-256 over our own source: what a version's number does not say of a clone."""
-    root = Path(__file__).parent.parent
-    paths = sorted(path for folder in ("emulator", "algorithms") for path in (root / folder).glob("*.py"))
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(f"{path.parent.name}/{path.name}\0".encode() + path.read_bytes() + b"\0")
-    return digest.hexdigest()
 
 
 def _version(package: str) -> str:
@@ -251,13 +240,19 @@ def write_comparison(folder: Path, comparisons: dict[str, Comparison]) -> None:
     (folder / "verify.md").write_text("\n".join(markdown(sheet(comparisons))))
 
 
+@functools.cache
+def made_by() -> str:
+    """A digest of what makes a summary of a ledger: where it differs, figures of the same ledger may."""
+    return hashlib.sha256(json.dumps(sources.digests("emulator.summary")).encode()).hexdigest()[:16]
+
+
 def rebuild(folder: Path) -> Recorded:
     """Write what is ``WRITTEN`` from the ledger. UserError where the folder holds no run, or cannot be written."""
     run = recorded(folder)
     with _anew(folder / MERGED, keeps=True) as merged:
         for name, events in run.timelines.items():
             merged.writelines(merged_lines(name, events))
-    write_anew(folder / "summary.json", json.dumps(run.summary, indent=1) + "\n")
+    write_anew(folder / "summary.json", json.dumps({**run.summary, "made_by": made_by()}, indent=1) + "\n")
     write_anew(folder / "tables.md", tables.to_markdown(run.summary))
     write_anew(folder / "tables.csv", tables.to_csv(run.summary))
     if data := run.summary["data"]:
