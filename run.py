@@ -121,6 +121,8 @@ def run(argv: list[str]) -> int:
         raise UserError(f"--dilation {dilation}: it slows the real clock; leave it out, or take --clock real")
     scenario = load_scenario(flags.profile, flags.clients if flags.clients is not None else experiment.clients)
     scenario = hosted(scenario, flags)
+    for note in scenario.notes:
+        print(note)
     settings = {name: settings_of(name, flags, experiment, len(scenario.clients)) for name in names}
     Task(**settings[names[0]]["task"]).check()
     warnings = [*idle_options(flags, names), *dropped_groups(scenario, flags.profile)]

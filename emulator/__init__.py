@@ -12,7 +12,7 @@ profiles          networks, devices, scenarios in ns, bytes, bit/s
 profile_files     the format of profile files
 trace_rows, mahimahi, trace_periods, traces   bandwidth traces in four formats
 trace_statistics, trace_convert   how a trace spreads over a lap; logs made into traces
-absence_files, network_reading, profile_reading   profiles, traces and absences read from files in human units
+absence_files, client_tables, network_reading, profile_reading   scenarios, read from files in human units
 trace_maker       traces made up from published figures
 profile_maker     a profile of this machine
 link, sharing, tcp   jitter; flows that share capacities max-min fairly; what TCP adds

@@ -116,7 +116,9 @@ class AbsencePart(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class ClientGroup(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    count: Number
+    count: Number | None = None
+    table: str | None = None
+    ignore: tuple[str, ...] = ()
     device: str
     network: str
     cell: str | None = None

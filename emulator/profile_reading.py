@@ -15,14 +15,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 from msgspec import Struct, structs
 
-from emulator import absence_files
+from emulator import absence_files, client_tables
+from emulator.client_tables import ClientTable
 from emulator.network_reading import cell_of, network_of
 from emulator.profile_files import (
     KINDS,
     AbsencePart,
+    ClientGroup,
     DeviceFile,
     Document,
     NetworkFile,
@@ -162,26 +165,82 @@ def _scenario(document: Document, wanted: int | None) -> Scenario:
             raise profile_error(file, f"cells[{i}].name", f'"{name}" is a cell already; give each a name of its own')
         if not any(group.cell == name for group in typed.clients):
             raise profile_error(file, f"cells[{i}].name", f'no client is in cell "{name}"; write cell = "{name}"')
-    groups = []
+    groups: list[_Group] = []
+    notes: list[str] = []
     for i, group in enumerate(typed.clients):
         where = f"clients[{i}]"
-        count = whole(file, f"{where}.count", group.count, MAX_CLIENTS)
-        device = _device(part("device", group.device, f"{where}.device"))
-        network = network_of(part("network", group.network, f"{where}.network"), files)
+        count, table = _count_or_table(file, where, group, base)
+        if table:
+            files[table.file] = table.sha256
+            notes += [table.note] * bool(table.note)
+        documents = part("device", group.device, f"{where}.device"), part("network", group.network, f"{where}.network")
+        pairs = [(_device(documents[0]), network_of(documents[1], files))]
         if group.cell is not None and group.cell not in names:
             known = f"cells here: {', '.join(names)}" if names else "this scenario has no [[cells]]"
             raise profile_error(file, f"{where}.cell", f'no cell "{group.cell}"; {known}')
         absence = _absence(file, f"{where}.absence", group.absence, base, files) if group.absence else None
-        groups.append((count, device, network, group.cell or "", absence))
-    counts = [group[0] for group in groups]
+        if table:
+            pairs = _overridden(table, *documents, files)
+        members = [(*pair, group.cell or "", absence) for pair in pairs]
+        groups.append(_Group(count, members, table.file if table else ""))
+    counts = [group.clients for group in groups]
     if wanted is not None:
         counts = share_out(counts, wanted)
+        for group_of, count in zip(groups, counts, strict=True):
+            if group_of.table and count > group_of.clients:
+                problem = f"asks for {count} clients of {group_of.table}, which has {group_of.clients} rows, a row each"
+                raise profile_error(f"--clients {wanted}", "", f"{problem}; write more rows, or take fewer clients")
     elif sum(counts) > MAX_CLIENTS:
         raise profile_error(file, "clients", f"{sum(counts)} clients in all; at most {MAX_CLIENTS} are possible")
-    parts = [group[1:] for count, group in zip(counts, groups, strict=True) for _ in range(count)]
-    clients = tuple(ClientSpec(f"client-{i}", i, *group) for i, group in enumerate(parts))
+    parts = [member for count, group_of in zip(counts, groups, strict=True) for member in group_of.first(count)]
+    clients = tuple(ClientSpec(f"client-{i}", i, *member) for i, member in enumerate(parts))
     spec = ServerSpec("server", server_device, server_network, workers)
-    return Scenario(document.path.stem, typed.description, spec, clients, files, cells)
+    return Scenario(document.path.stem, typed.description, spec, clients, files, cells, notes=tuple(notes))
+
+
+class _Group(NamedTuple):
+    """``members``: device, network, cell and absence of each client of a table, or the one of all others."""
+
+    clients: int
+    members: list[tuple[Device, Network, str, Absence | None]]
+    table: str
+
+    def first(self, count: int) -> list[tuple[Device, Network, str, Absence | None]]:
+        return self.members[:count] if self.table else self.members * count
+
+
+def _count_or_table(file: str, where: str, group: ClientGroup, base: Path) -> tuple[int, ClientTable | None]:
+    if group.table is None:
+        if group.count is None:
+            raise profile_error(file, f"{where}.count", 'missing; write count = NUMBER, or table = "clients.csv"')
+        if group.ignore:
+            raise profile_error(file, f"{where}.ignore", "names columns of a table, and there is none; leave it out")
+        return whole(file, f"{where}.count", group.count, MAX_CLIENTS), None
+    if group.count is not None:
+        raise profile_error(file, f"{where}.count", "a table has a row for each client; leave one of the two out")
+    table = client_tables.load(base / group.table, file, f"{where}.table", group.ignore)
+    return len(table.rows), table
+
+
+def _overridden(
+    table: ClientTable, device: Document, network: Document, files: dict[str, str]
+) -> list[tuple[Device, Network]]:
+    """Device and network of each row; those that are alike are one, named after the first row that has it."""
+    assert isinstance(device.typed, DeviceFile)
+    assert isinstance(network.typed, NetworkFile)
+    devices: dict[Device, str] = {_device(device): device.path.stem}
+    base = network_of(network, files)
+    networks: dict[Network, str] = {base: base.name}
+    pairs: list[tuple[Device, Network]] = []
+    for i, row in enumerate(table.rows):
+        own = _device(structs.replace(device, shown=row.where, typed=row.device(device.typed)))
+        name = devices.setdefault(own, f"{own.name}#{i}")
+        link = base
+        if row.has_network:
+            link = network_of(structs.replace(network, shown=row.where, typed=row.network(network.typed)), {})
+        link_name = networks.setdefault(link, f"{link.name}#{i}")
+        pairs.append((structs.replace(own, name=name), structs.replace(link, name=link_name)))
+    return pairs
 
 
 def _profile(document: Document) -> Profile:
@@ -206,10 +265,12 @@ def _rows(where: str, part: Struct) -> Iterator[Row]:
         elif isinstance(part, TraceFile) and key != "file":
             if value not in ("", "after"):
                 yield Row(place, value, "", "", "as named", "")
-        elif isinstance(value, str) and key in ("trace", "up_trace", "down_trace", "file"):
+        elif isinstance(value, str) and key in ("trace", "up_trace", "down_trace", "file", "table"):
             yield Row(place, value, "", "", "see the file", "")
         elif isinstance(value, Struct):
             yield from _rows(f"{place}.", value)
+        elif key == "ignore" and value:
+            yield Row(place, ", ".join(value), "", "", "columns passed over", "")
         elif isinstance(value, tuple):
             for i, item in enumerate(value):
                 yield from _rows(f"{place}[{i}].", item)

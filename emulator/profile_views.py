@@ -104,6 +104,7 @@ def _facts(profile: Profile) -> list[str]:
         fact = f"{who} ({_short(device.budget_bytes, 2**20)} MiB to train in) on {network.name} ({rates})"
         fact += f" in {where}" if where else ""
         facts.append(fact + (f"; {_absence(absence)}" if absence else ""))
+    facts += content.notes
     return [*facts, "profiles NAME shows each of these with its sources"]
 
 

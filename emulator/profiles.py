@@ -115,6 +115,7 @@ class Scenario(Struct, frozen=True):
     """Who takes part. ``files`` maps every profile and trace file read for it to the SHA-256 of its bytes.
 
     ``host``: the machine that plays it, where durations come from its CPU time; None: they come from counted work.
+    ``notes``: what was done to numbers of the files when they were read, for the user.
     """
 
     name: str
@@ -124,3 +125,4 @@ class Scenario(Struct, frozen=True):
     files: dict[str, str]
     cells: tuple[Cell, ...] = ()
     host: Device | None = None
+    notes: tuple[str, ...] = ()

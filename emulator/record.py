@@ -85,6 +85,7 @@ def make_manifest(
         "process": {"host": platform.node(), "pid": os.getpid(), "began": psutil.Process().create_time()},
         "profile": scenario.name,
         "profile_files": scenario.files,
+        "profile_notes": list(scenario.notes),
         "clock": clock,
         "seed": seed,
         "dilation": dilation,
