@@ -189,21 +189,27 @@ def prepare(task: Task, folder: Path) -> Task:
     Returns the task to give them, cut and auxiliary named; UserError for a model, cut or auxiliary that cannot be.
     """
     made = task._parts().write(folder)
+    sizes, single = write_data(task, folder), task._single()
+    if not single:
+        _check_no_single(task, sizes)
+    return msgspec.structs.replace(task, cut=made.cut, aux=made.aux, folder=str(folder), single=single)
+
+
+def write_data(task: Task, folder: Path) -> list[int]:
+    """Write every client's samples, the test part and the facts of both to ``folder``; how many samples each has."""
     loaded = data.load_all(task.dataset, task.data_dir, task.bad_images == "skip")
     train, test = loaded.train, loaded.test
     about = task._about()._replace(train=len(train.labels), test=len(test.labels))
     task._check_of(about)
     folder.mkdir(parents=True, exist_ok=True)
-    shards, single = task._shards(train), task._single()
-    if not single:
-        _check_no_single(task, [len(rows) for rows in shards])
+    shards = task._shards(train)
     written = [data.write(folder, f"client-{index}", train, about.levels, rows) for index, rows in enumerate(shards)]
     written.append(data.write(folder, "test", test, about.levels))
     image_folders.refuse_broken(train.images, test.images)
     data.write_about(folder, about)
     found = census.take(task, about, loaded, shards, written)
     (folder / _FACTS).write_bytes(msgspec.json.encode(found))
-    return msgspec.structs.replace(task, cut=made.cut, aux=made.aux, folder=str(folder), single=single)
+    return [len(rows) for rows in shards]
 
 
 def facts(task: Task) -> dict[str, Any]:
