@@ -159,7 +159,7 @@ def _known(table: Table, ignored: tuple[str, ...]) -> dict[int, Column]:
             continue
         column = COLUMNS.get(name)
         if column is None:
-            near = get_close_matches(name, COLUMNS, 1)
+            near = get_close_matches(name, COLUMNS, 1, 0.7)
             guess = f"did you mean {near[0]}? " if near else ""
             remedy = f'{guess}A column is a key of devices or networks; to pass it over: ignore = ["{name}"]'
             raise profile_error(head, "", f"unknown column {shown(name)}; {remedy}")

@@ -228,18 +228,18 @@ def _overridden(
     """Device and network of each row; those that are alike are one, named after the first row that has it."""
     assert isinstance(device.typed, DeviceFile)
     assert isinstance(network.typed, NetworkFile)
-    devices: dict[Device, str] = {_device(device): device.path.stem}
+    plain = _device(device)
+    devices: dict[Device, Device] = {plain: plain}
     base = network_of(network, files)
-    networks: dict[Network, str] = {base: base.name}
+    networks: dict[Network, Network] = {base: base}  # clients share them: they may hold an hour of a trace
     pairs: list[tuple[Device, Network]] = []
     for i, row in enumerate(table.rows):
         own = _device(structs.replace(device, shown=row.where, typed=row.device(device.typed)))
-        name = devices.setdefault(own, f"{own.name}#{i}")
         link = base
         if row.has_network:
             link = network_of(structs.replace(network, shown=row.where, typed=row.network(network.typed)), {})
-        link_name = networks.setdefault(link, f"{link.name}#{i}")
-        pairs.append((structs.replace(own, name=name), structs.replace(link, name=link_name)))
+        board = devices.setdefault(own, structs.replace(own, name=f"{own.name}#{i}"))
+        pairs.append((board, networks.setdefault(link, structs.replace(link, name=f"{link.name}#{i}"))))
     return pairs
 
 

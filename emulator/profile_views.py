@@ -101,7 +101,8 @@ def _facts(profile: Profile) -> list[str]:
     for (device, network, where, absence), count in groups.items():
         who = f"{count} client{'s' if count > 1 else ''}: {device.name}"
         rates = f"{_rates(network)} Mbit/s" + (", a trace's mean" if network.up.rates or network.down.rates else "")
-        fact = f"{who} ({_short(device.budget_bytes, 2**20)} MiB to train in) on {network.name} ({rates})"
+        own = f"{_short(device.dense_flops, 10**9, 4)} GFLOP/s, " if "#" in device.name else ""
+        fact = f"{who} ({own}{_short(device.budget_bytes, 2**20)} MiB to train in) on {network.name} ({rates})"
         fact += f" in {where}" if where else ""
         facts.append(fact + (f"; {_absence(absence)}" if absence else ""))
     facts += content.notes

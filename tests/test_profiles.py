@@ -233,7 +233,7 @@ BAD_SCENARIOS = [
     ("count = 3", "count = -1", ["clients[0].count", "above 0, not -1"]),
     ("count = 3", "count = 2.5", ["clients[0].count", "no whole number of clients"]),
     ("count = 3", "count = 10001", ["clients[0].count", "at most 10000"]),
-    ("count = 3", "size = 3", ["clients[0].size: unknown key", "count, device, network"]),
+    ("count = 3", "size = 3", ["clients[0].size: unknown key", "count, table, ignore, device, network"]),
     ("workers = 2", "workers = 0", ["server.workers", "above 0"]),
     ("workers = 2", "worker = 2", ["server.worker", "did you mean workers?"]),
     ("[server]", "[serve]", ["serve: unknown key; did you mean server?"]),
