@@ -16,7 +16,7 @@ from recording import Recorded, record
 from test_bench import result
 from toy import ACCURACIES, MS, edit, make_manifest, make_timeline
 
-from algorithms import ALGORITHMS, bench, fedavg
+from algorithms import ALGORITHMS, bench_records, fedavg
 from algorithms.shard import Shard
 from algorithms.task import Task, evaluate
 from emulator import bench_tables, charts, divergence, plot_data, tables
@@ -331,7 +331,7 @@ def test_a_bench_has_it_in_no_mean_and_with_no_best() -> None:
     assert rows["b"][5] == "1.00\n(1 of 2)"
     assert not any("*" in cell for cell in rows["b"])
     assert latency.results == ["b: diverged with 1 of 2 seeds."]
-    assert bench._doubt("fedavg", entry, two()) == ""
+    assert bench_records._doubt("fedavg", entry, two()) == ""
 
 
 def test_a_plot_draws_it_until_then_and_ranks_it_last() -> None:
