@@ -91,8 +91,8 @@ def status_of(outcomes: Iterable[str]) -> int:
     return next((status for status in (130, 1, 2) if status in statuses), 0)
 
 
-def run(argv: list[str]) -> int:
-    """Play the algorithms of ``argv`` and print the tables; the exit status."""
+def run(argv: list[str], alone: bool = False) -> int:
+    """Play the algorithms of ``argv`` and print the tables; the exit status. ``alone``: in a process of its own."""
     flags = parser().parse_args(argv)
     from rich.console import Console
     from rich.text import Text
@@ -145,10 +145,11 @@ def run(argv: list[str]) -> int:
     )
     modules = [*ALGORITHMS.values(), "algorithms.parts"]
     endings: dict[str, Ending] = {}
-    with Launcher(folder, plan, modules) as launcher:
-        launcher.report = say
-        os.nice(10)  # from here on this process only watches and draws
-        try:
+    try:
+        with Launcher(folder, plan, modules) as launcher:
+            launcher.report = say
+            if alone:
+                os.nice(10)  # from here on this process only watches and draws
             prepared = launcher.prepare({name: (ALGORITHMS[name], settings[name]) for name in names})
             manifest["settings"] = in_full(prepared)
             manifest["data"] = prepared.data
@@ -163,9 +164,9 @@ def run(argv: list[str]) -> int:
                 refuse(launcher, {name: (ALGORITHMS[name], settings[name]) for name in names}, flags)
             with view_type(manifest, folder) as view:
                 endings = play_all(launcher, settings, view, flags.dry_run)
-        except BaseException as error:
-            record.withdraw_folder(folder, settings if isinstance(error, UserError) else ())  # where nothing was played
-            raise
+    except BaseException as error:
+        record.withdraw_folder(folder, settings if isinstance(error, UserError) else ())  # where nothing was played
+        raise
     recorded = record.rebuild(folder)
     tables.print_tables(recorded.summary, console)
     say(f"Record: {folder}")
@@ -218,7 +219,7 @@ def verify(argv: list[str]) -> int:
     return 0 if both.verdict_of(comparisons) == "agrees" else 1
 
 
-def command(argv: list[str]) -> int:
+def command(argv: list[str], alone: bool = False) -> int:
     """A command by its name, or a run; the exit status."""
     import importlib
 
@@ -229,16 +230,17 @@ def command(argv: list[str]) -> int:
         if argv and not argv[0].startswith("-"):
             names = ", ".join(sorted(["verify", *COMMANDS]))
             raise UserError(f"{argv[0]}: there is no such command; say one of {names}, or a run's flags: run.py --help")
-        return run(argv)
+        return run(argv, alone)
     status: int = getattr(importlib.import_module(module), function)(argv[1:])
     return status
 
 
-def main(argv: list[str]) -> int:
-    """The exit status of a command; a user's mistake is one line and 2."""
+def main(argv: list[str], alone: bool = False) -> int:
+    """The exit status of a command; a user's mistake is one line and 2. ``alone``: the process is the command's, which
+    may lower its priority; it stays what it was for whoever calls this from a program of his own."""
     try:
         try:
-            return command(argv)
+            return command(argv, alone)
         finally:
             sys.stdout.flush()
     except UserError as error:
@@ -266,4 +268,4 @@ def _forget_output() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:], alone=True))

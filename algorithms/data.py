@@ -19,6 +19,7 @@ import numpy as np
 
 from algorithms import archives, classes, image_folders, vision
 from emulator.errors import UserError
+from emulator.scratch import fill_holes
 
 _DIGITS = Path(__file__).parent / "digits" / "digits.npz"
 _DIGITS_TRAIN = 1500  # of 1,797; the file's order is a fixed random one
@@ -184,7 +185,9 @@ def write(folder: Path, name: str, samples: Samples, levels: int, rows: np.ndarr
     rows = np.arange(len(samples.labels)) if rows is None else rows
     np.save(folder / f"{name}.labels.npy", samples.labels[rows])
     shape = (len(rows), *samples.images.shape[1:])
-    images = np.lib.format.open_memmap(folder / f"{name}.images.npy", mode="w+", dtype=np.uint8, shape=shape)
+    path = folder / f"{name}.images.npy"
+    images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    fill_holes(path)
     least, most, constant, digests = levels, 0, 0, []
     for start in range(0, len(rows), _CHUNK):
         some, made = rows[start : start + _CHUNK], samples.images

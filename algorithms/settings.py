@@ -13,6 +13,8 @@ from algorithms.data import stream
 from algorithms.task import Task, at_least, rates
 from emulator.errors import UserError
 
+LONGEST_S = 1e9  # thirty years, in ns far within an integer of 64 bits
+
 
 class Rule(msgspec.Struct, frozen=True):
     """How one part of a model learns: torch's optimizer of this name with these settings."""
@@ -110,8 +112,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if not 0 < self.participation <= 1:
             raise UserError(f"participation: must be above 0 and at most 1, not {self.participation}")
         for name, seconds in (("stop_after_s", self.stop_after_s), ("deadline_s", self.deadline_s)):
-            if seconds is not None and not 0 < seconds < float("inf"):
-                raise UserError(f"{name}: must be above 0 seconds, not {seconds}")
+            if seconds is not None and not 0 < seconds <= LONGEST_S:
+                raise UserError(f"{name}: must be above 0 and at most {LONGEST_S:.0f} seconds, not {seconds}")
 
 
 def round_half_up(value: float) -> int:

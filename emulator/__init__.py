@@ -4,6 +4,7 @@ The map, from the ground up; a module imports only from those above it in this l
 
 errors            what can go wrong, and whose fault it is
 values            what is wrong with a value that a user gives, and what would be right
+scratch           what a run takes of the host before it begins: a folder, open files
 flags             a command line's, whose mistakes are told like any other
 steps             a quantity that changes in steps, and starts over
 ledger            event types, append-only writer, reader

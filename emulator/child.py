@@ -11,6 +11,7 @@ import os
 import select
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -19,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from emulator import liveness
+from emulator import liveness, scratch
 from emulator.device import Work
 from emulator.dilation import Account, Outlook, patience_ns
 from emulator.errors import Bug, SplitbedError, UserError, root_of, told
@@ -228,4 +229,8 @@ def prepare_data(
         answer_with = msgspec.to_builtins(task), warnings, whole, facts, arithmetic()
     except SplitbedError as error:
         answer_with = error
+    except OSError as error:
+        if error.errno not in scratch.FULL:
+            raise
+        answer_with = scratch.full(error, tempfile.gettempdir())
     answer.send(answer_with)

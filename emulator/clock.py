@@ -35,6 +35,7 @@ NETWORK_RANK = -1  # at one instant the network precedes all nodes
 DELIVERY_RANK = 0  # at one instant a delivery precedes a timer: what arrives at the deadline is received
 LEFT_RANK = 1
 TIMER_RANK = 2
+LONGEST_SLEEP_S = 3600.0  # a loop that has slept so long looks at its clock, and sleeps on
 
 
 def to_ns(seconds: float) -> int:
@@ -191,7 +192,7 @@ class _Input(selectors.BaseSelector):
 
     def _sleep(self, seconds: float | None) -> list[Any]:
         """Wait with ``select``: to the microsecond, while epoll rounds up to a millisecond."""
-        readable, _, _ = select.select(self._files, [], [], seconds)
+        readable, _, _ = select.select(self._files, [], [], None if seconds is None else min(seconds, LONGEST_SLEEP_S))
         keys = self._own.get_map()
         return [(keys[fd], selectors.EVENT_READ) for fd in readable if fd in keys]
 

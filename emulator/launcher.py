@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from emulator import cgroups, child
+from emulator import cgroups, child, scratch
 from emulator import ledger as events
 from emulator.child import Placement
 from emulator.coordinator import CLOCKS
@@ -91,10 +91,13 @@ class Launcher:
         self._reader, self._writer = multiprocessing.Pipe(duplex=False)
         self._stop_reason = ""
         self._task: dict[str, Any] = {}
+        self._prepared: Path | None = None
         self._outlooks: dict[str, Outlook] = {}
         self.report: Reporter = lambda _text: None  # is told what lasts long before a timeline
 
     def __enter__(self) -> Launcher:
+        scratch.allow_open_files(len(self._plan.scenario.clients))
+        self._scratch = scratch.new()
         # What is ignored (SIGHUP under nohup) stays ignored.
         self._handlers = {
             number: signal.signal(number, self._on_signal)
@@ -106,7 +109,6 @@ class Launcher:
         forkserver.ensure_running()
         signal.signal(signal.SIGINT, self._on_signal)
         self._server_pid = int(forkserver._forkserver._forkserver_pid)  # type: ignore[attr-defined]
-        self._scratch = Path(tempfile.mkdtemp(prefix="splitbed-"))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -132,7 +134,9 @@ class Launcher:
 
     def prepare(self, modules: dict[str, tuple[str, dict[str, Any]]]) -> Prepared:
         """Check the settings of all algorithms (name -> module, settings) and prepare their data."""
-        folder = Path(tempfile.mkdtemp(dir=self._scratch))
+        if self._prepared:
+            shutil.rmtree(self._prepared)  # a fit prepares once for each of its probes
+        self._prepared = folder = Path(tempfile.mkdtemp(dir=self._scratch))
         where = self._placement("", "", {}, self._scratch, self._scratch, snapshots=folder)
         what = "the preparation of the data"
         found = self._ask(what, child.prepare_data, where, self._plan.prepare, modules)
@@ -265,11 +269,11 @@ class Launcher:
         timeline: Callable[[Placement, Ledger], Ending],
     ) -> Ending:
         """How a timeline ended, in the ledger too."""
-        scratch = Path(tempfile.mkdtemp(dir=self._scratch))  # mode 0700
+        timeline_folder = Path(tempfile.mkdtemp(dir=self._scratch))  # mode 0700
         ledger_folder = self._folder / "ledger" / algorithm
         ledger_folder.mkdir(parents=True)
         ledger = Ledger(ledger_folder, "supervisor")
-        placement = self._placement(algorithm, module, settings, ledger_folder, scratch, scratch)
+        placement = self._placement(algorithm, module, settings, ledger_folder, timeline_folder, timeline_folder)
         try:
             ending = timeline(placement, ledger)
         except Interrupted as interrupted:
@@ -333,7 +337,8 @@ class Launcher:
         more: dict[str, tuple[object, ...]] = {"network": (control, theirs), "evaluator": (done,)}
         targets: dict[str, Callable[..., None]] = {"network": child.run_network, "evaluator": child.run_evaluator}
         for number, (name, role) in enumerate(roles):
-            where = msgspec.structs.replace(placement, node=name, role=role, number=number)
+            scenario = placement.scenario if role == "network" else self._plan.scenario.without_traces()
+            where = msgspec.structs.replace(placement, node=name, role=role, number=number, scenario=scenario)
             self.check_stop()
             yield name, self._start(targets.get(role, child.run_node), where, *more.get(role, ()))
             if role == "network":  # a node connects once and never again

@@ -23,6 +23,9 @@ from pathlib import Path
 
 import msgspec
 
+from emulator.errors import UserError
+
+CLEAR_REFS = Path("/proc/self/clear_refs")  # 5: the peak begins anew, proc(5)
 MIB = 2**20
 CAPS = ("rlimit", "account")
 LIMIT_FACTOR = 1.10
@@ -78,7 +81,13 @@ class MemoryCap:
         limited = enforced and budget_bytes is not None
         self.limit_bytes = int((budget_bytes or 0) * LIMIT_FACTOR) + LIMIT_SPARE_BYTES if limited else None
         _trim()
-        Path("/proc/self/clear_refs").write_text("5")
+        try:
+            CLEAR_REFS.write_text("5")
+        except OSError as error:
+            raise UserError(
+                f"{CLEAR_REFS}: cannot be written ({error.strerror}), so no peak of memory can be measured on this"
+                " kernel; --dry-run foresees it"
+            ) from None
         usage = read_usage()
         self.baseline_bytes = usage.resident
         self._peak_bytes = 0  # of all readings: file pages that come after the peak must not lower it

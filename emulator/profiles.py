@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from emulator.steps import Steps
 
@@ -126,3 +127,18 @@ class Scenario(Struct, frozen=True):
     cells: tuple[Cell, ...] = ()
     host: Device | None = None
     notes: tuple[str, ...] = ()
+
+    def without_traces(self) -> Scenario:
+        """The same for those who move no bytes: an hour of a trace is many megabytes."""
+        bare: dict[int, Network] = {}  # clients share them
+
+        def plain(network: Network) -> Network:
+            up, down = (replace(way, rates=None, delays=None, losses=None) for way in (network.up, network.down))
+            return bare.setdefault(id(network), replace(network, up=up, down=down))
+
+        return replace(
+            self,
+            server=replace(self.server, network=plain(self.server.network)),
+            clients=tuple(replace(client, network=plain(client.network)) for client in self.clients),
+            cells=tuple(replace(cell, up_rates=None, down_rates=None) for cell in self.cells),
+        )

@@ -7,6 +7,7 @@ import functools
 import gc
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
@@ -44,6 +45,8 @@ def open_folder(out: str | Path | None, profile: str, what: str) -> Path:
     stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{Path(profile).stem}-{what}"
     folder = Path(out) if out else Path("runs") / stem
     try:
+        if not out:
+            return _first_free(folder)
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
             raise UserError(
@@ -52,6 +55,16 @@ def open_folder(out: str | Path | None, profile: str, what: str) -> Path:
     except OSError as error:
         raise UserError(f"--out {folder}: cannot be written ({error.strerror}); name a folder that can") from None
     return folder
+
+
+def _first_free(folder: Path) -> Path:
+    """``folder``, made now, or where another run has begun in the same second, it with a number."""
+    for number in itertools.count(1):
+        free = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        with contextlib.suppress(FileExistsError):
+            free.mkdir(parents=True)
+            return free
+    raise AssertionError
 
 
 def withdraw_folder(folder: Path, refused: Iterable[str] = ()) -> None:

@@ -36,4 +36,4 @@ if os.environ.get(REVERSED):
     Launcher.roles = lambda launcher: in_order(launcher)[::-1]  # type: ignore[method-assign]
 
 if __name__ == "__main__":
-    sys.exit(run.main(sys.argv[1:]))
+    sys.exit(run.main(sys.argv[1:], alone=True))
