@@ -89,23 +89,29 @@ def find(name: str) -> Experiment:
     if wrong := mistake(table, Experiment, FILLED_IN):
         raise profile_error(file, "", wrong)
     found = msgspec.convert(table, Experiment)
-    for unknown in found.algorithms.keys() - ALGORITHMS.keys():
-        raise UserError(f"{path}: algorithms.{unknown}: there is none of this name; say any of {', '.join(ALGORITHMS)}")
-    _check(f"{path}: task", found.task, Task)
-    _check(f"{path}: settings", found.settings, Settings)
+    for name in found.algorithms:
+        if name not in ALGORITHMS:
+            problem = f"there is none of this name; say any of {', '.join(ALGORITHMS)}"
+            raise profile_error(file, f"algorithms.{name}", problem)
+    _check(file, "task", found.task, Task)
+    _check(file, "settings", found.settings, Settings)
     for name, values in found.algorithms.items():
-        _check(f"{path}: algorithms.{name}", values, config_of(name), found.settings)
+        _check(file, f"algorithms.{name}", values, config_of(name), found.settings)
     return msgspec.structs.replace(found, path=str(path), sha256=hashlib.sha256(content).hexdigest())
 
 
 def _check(
-    section: str, values: dict[str, Any], kind: type[Task | Settings], others: Mapping[str, Any] | None = None
+    file: str,
+    section: str,
+    values: dict[str, Any],
+    kind: type[Task | Settings],
+    others: Mapping[str, Any] | None = None,
 ) -> None:
     """UserError by file, section and key for what cannot be, beside the ``others`` of the algorithm's settings."""
     if wrong := mistake(values, kind, ELSEWHERE):
-        raise UserError(f"{section}.{wrong}")
+        raise profile_error(file, "", f"{section}.{wrong}")
     if kind is not Task:
         try:
             msgspec.convert({**(others or {}), **values}, kind).check()
         except UserError as error:
-            raise UserError(f"{section}.{error}") from None
+            raise profile_error(file, "", f"{section}.{error}") from None

@@ -5,6 +5,7 @@ What is no text is refused in one line that says what it is instead, and where.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ PACKED = {  # by the first bytes of a file: what it is, what unpacks it
     b"\x28\xb5\x2f\xfd": ("zstd", "unzstd"),
     b"PK\x03\x04": ("zip (a spreadsheet is one, too)", "unzip, or save it as CSV"),
 }
+ENDLESS = re.compile(r"\S{400,}")  # a word, longer than any path
 
 
 class Line(Struct, frozen=True):
@@ -30,8 +32,9 @@ class Line(Struct, frozen=True):
 
 
 def profile_error(file: str, key: str, problem: str) -> ProfileError:
-    """A ``ProfileError`` of one line, whatever a file has in its keys."""
-    parts = ("".join(c if c.isprintable() else ascii(c)[1:-1] for c in part) for part in (file, key, problem))
+    """A ``ProfileError`` of one line that can be read, whatever a file has in its keys."""
+    said = (file, *(ENDLESS.sub(lambda word: f"{word[0][:60]}…", part) for part in (key, problem)))
+    parts = ("".join(c if c.isprintable() else ascii(c)[1:-1] for c in part) for part in said)
     return ProfileError(*parts)
 
 
