@@ -11,7 +11,8 @@ Json = Mapping[str, Any]
 # Peaks this close are alike: the same command again gives each method's up to 0.16 MiB more or less (small models, ten
 # clients), and large ones within 2 %.
 ALIKE_MIB, ALIKE_SHARE = 0.25, 0.02
-GOOD_SO_FAR = "good as far as it goes"
+PARTIAL = "partial, consistent as far as it goes"
+UNPLAYED = "none, nothing was played"
 TARGETS = ("0.9", "0.85")  # the higher one that somebody reached is spoken of
 
 
@@ -24,6 +25,8 @@ def sentence(summary: Json) -> str:
     }
     unfit = [name for name, each in summary["algorithms"].items() if each["does_not_fit"]]
     diverged = [name for name, each in summary["algorithms"].items() if each["outcome"] == "diverged"]
+    if not summary["algorithms"]:
+        return "What the numbers say: nothing, since nothing was played."
     if not done and not unfit and not diverged:
         return "What the numbers say: nothing yet, since no method has finished."
     total = len(summary["algorithms"]) + len(summary.get("not_played", []))
@@ -63,7 +66,7 @@ def clock_of(summary: Json) -> str:
 def standing(summary: Json) -> str:
     """The verdict of a run on itself, in words."""
     verdict: str = summary["health"]["verdict"]
-    return GOOD_SO_FAR if verdict == "good" and partial(summary) else verdict
+    return {"partial": PARTIAL, "unplayed": UNPLAYED}.get(verdict, verdict)
 
 
 def _target(done: Json) -> list[str]:

@@ -53,6 +53,14 @@ def summarize(manifest: Mapping[str, Any], timelines: Mapping[str, Sequence[AnyE
     ``timelines`` are the merged events of each algorithm, as ``emulator.ledger.read_timeline`` gives them.
     """
     timelines = {name: events if isinstance(events, Sorted) else Sorted(events) for name, events in timelines.items()}
+    algorithms = {name: _algorithm(manifest, events) for name, events in timelines.items()}
+    absent = [name for name in manifest.get("algorithms", []) if name not in timelines]
+    health = msgspec.to_builtins(check(manifest, timelines))
+    cut = absent or any(each["outcome"] in ("partial", "interrupted") for each in algorithms.values())
+    if not algorithms:
+        health["verdict"] = "unplayed"
+    elif health["verdict"] == "good" and cut:
+        health["verdict"] = "partial"
     return {
         "schema": manifest.get("schema", SCHEMA),
         "profile": manifest.get("profile"),

@@ -18,7 +18,7 @@ from rich.text import Text
 from emulator import clients_data, communication_sheets, computations, memory_sheets
 from emulator.communication import SIZES
 from emulator.figures import FIGURES
-from emulator.findings import GOOD_SO_FAR, partial, standing, trained
+from emulator.findings import partial, standing, trained
 from emulator.health import limits_of
 from emulator.latency import CAUSES
 from emulator.sheets import BEST_MEANS, Ranked, Sheet, markdown, number, show
@@ -228,9 +228,11 @@ def verdict(summary: Json) -> list[str]:
     if not trained(summary):
         doubts = ["Do not trust the figures below:"] if health["reasons"] else []
         return [DRY_RUN, *doubts, *(f"- {reason}" for reason in health["reasons"])]
-    if health["verdict"] == "good" and not any(figure["rounds"] for figure in health["algorithms"].values()):
-        return [f"Verdict: {GOOD_SO_FAR}: no round has ended, and what was recorded is consistent."]
-    if health["verdict"] == "good":
+    if health["verdict"] == "unplayed":
+        return [f"Verdict: {standing(summary)}."]
+    if health["verdict"] in ("good", "partial") and not any(each["rounds"] for each in health["algorithms"].values()):
+        return [f"Verdict: {standing(summary)}: no round has ended, so there are no figures."]
+    if health["verdict"] in ("good", "partial"):
         figures = list(health["algorithms"].values())
         lag = _largest(figures, "lag_max_ms")
         late = _largest(figures, "late_p95_ms")

@@ -157,7 +157,7 @@ def test_a_run_that_was_cut_off_has_its_page_marked_as_partial(tmp_path, capsys)
     assert "PARTIAL: fedavg" in text
     written = (folder / "tables.md").read_text()
     assert "PARTIAL: fedavg (1 round ended) did not come to an end" in written
-    assert "Verdict: good as far as it goes. " in written
+    assert "Verdict: partial, consistent as far as it goes. " in written
     assert f"Note: fedavg: {CUT_OFF}" in written
     assert "PARTIAL: fedavg" in capsys.readouterr().out
 
