@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from emulator.steps import Steps, merged
 from emulator.text_files import Line, profile_error, shown
-from emulator.trace_rows import MOST_S, wrong
+from emulator.trace_rows import MOST_S, ONE_COLUMN, wrong
 
 BIN_MS = 20
 OPPORTUNITY_BITS = 1500 * 8
@@ -54,6 +54,3 @@ def rates(file: str, lines: list[Line], named: bool) -> Steps:
             steps.append((start_ms * 10**6, rate + 1))
         steps.append((start_ms * 10**6 + faster_ns, rate))
     return merged((start for start, _ in steps), (rate for _, rate in steps), last_ms * 10**6)
-
-
-ONE_COLUMN = "run.py traces convert FILE --rate mbps --step 1s reads rates, one a line"

@@ -38,6 +38,8 @@ RATES = {  # in bit/s, and as they are written
     "mbytes_per_s": (8 * 10**6, "Mbytes/s"),
 }
 HEAD = "time_s,up_mbps,down_mbps"
+NAME_TIME = 'name the unit: time = "ms" in a profile, --time ms for traces show'
+ONE_COLUMN = "run.py traces convert FILE --rate mbps --step 1s reads rates, one a line"
 DROP = "run.py traces convert FILE --drop-bad leaves such rows out"
 CONVERT = "run.py traces convert FILE --time COLUMN --down COLUMN --up COLUMN makes a trace of other columns"
 
@@ -58,7 +60,7 @@ class Column(Struct, frozen=True):
 
 
 def time_column(unit: str) -> Column:
-    return Column("time", f"time_{unit}", TIMES[unit], 10**20, unit, f"give {unit}")
+    return Column("time", f"time_{unit}", TIMES[unit], 10**20, unit, NAME_TIME)
 
 
 def rate_column(quantity: str, unit: str) -> Column:
@@ -131,7 +133,7 @@ def _rows(
             wanted = (mark or " ").join(column.name for column in columns)
             raise wrong(line, f"has {len(cells)} numbers, not {len(columns)}; read as {form}, a line is {wanted}")
         for column, cell in zip(columns, cells, strict=True):
-            value = whole(line, column, cell.strip())
+            value = whole(line, column, cell.strip().strip('"'))
             if column.quantity != "time":
                 values[column.quantity].append(value)
             elif times and value <= times[-1]:

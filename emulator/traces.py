@@ -26,7 +26,7 @@ from emulator import mahimahi, trace_periods, trace_rows
 from emulator.profile_files import ROOT, Holds, Rate, Time
 from emulator.steps import Steps
 from emulator.text_files import decoded, lines, profile_error, read, shown
-from emulator.trace_rows import CONVERT, HEAD, NUMBER
+from emulator.trace_rows import CONVERT, HEAD, NUMBER, ONE_COLUMN
 
 SUFFIXES = (".csv", ".txt", ".up", ".down", ".trace", ".log", ".json")
 LARGEST_BYTES = 128 * 2**20  # of a file; an hour of Mahimahi at 100 Mbit/s has 240
@@ -140,6 +140,11 @@ def _of_lines(file: str, text: str, form: Form) -> dict[str, Steps]:
         return trace_rows.csv(file, found, form.holds)
     elif len(parts) == 2 and all(NUMBER.fullmatch(part) for part in parts):
         rates = trace_rows.pairs(file, found, form.time, form.rate, form.holds)
+    elif len(parts) == 1 and NUMBER.fullmatch(parts[0]):
+        raise trace_rows.wrong(found[0], f"{shown(parts[0])} has no time beside it; {ONE_COLUMN}")
+    elif ";" in found[0].text or "\t" in found[0].text:
+        problem = f"{shown(found[0].text)} is separated by {'semicolons' if ';' in found[0].text else 'tabs'}"
+        raise trace_rows.wrong(found[0], f"{problem}; write commas (and points in numbers), or {CONVERT}")
     else:
         raise trace_rows.wrong(found[0], f"{shown(found[0].text)} begins no trace; write {FORMATS}")
     plausible(file, rates, form, is_mahimahi=len(parts) == 1)

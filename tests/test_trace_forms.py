@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from stage import MBIT, MS, SECOND
-from traffic import Sent, carry, fabric_of
+from traffic import WIDE, Sent, carry, fabric_of, link
 
 import run
 from emulator.errors import ProfileError
@@ -130,6 +132,30 @@ def test_a_sparse_trace_is_long_and_exact() -> None:
     fabric = fabric_of(*[network] * 20)
     found = carry(fabric, [Sent(f"client-{i}", "server", 1500 * 1000) for i in range(20)])
     assert [carriage.left_ns for carriage in found] == [1000 * 104 * MS] * 20
+
+
+TINY = "0.0 4.8e-05\n1.4636 0.701568\n2.8608 0.0\n4.3382 1.2388\n5.7544 0.633464\n"  # 48 bit/s at first; then 0, too
+
+
+@pytest.mark.parametrize(("transport", "begin_ns"), [("ideal", 0), ("tcp", 100 * MS)])
+@given(size=st.integers(1, 15_000))
+def test_a_transfer_that_begins_at_48_bit_a_second_leaves_when_the_integral_says(
+    folder: Path, transport: Any, begin_ns: int, size: int
+) -> None:
+    """The first ns by which the trace has carried every bit; before them TCP has its handshake of a round trip."""
+    rates = trace_of(folder, TINY).up
+    ways = [Direction(1_238_800, 50 * MS, 0, rates=rates)] * 2
+    network = Network("t", *ways, transport=transport, trace_start_ns=0)
+    fabric = fabric_of(network, server=link(WIDE, transport=transport))
+    (carriage,) = carry(fabric, [Sent("client-0", "server", size)])
+    left_ns = carriage.left_ns
+    assert rates.integral(begin_ns, left_ns) >= size * 8 * S > rates.integral(begin_ns, left_ns - 1)
+    assert carriage.arrival_ns == left_ns + 50 * MS
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("traces")
 
 
 # --- when a rate holds ------------------------------------------------------------------------------------------------
@@ -273,3 +299,12 @@ def test_traces_show_names_units(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "--time ms --rate kbps for traces show" in capsys.readouterr().err
     (tmp_path / "m").write_text("1\n")
     assert run.main(["traces", "show", str(tmp_path / "m"), "--format", "mahimahi"]) == 0
+
+
+def test_a_half_duplex_link_of_a_trace_and_a_number_has_the_larger_of_the_two_at_each_moment(tmp_path: Path) -> None:
+    """Up 1 then 20 Mbit/s, down 5: 5 Mbit down take the first second, 25 Mbit up from then on 1.25 s."""
+    (tmp_path / "t.csv").write_text("time_s,up_mbps\n0,1\n1,20\n20,20\n")
+    lines = 'up_trace = "t.csv"\ndown_mbps = 5\none_way_ms = 0\ntransport = "ideal"\ntrace_start_s = 0\nduplex = "half"'
+    fabric = fabric_of(network_of(tmp_path, lines))
+    down, up = carry(fabric, [Sent("server", "client-0", 625_000), Sent("client-0", "server", 3_125_000, S)])
+    assert (down.left_ns, up.left_ns) == (S, S + 5 * S // 4)

@@ -82,6 +82,10 @@ def test_how_a_file_is_laid_out_changes_nothing(read: Read, body: str, change: C
     assert plain.up.values == (1_000_000, 3_000_000)
 
 
+def test_numbers_may_be_in_quotes_and_zero_may_be_negative(read: Read) -> None:
+    assert read('"time_s","up_mbps","down_mbps"\n"0","-0.0","2"\n"1",2,"3"\n').up.values == (0, 2_000_000)
+
+
 def test_a_trace_is_named_after_its_file_and_knows_its_bytes(tmp_path: Path) -> None:
     content = b"5\n5\n27\n"
     for file, name in (("verizon.up", "verizon.up"), ("lte.csv", "lte"), ("lte.2.trace", "lte.2")):
@@ -150,7 +154,13 @@ def test_what_a_link_carries_by_a_moment_is_the_traces_integral(read: Read) -> N
         ("# nothing\n\n", "x.csv: has no lines; write"),
         ("hello\n", 'x.csv:1: "hello" begins no trace; write whole numbers of ms (Mahimahi)'),
         ("1 2 3\n", 'x.csv:1: "1 2 3" begins no trace; write'),
-        ("1.5\n2\n", 'x.csv:1: "1.5" begins no trace; write'),
+        ("1.5\n2\n", 'x.csv:1: "1.5" has no time beside it; run.py traces convert FILE --rate mbps --step 1s reads'),
+        ("time_s;up_mbps\n0;1\n", 'x.csv:1: "time_s;up_mbps" is separated by semicolons; write commas (and points'),
+        ("time_s\tup_mbps\n0\t1\n", 'x.csv:1: "time_s\\tup_mbps" is separated by tabs; write commas (and points'),
+        ("0 1,5\n1 2,5\n", 'x.csv:1: "1,5" has a comma; write a point, as in 2.5'),
+        (CSV + "0,1,234,5\n", "x.csv:2: has 4 numbers, not 3; read as CSV"),
+        ("1700000000000 5\n1700000001000 6\n", 'x.csv:1: time_s is "1700000000000", above 100000000000 s; name the un'),
+        ("time (ms),up (kbps)\n0,1\n", "x.csv:1: has 2 columns (time (ms), up (kbps)) and none of time_s, up_mbps"),
         ("# a\n5\n\n4\n", "x.csv:4: 4 ms comes after 5; the file is read as Mahimahi"),
         ("5\n6.5\n", 'x.csv:2: "6.5" is no whole number of ms; the file is read as Mahimahi'),
         ("5\n-6\n", 'x.csv:2: "-6" is no whole number of ms; the file is read as Mahimahi'),
