@@ -97,7 +97,7 @@ class Launcher:
 
     def __enter__(self) -> Launcher:
         scratch.allow_open_files(len(self._plan.scenario.clients))
-        self._scratch = scratch.new()
+        scratch.check()
         # What is ignored (SIGHUP under nohup) stays ignored.
         self._handlers = {
             number: signal.signal(number, self._on_signal)
@@ -109,6 +109,7 @@ class Launcher:
         forkserver.ensure_running()
         signal.signal(signal.SIGINT, self._on_signal)
         self._server_pid = int(forkserver._forkserver._forkserver_pid)  # type: ignore[attr-defined]
+        self._scratch = scratch.new()  # last: from here on there is something to remove
         return self
 
     def __exit__(self, *_: object) -> None:

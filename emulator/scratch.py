@@ -28,20 +28,25 @@ FILES_A_PROCESS = 2  # here: its sentinel and the other end of its life line; in
 FILES_BESIDES = 100  # ledgers, pipes, libraries
 
 
-def new() -> Path:
-    """A new scratch folder, after those of runs that are gone were removed."""
-    whole = Path(tempfile.gettempdir())
-    if len(os.fsencode(str(whole))) + len(INSIDE) > LONGEST:
+def check() -> None:
+    """UserError where sockets in the temporary folder would have too long a path."""
+    where = tempfile.gettempdir()
+    if len(os.fsencode(where)) + len(INSIDE) > LONGEST:
         raise UserError(
-            f"TMPDIR {whole}: is {len(os.fsencode(str(whole)))} bytes long, and sockets below it leave"
+            f"TMPDIR {where}: is {len(os.fsencode(where))} bytes long, and sockets below it leave"
             f" {LONGEST - len(INSIDE)}; say a shorter one, such as TMPDIR=/tmp"
         )
-    remove_abandoned(whole)
+
+
+def new() -> Path:
+    """A new scratch folder, after those of runs that are gone were removed."""
+    where = Path(tempfile.gettempdir())
+    remove_abandoned(where)
     try:
         folder = Path(tempfile.mkdtemp(prefix=PREFIX))
         (folder / OWNER).write_text(f"{os.getpid()} {psutil.Process().create_time()}\n")
     except OSError as error:
-        raise full(error, whole) from None
+        raise full(error, where) from None
     return folder
 
 

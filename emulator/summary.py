@@ -67,10 +67,10 @@ def summarize(manifest: Mapping[str, Any], timelines: Mapping[str, Sequence[AnyE
         "clock": manifest.get("clock"),
         "seed": manifest.get("seed"),
         "dilation": max((_dilation(events) for events in timelines.values()), default=1),
-        "health": msgspec.to_builtins(check(manifest, timelines)),
+        "health": health,  # verdict: good | bad | partial (consistent, but cut short) | unplayed | none (a dry run)
         "data": manifest.get("data"),
-        "not_played": [name for name in manifest.get("algorithms", []) if name not in timelines],
-        "algorithms": {name: _algorithm(manifest, events) for name, events in timelines.items()},
+        "not_played": absent,
+        "algorithms": algorithms,
     }
 
 

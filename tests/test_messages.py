@@ -22,10 +22,13 @@ from algorithms.settings import rare_uploads
 from algorithms.task import Task
 from emulator import child, launcher
 from emulator.errors import SplitbedError, UserError, root_of, told
+from emulator.findings import sentence
 from emulator.following import read_manifest
 from emulator.ledger import SCHEMA, Ledger, Reported, read_node
 from emulator.profile_reading import load_scenario
 from emulator.sheets import Sheet, show
+from emulator.summary import summarize
+from emulator.tables import verdict
 from emulator.values import mistake, printable
 
 
@@ -201,22 +204,8 @@ def test_every_command_says_its_flags_and_the_version_is_told(capsys: pytest.Cap
     assert capsys.readouterr().out.startswith("splitbed ")
 
 
-def judged(*events: Any, outcome: str = "") -> dict[str, Any]:
-    from emulator.summary import summarize
-
-    manifest = {"clock": "virtual", "nodes": [], "algorithms": ["sl", "fedavg"]}
-    return summarize(manifest, {"sl": list(events)} if outcome else {})
-
-
-def test_what_was_not_played_or_was_cut_short_is_never_good() -> None:
-    from emulator.findings import sentence, standing
-    from emulator.ledger import Timeline
-    from emulator.tables import verdict
-
-    nothing = judged()
+def test_a_run_in_which_nothing_was_played_is_never_good() -> None:
+    nothing = summarize({"clock": "virtual", "nodes": [], "algorithms": ["sl", "fedavg"]}, {})
     assert (nothing["health"]["verdict"], nothing["not_played"]) == ("unplayed", ["sl", "fedavg"])
     assert verdict(nothing) == ["Verdict: none, nothing was played."]
     assert sentence(nothing).endswith("nothing, since nothing was played.")
-    part = judged(Timeline(due_ns=0, actual_ns=0, node="supervisor", outcome=""), outcome="partial")
-    assert part["health"]["verdict"] == "partial"
-    assert standing(part) == "partial, consistent as far as it goes"
