@@ -18,7 +18,8 @@ from algorithms.models import Shape
 from algorithms.split import Point, Traced, named
 from emulator.errors import UserError
 from emulator.flags import Flags
-from emulator.work import WorkCounter, imagined
+from emulator.imagined import Imagined
+from emulator.work import WorkCounter
 
 if TYPE_CHECKING:
     from emulator.sheets import Sheet
@@ -54,7 +55,7 @@ def cuts(model: str, shape: Shape, classes: int = CLASSES) -> list[Cut]:
     """
     traced = Traced(models.skeleton(model, shape, classes), model)
     try:
-        with torch.random.fork_rng(devices=[]), imagined():
+        with torch.random.fork_rng(devices=[]), Imagined():
             traced.module.to_empty(device="cpu")
             meter = _Meter(traced)
             meter.measure(torch.empty(BATCH, *shape))

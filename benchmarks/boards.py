@@ -20,9 +20,10 @@ from torchvision.models.vision_transformer import VisionTransformer
 from benchmarks.report import Section, Target
 from benchmarks.stage import Stage
 from emulator.device import Work, duration_ns
+from emulator.imagined import Imagined
 from emulator.profile_reading import load_device
 from emulator.profiles import Device
-from emulator.work import WorkCounter, imagined
+from emulator.work import WorkCounter
 
 BATCH, SIDE, CLASSES = 16, 224, 1000
 BOARDS = ("pi-5", "pi-4b")
@@ -54,7 +55,7 @@ def works() -> dict[str, Work]:
     for name, make in MODELS.items():
         with torch.device("meta"):
             model = make()
-        with imagined():
+        with Imagined():
             model.to_empty(device="cpu")
             x, y = torch.empty(BATCH, 3, SIDE, SIDE), torch.empty(BATCH, dtype=torch.int64)
             optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

@@ -25,7 +25,9 @@ dilation          how many times slower the real clock must run for the host to 
 memory            cap, baseline, peak
 finite            whether tensors hold numbers alone
 wire              messages <-> headers and buffers; the one byte counter
+formulas          FLOPs of torch's operators on the CPU
 operators         what an operator of torch costs: FLOPs by a formula, or bytes
+imagined          a CPU without values, to count on
 work              counts a computation's operations, FLOPs and bytes; the thread that runs it
 liveness          signs of life; what a process has been doing for long
 clock             the event loop in whose time algorithms live

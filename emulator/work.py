@@ -3,7 +3,7 @@
 A ``TorchDispatchMode`` sees every operation that torch dispatches, backward passes and optimizer steps included, and
 adds up what each costs (``operators``); all count as one dispatched operation, views included. What counts is what the
 CPU's kernels are asked for: on the meta device torch takes attention and recurrent layers apart, so that a model is
-counted without values and without memory as the CPU's ``imagined``.
+counted without values where it is ``imagined``.
 """
 
 from __future__ import annotations
@@ -15,16 +15,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from emulator.device import Speed, Work, duration_ns
 from emulator.operators import is_composite, work_of
-
-if TYPE_CHECKING:
-    from torch._subclasses.fake_tensor import FakeTensorMode
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -65,14 +62,6 @@ class WorkCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if not getattr(_pauses, "depth", 0):
             self.work += work_of(func, args, kwargs, out)
         return out
-
-
-def imagined() -> FakeTensorMode:
-    """Use as a context: tensors made in it are the CPU's in all but their values and memory, and so are the kernels
-    that operations choose. A module made on the meta device becomes one with ``to_empty(device="cpu")``."""
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
-    return FakeTensorMode(allow_non_fake_inputs=True)
 
 
 def computation(tag: str) -> Callable[[F], F]:

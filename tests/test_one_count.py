@@ -1,91 +1,40 @@
-"""A model counted without values, as cuts and boards do, costs what it costs in a run: one count, whoever counts."""
+"""One count: what ``cuts`` and the boards' table count without values is what a run counts, operation by operation."""
 
 from __future__ import annotations
 
 import contextlib
-from contextlib import AbstractContextManager
-from typing import Any
 
 import pytest
 import torch
 from layers import layers
+from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves
 
 from algorithms import models
+from algorithms.cuts import BATCH, CLASSES, cuts
+from algorithms.parts import Parts
+from benchmarks.one_count import step_of
 from emulator.device import Work
-from emulator.work import WorkCounter, imagined
+from emulator.imagined import Imagined
+from emulator.work import WorkCounter
 
-# One model of each family, the smallest; benchmarks.one_count has them all.
+# One model of each family, the smallest; ``python -m benchmarks one_count`` has them all.
 FAMILIES = (
     *("cnn", "simple_conv", "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "efficientnet_v2_s"),
-    *(
-        "googlenet",
-        "inception_v3",
-        "maxvit_t",
-        "resnext50_32x4d",
-        "mnasnet0_5",
-        "mobilenet_v2",
-        "mobilenet_v3_small",
-        "regnet_x_400mf",
-    ),
-    *("regnet_y_400mf", "resnet18", "resnet50", "shufflenet_v2_x0_5", "squeezenet1_1", "swin_t", "swin_v2_t"),
+    *("googlenet", "inception_v3", "maxvit_t", "resnext50_32x4d", "mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small"),
+    *("regnet_x_400mf", "regnet_y_400mf", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1", "swin_t", "swin_v2_t"),
     *("vgg11_bn", "vit_b_32", "wide_resnet50_2"),
 )
-SIDE = {"maxvit_t": 224, "inception_v3": 75}
-# Whose tensors without values lie in memory in another order at some place, so that a view more or less is taken.
-OTHER_VIEWS = {"efficientnet_b0", "efficientnet_v2_s", "swin_t", "swin_v2_t"}
-
-
-def step_of(name: str, mode: AbstractContextManager[Any]) -> tuple[Work, Work]:
-    """Forward and backward of a batch of two."""
-    side = SIDE.get(name, 64)
-    model = models.skeleton(name, (3, side, side), 10)
-    with mode:
-        model.to_empty(device="cpu")
-        for tensor in (*model.parameters(), *model.buffers()):
-            tensor.detach().zero_()
-        x = torch.zeros(2, 3, side, side)
-        with WorkCounter() as forward:
-            y = model(x)
-        with WorkCounter() as backward:
-            torch.autograd.backward(y.sum())
-    return forward.work, backward.work
+# how many samples are in which cluster; lengths; whether a variance is negative: nothing of a model before its loss
+VALUES_DECIDE = frozenset({"AdaptiveLogSoftmaxWithLoss", "CTCLoss", "GaussianNLLLoss"})
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_model_without_values_costs_what_it_costs_in_a_run(name: str) -> None:
-    imaginary, real = step_of(name, imagined()), step_of(name, contextlib.nullcontext())
-    assert [flops_of(work) for work in imaginary] == [flops_of(work) for work in real]
-    if name in OTHER_VIEWS:
-        assert sum(w.operations for w in imaginary) == pytest.approx(sum(w.operations for w in real), rel=0.02)
-    else:
-        assert imaginary == real
-    assert all(work.dense_flops and not work.unknown for work in real)
-
-
-def flops_of(work: Work) -> tuple[int, int]:
-    return work.dense_flops, work.depthwise_flops
-
-
-def layer_of(name: str, mode: AbstractContextManager[Any]) -> Work:
-    with mode, WorkCounter() as counter:
-        layer = layers()[name]
-        module, inputs = layer.make(), layer.inputs()
-        outs = [leaf for leaf in tree_leaves(module(*inputs)) if isinstance(leaf, torch.Tensor) and leaf.requires_grad]
-        torch.autograd.backward([out.sum() for out in outs])
-    return counter.work
-
-
-@pytest.mark.parametrize(
-    "name", [f"{cell}{how}" for cell in ("LSTM", "GRU", "RNN") for how in ("", ":deep", "Cell")] + ["LSTM:projected"]
-)
-def test_a_recurrent_layer_has_the_flops_of_a_run(name: str) -> None:
-    assert layer_of(name, imagined()).dense_flops == layer_of(name, contextlib.nullcontext()).dense_flops > 0
-
-
-@pytest.mark.parametrize("name", ["MultiheadAttention", "TransformerEncoderLayer", "TransformerDecoderLayer"])
-def test_attention_has_the_flops_of_a_run(name: str) -> None:
-    assert layer_of(name, imagined()).dense_flops == layer_of(name, contextlib.nullcontext()).dense_flops > 0
+    run = step_of(name, contextlib.nullcontext())
+    assert step_of(name, Imagined()) == run
+    assert all(work.dense_flops and not work.unknown for work in run)
 
 
 def test_the_models_of_the_families_are_of_all_that_there_are() -> None:
@@ -93,3 +42,68 @@ def test_the_models_of_the_families_are_of_all_that_there_are() -> None:
         return name.split("_")[0].rstrip("0123456789")
 
     assert set(map(family, models.known())) <= set(map(family, FAMILIES))
+
+
+def both_ways(module: nn.Module, inputs: tuple[Tensor, ...]) -> Work:
+    with WorkCounter() as counter:
+        outs = [out for out in tree_leaves(module(*inputs)) if isinstance(out, Tensor) and out.requires_grad]
+        torch.autograd.backward([out.sum() for out in outs])
+    module.zero_grad()
+    return counter.work
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_every_layer_of_torch_costs_the_same_without_values() -> None:
+    different = {}
+    for name, layer in layers().items():
+        if name in VALUES_DECIDE:
+            continue
+        module, inputs = layer.make(), layer.inputs()
+        run = both_ways(module, inputs)
+        with Imagined():
+            without = both_ways(module, inputs)
+        if without != run:
+            different[name] = without, run
+    assert different == {}
+
+
+def test_attention_and_an_lstm_are_one_kernel_each_and_not_what_the_meta_device_makes_of_them() -> None:
+    heads = torch.rand(2, 4, 64, 32)
+    lstm, x = nn.LSTM(32, 32, batch_first=True), torch.rand(16, 128, 32)
+    for fn, args, flops in [
+        (F.scaled_dot_product_attention, (heads, heads, heads), 4 * 2 * 4 * 64 * 64 * 32),
+        (lstm, (x,), 2 * 16 * 128 * 4 * 32 * 64),
+    ]:
+        with WorkCounter() as run:
+            fn(*args)
+        with Imagined(), WorkCounter() as without:
+            fn(*args)
+        assert without.work == run.work
+        assert run.work.dense_flops == flops
+        assert run.work.operations < 20
+
+
+def test_what_cuts_says_of_a_vision_transformers_half_is_what_a_run_charges_and_keeps() -> None:
+    shape = (3, 64, 64)
+    (cut,) = (cut for cut in cuts("vit_b_32", shape) if cut.name == "encoder.layers.encoder_layer_0")
+    half = Parts("vit_b_32", cut.name, "", shape, CLASSES, 1).half("client")
+    own = {parameter.untyped_storage().data_ptr() for parameter in half.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), WorkCounter() as counter:
+        half(torch.rand(BATCH, *shape))
+    assert counter.work.dense_flops // BATCH == cut.flops
+    assert sum(kept.values()) // BATCH == cut.activation_bytes
+
+
+def test_nothing_is_computed_without_values_and_no_memory_is_taken() -> None:
+    with Imagined():
+        x = torch.ones(1000, 1000, 1000)  # 4 GB
+        y = (x @ x).relu_()
+    assert y.shape == x.shape
