@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from emulator.sheets import Sheet
 
 RUN = Path(__file__).parent.parent / "run.py"
+MOST_SEEDS = 10_000
 MOST_NAMED = 10  # of the results that are missing
 OWN = ("--profile", "--seed", "--clock", "--dilation", "--out")
 STOPPED = (130, -signal.SIGINT, -signal.SIGTERM, -signal.SIGHUP)
@@ -41,8 +42,8 @@ def command(argv: list[str]) -> int:
     for word in words:
         if word.split("=")[0] in (*OWN, "--seeds"):
             raise UserError(f"{word}: a bench sets it for each of its runs; leave it out ('run.py bench --help')")
-    if flags.seeds < 1 or flags.seed < 0:
-        raise UserError(f"--seeds {flags.seeds}: say how many, from 1, and --seed from 0")
+    if not 1 <= flags.seeds <= MOST_SEEDS or flags.seed < 0:
+        raise UserError(f"--seeds {flags.seeds}: say how many, from 1 to {MOST_SEEDS}, and --seed from 0")
     profiles = tuple(dict.fromkeys(name.strip() for name in flags.profiles.split(",") if name.strip()))
     if not profiles:
         raise UserError(f"--profiles {flags.profiles}: say one or more, such as iot-4g,lan ('run.py profiles')")
@@ -89,8 +90,8 @@ def _parser() -> Flags:
 
 def over_seeds(argv: list[str], count: int, seed: int, out: str | None) -> int:
     """``run.py ... --seeds N``: a run of the same flags for each of ``count`` seeds from ``seed`` on; exit status."""
-    if count < 1:
-        raise UserError(f"--seeds {count}: say how many, from 1")
+    if not 1 <= count <= MOST_SEEDS:
+        raise UserError(f"--seeds {count}: say how many, from 1 to {MOST_SEEDS}")
     own = Flags(allow_abbrev=False, add_help=False)
     for flag in ("--seeds", "--seed", "--out", "--profile"):
         own.add_argument(flag)

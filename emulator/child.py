@@ -13,6 +13,7 @@ import signal
 import sys
 import tempfile
 import threading
+import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -182,8 +183,6 @@ def _in_one_thread(play: Callable[[], Any], algorithm: str, module: str, what: s
             return UserError(f"{algorithm}: {root}")
         if isinstance(root, SplitbedError):
             return root
-        import traceback
-
         source = getattr(sys.modules.get(module), "__file__", None)
         lines = "".join(traceback.format_exception(root)).rstrip()
         return Bug(f"{algorithm}: {what} failed: {told(root, source)}\n{lines}")
@@ -229,8 +228,18 @@ def prepare_data(
         answer_with = msgspec.to_builtins(task), warnings, whole, facts, arithmetic()
     except SplitbedError as error:
         answer_with = error
-    except OSError as error:
-        if error.errno not in scratch.FULL:
-            raise
-        answer_with = scratch.full(error, tempfile.gettempdir())
+    except Exception as error:
+        answer_with = _why_not_prepared(error)
     answer.send(answer_with)
+
+
+def _why_not_prepared(error: Exception) -> SplitbedError:
+    """What the host lacks, or the line of a user's source, or ours, that failed."""
+    from emulator.memory import is_out_of_memory
+
+    if isinstance(error, OSError) and error.errno in scratch.FULL:
+        return scratch.full(error, tempfile.gettempdir())
+    if is_out_of_memory(error):
+        first = " ".join(str(error).split("\n")[0].split()) or type(error).__name__
+        return UserError(f"the data or the model are too large for this host's memory ({first}); take smaller ones")
+    return Bug(f"the preparation failed: {told(error, None)}\n{''.join(traceback.format_exception(error)).rstrip()}")

@@ -5,6 +5,7 @@ What is no text is refused in one line that says what it is instead, and where.
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,6 +50,8 @@ def read(path: Path, most_bytes: int) -> bytes:
     Raises ``OSError`` where it cannot be read, whatever is wrong with its name.
     """
     try:
+        if not (path.is_file() or path.is_dir()) and path.exists():  # a pipe would be waited for
+            raise OSError(errno.EINVAL, "it is no regular file; save what it says in one")
         with path.open("rb") as file:
             return file.read(most_bytes + 1)
     except ValueError:  # a zero byte in the name

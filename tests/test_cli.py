@@ -34,6 +34,7 @@ MISTAKES = {
     "a dilation in words": (["--dilation", "slow"], ["--dilation slow"]),
     "an unknown clock": (["--clock", "lunar"], ["--clock", "lunar", "real"]),
     "a seed that is no number": (["--seed", "x"], ["--seed", "x"]),
+    "more seeds than anybody plays": (["--seeds", "1000000000"], ["--seeds 1000000000", "from 1 to 10000"]),
     "an unknown server order": (["--server-order", "random"], ["--server-order", "random", "blocked"]),
     "an unknown partition": (["--partition", "sorted"], ["partition", "sorted", "dirichlet"]),
     "a partition without its parameter": (["--partition", "dirichlet"], ["partition", "dirichlet"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import subprocess
@@ -133,6 +134,31 @@ def test_a_folder_in_which_nothing_was_played_is_withdrawn(
     folder = tmp_path / "out"
     assert run.main(["--profile", "iot-4g", "--no-dashboard", "--out", str(folder)]) in (1, 2)
     assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "the data or the model are too large for this host's memory"),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried"),
+            "host",
+        ),
+        (OSError(errno.ENOSPC, "No space left on device"), "TMPDIR "),
+    ],
+)
+def test_what_the_host_lacks_for_the_preparation_is_the_users_to_mend(error: Exception, said: str) -> None:
+    found = child._why_not_prepared(error)
+    assert isinstance(found, UserError)
+    assert said in str(found)
+    assert "\n" not in str(found)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "scenario.toml"
+    os.mkfifo(pipe)
+    with pytest.raises(UserError, match="it is no regular file; save what it says in one"):
+        load_scenario(str(pipe))
 
 
 def test_a_line_that_the_disk_has_no_room_for_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
