@@ -1,6 +1,6 @@
 # make run    the main job: all algorithms on the iot-4g scenario, live, with tables at the end
 # make test   linters, types, tests
-# make bench  figures about the emulator itself on this machine (about 40 minutes, and 35 for the paper-sized rounds)
+# make bench  figures about the emulator itself on this machine (about an hour, and 35 for the paper-sized rounds)
 # make comparison  all methods over ten paired seeds (about an hour)
 # make kernel-check  links and a training beside the kernel's own TCP, namespaces and quotas (root; about 6 minutes)
 # make pictures  the README's pictures, from a run of the main job

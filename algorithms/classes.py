@@ -34,8 +34,8 @@ def numbers(where: str, found: Labels) -> Labels:
         raise UserError(f"{where}: must be one class number from 0 a sample, not {found.dtype} of shape {found.shape}")
     if not len(found):
         raise UserError(f"{where}: there is no label: add samples")
-    if found.dtype.kind == "f" and not (np.isfinite(found).all() and (found == np.rint(found)).all()):
-        raise UserError(f"{where}: must be whole numbers: a label is {found[found != np.rint(found)][0]}")
+    if found.dtype.kind == "f" and (odd := ~(np.isfinite(found) & (found == np.rint(found)))).any():
+        raise UserError(f"{where}: must be whole numbers: a label is {found[odd][0]}")
     least, most = int(found.min()), int(found.max())
     if least < 0:
         raise UserError(f"{where}: must be class numbers from 0: a label is {least}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -127,6 +127,16 @@ def seeded(make: Callable[[], nn.Module], seed: int, purpose: str) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(seed, f"weights:{purpose}"))
         return make()
+
+
+def fill(module: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+    """Copy a whole state of this module's own into it.
+
+    States of files and messages are without the versions of layers, which MNASNet takes for an old one of its own.
+    """
+    whole = OrderedDict(state)
+    whole._metadata = {name: {"version": layer._version} for name, layer in module.named_modules()}  # type: ignore[attr-defined]
+    module.load_state_dict(whole)
 
 
 def first_line(error: Exception) -> str:

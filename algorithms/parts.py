@@ -101,7 +101,7 @@ class Parts(NamedTuple):
     def _filled(self, module: nn.Module, *names: str) -> nn.Module:
         """A skeleton with memory, and in it the weights of the files ``names``, copied; strict, so none is garbage."""
         module.to_empty(device="cpu")
-        module.load_state_dict({key: tensor for name in names for key, tensor in self._stored(name).items()})
+        models.fill(module, {key: tensor for name in names for key, tensor in self._stored(name).items()})
         return module
 
 

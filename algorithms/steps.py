@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 
-from algorithms.models import has_batch_norm
+from algorithms.models import fill, has_batch_norm
 from algorithms.settings import Rule
 from emulator.tensor_account import AUXILIARY, GRADIENTS, OPTIMIZER, PARAMETERS, mark
 from emulator.wire import StateDict
@@ -339,7 +339,7 @@ def weights(part: Part) -> StateDict:
 @computation("load_weights")
 def load_weights(part: Part, state: StateDict) -> None:
     """Overwrite parameters and buffers; Adam's moments stay."""
-    part.module.load_state_dict(state)
+    fill(part.module, state)
 
 
 @computation("weighted_mean")

@@ -239,12 +239,13 @@ def evaluate(task: Task, parts: dict[str, StateDict]) -> tuple[float, float, flo
     import torch
     from torch.nn import functional
 
+    from algorithms.models import fill
     from algorithms.shard import tensors
 
     about, look = task._about(), task._look()
     test = data.read(task.folder, "test") if task.folder else data.load(task.dataset, task.data_dir)[1]
     model = task.whole()
-    model.load_state_dict({**parts["client"], **parts["server"]})
+    fill(model, {**parts["client"], **parts["server"]})
     model.eval()
     correct, loss = torch.zeros(about.classes, dtype=torch.int64), 0.0
     with torch.no_grad():

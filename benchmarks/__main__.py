@@ -10,7 +10,7 @@ import sys
 
 BENCHMARKS = (
     *("links", "load", "memory", "startup", "relay", "sharing", "virtual", "foresight"),
-    *("peaks", "measured", "boards", "one_count", "busy", "dashboard", "views", "paper"),
+    *("peaks", "measured", "boards", "one_count", "busy", "dashboard", "views", "models", "mutations", "paper"),
 )
 
 
@@ -18,7 +18,7 @@ def parser() -> argparse.ArgumentParser:
     """The flags."""
     flags = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Figures about the emulator itself on this machine (40 minutes on 2 cores, and 35 for 'paper').",
+        description="Figures about the emulator itself on this machine (an hour on 2 cores, and 35 for 'paper').",
     )
     flags.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(BENCHMARKS)}; default: all")
     flags.add_argument("--json", metavar="FILE", help="write the figures there too")

@@ -149,6 +149,7 @@ REFUSED = {
     "labels in words": ({"labels": np.array(list("abc") * 20)}, "labels: must be one class number from 0 a sample"),
     "one-hot labels": ({"labels": np.eye(3)[LABELS]}, r"labels: .* of one-hot rows take labels.argmax\(1\)"),
     "labels that are no whole numbers": ({"labels": LABELS + 0.5}, "labels: must be whole numbers: a label is 0.5"),
+    "labels without end": ({"labels": LABELS + np.inf}, "labels: must be whole numbers: a label is inf"),
     "objects": ({"labels": np.array([None] * 60)}, "labels: holds Python objects"),
     "no sample": (alike(images=BYTES[:0], labels=LABELS[:0]), "labels: there is no label"),
     "no test part": ({"test_images": None}, "not an archive .* there is no test_images nor x_test; it has images, lab"),
