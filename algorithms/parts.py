@@ -20,6 +20,7 @@ from algorithms.auxiliaries import Layout
 from algorithms.cuts import chosen, cuts
 from algorithms.models import Shape
 from emulator.errors import UserError
+from emulator.scratch import filling
 from emulator.wire import StateDict
 from emulator.work import uncounted
 
@@ -76,7 +77,8 @@ class Parts(NamedTuple):
             "auxiliary": auxiliaries.build(about, self.shape, self.classes, self.seed),
         }
         for name, module in modules.items():
-            torch.save(dict(module.state_dict()), folder / f"{name}.pt")
+            with filling():
+                torch.save(dict(module.state_dict()), folder / f"{name}.pt")
         (folder / LAYOUT).write_text(json.dumps(msgspec.to_builtins(about)))
         return self._replace(cut=about.cut, aux=about.kind, folder=str(folder))
 

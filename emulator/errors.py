@@ -19,6 +19,10 @@ class UserError(SplitbedError):
     """Something the user can mend: one line that names the file, the key and what would be right; exit status 2."""
 
 
+class NoRoom(UserError):
+    """A disk is full. Before anything is played nothing is lost; what a run has recorded until then stays."""
+
+
 class ProfileError(UserError):
     """A profile file says something that cannot be emulated."""
 

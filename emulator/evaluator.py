@@ -20,6 +20,7 @@ from emulator.child import Placement
 from emulator.finite import is_finite
 from emulator.ledger import Evaluated, Ledger, Started
 from emulator.liveness import PULSE
+from emulator.scratch import filling
 from emulator.wire import StateDict
 
 POLL_S = 0.05
@@ -35,7 +36,8 @@ def write_snapshot(
     """Make the snapshot of ``round`` appear, complete; ``awaits``: a part that a client contributes."""
     path = snapshot_path(folder, round)
     snapshot = {"due_ns": due_ns, "actual_ns": actual_ns, "parts": parts, "awaits": awaits}
-    torch.save(snapshot, path.with_suffix(".part"))
+    with filling():
+        torch.save(snapshot, path.with_suffix(".part"))
     path.with_suffix(".part").rename(path)
 
 
@@ -46,7 +48,8 @@ def contribution_path(folder: Path, round: int, part: str) -> Path:
 def write_contribution(folder: Path, round: int, part: str, state: StateDict) -> None:
     """Make a client's part of the snapshot of ``round`` appear, complete."""
     path = contribution_path(folder, round, part)
-    torch.save(state, path.with_suffix(".half"))
+    with filling():
+        torch.save(state, path.with_suffix(".half"))
     path.with_suffix(".half").rename(path)
 
 

@@ -13,11 +13,10 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -33,6 +32,7 @@ from emulator.dilation import LIMIT_S, Account, Choice, Forecast, Outlook, Rehea
 from emulator.errors import Bug, SplitbedError, UserError
 from emulator.ledger import Ledger
 from emulator.liveness import SLOT_BYTES, Reporter, step_limit_s
+from emulator.memory import reset_peak
 from emulator.preload import SUPERVISOR_VARIABLE
 from emulator.profiles import Scenario
 from emulator.supervision import TICK_S, Errand, Interrupted, Supervision
@@ -92,24 +92,35 @@ class Launcher:
         self._stop_reason = ""
         self._task: dict[str, Any] = {}
         self._prepared: Path | None = None
+        self._timelines = 0
         self._outlooks: dict[str, Outlook] = {}
         self.report: Reporter = lambda _text: None  # is told what lasts long before a timeline
 
     def __enter__(self) -> Launcher:
         scratch.allow_open_files(len(self._plan.scenario.clients))
-        scratch.check()
+        if self._plan.clock in CLOCKS:  # else nobody's memory is measured
+            reset_peak()
         # What is ignored (SIGHUP under nohup) stays ignored.
         self._handlers = {
             number: signal.signal(number, self._on_signal)
             for number in STOPPING
             if signal.getsignal(number) is not signal.SIG_IGN
         }
-        # What is ignored stays so in a new program: Ctrl-C reaches all processes of a terminal, we alone act on it.
-        self._handlers[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        forkserver.ensure_running()
-        signal.signal(signal.SIGINT, self._on_signal)
+        self._handlers[signal.SIGINT] = signal.signal(signal.SIGINT, self._on_signal)
+        try:
+            self._scratch = scratch.Scratch()
+            # Where multiprocessing puts its socket: its own folder would stay when we are killed, and be too long.
+            config = multiprocessing.current_process()._config  # type: ignore[attr-defined]
+            self._tempdir, config["tempdir"] = config.get("tempdir"), str(self._scratch.sockets)
+            resource_tracker.ensure_running()  # which the fork server wants first; it unblocks Ctrl-C
+            # What is blocked stays so in a new program: Ctrl-C reaches all processes of a terminal, we alone act on it.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            forkserver.ensure_running()
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        except BaseException:
+            self._give_back()
+            raise
         self._server_pid = int(forkserver._forkserver._forkserver_pid)  # type: ignore[attr-defined]
-        self._scratch = scratch.new()  # last: from here on there is something to remove
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -117,7 +128,11 @@ class Launcher:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._server_pid, signal.SIGKILL)  # it has nothing to tidy up
         forkserver._forkserver._stop()  # type: ignore[attr-defined]
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        multiprocessing.current_process()._config["tempdir"] = self._tempdir  # type: ignore[attr-defined]
+        self._scratch.close()
+        self._give_back()
+
+    def _give_back(self) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
@@ -136,9 +151,9 @@ class Launcher:
     def prepare(self, modules: dict[str, tuple[str, dict[str, Any]]]) -> Prepared:
         """Check the settings of all algorithms (name -> module, settings) and prepare their data."""
         if self._prepared:
-            shutil.rmtree(self._prepared)  # a fit prepares once for each of its probes
-        self._prepared = folder = Path(tempfile.mkdtemp(dir=self._scratch))
-        where = self._placement("", "", {}, self._scratch, self._scratch, snapshots=folder)
+            shutil.rmtree(self._prepared, ignore_errors=True)  # a fit prepares once for each of its probes
+        self._prepared = folder = self._scratch.new_folder()
+        where = self._placement("", "", {}, self._scratch.folder, self._scratch.folder, snapshots=folder)
         what = "the preparation of the data"
         found = self._ask(what, child.prepare_data, where, self._plan.prepare, modules)
         self._task, warnings, settings, facts, arithmetic = found
@@ -157,7 +172,9 @@ class Launcher:
     ) -> Placement:
         """What all processes of a timeline are told."""
         heartbeats = timeline / "heartbeats"
-        heartbeats.write_bytes(bytes((len(self._plan.scenario.clients) + 3) * SLOT_BYTES))
+        with scratch.filling():
+            heartbeats.write_bytes(bytes((len(self._plan.scenario.clients) + 3) * SLOT_BYTES))
+        self._timelines += 1
         return Placement(
             node="preparation",
             role="preparation",
@@ -171,7 +188,7 @@ class Launcher:
             clock=self._plan.clock,
             dilation=1,
             memory_cap=self._plan.memory_cap,
-            address=f"ipc://{timeline}/network",
+            address=f"ipc://{self._scratch.sockets}/{self._timelines}.network",
             ledger_folder=str(ledger),
             snapshot_folder=str(snapshots),
             heartbeat_file=str(heartbeats),
@@ -186,7 +203,7 @@ class Launcher:
         """
         seconds, choices = 0.0, {}
         for algorithm, (module, settings) in modules.items():
-            folder = Path(tempfile.mkdtemp(dir=self._scratch))
+            folder = self._scratch.new_folder()
             placement = self._placement(algorithm, module, settings, folder, folder, folder)
             with contextlib.suppress(UserError, Bug):
                 outlook: Outlook = self._rehearsal(placement)
@@ -270,7 +287,7 @@ class Launcher:
         timeline: Callable[[Placement, Ledger], Ending],
     ) -> Ending:
         """How a timeline ended, in the ledger too."""
-        timeline_folder = Path(tempfile.mkdtemp(dir=self._scratch))  # mode 0700
+        timeline_folder = self._scratch.new_folder()
         ledger_folder = self._folder / "ledger" / algorithm
         ledger_folder.mkdir(parents=True)
         ledger = Ledger(ledger_folder, "supervisor")
@@ -293,6 +310,7 @@ class Launcher:
         )
         ledger.write(ended)
         ledger.close()
+        shutil.rmtree(timeline_folder, ignore_errors=True)  # it may hold snapshots that nobody judged
         return ending
 
     def _ask(

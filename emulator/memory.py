@@ -25,6 +25,7 @@ import msgspec
 
 from emulator.errors import UserError
 
+STATUS = Path("/proc/self/status")
 CLEAR_REFS = Path("/proc/self/clear_refs")  # 5: the peak begins anew, proc(5)
 MIB = 2**20
 CAPS = ("rlimit", "account")
@@ -64,10 +65,22 @@ class Usage(msgspec.Struct, frozen=True):
 
 def read_usage() -> Usage:
     """Resident size, its peak since the last reset, and the size that RLIMIT_DATA counts."""
-    status = Path("/proc/self/status").read_bytes()
-    fields = {name: int(value) * 1024 for name, value in _STATUS.findall(status)}
-    of_files = fields[b"RssFile"] + fields[b"RssShmem"]
-    return Usage(fields[b"VmRSS"] - of_files, fields[b"VmHWM"] - of_files, fields[b"VmData"])
+    fields = {name.decode(): int(value) * 1024 for name, value in _STATUS.findall(STATUS.read_bytes())}
+    of_files = fields["RssFile"] + fields["RssShmem"]
+    return Usage(fields["VmRSS"] - of_files, fields["VmHWM"] - of_files, fields["VmData"])
+
+
+def reset_peak() -> None:
+    """Let the peak of this process begin anew; UserError where the kernel has no peaks to tell."""
+    try:
+        CLEAR_REFS.write_text("5")
+        read_usage()
+    except (OSError, KeyError) as error:
+        what = f"cannot be written ({error.strerror})" if isinstance(error, OSError) else f"{STATUS} has no {error}"
+        raise UserError(
+            f"{CLEAR_REFS}: {what}, so no peak of memory can be measured on this kernel; --dry-run foresees it, or play"
+            " on a Linux that is no sandbox (it needs PROC_PAGE_MONITOR)"
+        ) from None
 
 
 class MemoryCap:
@@ -81,13 +94,7 @@ class MemoryCap:
         limited = enforced and budget_bytes is not None
         self.limit_bytes = int((budget_bytes or 0) * LIMIT_FACTOR) + LIMIT_SPARE_BYTES if limited else None
         _trim()
-        try:
-            CLEAR_REFS.write_text("5")
-        except OSError as error:
-            raise UserError(
-                f"{CLEAR_REFS}: cannot be written ({error.strerror}), so no peak of memory can be measured on this"
-                " kernel; --dry-run foresees it"
-            ) from None
+        reset_peak()
         usage = read_usage()
         self.baseline_bytes = usage.resident
         self._peak_bytes = 0  # of all readings: file pages that come after the peak must not lower it

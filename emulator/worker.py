@@ -22,7 +22,7 @@ from emulator import ledger as events
 from emulator.child import Placement, Vigil
 from emulator.clock import EmulatedLoop
 from emulator.coordinator import CLOCKS
-from emulator.errors import DoesNotFit, PeerLost, UserError, root_of, told
+from emulator.errors import DoesNotFit, NoRoom, PeerLost, UserError, root_of, told
 from emulator.evaluator import write_contribution, write_snapshot
 from emulator.ledger import Ledger
 from emulator.memory import KEEPING, MALLOC, MemoryCap, bytes_asked, is_out_of_memory, tune_malloc
@@ -68,9 +68,10 @@ def run(placement: Placement, vigil: Vigil) -> int:
             limit_bytes=cap.limit_bytes,
         )
     )
+    written: list[Future[None]] = []
     snapshots = ThreadPoolExecutor(1, "snapshots", initializer=lambda: os.setpriority(os.PRIO_PROCESS, 0, 19))
     if isinstance(node, ServerNode):
-        node.on_snapshot = _snapshot_writer(placement, node, loop, snapshots)
+        node.on_snapshot = _snapshot_writer(placement, node, loop, snapshots, written)
     elif isinstance(node, ClientNode):
         node.on_contribution = partial(write_contribution, Path(placement.snapshot_folder))
 
@@ -101,6 +102,8 @@ def run(placement: Placement, vigil: Vigil) -> int:
         config = msgspec.convert(placement.settings, module.Config)
         role = module.server if placement.role == "server" else module.client
         loop.run_until_complete(_until_failure(role(node, config), node))
+        if written:
+            written[-1].result()  # the last one too
         status = child.FINISHED
         last_words("finished")
     except BaseException as raised:
@@ -115,6 +118,9 @@ def run(placement: Placement, vigil: Vigil) -> int:
         elif isinstance(error, PeerLost):
             status = child.ABORTED
             last_words("peer-lost", str(error))
+        elif isinstance(error, NoRoom):
+            status = child.FAILED
+            last_words("failed", str(error))
         elif isinstance(error, UserError):
             status = child.REFUSED
             last_words("refused", str(error))
@@ -186,10 +192,9 @@ def _throw_away_step() -> None:
 
 
 def _snapshot_writer(
-    placement: Placement, node: Node, loop: EmulatedLoop, pool: ThreadPoolExecutor
+    placement: Placement, node: Node, loop: EmulatedLoop, pool: ThreadPoolExecutor, written: list[Future[None]]
 ) -> Callable[[int, dict[str, StateDict], str], None]:
     folder = Path(placement.snapshot_folder)
-    written: list[Future[None]] = []
 
     def write(round: int, parts: dict[str, StateDict], awaits: str) -> None:
         if written:

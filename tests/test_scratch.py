@@ -5,18 +5,21 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import shutil
 import tempfile
+from collections import namedtuple
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import psutil
 import pytest
+import torch
+from processes import Board, play, write_scenario
 
 import run
 from algorithms.settings import LONGEST_S, Settings
-from emulator import clock, launcher, memory, record, scratch
-from emulator.errors import UserError
+from emulator import clock, evaluator, launcher, memory, record, scratch
+from emulator.errors import NoRoom, UserError
 from emulator.memory import MemoryCap
 from emulator.profile_reading import load_scenario
 
@@ -29,42 +32,124 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def left_by(pid: int, began: float, where: Path) -> Path:
-    folder = where / f"{scratch.PREFIX}{pid}"
+def left_by(where: Path, name: str) -> Path:
+    """What a run has left that was killed: the kernel has taken its lock back."""
+    folder = where / f"{scratch.PREFIX}{name}"
     folder.mkdir()
-    (folder / scratch.OWNER).write_text(f"{pid} {began}\n")
     (folder / "images.npy").write_bytes(b"data")
     return folder
 
 
 def test_what_a_killed_run_left_is_removed_by_the_next_and_a_living_ones_is_not(temporary: Path) -> None:
-    own = psutil.Process()
-    living = left_by(own.pid, own.create_time(), temporary)
-    killed = left_by(2**22 + 1, 0.0, temporary)  # above the largest process number
+    living = scratch.Scratch()
+    killed = left_by(temporary, "killed")
     others = temporary / "somebody-elses"
     others.mkdir()
-    unknown = temporary / f"{scratch.PREFIX}unknown"
-    unknown.mkdir()
-    made = scratch.new()
+    link = temporary / f"{scratch.PREFIX}link"
+    link.symlink_to(others)
+    next_one = scratch.Scratch()
     assert not killed.exists()
-    assert all(folder.is_dir() for folder in (living, others, unknown, made))
+    assert all(folder.is_dir() for folder in (living.folder, others, link, next_one.folder))
     assert scratch.remove_abandoned(temporary) == []
+    for each in (living, next_one):
+        assert each.folder == each.sockets
+        assert each.folder.stat().st_mode & 0o777 == 0o700
+        each.close()
+    assert sorted(temporary.iterdir()) == [others, link]
 
 
-def test_a_process_number_that_another_process_has_by_now_is_not_taken_for_the_run(temporary: Path) -> None:
-    own = psutil.Process()
-    folder = left_by(own.pid, own.create_time() - 100, temporary)
-    assert scratch.remove_abandoned(temporary) == [folder]
+def test_another_users_folder_is_left_alone(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = left_by(temporary, "theirs")
+    mine = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: mine + 1)
+    assert scratch.remove_abandoned(temporary) == []
+    assert folder.is_dir()
 
 
-def test_a_temporary_folder_too_deep_for_sockets_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / ("d" * 120)
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+def test_a_folder_that_another_run_removes_before_it_is_locked_is_made_again(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, removed = tempfile.mkdtemp, []
+
+    def made_and_removed(**how: Any) -> str:
+        folder = make(**how)
+        if not removed:
+            removed.append(folder)
+            assert [str(path) for path in scratch.remove_abandoned(temporary)] == [folder]
+        return folder
+
+    monkeypatch.setattr(tempfile, "mkdtemp", made_and_removed)
+    found = scratch.Scratch()
+    assert str(found.folder) not in removed
+    assert found.folder.is_dir()
+    found.close()
+
+
+LONG = "d" * 120
+
+
+def test_sockets_find_a_shorter_path_than_that_of_a_long_temporary_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    long = tmp_path / LONG
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setattr(scratch, "SHORT", (str(tmp_path / "none"), str(folder)))
+    made = scratch.Scratch()
+    assert (made.folder.parent, made.sockets.parent) == (long, folder)
+    assert len(f"{made.sockets}{scratch.INSIDE}") <= scratch.LONGEST
+    made.close()
+    assert [*long.iterdir(), *folder.iterdir()] == []
+
+
+def test_where_no_path_is_short_enough_the_temporary_folder_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / LONG))
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setattr(scratch, "SHORT", ())
     with pytest.raises(UserError, match=r"TMPDIR .*: is \d+ bytes long, and sockets below it leave \d+; say a shorter"):
-        scratch.check()
-    longest = "/" + "x" * (scratch.LONGEST - len(scratch.INSIDE) - 1)
-    assert len(longest + scratch.INSIDE) == scratch.LONGEST
+        scratch.Scratch()
+
+
+@pytest.mark.processes
+def test_a_run_with_a_long_temporary_folder_plays_and_leaves_nothing_in_it(tmp_path: Path) -> None:
+    long = tmp_path / LONG
+    long.mkdir()
+    scenario = write_scenario(tmp_path / "scenario", [(1, Board())])
+    flags = "--algorithm", "fedavg", "--rounds", 1, "--clock", "virtual", "--samples-per-client", 32
+    played = play(tmp_path / "run", "--profile", scenario, *flags, program="run.py", TMPDIR=str(long))
+    assert (played.status, played.err) == (0, "")
+    assert not list(long.glob("splitbed-*"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 8804928 vs 8804824"),
+    ],
+)
+def test_a_snapshot_for_which_there_is_no_room_is_one_line(
+    error: Exception, temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(torch, "save", fail)
+    room = namedtuple("room", "free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: room(free=1000))
+    for write in (
+        lambda: evaluator.write_snapshot(temporary, 0, 0, 0, {}),
+        lambda: evaluator.write_contribution(temporary, 0, "client", {}),
+    ):
+        with pytest.raises(NoRoom, match=r"TMPDIR .*: cannot be written \(No space left on device\); say a folder"):
+            write()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: room(free=10**9))
+    if isinstance(error, RuntimeError):  # something else went wrong
+        with pytest.raises(RuntimeError, match="unexpected pos"):
+            evaluator.write_contribution(temporary, 0, "client", {})
 
 
 def limits(monkeypatch: pytest.MonkeyPatch, soft: int, hard: int) -> list[tuple[int, int]]:
@@ -142,9 +227,25 @@ def test_a_loop_sleeps_no_longer_than_the_system_lets_it(monkeypatch: pytest.Mon
     assert asked == [0.5, clock.LONGEST_SLEEP_S, None]
 
 
-def test_a_peak_that_cannot_begin_anew_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(memory, "CLEAR_REFS", tmp_path / "no" / "clear_refs")
-    with pytest.raises(UserError, match=r"clear_refs: cannot be written .* no peak of memory can be measured"):
+@pytest.mark.parametrize("lacks", ["clear_refs", "VmHWM"])
+def test_a_kernel_that_tells_no_peak_is_one_line_before_anything_is_started(
+    lacks: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in a sandbox; a dry run measures no memory and is played."""
+    started: list[Any] = []
+    monkeypatch.setattr(launcher.forkserver, "ensure_running", lambda: started.append(1))
+    if lacks == "clear_refs":
+        monkeypatch.setattr(memory, "CLEAR_REFS", tmp_path / "no" / "clear_refs")
+    else:
+        (tmp_path / "status").write_text("VmRSS:\t 100 kB\nRssFile:\t 1 kB\nRssShmem:\t 0 kB\nVmData:\t 1 kB\n")
+        monkeypatch.setattr(memory, "STATUS", tmp_path / "status")
+    assert run.main(["--profile", "lan", "--no-dashboard", "--out", str(tmp_path / "out")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert lacks in line
+    assert "clear_refs: " in line
+    assert "no peak of memory can be measured on this kernel; --dry-run foresees it" in line
+    assert (started, (tmp_path / "out").exists()) == ([], False)
+    with pytest.raises(UserError, match="no peak of memory"):
         MemoryCap(None)
 
 
