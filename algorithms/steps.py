@@ -342,7 +342,7 @@ def load_weights(part: Part, state: StateDict) -> None:
     fill(part.module, state)
 
 
-@computation("weighted_mean")
+@computation("weighted_mean", weights="counts")
 def weighted_mean(states: Sequence[StateDict], counts: Sequence[int]) -> StateDict:
     """Σ n_i · state_i / Σ n_i, taken up in the order given (float addition is not associative: give client order).
 

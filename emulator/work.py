@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import inspect
 import os
 import threading
 import time
@@ -64,12 +65,14 @@ class WorkCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return out
 
 
-def computation(tag: str) -> Callable[[F], F]:
+def computation(tag: str, *, weights: str = "") -> Callable[[F], F]:
     """Decorator that declares a function's ``tag``: its name in the ledger, in tables and in digests, however the
-    function is renamed or moved."""
+    function is renamed or moved. ``weights``: an argument of numbers whose values do not change what it costs."""
 
     def declare(fn: F) -> F:
         fn.tag = tag  # type: ignore[attr-defined]
+        names = list(inspect.signature(fn).parameters)
+        fn.weights_at = names.index(weights) if weights else None  # type: ignore[attr-defined]
         return fn
 
     return declare
@@ -83,7 +86,9 @@ def tag_of(fn: Callable[..., Any]) -> str:
 
 def cost_key(fn: Callable[..., Any], args: tuple[Any, ...]) -> str:
     """Equal for computations that cost the same: the function, and its arguments by shape or value."""
-    return f"{fn.__module__}.{fn.__qualname__}({', '.join(map(_describe, args))})"
+    weights_at = getattr(fn, "weights_at", None)
+    described = (f"{len(arg)} numbers" if i == weights_at else _describe(arg) for i, arg in enumerate(args))
+    return f"{fn.__module__}.{fn.__qualname__}({', '.join(described)})"
 
 
 def _describe(value: Any) -> str:

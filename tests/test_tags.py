@@ -9,7 +9,7 @@ import torch
 
 from algorithms import ALGORITHMS, steps, zeroth_order
 from emulator.wire import Message, Parcel, kind_of
-from emulator.work import computation, tag_of
+from emulator.work import computation, cost_key, tag_of
 
 COMPUTATIONS = {
     steps: (
@@ -64,3 +64,11 @@ def test_renaming_a_computation_keeps_its_tag_and_an_undeclared_one_has_its_own_
 
     assert tag_of(split_server_step) == "cut_step"
     assert tag_of(undeclared) == undeclared.__qualname__
+
+
+def test_a_mean_costs_the_same_whatever_its_weights_so_a_dry_run_remembers_it_once() -> None:
+    states = [{"w": torch.zeros(3)}, {"w": torch.ones(3)}]
+    keys = {cost_key(steps.weighted_mean, (states, counts)) for counts in ([1, 2], [5, 7], [100, 3])}
+    assert len(keys) == 1
+    assert cost_key(steps.weighted_mean, (states * 2, [1, 2, 3, 4])) not in keys
+    assert cost_key(steps.train_step, (1, 2, 3)) != cost_key(steps.train_step, (1, 2, 4))
