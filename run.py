@@ -43,8 +43,9 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 STATUS = {"finished": 0, "does-not-fit": 0, "refused": 2, "interrupted": 130}  # of other outcomes: 1
 
 
-def refuse(launcher: Launcher, modules: dict[str, tuple[str, dict[str, Any]]], flags: argparse.Namespace) -> None:
-    """UserError for what will take more than an hour on the wall, or more than this host has at the dilation asked."""
+def refuse(launcher: Launcher, modules: dict[str, tuple[str, dict[str, Any]]], flags: argparse.Namespace) -> str:
+    """UserError for what will take more than an hour on the wall, or more than this host has at the dilation asked;
+    a warning where its memory may not do, else ""."""
     from emulator import cgroups
     from emulator.dilation import LIMIT_S
 
@@ -63,6 +64,7 @@ def refuse(launcher: Launcher, modules: dict[str, tuple[str, dict[str, Any]]], f
             f"--profile {flags.profile}: this run will take over {how_long} on the wall; say --force if it may, fewer"
             " --rounds or --algorithm, --clock virtual where it is the clock that takes long, or --dry-run for figures"
         )
+    return cgroups.warning(forecast.memory_bytes)
 
 
 def in_full(prepared: Prepared) -> dict[str, dict[str, Any]]:
@@ -161,7 +163,8 @@ def run(argv: list[str], alone: bool = False) -> int:
                 say(f"warning: {warning}")
             if not flags.dry_run and not flags.force:
                 console.print("Rehearsing: what each computation costs, and how long the run will take.")
-                refuse(launcher, {name: (ALGORITHMS[name], settings[name]) for name in names}, flags)
+                if warning := refuse(launcher, {name: (ALGORITHMS[name], settings[name]) for name in names}, flags):
+                    say(f"warning: {warning}")
             with view_type(manifest, folder) as view:
                 endings = play_all(launcher, settings, view, flags.dry_run)
     except BaseException as error:

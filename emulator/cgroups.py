@@ -136,9 +136,32 @@ def memory(proc: Path = PROC) -> Memory:
     return min(found, key=lambda each: each.free_bytes)
 
 
+def warning(needed_bytes: int, proc: Path = PROC) -> str:
+    """What to say of a run that needs so much memory; "" where there is as much."""
+    limit = memory(proc)
+    if needed_bytes <= limit.free_bytes:
+        return ""
+    return (
+        f"memory: this run will need about {needed_bytes / 2**30:.1f} GiB of this host, and {limit.what} leaves"
+        f" {limit.free_bytes / 2**30:.1f} GiB; where it runs out, the kernel ends a process: take fewer --clients or a"
+        " smaller --batch"
+    )
+
+
 def memory_kills(proc: Path = PROC) -> int:
-    """How many processes of this one's groups the kernel has killed because memory ran out."""
-    counts = [0]
+    """How many processes of this one's groups, or of the host, the kernel has killed because memory ran out."""
+    counts = [_table(proc.parent / "vmstat").get("oom_kill", 0)]
     for folder in folders("memory", proc):
         counts += [_table(folder / name).get("oom_kill", 0) for name in ("memory.events", "memory.oom_control")]
     return max(counts)
+
+
+def for_memory(kills: int | None, proc: Path = PROC) -> str:
+    """ " by the kernel because memory ran out …" where it has killed a process since there were ``kills``, else ""."""
+    if kills is None or memory_kills(proc) <= kills:
+        return ""
+    limit = memory(proc)
+    return (
+        f" by the kernel because memory ran out ({limit.what} has {limit.limit_bytes // 2**20} MiB); take fewer"
+        " --clients or a smaller --batch"
+    )

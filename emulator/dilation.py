@@ -32,6 +32,9 @@ PATIENCE_SHARE = 0.75  # of a message's delay: the rest is for its receiver to f
 PATIENCE_MOST_DILATION = 20.0  # that is chosen for its sake
 LIMIT_S = 3600.0  # of wall time, for all algorithms of a run, without --force
 SECOND_NS = 10**9
+# Of the host's memory: what a run has once (Python, torch and the methods, which all processes share; supervisor,
+# network, evaluator, server), and what each client has of its own before it trains. Measured with seven clients.
+SHARED_BYTES, CLIENT_BYTES = 800 * 2**20, 22 * 2**20
 
 
 class Span(msgspec.Struct, frozen=True):
@@ -145,10 +148,12 @@ def _ratio(span: Span) -> float:
 
 
 class Forecast(msgspec.Struct, frozen=True):
-    """Seconds on the wall that a run takes at least, and the choice for each of its algorithms, where it matters."""
+    """Seconds on the wall that a run takes at least, and the choice for each of its algorithms, where it matters; what
+    its processes need of the host's memory, about."""
 
     seconds: float
     choices: dict[str, Choice]
+    memory_bytes: int = 0
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -184,3 +189,9 @@ class Outlook(msgspec.Struct, frozen=True):
         if dilation is None:
             return self.host_ns / cores / SECOND_NS
         return self.elapsed_ns * dilation / SECOND_NS
+
+    def host_memory_bytes(self, scenario_clients: dict[str, int]) -> int:
+        """What all processes take of the host's memory, about: ``scenario_clients`` (by device) by their accounts, the
+        server as little as with one client, and what is there before any training."""
+        needed = {account.device: account.needed_bytes for account in self.accounts}
+        return SHARED_BYTES + sum((CLIENT_BYTES + needed.get(name, 0)) * n for name, n in scenario_clients.items())

@@ -93,6 +93,7 @@ class Launcher:
         self._task: dict[str, Any] = {}
         self._prepared: Path | None = None
         self._timelines = 0
+        self._kills = cgroups.memory_kills()
         self._outlooks: dict[str, Outlook] = {}
         self.report: Reporter = lambda _text: None  # is told what lasts long before a timeline
 
@@ -144,8 +145,11 @@ class Launcher:
         process = self._context.Process(target=target, args=arguments, name=placement.node, daemon=True)
         try:
             process.start()
-        except (OSError, EOFError) as error:
-            raise SplitbedError(f"{placement.node} cannot be started: {error or 'the fork server was ended'}") from None
+        except EOFError:
+            why = f"the fork server was ended{cgroups.for_memory(self._kills)}"
+            raise SplitbedError(f"{placement.node} cannot be started: {why}") from None
+        except OSError as error:
+            raise SplitbedError(f"{placement.node} cannot be started: {error}") from None
         return process
 
     def prepare(self, modules: dict[str, tuple[str, dict[str, Any]]]) -> Prepared:
@@ -201,7 +205,8 @@ class Launcher:
 
         One that cannot be rehearsed counts nothing: playing it will say why.
         """
-        seconds, choices = 0.0, {}
+        seconds, choices, memory_bytes = 0.0, {}, 0
+        devices = Counter(client.device.name for client in self._plan.scenario.clients)
         for algorithm, (module, settings) in modules.items():
             folder = self._scratch.new_folder()
             placement = self._placement(algorithm, module, settings, folder, folder, folder)
@@ -214,10 +219,11 @@ class Launcher:
                 dilation = clock.dilation(self._plan.dilation, choice.dilation)
                 if clock.dilates:
                     choices[algorithm] = choice
+                memory_bytes = max(memory_bytes, outlook.host_memory_bytes(devices))
                 seconds += outlook.wall_s(dilation if clock.dilates else None, cores)
             if seconds > LIMIT_S:
                 break
-        return Forecast(seconds, choices)
+        return Forecast(seconds, choices, memory_bytes)
 
     def _rehearsal(self, placement: Placement, **how: Any) -> Outlook:
         """What a rehearsal finds out, however long it takes."""

@@ -16,7 +16,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Protocol
 
-from emulator import child, postmortem
+from emulator import cgroups, child, postmortem
 from emulator import ledger as events
 from emulator.child import Placement
 from emulator.errors import SplitbedError
@@ -74,6 +74,7 @@ class Supervision:
     ) -> None:
         self._starter, self._placement, self._ledger, self._tick = starter, placement, ledger, tick
         self._limit_s = limit_s
+        self._kills = cgroups.memory_kills()
         self._signs, self._teller = Watch(Path(placement.heartbeat_file)), Teller()
         self._control, self._theirs = multiprocessing.Pipe()
         self._done, self._evaluator_done = multiprocessing.Pipe()
@@ -108,6 +109,9 @@ class Supervision:
             self._done.close()
         return outcome, detail
 
+    def _how(self, process: BaseProcess) -> str:
+        return how(process, self._kills)
+
     def _nodes(self) -> dict[str, BaseProcess]:
         return {name: p for name, p in self._processes.items() if name not in ("network", "evaluator")}
 
@@ -129,7 +133,7 @@ class Supervision:
             for name in ("network", "evaluator"):
                 if self._processes[name].exitcode is not None:
                     self._take_news()
-                    return "failed", self._broken or f"the {name} process {how(self._processes[name])}"
+                    return "failed", self._broken or f"the {name} process {self._how(self._processes[name])}"
             words, since_s = self._deadlock
             if words and time.monotonic() - since_s > DEADLOCK_AFTER_S:
                 return "failed", f"deadlock: {words}"
@@ -157,7 +161,7 @@ class Supervision:
                 return "refused", words
             case _:
                 where = f" in {struck.function} ({struck.line})" if struck and struck.function else ""
-                return "failed", f"{name} {how(process)}{where}{': ' + words if words else ''}"
+                return "failed", f"{name} {self._how(process)}{where}{': ' + words if words else ''}"
 
     def _account_of(self, name: str) -> events.Accounted | None:
         """The account of a client of its kind of device, as it was written before the nodes began."""
@@ -232,7 +236,7 @@ class Supervision:
             self._starter.check_stop()
             if stuck := self._stuck():
                 return "stuck", stuck
-        return ("failed", f"the evaluator process {how(evaluator)}") if evaluator.exitcode else None
+        return ("failed", f"the evaluator process {self._how(evaluator)}") if evaluator.exitcode else None
 
 
 class Errand:
@@ -240,6 +244,7 @@ class Errand:
 
     def __init__(self, what: str, process: BaseProcess, answer: Connection, beats: Path, limit_s: float) -> None:
         self._what, self._process, self._answer, self._limit_s = what, process, answer, limit_s
+        self._kills = cgroups.memory_kills()
         self._watch, self._teller, self._begun_s = Watch(beats), Teller(TOLD_EARLY_S), time.monotonic()
 
     def wait(self, each: Callable[[], None], report: Reporter) -> Any:
@@ -253,7 +258,7 @@ class Errand:
             return self._answer.recv()
         except EOFError:
             self._process.join(GRACE_S)
-            raise SplitbedError(f"{self._what} {how(self._process)}") from None
+            raise SplitbedError(f"{self._what} {how(self._process, self._kills)}") from None
         except BaseException:
             self._process.kill()
             raise
@@ -279,11 +284,13 @@ def _end(process: BaseProcess, deadline_s: float) -> None:
         process.join(5.0)
 
 
-def how(process: BaseProcess) -> str:
-    """How a process ended, in words."""
+def how(process: BaseProcess, kills: int | None = None) -> str:
+    """How a process ended, in words. ``kills``: how many the kernel had killed for memory when it began."""
     code = process.exitcode
     if code == FORK_SERVER_GONE:
-        return "is lost: the fork server was ended"
+        return f"is lost: the fork server was ended{cgroups.for_memory(kills)}"
+    if code == -signal.SIGKILL and (why := cgroups.for_memory(kills)):
+        return f"was ended{why}"
     if code is not None and code < 0:
         return f"was ended by {signal.Signals(-code).name}"
     return f"ended with status {code}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -11,11 +12,12 @@ from stage import MS, SECOND
 
 from emulator import cgroups, hostload
 from emulator.conservation import only
-from emulator.dilation import QUOTA_SHARE, Rehearsed, Span, choose
+from emulator.dilation import QUOTA_SHARE, Account, Outlook, Rehearsed, Span, choose
 from emulator.health import _figures, _host
 from emulator.hostload import HostLoad, cpu_pressure
 from emulator.ledger import Host, Ledger, Timeline, read_node
 from emulator.progress import Progress
+from emulator.supervision import how
 
 MIB = 2**20
 PERIOD_NS = 100 * MS
@@ -215,3 +217,44 @@ def test_a_record_from_before_is_read(tmp_path: Path) -> None:
     (tmp_path / "supervisor.jsonl").write_text(line)
     (event,) = only(read_node(tmp_path / "supervisor.jsonl"), Host)
     assert (event.pressure, event.stopped) == (0.0, None)
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_needs_more_memory_than_is_free_is_warned_of_by_both_numbers(tree: Tree) -> None:
+    """800 MiB once, and for each of ten clients 22 MiB and its account of 28 MiB."""
+    account = Account("board", {}, "", 28 * MIB)
+    needed = Outlook(Rehearsed(), 0, 0, True, [account]).host_memory_bytes({"board": 10})
+    assert needed == (800 + 10 * (22 + 28)) * MIB
+    limit, used = (("memory_max", "memory_current"), ("memory_limit_in_bytes", "memory_usage_in_bytes"))[
+        tree.version == 1
+    ]
+    tree.write("memory", "/batch", **{limit: f"{1310 * MIB}\n", used: f"{10 * MIB}\n"})
+    assert cgroups.warning(needed, tree.proc) == ""
+    tree.write("memory", "/batch", **{used: f"{286 * MIB}\n"})
+    said = cgroups.warning(needed, tree.proc)
+    assert said.startswith("memory: this run will need about 1.3 GiB of this host, and the memory limit of the group ")
+    assert "leaves 1.0 GiB" in said
+    assert "--clients" in said
+
+
+class Killed:
+    """A process that was ended by SIGKILL."""
+
+    exitcode = -9
+
+
+def test_a_process_that_the_kernel_ends_for_memory_is_told_from_one_that_somebody_killed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    process: Any = Killed()
+    monkeypatch.setattr(cgroups, "memory_kills", lambda _proc: 3)
+    monkeypatch.setattr(
+        cgroups, "memory", lambda _proc: cgroups.Memory(900 * MIB, 0, "the memory limit of the group /batch")
+    )
+    assert how(process, 3) == "was ended by SIGKILL"
+    assert how(process, 2) == (
+        "was ended by the kernel because memory ran out (the memory limit of the group /batch has 900 MiB);"
+        " take fewer --clients or a smaller --batch"
+    )
