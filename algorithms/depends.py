@@ -97,7 +97,9 @@ def parts_of(manifest: Mapping[str, Any], name: str) -> Parts:
     found |= {f"setting {key}": value for key, value in (*settings.items(), *task.items())}
     found |= {"scenario": noted["scenario"], "data": noted["data"]["sha256"]}
     found |= {f"version {package}": manifest["versions"].get(package) for package in VERSIONS}
-    found |= {f"CPU {what}": value for what, value in noted["arithmetic"].items()}
+    how = dict(noted["arithmetic"])
+    found |= {f"variable {variable}": value for variable, value in how.pop("variables").items()}
+    found |= {f"CPU {what}": value for what, value in how.items()}
     files = noted["sources"]["emulator"] | noted["sources"][name]
     return found | {f"source {file}": digest for file, digest in files.items()}
 
@@ -120,7 +122,7 @@ def why_again(before: Mapping[str, Any], old: Parts, now: Mapping[str, Any], new
         elif part == "scenario":
             reasons.append(_of_scenario(before.get("profile_files", {}), now.get("profile_files", {})))
         elif kind != "source":
-            shown = what if kind in ("setting", "version") else part
+            shown = what if kind in ("setting", "version", "variable") else part
             reasons.append(f"{shown} {_short(old.get(part))} -> {_short(new.get(part))}")
     return "; ".join(reasons)
 
@@ -144,5 +146,5 @@ def _of_scenario(before: Mapping[str, str], now: Mapping[str, str]) -> str:
 
 
 def _short(value: Any) -> str:
-    text = value if isinstance(value, str) and value else json.dumps(value)
+    text = "unset" if value is None else value if isinstance(value, str) and value else json.dumps(value)
     return text if len(text) <= 40 else f"{text[:39]}…"

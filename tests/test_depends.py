@@ -18,7 +18,7 @@ from test_sources import forget
 
 from algorithms import data_identity, depends
 from algorithms.grid import BASE, Cell, Grid
-from emulator import arithmetic, sources
+from emulator import arithmetic, compare, record, sources
 from emulator.errors import UserError
 
 WORDS = ("--algorithm", "sl,fsl-sage", "--clock", "virtual")
@@ -222,6 +222,7 @@ def test_every_part_of_the_key_is_named_when_it_differs() -> None:
     assert {name.partition(" ")[0] for name in old} == {
         *("method", "module", "clock", "dilation", "memory", "compute", "setting", "scenario", "data", "version"),
         *("CPU", "source"),
+        *(["variable"] if cell.manifest["depends"]["arithmetic"]["variables"] else []),
     }
     for part, said in names.items():
         new = old | {part: 4}
@@ -242,17 +243,36 @@ def test_a_record_of_an_earlier_version_has_no_key() -> None:
 # --- arithmetic -------------------------------------------------------------------------------------------------------
 
 
-def found(**variables: str) -> dict[str, Any]:
-    program = "import json; from emulator.arithmetic import arithmetic; print(json.dumps(arithmetic()))"
+PROGRAM = """
+import json
+import msgspec
+from emulator.arithmetic import arithmetic
+from emulator.profile_reading import load_scenario
+from emulator.rehearsal import rehearse
+
+task = {"clients": 1, "samples_per_client": 20, "batch": 8}
+settings = {"task": task, "rounds": 1, "stop_after_s": None}
+played = rehearse("algorithms.splitfed_v2", settings, load_scenario("iot-4g", 1), 1)
+times = played.elapsed_ns, msgspec.to_builtins(played.costs)
+print(json.dumps([arithmetic(), times]))
+"""
+
+
+def found(**variables: str) -> tuple[dict[str, Any], Any]:
+    """What another process finds of its arithmetic, and which times it counts."""
     clean = {name: value for name, value in os.environ.items() if name not in arithmetic.VARIABLES}
-    command = [sys.executable, "-c", program]
+    command = [sys.executable, "-c", PROGRAM]
     done = subprocess.run(command, cwd=ROOT, env=clean | variables, capture_output=True, text=True, check=True)
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
+    answer, times = json.loads(done.stdout)
+    return answer, times
 
 
-def test_what_kernels_are_chosen_by_is_noted_and_part_of_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain, chosen = found(), found(ATEN_CPU_CAPABILITY="default", ONEDNN_MAX_CPU_ISA="SSE41")
+def test_what_kernels_are_chosen_by_is_noted_and_part_of_the_key_and_no_time_depends_on_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain, times = found()
+    chosen, same_times = found(ATEN_CPU_CAPABILITY="default", ONEDNN_MAX_CPU_ISA="SSE41")
+    assert times == same_times
     assert plain["variables"] == {}
     assert chosen["variables"] == {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"}
     assert chosen["capability"] == "DEFAULT"
@@ -260,7 +280,24 @@ def test_what_kernels_are_chosen_by_is_noted_and_part_of_the_key(monkeypatch: py
         monkeypatch.delenv(name, raising=False)
     before = cells()["sl"]
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "SSE41")
-    assert why(before, cells()["sl"]) == 'CPU variables {} -> {"ONEDNN_MAX_CPU_ISA": "SSE41"}'
+    assert why(before, cells()["sl"]) == "ONEDNN_MAX_CPU_ISA unset -> SSE41"
+
+
+def test_compare_names_what_figures_depend_on_and_counts_files() -> None:
+    manifests = [json.loads(json.dumps(cells()["sl"].manifest)) for _ in range(2)]
+    files = [
+        f"emulator/{name}.py" for name in sorted(("clock", "fabric", "link", "node", "port", "tcp", "wire", "work"))
+    ]
+    manifests[1]["depends"]["sources"]["emulator"] |= dict.fromkeys([*files, "emulator/worker.py"], "other")
+    manifests[1]["depends"]["sources"]["fsl-sage"]["algorithms/steps.py"] = "other"
+    manifests[1]["depends"]["sources"]["sl"]["algorithms/steps.py"] = "other"
+    manifests[1]["depends"]["arithmetic"]["capability"] = "DEFAULT"
+    manifests[1]["depends"]["data"]["sha256"] = "another"
+    runs = [record.Recorded(manifest, {}, {"algorithms": {}}) for manifest in manifests]
+    data, capability, source = compare.differences(runs, ["one", "two"])
+    assert data.startswith("  depends.data.sha256: one ") and data.endswith("; two another")
+    assert capability.startswith("  depends.arithmetic.capability: one ") and capability.endswith("; two DEFAULT")
+    assert source == f"  source: not the same in {', '.join(files)} and 2 more"
 
 
 @pytest.mark.parametrize(
