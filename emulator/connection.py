@@ -6,8 +6,9 @@ from collections import deque
 
 from emulator import tcp
 from emulator.link import SECOND_NS, Jitter
+from emulator.profiles import Direction
 from emulator.sharing import FINENESS, UNLIMITED, Flow
-from emulator.topology import Channel, End, delay_ns, loss_ppb
+from emulator.topology import Channel, End, Side, delay_ns, loss_ppb
 
 BYTE = 8 * FINENESS * SECOND_NS  # the work of one: what a rate of 2^-20 bit/s does in so many ns
 
@@ -51,6 +52,7 @@ class Pipe(Flow):
             "free_ns",
             "into",
             "jitters",
+            "limit_until_ns",
             "link",
             "number",
         ),
@@ -59,10 +61,9 @@ class Pipe(Flow):
 
     def __init__(self, place: int, source: str, destination: str, ends: dict[str, End], link: Link, seed: int) -> None:
         self.out, self.into = ends[source], ends[destination]
-        slowest_bps = min(self.out.up.direction.rate_bps, self.into.down.direction.rate_bps)
-        # The server to itself, over a link that clients cannot fill: the rate is all that is left of it.
-        alone = (Channel(f"{source} to itself", slowest_bps),)
-        super().__init__((*self.out.up.channels, *self.into.down.channels) or alone)
+        sides = (self.out.up, self.into.down)
+        alone = source == destination
+        super().__init__([channel for side in sides for channel in (_own(source, side) if alone else side.channels)])
         self.place, self.source, self.destination, self.link = place, source, destination, link
         stream = f"{seed}:jitter:{source}>{destination}"
         self.jitters = (
@@ -77,6 +78,7 @@ class Pipe(Flow):
         self.starts_ns: int | None = None  # when it will begin, or go on
         self.ends_ns: int | None = None  # when the burst in hand will have been served
         self.burst_bytes, self.unserved, self.since_ns = 0, 0, 0
+        self.limit_until_ns = -1  # a change of the limit is planned for then
 
     def delay_ns(self, t_ns: int) -> int:
         return delay_ns((self.out.up.direction, self.into.down.direction), t_ns)
@@ -95,10 +97,22 @@ class Pipe(Flow):
         """The rate that loss allows, of those links whose rate does not contain it already."""
         if not self.link.tcp:
             return UNLIMITED
-        ways = ((self.out, self.out.up.direction), (self.into, self.into.down.direction))
-        lossy = [direction for end, direction in ways if end.network.rate_kind == "link"]
-        limit_bps = tcp.loss_limited_bps(self.rtt_ns(t_ns), loss_ppb(lossy, t_ns))
+        limit_bps = tcp.loss_limited_bps(self.rtt_ns(t_ns), loss_ppb(self._lossy, t_ns))
         return UNLIMITED if limit_bps is None else limit_bps * FINENESS
+
+    def limit_changes_ns(self, t_ns: int) -> int | None:
+        """When that rate may change next; None: never."""
+        if not self.link.tcp or not any(way.loss_ppb or way.losses for way in self._lossy):
+            return None
+        ways = [side.direction for end in (self.out, self.into) for side in (end.up, end.down)]
+        steps = [*(way.losses for way in self._lossy), *(way.delays for way in ways)]
+        return min((ns for each in steps if each and (ns := each.change_ns(t_ns)) is not None), default=None)
+
+    @property
+    def _lossy(self) -> list[Direction]:
+        """The ways whose rate does not contain their loss."""
+        ways = ((self.out, self.out.up.direction), (self.into, self.into.down.direction))
+        return [direction for end, direction in ways if end.network.rate_kind == "link"]
 
     def back_ns(self, t_ns: int) -> int:
         """When neither end is away; ``t_ns`` where neither is now."""
@@ -116,3 +130,12 @@ class Pipe(Flow):
         """Account for what was served since the share last changed."""
         self.unserved -= self.rate * (t_ns - self.since_ns)
         self.since_ns = t_ns
+
+
+def _own(name: str, side: Side) -> tuple[Channel, ...]:
+    """The capacities of a side on a node's way to itself.
+
+    A server's that clients cannot fill is left out: there it is the link's own, as if nobody else used it.
+    """
+    way = side.direction
+    return side.channels or (Channel(f"{name} to itself", way.rate_bps, way.rates),)

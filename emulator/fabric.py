@@ -201,7 +201,7 @@ class Fabric:
         if not transfer.rest_bytes:
             self._leave(pipe)
             self._arrive(pipe, transfer, now_ns)
-            pipe.free_ns, pipe.current = now_ns, None
+            pipe.free_ns, pipe.current, pipe.limit_until_ns = now_ns, None, -1
             self._take_next(pipe)
             return
         rtt_ns, window = pipe.rtt_ns(now_ns), pipe.window
@@ -289,6 +289,7 @@ class Fabric:
             if channel.rates or channel.absences:
                 channel.update(now_ns)
                 self._watch_channel(channel, now_ns)
+        self._watch_limit(pipe, now_ns)
         transfer = pipe.current
         for end in (pipe.out, pipe.into):
             if end.absences.kind == "away" and (gone_ns := end.absences.next_ns(now_ns)) is not None:
@@ -308,6 +309,21 @@ class Fabric:
             self._watch_channel(channel, at_ns)
 
         self._plan(due_ns, CHANGES, change, lambda: channel.watched_ns == due_ns and bool(channel.flows))
+
+    def _watch_limit(self, pipe: Pipe, now_ns: int) -> None:
+        """Be there when loss or delay allows another rate."""
+        due_ns = pipe.limit_changes_ns(now_ns)
+        if due_ns is None or pipe.limit_until_ns == due_ns:
+            return
+        pipe.limit_until_ns = due_ns
+
+        def change(at_ns: int) -> None:
+            before, pipe.limit = pipe.limit, pipe.limit_at(at_ns)
+            if pipe.limit != before:
+                self._touch(pipe.path)
+            self._watch_limit(pipe, at_ns)
+
+        self._plan(due_ns, CHANGES, change, lambda: pipe.limit_until_ns == due_ns and pipe.current is not None)
 
     def _abort(self, pipe: Pipe, now_ns: int) -> None:
         """An end has gone away: what was being sent starts over when it is back."""

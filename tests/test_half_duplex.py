@@ -127,9 +127,12 @@ def test_what_is_carried_is_within_the_larger_of_two_traces_as_the_manifest_hold
 
 
 def test_one_per_cent_more_than_the_larger_is_found() -> None:
-    made = scenario()
-    (reason,) = within_channels(manifest_of(made), record(made, [up(1_250_000)], hurry=1))[:1]
-    assert reason.startswith("client-0 both")
+    """Of 4 Mbit/s up has 3 and down 1 for a second, of 3 then 1 and 2: both end at 2 s, and all of it is used."""
+    made, sent = scenario(), [up(500_000), down(375_000)]
+    assert left_ns(Fabric(made, 1), *sent) == [2 * SECOND, 2 * SECOND]
+    assert within_channels(manifest_of(made), record(made, sent)) == []
+    reasons = within_channels(manifest_of(made), record(made, sent, hurry=1))
+    assert any(reason.startswith("client-0 both carried more") for reason in reasons)
 
 
 def test_the_manifest_holds_what_the_topology_plays() -> None:
@@ -153,3 +156,20 @@ def test_a_link_begins_anywhere_in_the_longer_of_its_two_traces() -> None:
     places = [end.network.down.rates.ahead_ns for name, end in ends.items() if name != "server"]
     assert max(places) > 60 * SECOND
     assert sum(place < 50 * SECOND for place in places) in range(10, 31)
+
+
+# --- a server to itself -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("client_bps", [1, 300], ids=["clients cannot fill it", "clients can fill it one way"])
+def test_what_a_server_sends_to_itself_goes_over_both_directions_of_its_link(client_bps: int) -> None:
+    """Up 200 and down 100 Mbit/s; a direction that no client can fill is no capacity of theirs, but of this message."""
+    fabric = fabric_of(link(MBIT, client_bps * MBIT), server=link(200 * MBIT, 100 * MBIT))
+    assert left_ns(fabric, Sent("server", "server", 10 * MEGABYTE)) == [800 * MS]
+
+
+def test_what_a_server_sends_to_itself_follows_the_traces_of_its_link() -> None:
+    ways = (Direction(max(steps.values), 0, 0, rates=steps) for steps in (FALLS, RISES))
+    fabric = fabric_of(link(1000), server=Network("traced", *ways, trace_start_ns=0))
+    assert left_ns(fabric, Sent("server", "server", MEGABYTE)) == [8 * SECOND]
+    assert left_ns(fabric, Sent("server", "server", MEGABYTE, 10 * SECOND)) == [18 * SECOND]

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from stage import MBIT, MS, SECOND
-from traffic import WIDE, Sent, carry, fabric_of
+from traffic import WIDE, Sent, carry, fabric_of, link
 
 from emulator import tcp
 from emulator.fabric import Fabric
 from emulator.link import Carriage
 from emulator.profiles import Direction, Network
+from emulator.steps import Steps
 
 SEGMENT = 1500
 RTT_NS = 100 * MS
@@ -172,3 +173,16 @@ def test_a_half_duplex_link_has_less_for_data_by_its_acks() -> None:
     fabric = fabric_of(Network("w", direction, direction, duplex="half", transport="tcp"), server=server)
     (carriage,) = carry(fabric, up((3_000_000, 0)))
     assert carriage.left_ns == pytest.approx(8 * 3052 * SECOND / 1000, rel=1e-5)
+
+
+def test_what_loss_allows_follows_its_trace_while_a_message_leaves() -> None:
+    """2 % for a second, then 0.1 %; with 100 ms a round trip that is 8.7, then 38.7 segments in each."""
+    losses = Steps((0, SECOND), (20_000_000, 1_000_000), 1000 * SECOND)
+    direction = Direction(100 * MBIT, 50 * MS, 0, losses=losses)
+    network = Network("x", direction, direction, transport="tcp", rate_kind="link", trace_start_ns=0)
+    fabric = fabric_of(network, server=link(WIDE, transport="tcp"))
+    (carriage,) = carry(fabric, [Sent("client-0", "server", 2_000_000)])
+    first_bps, then_bps = (tcp.loss_limited_bps(100 * MS, loss_ppb) for loss_ppb in losses.values)
+    assert first_bps is not None and then_bps is not None
+    expected_s = 1 + (16 * MBIT - 0.9 * first_bps) / then_bps  # the first 100 ms set it up
+    assert carriage.left_ns / SECOND == pytest.approx(expected_s, rel=0.03)
