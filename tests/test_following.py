@@ -22,13 +22,14 @@ def test_plain_lines_tell_each_round_once(tmp_path):
     view = PlainLines(Progress(manifest), Follower(tmp_path, manifest), told.append)
     for _ in range(3):
         view.read()
-    per_round = (UPDATE + GLOBAL) * 2 / MB
+    # Until a round's end, what goes out at that instant included: the next round's means, if there is one.
+    first, second, third = (2 * (u * UPDATE + g * GLOBAL) / MB for u, g in ((1, 2), (2, 3), (3, 3)))
     assert told == [
         "splitbed: toy, real clock, seed 1, 2 clients; fedavg",
         "[1/1] fedavg: starts",
-        f"[1/1] fedavg: round 1 of 3 ended at 0.10 s, accuracy 50.0 %, test loss 0.300, {per_round:.2f} MB so far",
-        f"[1/1] fedavg: round 2 of 3 ended at 0.20 s, accuracy 87.0 %, test loss 0.300, {2 * per_round:.2f} MB so far",
-        f"[1/1] fedavg: round 3 of 3 ended at 0.30 s, accuracy 93.0 %, test loss 0.300, {3 * per_round:.2f} MB so far",
+        f"[1/1] fedavg: round 1 of 3 ended at 0.10 s, accuracy 50.0 %, test loss 0.300, {first:.2f} MB so far",
+        f"[1/1] fedavg: round 2 of 3 ended at 0.20 s, accuracy 87.0 %, test loss 0.300, {second:.2f} MB so far",
+        f"[1/1] fedavg: round 3 of 3 ended at 0.30 s, accuracy 93.0 %, test loss 0.300, {third:.2f} MB so far",
         "[1/1] fedavg: finished",
     ]
 

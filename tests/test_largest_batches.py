@@ -14,6 +14,7 @@ from stage import make_scenario
 from algorithms import ALGORITHMS, fsl_sage, splitfed_v1
 from algorithms.settings import Settings
 from algorithms.task import Task, prepare
+from emulator.ledger import Reported
 from emulator.memory_account import account_memory
 from emulator.rehearsal import rehearse
 
@@ -77,7 +78,7 @@ def test_clients_of_one_label_train_and_align_to_finite_numbers(name: str, parti
     played = record(module, msgspec.convert({"rounds": 2, "task": msgspec.to_builtins(task)}, module.Config))
     states = [tensor for parts in played.snapshots for part in parts.values() for tensor in part.values()]
     assert len(played.snapshots) == 2 and all(torch.isfinite(tensor).all() for tensor in states)
-    reports = [event for events in played.events.values() for event in events if hasattr(event, "not_finite")]
+    reports = [event for events in played.events.values() for event in events if isinstance(event, Reported)]
     assert reports and not any(report.not_finite for report in reports)
     if module is fsl_sage:
         errors = [report.values for report in reports if "align_error_before" in report.values]

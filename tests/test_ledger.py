@@ -28,6 +28,7 @@ SAMPLES: dict[Any, Any] = {
     list[str]: ["smashed", "update"],
     dict[str, float]: {"loss": 0.25},
     dict[str, int]: {"parameters": 7},
+    tuple[str, ...]: ("aten::_linalg_svd",),
 }
 
 

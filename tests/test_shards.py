@@ -125,8 +125,8 @@ def test_how_many_steps_a_round_has_is_known_without_its_batches() -> None:
     for model, steps in (("resnet18", 2), ("cnn", 3)):
         task = Task(dataset="synthetic:3x32x32:2:17", model=model, clients=2, batch=4, epochs=2)
         assert task.steps() == task.shard(0).steps == 2 * steps
-        assert rare_uploads(task, 2 * steps) == []
-        assert len(rare_uploads(task, 2 * steps + 1)) == 1
+        assert rare_uploads(task, 2 * steps, 1, anew=True) == []
+        assert len(rare_uploads(task, 2 * steps + 1, 1, anew=True)) == 1
 
 
 @pytest.mark.parametrize(
