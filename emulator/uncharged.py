@@ -2,9 +2,10 @@
 
 A ``TorchDispatchMode`` sees what is dispatched between computations, in the coroutines of the method and in what they
 call. What the emulator does for itself (copies of what is posted, of weights for the evaluator) is not the method's,
-nor is what is done before the first wait, when models and data are built, nor what is declared ``uncounted``. Views
-cost nothing, nor does a look at a few values. What is left is charged to the line of the method that asked for it, at
-the speed of the node's device.
+nor is what is done before the first wait without FLOPs, when models and data are built, nor what is declared
+``uncounted``. Views cost nothing, nor does a look at a few values. What is left is charged to the line of the method
+that asked for it, at the speed of the node's device: FLOPs always, bytes where they are a notable part of what the node
+computes. What a rehearsal does not come to is not seen.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from emulator.profiles import Device
 from emulator.tensor_account import owner_now
 from emulator.work import is_uncounted
 
-LEAST_SHARE = 0.01  # of a node's computations: less than that moves no figure
+LEAST_SHARE = 0.01  # of a node's computations: fewer bytes than that move no figure
 FEW_BYTES = 256  # less is a look at a loss
-MOST = 3  # lines that are named
+MOST = 3  # lines that are named, and operators of each
 _TORCH = str(Path(torch.__file__).parent)
 
 
@@ -39,18 +40,20 @@ class Uncharged(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self._devices, self._source = devices, source
         self._armed = False
-        self._found: dict[str, dict[str, Work]] = defaultdict(lambda: defaultdict(Work))  # by node and line
+        self._found: dict[tuple[str, str], dict[str, Work]] = defaultdict(lambda: defaultdict(Work))
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         out = func(*args, **(kwargs or {}))
         node = owner_now()
-        if self._armed and node in self._devices and not is_uncounted() and (line := _line_of(self._source)):
-            work = work_of(func, args, kwargs or {}, out)
-            real = not any(leaf.is_meta for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor))
-            if real and (work.moved_bytes >= FEW_BYTES or work.dense_flops or work.depthwise_flops):
-                self._found[node][f"{line} ({func.overloadpacket.__name__})"] += work
+        if node not in self._devices or is_uncounted():
+            return out
+        work = work_of(func, args, kwargs or {}, out)
+        notable = _flops(work) or (self._armed and work.moved_bytes >= FEW_BYTES)
+        real = not any(leaf.is_meta for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor))
+        if notable and real and (line := _line_of(self._source)):
+            self._found[node, line][func.overloadpacket.__name__] += work
         return out
 
     def arm(self) -> None:
@@ -67,21 +70,33 @@ class Uncharged(TorchDispatchMode):
             self.__enter__()  # type: ignore[no-untyped-call]
 
     def lines(self, computed_ns: Mapping[str, int]) -> list[str]:
-        """Of each node the lines that cost most, where they are a notable part of the time that it computes."""
-        said: dict[str, None] = {}
-        for node, found in self._found.items():
-            device = self._devices[node]
-            costs = {line: duration_ns(work, device) for line, work in found.items()}
-            least_ns = LEAST_SHARE * computed_ns[node]
-            if sum(costs.values()) < least_ns:
+        """The lines that cost most, each with its operators and with the node that it relieves most of all.
+
+        ``computed_ns``: by node, what its computations took.
+        """
+        worst: dict[str, tuple[float, str]] = {}
+        moved_ns = {node: 0 for node, _ in self._found}
+        for (node, _), works in self._found.items():
+            moved_ns[node] += sum(duration_ns(work, self._devices[node]) for work in works.values())
+        for (node, line), works in self._found.items():
+            beside_ns = computed_ns.get(node, 0)
+            if moved_ns[node] < LEAST_SHARE * beside_ns and not any(map(_flops, works.values())):
                 continue
-            worst = sorted(costs, key=lambda line: -costs[line])[:MOST]
-            said |= dict.fromkeys(
-                f"{line}, {costs[line] / 1e6:.2f} ms of {device.name} beside {computed_ns[node] / 1e6:.2f} ms"
-                " that count"
-                for line in worst
+            device = self._devices[node]
+            costs = {name: duration_ns(work, device) for name, work in works.items()}
+            names = sorted(costs, key=lambda name: -costs[name])
+            more = f" and {len(names) - MOST} more" if len(names) > MOST else ""
+            total_ns = sum(costs.values())
+            text = (
+                f"{line} ({', '.join(names[:MOST])}{more}), {total_ns / 1e6:.2f} ms of {device.name} beside"
+                f" {beside_ns / 1e6:.2f} ms that count"
             )
-        return list(said)
+            worst[line] = max(worst.get(line, (0.0, "")), (total_ns / max(beside_ns, 1), text))
+        return [text for _, text in sorted(worst.values(), reverse=True)[:MOST]]
+
+
+def _flops(work: Work) -> int:
+    return work.dense_flops + work.depthwise_flops
 
 
 def _line_of(source: str | None) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 import torch
-from players import free_rider
+from players import early_bird, free_rider
 from stage import MS, make_scenario
 
 from algorithms import ALGORITHMS
@@ -51,9 +51,16 @@ def test_work_outside_a_computation_is_named_by_its_line(task: Any) -> None:
     lines = found("players.free_rider", task)
     source = Path(free_rider.__file__).read_text().splitlines()
     line = next(i for i, text in enumerate(source, 1) if "forgotten" in text)
-    assert lines
-    assert {text.split(" ")[0] for text in lines} == {f"free_rider.py:{line}"}
-    assert any("(convolution)" in text or "(mkldnn_convolution)" in text for text in lines)
+    (found_line,) = lines
+    assert found_line.startswith(f"free_rider.py:{line} (convolution, ")
+
+
+def test_a_few_flops_outside_are_named_whatever_else_is_computed_and_before_the_first_wait(task: Any) -> None:
+    """A forward pass of one image while the client is built, beside a whole training."""
+    (early,) = found("players.early_bird", task)
+    source = Path(early_bird.__file__).read_text().splitlines()
+    line = next(i for i, text in enumerate(source, 1) if "too early" in text)
+    assert early.startswith(f"early_bird.py:{line} (convolution), ")
 
 
 def begun(**fields: Any) -> list[AnyEvent]:
@@ -105,7 +112,7 @@ def test_in_one_process_work_outside_is_told_apart_from_that_of_computations() -
 
     a = torch.rand(8, 8)
     with watch, owned_by(client.name):
-        a @ a  # before all have built
+        a + a  # before all have built
         watch.arm()
         with watch.computing():
             a @ a
@@ -113,7 +120,9 @@ def test_in_one_process_work_outside_is_told_apart_from_that_of_computations() -
             a @ a
         torch.rand(2) + 1  # a look at a few values
         assert watch.lines({client.name: MS}) == []
+        a + a
+        assert watch.lines({client.name: 1000 * MS}) == []  # moves no figure
         a @ a
-    (line,) = watch.lines({client.name: MS})
+    (line,) = watch.lines({client.name: 1000 * MS})
     assert line.startswith("test_uncharged.py:")
     assert "(mm)" in line
