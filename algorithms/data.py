@@ -129,7 +129,9 @@ def _folder(dataset: str, data_dir: str, skip_bad: bool) -> Loaded:
         rows = files.whole() if skip_bad else range(len(labels))
         if files.broken:
             left_out = classes.some([image_folders.shown(path) for path in files.broken], 3)
-            remarks.append(f"left out {len(files.broken)} images of the {name} part that cannot be read: {left_out}")
+            remarks.append(
+                f"left out {len(files.broken)} of {len(labels)} {name} images that cannot be read: {left_out}"
+            )
         if not rows:
             image_folders.refuse_broken(files)
         parts.append(Samples(files.of(rows), labels[np.array(rows)]))

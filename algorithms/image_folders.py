@@ -104,7 +104,10 @@ class Files:
 
     def remarks(self, part: str) -> list[str]:
         """What was done to the images that were decoded."""
-        return [f"{len(paths)} images of the {part} part {what}" for what, paths in sorted(self._seen.items())]
+        return [
+            f"{len(paths)} of {len(self._paths)} images of the {part} part {what}"
+            for what, paths in sorted(self._seen.items())
+        ]
 
     def _decode(self, path: str) -> Pixels:
         from PIL import Image, ImageOps

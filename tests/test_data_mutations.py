@@ -187,15 +187,17 @@ def test_any_tree_of_folders_is_read_or_refused_in_one_line(deeds: list[tuple[st
         root = Path(made) / "in"
         folder_of(root)
         for deed, where, name in deeds:
-            path = root / where / name
+            path = root / where / (f"{name}.png" if deed == "image" else name)
             try:
+                if deed != "remove" and (path.exists() or path.is_symlink()):
+                    continue  # to write into a pipe would wait for ever
                 match deed:
                     case "folder":
                         path.mkdir(parents=True)
                     case "file":
                         path.write_bytes(b"text")
                     case "image":
-                        Image.fromarray(PIXELS[2]).save(path.with_name(f"{name}.png"))
+                        Image.fromarray(PIXELS[2]).save(path)
                     case "link":
                         path.symlink_to(root / "train" / name)
                     case "up":
@@ -205,5 +207,5 @@ def test_any_tree_of_folders_is_read_or_refused_in_one_line(deeds: list[tuple[st
                     case _:
                         path.unlink() if path.is_file() else path.rmdir()
             except (OSError, ValueError):
-                continue  # it is there, or cannot be called so
+                continue  # it cannot be called so
         looked_at(Task(dataset="folder:3x4x4", data_dir=str(root), clients=2), Path(made))

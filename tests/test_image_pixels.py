@@ -51,7 +51,7 @@ def test_sixteen_bits_are_scaled_by_their_range(suffix: str, channels: int, tmp_
     Image.fromarray(RAMP.astype(np.uint16) * 257).save(saved(tmp_path / "in", suffix))
     pixels, remarks = first(tmp_path / "in", channels)
     assert (pixels == RAMP).all() and len(pixels) == channels
-    assert remarks == ["1 images of the training part have 16 bits: scaled by their range, 65535 is white"]
+    assert remarks == ["1 of 4 images of the training part have 16 bits: scaled by their range, 65535 is white"]
 
 
 def test_sixteen_bits_of_which_few_are_used_are_named_as_nearly_constant(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_float_pixels_from_0_to_1_are_scaled_and_others_refused(tmp_path: Path) 
     Image.fromarray((RAMP / 255).astype(np.float32)).save(path)
     pixels, remarks = first(tmp_path / "in")
     assert (pixels == RAMP).all()
-    assert remarks == ["1 images of the training part have float pixels: taken as 0 to 1"]
+    assert remarks == ["1 of 4 images of the training part have float pixels: taken as 0 to 1"]
     for wrong, text in ((RAMP / 2, "from 0 to 126"), (RAMP / 126 - 1, "from -1 to 1"), (RAMP * np.nan, "from nan")):
         Image.fromarray(wrong.astype(np.float32)).save(path)
         with pytest.raises(UserError, match=rf"a/0\.tif: .*float pixels {text}"):
@@ -94,7 +94,7 @@ def test_an_image_is_turned_upright_by_its_exif(suffix: str, tmp_path: Path) -> 
     Image.fromarray(RAMP).convert("RGB").save(saved(tmp_path / "in", suffix), exif=exif, **lossless)
     pixels, remarks = first(tmp_path / "in", 3)
     assert (pixels == np.rot90(RAMP, -1)).all()
-    assert remarks == ["1 images of the training part are turned upright by their EXIF"]
+    assert remarks == ["1 of 4 images of the training part are turned upright by their EXIF"]
 
 
 def test_palettes_one_bit_transparency_and_several_frames_become_plain_pixels(tmp_path: Path) -> None:
@@ -109,11 +109,11 @@ def test_palettes_one_bit_transparency_and_several_frames_become_plain_pixels(tm
     Image.merge("LA", [Image.fromarray(RAMP), Image.fromarray(RAMP)]).save(path)
     pixels, remarks = first(tmp_path / "in")
     assert (pixels == RAMP).all()
-    assert remarks == ["1 images of the training part are transparent in places, which is left out"]
+    assert remarks == ["1 of 4 images of the training part are transparent in places, which is left out"]
     Image.fromarray(RAMP).save(path, save_all=True, append_images=[Image.fromarray(255 - RAMP)])
     pixels, remarks = first(tmp_path / "in")
     assert (pixels == RAMP).all()
-    assert remarks == ["1 images of the training part have several frames: the first is taken"]
+    assert remarks == ["1 of 4 images of the training part have several frames: the first is taken"]
     Image.fromarray(np.full((8, 8, 4), 255, np.uint8) - RAMP[..., None], "CMYK").save(saved(tmp_path / "in", "tif"))
     assert first(tmp_path / "in", 3)[0].max() == 252 * 252 // 255  # (255 - ink) * (255 - black) / 255
 
@@ -155,7 +155,7 @@ def test_broken_images_may_be_left_out_which_is_said_and_no_client_has_them(tmp_
     assert [len(prepared.shard(index)) for index in range(3)] == [1, 1, 1] == prepared.shard_samples()
     found = facts(prepared)
     assert found["train"] == {"samples": 3, "classes": {"0": 1, "1": 2}}
-    assert found["remarks"][0].startswith("left out 1 images of the training part that cannot be read: ")
+    assert found["remarks"][0].startswith("left out 1 of 4 training images that cannot be read: ")
     assert found["remarks"][0].endswith("train/a/0.png")
     more = msgspec.structs.replace(task, clients=4)
     with pytest.raises(UserError, match="clients: 4 are more than the 3 samples"):
