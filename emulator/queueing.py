@@ -1,8 +1,8 @@
 """For which message the server computes, and how long that message queued: one rule for every way to write a server.
 
-A computation is for the message whose tensors are among its arguments; where they hold none of any message, for the one
-that its task dealt with last: received, or computed for, itself or before the task that started it. One whose arguments
-come from several nodes, such as a mean, is for nobody.
+A computation is for the message whose tensors, or views of them, are among its arguments; where they hold none of any
+message, for the one that its task dealt with last: received, or computed for, itself or before the task that started it.
+One whose arguments come from several nodes, such as a mean, is for nobody.
 
 The first computation for a message has queued from the message's arrival, or where it ended later, from the end of the
 last computation for the same sender. What counts is that the message was there, not who held it: the inbox, a loop that
@@ -19,7 +19,7 @@ from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import torch
-from torch.utils.weak import WeakTensorKeyDictionary
+from torch.utils.weak import WeakIdKeyDictionary, WeakTensorKeyDictionary
 
 from emulator.inbox import Arrived
 from emulator.wire import Message
@@ -65,6 +65,8 @@ class ServerQueueing(Queueing):
     def __init__(self, now: Callable[[], int]) -> None:
         self._now = now
         self._of = WeakTensorKeyDictionary()  # _Taken by tensor
+        # Those that are not answered, by storage: a dry run's messages share theirs.
+        self._in = WeakIdKeyDictionary()
         self._served: dict[str, tuple[int, int]] = {}  # end of the last computation for a sender; idle time by then
         self._computing = 0
         self._idle_ns = self._since_ns = 0  # idle time until the last computation began; end of the last one
@@ -73,6 +75,8 @@ class ServerQueueing(Queueing):
         taken = _Taken(arrived, self._idle_until())
         for tensor in _tensors(arrived.message):
             self._of[tensor] = taken
+            before = self._in.get(tensor.untyped_storage(), ())  # type: ignore[no-untyped-call]
+            self._in[tensor.untyped_storage()] = [*(other for other in before if not other.answered), taken]
         _dealt_with.set(taken)
 
     @contextlib.contextmanager
@@ -89,7 +93,7 @@ class ServerQueueing(Queueing):
                 self._served[turn.source] = self._since_ns, self._idle_ns
 
     def _turn(self, arguments: Sequence[tuple[Any, ...]], asked_ns: int, start_ns: int) -> Turn:
-        found: list[_Taken] = [taken for tensor in _tensors(arguments) if (taken := self._of.get(tensor))]  # type: ignore[no-untyped-call]
+        found = [taken for tensor in _tensors(arguments) if (taken := self._taken(tensor))]
         if not found and (dealt_with := _dealt_with.get()):
             found = [dealt_with]
         if len({taken.source for taken in found}) != 1:
@@ -101,6 +105,14 @@ class ServerQueueing(Queueing):
             taken.answered = True
         _dealt_with.set(last)
         return Turn(last.source, last.counter, queued_ns)
+
+    def _taken(self, tensor: torch.Tensor) -> _Taken | None:
+        """The message that holds it, or that it is a view of: of several with one storage the first not answered."""
+        taken: _Taken | None = self._of.get(tensor)  # type: ignore[no-untyped-call]
+        if taken is None and tensor.layout is torch.strided:
+            sharing: list[_Taken] = self._in.get(tensor.untyped_storage(), [])  # type: ignore[no-untyped-call]
+            taken = next((each for each in sharing if not each.answered), sharing[-1] if sharing else None)
+        return taken
 
     def _since_arrival(self, taken: _Taken, start_ns: int) -> int:
         served_ns, idle_ns = self._served.get(taken.source, (0, 0))

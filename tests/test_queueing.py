@@ -95,6 +95,25 @@ async def a_reader_and_a_worker(node: ServerNode) -> None:
     await asyncio.gather(read(), work())
 
 
+def a_reader_that_looks_otherwise(view: Callable[[torch.Tensor], torch.Tensor]) -> Serve:
+    """The one who reads passes a view on, which is no tensor of the message's."""
+
+    async def serve(node: ServerNode) -> None:
+        line: asyncio.Queue[torch.Tensor] = asyncio.Queue()
+
+        async def read() -> None:
+            for _ in CLIENTS:
+                line.put_nowait(view((await node.recv()).x))
+
+        async def work() -> None:
+            for _ in CLIENTS:
+                await node.compute(step, await line.get())
+
+        await asyncio.gather(read(), work())
+
+    return serve
+
+
 async def another_form_of_what_came(node: ServerNode) -> None:
     for _ in CLIENTS:
         message = await node.recv()
@@ -109,6 +128,7 @@ async def the_message_itself(node: ServerNode) -> None:
 WAYS = [
     *(one_loop, a_task_for_each_client, a_task_for_each_message, a_reader_and_a_worker),
     *(another_form_of_what_came, the_message_itself),
+    *(a_reader_that_looks_otherwise(view) for view in (torch.Tensor.detach, torch.flatten, lambda x: x[1:])),
 ]
 
 
