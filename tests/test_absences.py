@@ -26,7 +26,7 @@ from emulator.profile_reading import load_scenario
 from emulator.profiles import Absence, ClientSpec, Direction, Network, Scenario, ServerSpec
 from emulator.steps import Steps
 
-BACK_NS = 9 * SECOND
+BACK_NS, LATE_NS = 9 * SECOND, 30 * SECOND
 KINDS = pytest.mark.parametrize("kind", ["outage", "away"])
 METHODS = pytest.mark.parametrize("method", ["fedavg", "splitfed-v2", "cse-fsl", "fsl-sage"])
 
@@ -160,3 +160,21 @@ def test_between_two_rounds_of_tcp_all_that_was_begun_has_left() -> None:
     """A round trip of 2 s: set up at 2, ten segments by 2.015; it waits for their ACKs when the client goes."""
     carriage = sent_while(None, (3 * SECOND, 4 * SECOND), transport="tcp", one_way_ns=SECOND)
     assert carriage.resent_bytes == 10 * 1500
+
+
+@pytest.mark.parametrize("order", ["arrival", "blocked"])
+@pytest.mark.parametrize("method", ALGORITHMS)
+def test_every_method_waits_for_a_first_client_that_comes_30_s_late_and_then_plays_as_ever(
+    method: str, order: str, task: Any
+) -> None:
+    """Whichever client's turn it is: from its return on a round takes no longer than without its absence."""
+    scenario = load_scenario("iot-4g", 3)
+    first, *others = scenario.clients
+    late = msgspec.structs.replace(first, absence=Absence("away", ((0, LATE_NS),)))
+    undisturbed = ends_ns(played(method, scenario, task, server_order=order))
+    waited = ends_ns(
+        played(method, msgspec.structs.replace(scenario, clients=(late, *others)), task, server_order=order)
+    )
+    assert len(waited) == len(undisturbed) == 3
+    assert LATE_NS < waited[0] <= LATE_NS + undisturbed[0]
+    assert waited[-1] - waited[0] == pytest.approx(undisturbed[-1] - undisturbed[0], rel=0.1)
