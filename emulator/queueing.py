@@ -1,8 +1,8 @@
 """For which message the server computes, and how long that message queued: one rule for every way to write a server.
 
 A computation is for the message whose tensors, or views of them, are among its arguments; where they hold none of any
-message, for the one that its task dealt with last: received, or computed for, itself or before the task that started it.
-One whose arguments come from several nodes, such as a mean, is for nobody.
+message, for the one that its task dealt with last: received, or computed for, itself or before the task that started
+it. One whose arguments come from several nodes, such as a mean, is for nobody.
 
 The first computation for a message has queued from the message's arrival, or where it ended later, from the end of the
 last computation for the same sender. What counts is that the message was there, not who held it: the inbox, a loop that
