@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
+import psutil
 
 from algorithms import archives, classes, image_folders, vision
 from emulator.errors import UserError
@@ -25,6 +26,7 @@ _DIGITS = Path(__file__).parent / "digits" / "digits.npz"
 _DIGITS_TRAIN = 1500  # of 1,797; the file's order is a fixed random one
 _CHUNK = 256  # images made or written at a time: bounds the memory of preparing
 _ABOUT = "dataset.json"
+_TEXTURE_BYTES = 8  # of a value of a class's texture, while synthetic images are made
 CONSTANT = 0.02  # of white: an image whose pixels differ by no more shows nothing
 
 
@@ -146,9 +148,17 @@ def _archive(dataset: str, data_dir: str) -> Path:
         raise UserError(
             f"dataset: there is no {dataset!r}: say digits, {', '.join(vision.KNOWN)}, folder:CxHxW,"
             " synthetic:CxHxW:CLASSES:SAMPLES (such as synthetic:3x32x32:10:5000), or NAME for a file NAME.npz in the"
-            f" folder {data_dir!r}"
+            f" folder {data_dir!r}{_others(dataset, data_dir)}"
         )
     return path
+
+
+def _others(dataset: str, data_dir: str) -> str:
+    """Files there that may have been meant."""
+    folder = Path(data_dir)
+    named = [path.name for path in folder.iterdir() if path.stem == dataset] if folder.is_dir() else []
+    found = classes.some([image_folders.shown(name) for name in sorted(named)])
+    return f", which has {found}" if found else ""
 
 
 def _describe_synthetic(dataset: str) -> Description:
@@ -162,6 +172,9 @@ def _describe_synthetic(dataset: str) -> Description:
     channels, height, width, classes, samples = numbers
     if classes < 2 or samples < 2:
         raise UserError(f"dataset: {dataset!r} needs at least 2 classes and 2 samples")
+    needed = channels * height * width * (_TEXTURE_BYTES * classes + samples + samples // 5)
+    if needed > psutil.virtual_memory().total:
+        raise UserError(f"dataset: {dataset!r} needs {needed / 2**30:.0f} GiB, more than this host's memory: say less")
     return Description((channels, height, width), classes, samples, max(1, samples // 5), 255)
 
 

@@ -25,6 +25,13 @@ def test_a_named_archive_is_read_from_the_data_folder(tmp_path: Path) -> None:
     assert len(test.labels) == 4
 
 
+def test_files_of_that_name_which_are_no_archives_are_named(tmp_path: Path) -> None:
+    for name in ("mine.csv", "mine.h5", "other.csv"):
+        (tmp_path / name).touch()
+    with pytest.raises(UserError, match=r"NAME for a file NAME.npz in the folder .*, which has mine\.csv, mine\.h5$"):
+        data.describe("mine", str(tmp_path))
+
+
 def test_a_broken_archive_is_refused_by_path(tmp_path: Path) -> None:
     (tmp_path / "mine.npz").write_text("no archive")
     with pytest.raises(UserError, match=r"mine\.npz: not an archive"):
