@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from algorithms import ALGORITHMS
 from algorithms.choices import algorithms_of, idle_options, seed_of, settings_of
 from algorithms.run_flags import DRY_RUN, chosen_dilation, dropped_groups, hosted, memory_cap, parser, step_limit_s
-from emulator.errors import SplitbedError, UserError
+from emulator.errors import SplitbedError, UserError, one_line
 
 if TYPE_CHECKING:
     from emulator.display import View
@@ -39,6 +39,7 @@ COMMANDS = {  # besides a run and verify
     "watch": "emulator.dashboard:watch",
 }
 VERIFY = "Plays a run under both clocks, each as a command of its own, and shows how far the two agree."
+UNNAMEABLE = (errno.ENAMETOOLONG, errno.ELOOP)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 STATUS = {"finished": 0, "does-not-fit": 0, "refused": 2, "interrupted": 130}  # of other outcomes: 1
 
@@ -247,7 +248,7 @@ def main(argv: list[str], alone: bool = False) -> int:
         finally:
             sys.stdout.flush()
     except UserError as error:
-        print(f"run.py: {error}", file=sys.stderr)
+        print(f"run.py: {one_line(str(error))}", file=sys.stderr)
         return 2
     except SplitbedError as error:
         print(f"run.py: {error}", file=sys.stderr)
@@ -258,6 +259,9 @@ def main(argv: list[str], alone: bool = False) -> int:
         _forget_output()
         return 0
     except OSError as error:
+        if error.errno in UNNAMEABLE:
+            print(f"run.py: {one_line(str(error.filename))}: {error.strerror}; give another path", file=sys.stderr)
+            return 2
         if error.errno not in FULL:
             raise
         _forget_output()

@@ -7,8 +7,17 @@ an algorithm (``ProtocolError``), the world (``PeerLost``) or us (``Bug``). Runn
 
 from __future__ import annotations
 
+import re
 import traceback
 from pathlib import Path
+
+ENDLESS = re.compile(r"\S{1000,}")  # a word of a command line, longer than any that is meant
+
+
+def one_line(text: str) -> str:
+    """Of a text with words of a command line in it, what can be shown in one line, whatever they are."""
+    short = ENDLESS.sub(lambda word: f"{word[0][:60]}…", text)
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in short)
 
 
 class SplitbedError(Exception):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from emulator.errors import ProfileError
+from emulator.errors import ProfileError, one_line
 
 UTF_16 = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 PACKED = {  # by the first bytes of a file: what it is, what unpacks it
@@ -35,8 +35,7 @@ class Line(Struct, frozen=True):
 def profile_error(file: str, key: str, problem: str) -> ProfileError:
     """A ``ProfileError`` of one line that can be read, whatever a file has in its keys."""
     said = (file, *(ENDLESS.sub(lambda word: f"{word[0][:60]}…", part) for part in (key, problem)))
-    parts = ("".join(c if c.isprintable() else ascii(c)[1:-1] for c in part) for part in said)
-    return ProfileError(*parts)
+    return ProfileError(*map(one_line, said))
 
 
 def shown(text: str) -> str:
