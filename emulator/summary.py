@@ -95,7 +95,8 @@ def _algorithm(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
     evaluated = [row for row in history if row["accuracy"] is not None and not diverged]
     timeline, no_timeline = timeline_digest(events)
     outcome, detail = _outcome(events, clients, diverged)
-    initial = [message for message in posted if message.round < 0]
+    until_ns = max(ends_ns, default=None)  # what shares of a round count, of which these are taken off
+    initial = [message for message in posted if message.round < 0 and (until_ns is None or message.due_ns <= until_ns)]
     return {
         "outcome": outcome,
         "detail": detail,

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from toy import ACCURACIES, GLOBAL, MIB, MS, UPDATE, at, edit, make_manifest, make_timeline, renumber, span
 
+from emulator.figures import FIGURES
 from emulator.latency import latency_split
 from emulator.ledger import Carried, Ended, Evaluated, Memory, Posted, RoundEnded, Timeline
 from emulator.summary import split_time, summarize
@@ -62,6 +63,15 @@ def test_a_message_a_nanosecond_after_the_last_end_is_in_the_total_alone():
     assert (before["client_rounds"], after["client_rounds"]) == (6, 5)
     on_time = edit(make_timeline(), late, lambda _: {"due_ns": 300 * MS})
     assert one(on_time)["history"][-1] == before["history"][-1]
+
+
+def test_initial_weights_after_the_last_end_are_not_taken_off_what_was_posted_before():
+    def initial(event):
+        return isinstance(event, Posted) and event.round < 0 and event.destination == "client-1"
+
+    events = edit(make_timeline(), initial, lambda _: {"due_ns": 300 * MS + 1})
+    assert one(events)["history"][-1]["payload_down"] == one(make_timeline())["history"][-1]["payload_down"] - GLOBAL
+    assert FIGURES["down_kb"].of(one(events)) == FIGURES["down_kb"].of(one(make_timeline()))
 
 
 def test_totals_by_way_and_kind():
