@@ -31,19 +31,22 @@ ABLATION_GROUPS = {
     "Latency and accuracy": ("s_per_round", "s_to_90", "accuracy_percent"),
     "Communication and memory": ("payload_mb", "mb_to_90", "peak_mib"),
 }
+SHARES = (
+    "Up, down: payload that clients send and receive until the last round's end, per client and round in which it sent "
+    "something, without initial weights."
+)
 MEANS = {
     "Latency and accuracy": "Emulated seconds, mean over rounds, and until the first round with 85 or 90 % test "
     "accuracy; accuracy after the last round.",
-    "Communication": "Up, down: payload per client and round, without initial weights. Payload of all clients, both "
-    "ways: of the whole run, and until 90 % accuracy. A kB is 1000 bytes.",
+    "Communication": f"{SHARES} Payload of all messages, each once: of the whole run, and posted until the end of the "
+    "first round with 90 % accuracy. A kB is 1000 bytes.",
     "Memory": "The most memory that a client had above its baseline; what its budget must be: the same, or where "
     "a training was stopped, by the account, within about 10 % + 1 MiB. Measured, not modelled: the same seed played "
     "again differs, small models by some 0.1 MiB.",
 }
 FORESEEN = {  # of dry runs, instead
     "Latency and accuracy": "Emulated seconds, mean over rounds. Nothing was trained: there is no accuracy.",
-    "Communication": "Up, down: payload per client and round, without initial weights. Payload of all clients, both "
-    "ways, of the whole run. A kB is 1000 bytes.",
+    "Communication": f"{SHARES} Payload of all messages of the whole run, each once. A kB is 1000 bytes.",
     "Memory": "Foreseen, not measured: what a client's budget must be, by an account of its tensors and a fit to other "
     "runs, within about 10 % + 1 MiB.",
 }

@@ -41,7 +41,7 @@ class Against(NamedTuple):
 
 AGAINST = [
     Against("seconds", "emulated seconds since the start", "s", lambda point: point.seconds),
-    Against("MB", "payload so far, all clients, both ways, MB", "MB", lambda point: point.mb),
+    Against("MB", "payload posted so far, all messages, MB", "MB", lambda point: point.mb),
     Against("rounds", "rounds", "round", lambda point: float(point.round)),
 ]
 
