@@ -16,7 +16,7 @@ from emulator.imagined import Imagined
 from emulator.work import WorkCounter
 
 BATCH, SIDE, CLASSES = 2, 64, 10
-SIDES = {"maxvit_t": 224, "inception_v3": 75}  # that take no smaller images
+SIDES = {"maxvit_t": 224, "inception_v3": 75, "vit_h_14": 70}  # that take no others as small
 QUICK = ("cnn", "resnet18", "mobilenet_v3_small", "swin_t", "vit_b_32")
 
 
