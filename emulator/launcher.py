@@ -12,7 +12,6 @@ import multiprocessing
 import os
 import shutil
 import signal
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -33,13 +32,12 @@ from emulator.errors import Bug, SplitbedError, UserError
 from emulator.ledger import Ledger
 from emulator.liveness import SLOT_BYTES, Reporter, step_limit_s
 from emulator.memory import reset_peak
-from emulator.preload import SUPERVISOR_VARIABLE
+from emulator.preload import environment
 from emulator.profiles import Scenario
 from emulator.supervision import TICK_S, Errand, Interrupted, Supervision
 from emulator.topology import Topology
 
 STOPPING = (signal.SIGTERM, signal.SIGHUP)
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -82,9 +80,6 @@ class Launcher:
     def __init__(self, run_folder: Path, plan: Plan, preload: list[str]) -> None:
         self._folder, self._plan = run_folder, plan
         self._context = multiprocessing.get_context("forkserver")
-        os.environ |= dict.fromkeys(THREAD_VARIABLES, "1") | {SUPERVISOR_VARIABLE: str(os.getpid())}
-        # The fork server takes over neither sys.path nor, when a preload cannot be found, says so.
-        os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
         mine = ("emulator.worker", "emulator.network", "emulator.rehearsal")
         late = ("torch._dynamo", "numpy.random")  # torch imports them when the first optimizer is made
         self._context.set_forkserver_preload(["emulator.preload", *mine, *late, *preload, "emulator.preloaded"])
@@ -116,7 +111,8 @@ class Launcher:
             resource_tracker.ensure_running()  # which the fork server wants first; it unblocks Ctrl-C
             # What is blocked stays so in a new program: Ctrl-C reaches all processes of a terminal, we alone act on it.
             before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-            forkserver.ensure_running()
+            with environment():
+                forkserver.ensure_running()
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         except BaseException:
             self._give_back()

@@ -6,12 +6,16 @@ server, and with it (each node asks for the same) every node. Without this all o
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
+import sys
+from collections.abc import Iterator
 
 PR_SET_PDEATHSIG = 1
 SUPERVISOR_VARIABLE = "SPLITBED_SUPERVISOR"
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
 def die_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> None:
@@ -19,6 +23,25 @@ def die_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> Non
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
+
+
+@contextlib.contextmanager
+def environment() -> Iterator[None]:
+    """The fork server's environment, which is the caller's own again afterwards: another child of a program that plays
+    a run is none of ours, and would end as an orphan."""
+    own = dict.fromkeys(THREAD_VARIABLES, "1") | {SUPERVISOR_VARIABLE: str(os.getpid())}
+    # The fork server takes over neither sys.path nor, when a preload cannot be found, says so.
+    own["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    before = {name: os.environ.get(name) for name in own}
+    os.environ |= own
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 if SUPERVISOR_VARIABLE in os.environ:

@@ -18,7 +18,7 @@ from processes import Board, play, write_scenario
 
 import run
 from algorithms.settings import LONGEST_S, Settings
-from emulator import clock, evaluator, launcher, memory, record, scratch
+from emulator import clock, evaluator, launcher, memory, preload, record, scratch
 from emulator.errors import NoRoom, UserError
 from emulator.memory import MemoryCap
 from emulator.profile_reading import load_scenario
@@ -273,3 +273,16 @@ def test_a_program_that_plays_a_run_keeps_its_priority(tmp_path: Path, monkeypat
     assert lowered == []
     assert run.main(words, alone=True) == 2
     assert lowered == [10]
+
+
+def test_the_environment_of_a_program_that_plays_a_run_stays_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    before = dict(os.environ)
+    plan = launcher.Plan(load_scenario("lan", 2), 1, "virtual", None, "rlimit", "", "")
+    with launcher.Launcher(Path("unused"), plan, []):
+        assert dict(os.environ) == before
+    with preload.environment():
+        assert os.environ[preload.SUPERVISOR_VARIABLE] == str(os.getpid())
+        assert {os.environ[name] for name in preload.THREAD_VARIABLES} == {"1"}
+    assert dict(os.environ) == before
