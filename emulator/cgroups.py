@@ -14,7 +14,11 @@ from typing import NamedTuple
 
 import psutil
 
+from emulator.errors import UserError
+
 PROC = Path("/proc/self")
+TASKS_A_CLIENT = 8  # main, vigil, compute; ZeroMQ's two, and three of pyzmq's for sending without a copy
+TASKS_BESIDES = 30  # supervisor, dashboard, fork server, network, evaluator, server
 _ENDLESS_BYTES = 2**60  # version 1 says so, rounded to pages, where there is no limit
 
 
@@ -134,6 +138,19 @@ def memory(proc: Path = PROC) -> Memory:
             idle = stat.get("total_inactive_file", stat.get("inactive_file", 0))
             found.append(Memory(limit[0], max(limit[0] - used[0] + idle, 0), f"the memory limit of the group {folder}"))
     return min(found, key=lambda each: each.free_bytes)
+
+
+def check_tasks(clients: int, proc: Path = PROC) -> None:
+    """UserError where a group allows fewer processes and threads than the run will have."""
+    needed = TASKS_A_CLIENT * clients + TASKS_BESIDES
+    for folder in folders("pids", proc):
+        most, there = _numbers(folder / "pids.max"), _numbers(folder / "pids.current")
+        if most and there and needed > most[0] - there[0]:
+            fit = max((most[0] - there[0] - TASKS_BESIDES) // TASKS_A_CLIENT, 0)
+            raise UserError(
+                f"--clients {clients}: needs {needed} processes and threads, and the group {folder} allows"
+                f" {most[0] - there[0]} more (pids.max); take at most {fit} clients, or allow more"
+            )
 
 
 def warning(needed_bytes: int, proc: Path = PROC) -> str:

@@ -94,6 +94,7 @@ class Launcher:
 
     def __enter__(self) -> Launcher:
         scratch.allow_open_files(len(self._plan.scenario.clients))
+        cgroups.check_tasks(len(self._plan.scenario.clients))
         if self._plan.clock in CLOCKS:  # else nobody's memory is measured
             reset_peak()
         # What is ignored (SIGHUP under nohup) stays ignored.

@@ -13,6 +13,7 @@ from stage import MS, SECOND
 from emulator import cgroups, hostload
 from emulator.conservation import only
 from emulator.dilation import QUOTA_SHARE, Account, Outlook, Rehearsed, Span, choose
+from emulator.errors import UserError
 from emulator.health import _figures, _host
 from emulator.hostload import HostLoad, cpu_pressure
 from emulator.ledger import Host, Ledger, Timeline, read_node
@@ -22,6 +23,7 @@ from emulator.supervision import how
 MIB = 2**20
 PERIOD_NS = 100 * MS
 OWN = "/batch/job"
+CONTROLLERS = ["cpu", "memory", "pids"]
 
 
 class Tree:
@@ -30,12 +32,12 @@ class Tree:
     def __init__(self, folder: Path, version: int, root: str = "/") -> None:
         self.proc, self.top, self.version, self.root = folder / "proc", folder / "cgroup tree", version, root
         self.proc.mkdir()
-        kinds = ["cgroup2 none rw"] if version == 2 else [f"cgroup none rw,{name}" for name in ("cpu", "memory")]
-        names = [""] if version == 2 else ["cpu", "memory"]
+        kinds = ["cgroup2 none rw"] if version == 2 else [f"cgroup none rw,{name}" for name in CONTROLLERS]
+        names = [""] if version == 2 else CONTROLLERS
         at = [str(self.top / name).replace(" ", "\\040") for name in names]
         mounts = [f"30 24 0:26 {root} {path} rw - {kind}\n" for path, kind in zip(at, kinds, strict=True)]
         (self.proc / "mountinfo").write_text("21 1 8:1 / / rw - ext4 /dev/sda rw\n" + "".join(mounts))
-        groups = f"0::{OWN}\n" if version == 2 else f"4:memory:{OWN}\n1:cpu,cpuset:{OWN}\n0::/elsewhere\n"
+        groups = f"0::{OWN}\n" if version == 2 else f"8:pids:{OWN}\n4:memory:{OWN}\n1:cpu,cpuset:{OWN}\n0::/elsewhere\n"
         (self.proc / "cgroup").write_text(groups)
         for name in names:
             (self.top / name / OWN[1:]).mkdir(parents=True)
@@ -107,6 +109,18 @@ def test_the_memory_limit_of_a_group_counts_and_pages_that_can_be_dropped_are_fr
     found = cgroups.memory(tree.proc)
     assert (found.limit_bytes, found.free_bytes) == (8 * MIB, 4 * MIB)
     assert found.what.endswith("cgroup tree/batch" if tree.version == 2 else "cgroup tree/memory/batch")
+
+
+def test_more_processes_than_a_group_allows_are_refused_with_how_many_clients_would_do(tree: Tree) -> None:
+    """100 clients with eight threads each, and 30 besides."""
+    cgroups.check_tasks(100, tree.proc)
+    tree.write("pids", "/batch", pids_max="max\n", pids_current="12\n")
+    cgroups.check_tasks(100, tree.proc)
+    tree.write("pids", "/batch", pids_max="842\n")
+    cgroups.check_tasks(100, tree.proc)
+    tree.write("pids", "/batch", pids_max="841\n")
+    with pytest.raises(UserError, match=r"--clients 100: needs 830 .* allows 829 more .* take at most 99 clients"):
+        cgroups.check_tasks(100, tree.proc)
 
 
 def test_what_the_kernel_killed_for_memory_is_counted(tree: Tree) -> None:
