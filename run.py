@@ -100,7 +100,7 @@ def run(argv: list[str], alone: bool = False) -> int:
     from rich.console import Console
     from rich.text import Text
 
-    from algorithms import depends, experiment_files
+    from algorithms import depends, experiment_files, idle
     from algorithms.task import Task
     from emulator import clients_data, record, tables
     from emulator.coordinator import CLOCKS
@@ -128,7 +128,7 @@ def run(argv: list[str], alone: bool = False) -> int:
         print(note)
     settings = {name: settings_of(name, flags, experiment, len(scenario.clients)) for name in names}
     Task(**settings[names[0]]["task"]).check()
-    warnings = [*idle_options(flags, names), *dropped_groups(scenario, flags.profile)]
+    warnings = [*idle_options(flags, names), *idle.warnings(settings), *dropped_groups(scenario, flags.profile)]
     clock = DRY_RUN if flags.dry_run else flags.clock
     how = {"clock": clock, "seed": flags.seed, "dilation": dilation, "memory_cap": memory_cap(flags)}
     manifest = record.make_manifest(scenario, settings, argv=argv, **how)

@@ -16,6 +16,7 @@ parts     client half, server half and auxiliary of a task, and the files of the
 task      what is trained: data, model, cut, partition; ``evaluate``
 settings  rounds, optimizers, participation, deadline: ``Settings``, the base of every ``Config``
 experiment_files   a paper's workload and settings in a file
+idle      options that change nothing, and why
 choices   what a command line chooses: algorithms and the settings of each
 run_flags the command line of a run
 data_identity what a data set is by its content

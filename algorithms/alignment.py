@@ -107,6 +107,13 @@ def try_out(config: Options) -> None:
         ) from None
 
 
+def idle_refresh(config: Options) -> list[str]:
+    """A warning where the server's half has no batch norm whose mode could be another."""
+    if config.refresh_mode == "train" or has_batch_norm(config.task.server_half()):
+        return []
+    return [f"refresh_mode: {config.refresh_mode}: the server's half has no batch norm, so it changes nothing"]
+
+
 def report(node: ServerNode, round: int, errors: Sequence[tuple[float, float]]) -> None:
     """The mean of the errors before and after a round's alignments, where there were any."""
     if errors:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from algorithms import ALGORITHMS, config_of
+from algorithms.idle import NEVER
 from emulator.errors import UserError
 
 if TYPE_CHECKING:
@@ -57,13 +58,15 @@ def settings_of(name: str, flags: argparse.Namespace, experiment: Experiment, cl
         **experiment.of(name),
         "task": experiment.task | {"seed": seed_of(flags, experiment)} | said | {"clients": clients},
     }
-    if flags.server_order:
+    if flags.server_order:  # also where it changes nothing, which is said
         settings["server_order"] = flags.server_order
     if flags.align and name == "fsl-sage":
         settings["align"] = flags.align
     for option in flags.options:  # the last that holds for it
         algorithm, field, value = split_option(option)
         chosen = chosen_algorithms(flags.algorithm or "all")
+        if algorithm == name and (why := NEVER.get(name, {}).get(field)):
+            raise UserError(f"--set {option}: changes nothing in {name}: {why}; leave it out")
         if algorithm == name or (not algorithm and has_key(name, field, option, chosen)):
             if not algorithm and (flag := said_by_flag(flags, field)) and settings.get(field) != value:
                 raise UserError(f"--set {option}: {flag} says {settings.get(field)}; say one of them")
@@ -121,6 +124,10 @@ def has_key(name: str, field: str, option: str, chosen: list[str]) -> bool:
 
         known = dict.fromkeys(key for other in chosen for key in option_names(other) if key != "task")
         raise UserError(f"--set {option}: {field} of {', '.join(chosen)}: {unknown_key(field, known)}")
+    never = {other: why for other in holders if (why := NEVER.get(other, {}).get(field))}
+    if len(never) == len(holders):
+        told = "; ".join(f"changes nothing in {other}: {why}" for other, why in never.items())
+        raise UserError(f"--set {option}: {told}; leave it out")
     return name in holders
 
 

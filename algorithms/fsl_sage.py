@@ -60,7 +60,8 @@ class Config(alignment.Options, frozen=True, forbid_unknown_fields=True):
 
 def warnings(config: Config) -> list[str]:
     """What is allowed but hardly meant."""
-    return rare_uploads(config.task, config.q, config.rounds, anew=config.q_per_round)
+    rare = rare_uploads(config.task, config.q, config.rounds, anew=config.q_per_round)
+    return rare + alignment.idle_refresh(config)
 
 
 class Initial(Message, frozen=True, kw_only=True, tag="initial"):
