@@ -16,27 +16,35 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from algorithms import ALGORITHMS
-from algorithms.choices import algorithms_of, idle_options, seed_of, settings_of
-from algorithms.run_flags import DRY_RUN, chosen_dilation, dropped_groups, hosted, memory_cap, parser, step_limit_s
+from algorithms.commands.overrides import algorithms_of, idle_options, seed_of, settings_of
+from algorithms.commands.run_flags import (
+    DRY_RUN,
+    chosen_dilation,
+    dropped_groups,
+    hosted,
+    memory_cap,
+    parser,
+    step_limit_s,
+)
 from emulator.errors import SplitbedError, UserError, one_line
 
 if TYPE_CHECKING:
-    from emulator.display import View
-    from emulator.launcher import Ending, Launcher, Prepared
+    from emulator.dashboard.launch import View
+    from emulator.runtime.launcher import Ending, Launcher, Prepared
 
 COMMANDS = {  # besides a run and verify
-    "bench": "algorithms.bench:command",
-    "calibrate": "algorithms.calibrate:command",
-    "fit": "algorithms.fit:command",
-    "report": "emulator.report:command",
-    "trace": "emulator.perfetto_trace:command",
-    "compare": "emulator.compare:command",
-    "cuts": "algorithms.cuts:command",
-    "plots": "emulator.plots:command",
-    "profiles": "emulator.profile_views:command",
-    "replay": "emulator.dashboard:replay",
-    "traces": "emulator.trace_views:command",
-    "watch": "emulator.dashboard:watch",
+    "bench": "algorithms.commands.sweep.bench:command",
+    "calibrate": "algorithms.commands.calibrate:command",
+    "fit": "algorithms.commands.fit:command",
+    "report": "emulator.report.html:command",
+    "trace": "emulator.report.perfetto:command",
+    "compare": "emulator.report.compare:command",
+    "cuts": "algorithms.workload.cut_costs:command",
+    "plots": "emulator.plots.files:command",
+    "profiles": "emulator.tables.profiles:command",
+    "replay": "emulator.dashboard.app:replay",
+    "traces": "emulator.tables.traces:command",
+    "watch": "emulator.dashboard.app:watch",
 }
 VERIFY = "Plays a run under both clocks, each as a command of its own, and shows how far the two agree."
 UNNAMEABLE = (errno.ENAMETOOLONG, errno.ELOOP)
@@ -47,8 +55,8 @@ STATUS = {"finished": 0, "does-not-fit": 0, "refused": 2, "interrupted": 130}  #
 def refuse(launcher: Launcher, modules: dict[str, tuple[str, dict[str, Any]]], flags: argparse.Namespace) -> str:
     """UserError for what will take more than an hour on the wall, or more than this host has at the dilation asked;
     a warning where its memory may not do, else ""."""
-    from emulator import cgroups
-    from emulator.dilation import LIMIT_S
+    from emulator.host import cgroups
+    from emulator.preflight.dilation import LIMIT_S
 
     forecast = launcher.foresee(modules)
     seconds, asked = forecast.seconds, chosen_dilation(flags.dilation)
@@ -100,20 +108,24 @@ def run(argv: list[str], alone: bool = False) -> int:
     from rich.console import Console
     from rich.text import Text
 
-    from algorithms import depends, experiment_files, idle
-    from algorithms.task import Task
-    from emulator import clients_data, record, tables
-    from emulator.coordinator import CLOCKS
-    from emulator.dashboard import can_draw
-    from emulator.display import Drawn, Lines
-    from emulator.findings import sentence
-    from emulator.launcher import Launcher, Plan
-    from emulator.profile_reading import load_scenario
+    from algorithms.commands import idle_options as idle
+    from algorithms.commands.sweep import dependencies
+    from algorithms.experiments import reading
+    from algorithms.workload.task import Task
+    from emulator.analysis import clients_data
+    from emulator.clock.conductors import CLOCKS
+    from emulator.dashboard.app import can_draw
+    from emulator.dashboard.launch import Drawn, Lines
+    from emulator.profiles.reading import load_scenario
+    from emulator.report import record
+    from emulator.runtime.launcher import Launcher, Plan
+    from emulator.tables import run as tables
+    from emulator.tables.headline import sentence
 
-    experiment = experiment_files.find(flags.experiment) if flags.experiment else experiment_files.NONE
+    experiment = reading.find(flags.experiment) if flags.experiment else reading.NONE
     flags.seed = seed_of(flags, experiment)
     if flags.seeds is not None:
-        from algorithms import bench
+        from algorithms.commands.sweep import bench
 
         return bench.over_seeds(argv, flags.seeds, flags.seed, flags.out)
     names = algorithms_of(flags, experiment)
@@ -141,12 +153,12 @@ def run(argv: list[str], alone: bool = False) -> int:
     view_type = Lines if flags.no_dashboard or not can_draw() else Drawn
     plan = Plan(
         scenario,
-        evaluate="algorithms.task.evaluate",
-        prepare="algorithms.task.prepare",
+        evaluate="algorithms.workload.task.evaluate",
+        prepare="algorithms.workload.task.prepare",
         step_limit_s=limit_s,
         **how,
     )
-    modules = [*ALGORITHMS.values(), "algorithms.parts"]
+    modules = [*ALGORITHMS.values(), "algorithms.workload.parts"]
     endings: dict[str, Ending] = {}
     try:
         with Launcher(folder, plan, modules) as launcher:
@@ -156,7 +168,7 @@ def run(argv: list[str], alone: bool = False) -> int:
             prepared = launcher.prepare({name: (ALGORITHMS[name], settings[name]) for name in names})
             manifest["settings"] = in_full(prepared)
             manifest["data"] = prepared.data
-            manifest["depends"] = depends.stamp(scenario, settings, prepared.arithmetic)
+            manifest["depends"] = dependencies.stamp(scenario, settings, prepared.arithmetic)
             record.write_manifest(folder, manifest)
             for line in clients_data.first_lines(prepared.data):
                 say(line)
@@ -175,10 +187,10 @@ def run(argv: list[str], alone: bool = False) -> int:
     tables.print_tables(recorded.summary, console)
     say(f"Record: {folder}")
     if flags.report:
-        from emulator import perfetto_trace, report
+        from emulator.report import html, perfetto
 
-        say(f"Trace: {perfetto_trace.write(folder, recorded)}")
-        say(f"Report: {report.write(folder, recorded)}")
+        say(f"Trace: {perfetto.write(folder, recorded)}")
+        say(f"Report: {html.write(folder, recorded)}")
     else:
         say(f"A page with pictures: python run.py report {shlex.quote(str(folder))}", style="dim")
     console.print(Text(sentence(recorded.summary), style="bold"))
@@ -194,10 +206,11 @@ def verify(argv: list[str]) -> int:
     flags = parser("run.py verify", VERIFY).parse_args(argv)
     from rich.console import Console
 
-    from emulator import record, subcommand
-    from emulator import verify as both
-    from emulator.coordinator import CLOCKS
-    from emulator.sheets import show
+    from algorithms.commands import subcommand
+    from emulator.checks import clock_agreement as both
+    from emulator.clock.conductors import CLOCKS
+    from emulator.report import record
+    from emulator.tables.table import show
 
     if any(word.split("=")[0] == "--clock" for word in argv):
         raise UserError("--clock: verify plays both; leave it out")

@@ -48,7 +48,7 @@ ALGORITHMS = {
     "splitfed-v2": "algorithms.splitfed_v2",
     "local-loss": "algorithms.local_loss",
     "cse-fsl": "algorithms.cse_fsl",
-    "fsl-sage": "algorithms.fsl_sage",
+    "fsl-sage": "algorithms.fsl_sage.method",
     "heron-sfl": "algorithms.heron_sfl",
 }
 

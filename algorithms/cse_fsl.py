@@ -22,12 +22,12 @@ from typing import ClassVar, Literal
 
 import torch
 
-from algorithms import rounds, steps
-from algorithms.settings import Settings, rare_uploads, uploads
-from algorithms.shard import Shard
-from algorithms.task import at_least, rates
-from emulator.node import ClientNode, ServerNode
-from emulator.wire import Message, StateDict
+from algorithms.training import rounds, steps
+from algorithms.training.settings import Settings, rare_uploads, uploads
+from algorithms.workload.loader import Shard
+from algorithms.workload.task import at_least, rates
+from emulator.node.node import ClientNode, ServerNode
+from emulator.transport.messages import Message, StateDict
 
 
 class Config(Settings, frozen=True, forbid_unknown_fields=True):

@@ -17,11 +17,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from algorithms import rounds, steps
-from algorithms.settings import Settings
-from algorithms.shard import Shard
-from emulator.node import ClientNode, ServerNode
-from emulator.wire import Message, StateDict
+from algorithms.training import rounds, steps
+from algorithms.training.settings import Settings
+from algorithms.workload.loader import Shard
+from emulator.node.node import ClientNode, ServerNode
+from emulator.transport.messages import Message, StateDict
 
 
 class Config(Settings, frozen=True, forbid_unknown_fields=True):

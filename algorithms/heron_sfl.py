@@ -21,14 +21,14 @@ from typing import ClassVar, Literal
 
 import torch
 
-from algorithms import rounds, steps, zeroth_order
-from algorithms.data import stream_seed
-from algorithms.settings import Rule, Settings, rare_uploads, uploads
-from algorithms.shard import Shard
-from algorithms.task import LARGEST, at_least
+from algorithms.data.datasets import stream_seed
+from algorithms.training import rounds, steps, zeroth_order
+from algorithms.training.settings import Rule, Settings, rare_uploads, uploads
+from algorithms.workload.loader import Shard
+from algorithms.workload.task import LARGEST, at_least
 from emulator.errors import UserError
-from emulator.node import ClientNode, ServerNode
-from emulator.wire import Message, StateDict
+from emulator.node.node import ClientNode, ServerNode
+from emulator.transport.messages import Message, StateDict
 
 
 class Config(Settings, frozen=True, forbid_unknown_fields=True):

@@ -19,11 +19,11 @@ from torchvision.models.vision_transformer import VisionTransformer
 
 from benchmarks.report import Section, Target
 from benchmarks.stage import Stage
-from emulator.device import Work, duration_ns
-from emulator.imagined import Imagined
-from emulator.profile_reading import load_device
-from emulator.profiles import Device
-from emulator.work import WorkCounter
+from emulator.compute.counting import WorkCounter
+from emulator.compute.device import Work, duration_ns
+from emulator.compute.imagined import Imagined
+from emulator.profiles.reading import load_device
+from emulator.profiles.scenario import Device
 
 BATCH, SIDE, CLASSES = 16, 224, 1000
 BOARDS = ("pi-5", "pi-4b")

@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks.report import Section, Target
 from benchmarks.stage import Broken, Stage
 from benchmarks.virtual import ROOT
-from emulator import record
+from emulator.report import record
 
 METHODS = "cse-fsl,fsl-sage"
 BURN_S = 300  # a burner ends by itself

@@ -1,6 +1,6 @@
 """A device's speed from measured times: each step of a method is timed under the quota that it will have.
 
-    duration = operations x dispatch + dense FLOPs / dense rate + bytes / memory rate        (``emulator.device``)
+    duration = operations x dispatch + dense FLOPs / dense rate + bytes / memory rate        (``emulator.compute.device``)
 
 fitted without negative terms, by least squares of error / sqrt(time): long steps count for more, and their sum has no
 bias. Depthwise convolutions are not in question.
@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from algorithms import steps
-from emulator.device import Work
-from emulator.work import WorkCounter
+from algorithms.training import steps
+from emulator.compute.counting import WorkCounter
+from emulator.compute.device import Work
 
 REPEATS = 5
 PAUSE_S = 0.03  # before each, as between the steps of a round: the quota's bucket is full again

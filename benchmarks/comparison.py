@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 
 from algorithms import ALGORITHMS
 from benchmarks.report import table_lines
-from emulator.estimates import estimate
-from emulator.figures import FIGURES
+from emulator.analysis.metrics import FIGURES
+from emulator.analysis.statistics import estimate
 
 ROOT = Path(__file__).parent.parent
 PARTITIONS = ("iid", "dirichlet:0.1")

@@ -24,9 +24,9 @@ import psutil
 from benchmarks.report import Section, Target
 from benchmarks.stage import Broken, Stage
 from benchmarks.virtual import ROOT, play_virtual
-from emulator.dashboard import OWNED
-from emulator.following import read_manifest
-from emulator.ledger import AnyEvent, Ledger, Timeline, encode_line, read_timeline
+from emulator.dashboard.app import OWNED
+from emulator.dashboard.follow import read_manifest
+from emulator.ledger.events import AnyEvent, Ledger, Timeline, encode_line, read_timeline
 
 ALGORITHM = "splitfed-v1"  # two messages a batch: the most lines a second of all
 CLIENTS = (10, 200)

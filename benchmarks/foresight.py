@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.report import Section, Target
 from benchmarks.stage import Stage
 from benchmarks.virtual import play_virtual
-from emulator.profile_files import shipped
+from emulator.profiles.schema import shipped
 
 METHODS = ("splitfed-v2", "fsl-sage")
 MEMORY_SHARE, MEMORY_MIB = 0.10, 1.0  # what is said of memory: within so much of what was measured

@@ -21,9 +21,9 @@ from benchmarks.delay_line import ADDRESSES, delay_line
 from benchmarks.namespaces import CGROUP, Laboratory, burst_bytes, inside, missing, no_tun
 from benchmarks.report import Section, Target, rate_text, size_text
 from emulator.errors import UserError
-from emulator.fabric import Fabric
-from emulator.link import SECOND_NS
-from emulator.profiles import ClientSpec, Device, Direction, Network, Scenario, ServerSpec
+from emulator.network.fabric import Fabric
+from emulator.network.jitter import SECOND_NS
+from emulator.profiles.scenario import ClientSpec, Device, Direction, Network, Scenario, ServerSpec
 
 SEGMENT_DATA_BYTES, HEADER_BYTES = 1448, 52
 SEGMENT_BYTES = SEGMENT_DATA_BYTES + HEADER_BYTES

@@ -11,8 +11,8 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from emulator.ledger import AnyEvent, Carried, Posted, Received
-from emulator.profiles import Scenario
+from emulator.ledger.events import AnyEvent, Carried, Posted, Received
+from emulator.profiles.scenario import Scenario
 
 MS = 10**6
 

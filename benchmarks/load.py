@@ -7,7 +7,7 @@ from benchmarks.links import spread_cells
 from benchmarks.report import Section, Target, size_text
 from benchmarks.scenes import device, link, scene
 from benchmarks.stage import Stage
-from emulator.ledger import Computed
+from emulator.ledger.events import Computed
 
 CLIENTS = (10, 50)
 JUDGED = 10

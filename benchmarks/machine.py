@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report import Section
-from emulator.hostload import cpu_pressure
+from emulator.host.load import cpu_pressure
 
 BUSY_LOAD = 0.75  # load average of the last minute, above which the start is called busy; our own imports add some
 BUSY_PERCENT = 15.0

@@ -19,12 +19,12 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
-from algorithms.task import Task
+from algorithms.workload.task import Task
 from benchmarks.report import Section, Target
 from benchmarks.stage import Broken, Stage
 from benchmarks.virtual import ROOT, play_virtual
-from emulator.conservation import only
-from emulator.ledger import Computed
+from emulator.checks.invariants import only
+from emulator.ledger.events import Computed
 
 WORKLOADS = {
     "resnet18": {"model": "resnet18", "batch": 32, "dataset": "synthetic:3x32x32:10:320"},

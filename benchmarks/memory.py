@@ -7,7 +7,7 @@ import statistics
 from benchmarks.report import Section, Target
 from benchmarks.scenes import MIB, device, link, scene
 from benchmarks.stage import Stage
-from emulator.ledger import Reported
+from emulator.ledger.events import Reported
 
 CLIENTS = 10
 TARGET_MIB = 20.0

@@ -15,7 +15,7 @@ PROGRAM = """
 import sys, tempfile
 from pathlib import Path
 import torch
-from algorithms.task import Task, prepare
+from algorithms.workload.task import Task, prepare
 from emulator.errors import UserError
 torch.set_num_threads(1)
 with tempfile.TemporaryDirectory() as folder:

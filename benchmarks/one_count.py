@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from algorithms import models
+from algorithms.workload import models
 from benchmarks.report import Section, Target
 from benchmarks.stage import Stage
-from emulator.device import Work
-from emulator.imagined import Imagined
-from emulator.work import WorkCounter
+from emulator.compute.counting import WorkCounter
+from emulator.compute.device import Work
+from emulator.compute.imagined import Imagined
 
 BATCH, SIDE, CLASSES = 2, 64, 10
 SIDES = {"maxvit_t": 224, "inception_v3": 75, "vit_h_14": 70}  # that take no others as small

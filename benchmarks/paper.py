@@ -11,8 +11,9 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from algorithms import ALGORITHMS, experiment_files
-from algorithms.task import Task
+from algorithms import ALGORITHMS
+from algorithms.experiments import reading
+from algorithms.workload.task import Task
 from benchmarks import plain
 from benchmarks.report import Section, Target
 from benchmarks.stage import Stage
@@ -45,7 +46,7 @@ def play(folder: Path, method: str, dataset: str) -> Round:
     flags += ["--rounds", "1", "--server-order", "arrival"]
     flags += [word for key, value in data.items() for word in (f"--{key}", value)]
     summary = play_virtual(folder / method, flags).summary["algorithms"][method]
-    task = Task(**(experiment_files.find(EXPERIMENT).task | data), clients=CLIENTS)
+    task = Task(**(reading.find(EXPERIMENT).task | data), clients=CLIENTS)
     plain_s = CLIENTS * plain.cpu_s(task, method)
     return Round(summary["wall_s"], plain_s, summary["length_s"], summary["official_bytes"])
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from algorithms.task import Task
+from algorithms.workload.task import Task
 
 Q = 5  # steps between uploads
 ALIGN_EPOCHS, PLAYED_EPOCHS = 100, 10  # of an alignment; so many are played, and scaled up

@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from algorithms import fsl_sage, splitfed_v2, steps
-from algorithms.data import stream_seed
-from algorithms.settings import uploads
+from algorithms import fsl_sage, splitfed_v2
+from algorithms.data.datasets import stream_seed
+from algorithms.training import steps
+from algorithms.training.settings import uploads
 from benchmarks.plain_wire import Letter, Node
 
 Rounds = list[tuple[float, float]]  # begin and end of each, monotonic seconds

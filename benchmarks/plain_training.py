@@ -23,7 +23,7 @@ from benchmarks import calibration
 from benchmarks.namespaces import Laboratory, enter, join
 from benchmarks.report import Section, Target, rate_text
 from emulator.errors import UserError
-from emulator.preload import die_with_parent
+from emulator.processes import die_with_parent
 
 CLIENTS = 4
 UP_BPS, DOWN_BPS = 2_000_000, 5_000_000  # those of iot-4g, without its delay
@@ -185,9 +185,9 @@ def scenario_text() -> str:
 def emulate(method: str, rounds: int, client: Any, server: Any, folder: Path) -> Outcome:
     """The same training, emulated in virtual time."""
     from benchmarks.plain_wire import Span
-    from emulator import record
-    from emulator.conservation import only
-    from emulator.ledger import Carried, Computed, RoundEnded
+    from emulator.checks.invariants import only
+    from emulator.ledger.events import Carried, Computed, RoundEnded
+    from emulator.report import record
 
     folder.mkdir()
     open_text = network_text(10**12, 10**12)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from benchmarks.report import Section
 from benchmarks.scenes import MIB, UNTHROTTLED_BPS, device, link, scene
 from benchmarks.stage import Stage
-from emulator.ledger import Posted, Received
+from emulator.ledger.events import Posted, Received
 
 
 class Flood(NamedTuple):

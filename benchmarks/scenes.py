@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from emulator.profiles import ClientSpec, Device, Direction, Network, Scenario, ServerSpec
+from emulator.profiles.scenario import ClientSpec, Device, Direction, Network, Scenario, ServerSpec
 
 MIB = 2**20
 UNTHROTTLED_BPS = 10**15  # 16 MiB take 134 ns

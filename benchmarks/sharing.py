@@ -8,8 +8,8 @@ from typing import Any
 
 from benchmarks.report import Section, Target
 from benchmarks.stage import Stage
-from emulator.fabric import Fabric
-from emulator.profiles import Cell, ClientSpec, Device, Direction, Network, Scenario, ServerSpec
+from emulator.network.fabric import Fabric
+from emulator.profiles.scenario import Cell, ClientSpec, Device, Direction, Network, Scenario, ServerSpec
 
 MBIT = 10**6
 TARGET = 2000  # flow changes a second with 200 flows

@@ -18,11 +18,11 @@ import psutil
 
 from algorithms import ALGORITHMS
 from benchmarks.scenes import scene
-from emulator.child import Placement
 from emulator.errors import SplitbedError
-from emulator.launcher import Launcher, Plan
-from emulator.ledger import AnyEvent, Host, read_timeline
-from emulator.profiles import Scenario
+from emulator.ledger.events import AnyEvent, Host, read_timeline
+from emulator.profiles.scenario import Scenario
+from emulator.runtime.child import Placement
+from emulator.runtime.launcher import Launcher, Plan
 
 PLAYERS = tuple(f"benchmarks.players.{name}" for name in ("presence", "echo", "streams", "flood", "ticks"))
 
@@ -64,8 +64,8 @@ class Stage(Launcher):
 
     def __init__(self, folder: Path) -> None:
         # No snapshot is ever written, so nothing is evaluated; the evaluator only imports the module.
-        self._blank = Plan(scene("none", ()), 1, "real", 1, "rlimit", "algorithms.task.evaluate", "")
-        super().__init__(folder, self._blank, [*ALGORITHMS.values(), "algorithms.parts", *PLAYERS])
+        self._blank = Plan(scene("none", ()), 1, "real", 1, "rlimit", "algorithms.workload.task.evaluate", "")
+        super().__init__(folder, self._blank, [*ALGORITHMS.values(), "algorithms.workload.parts", *PLAYERS])
         self._starting_ns = 0
         self._watched: dict[str, psutil.Process] = {}
         self._usage: list[Usage] = []

@@ -7,7 +7,7 @@ import statistics
 from benchmarks.report import Section
 from benchmarks.scenes import device, link, scene
 from benchmarks.stage import Played, Stage
-from emulator.ledger import Reported
+from emulator.ledger.events import Reported
 
 CLIENTS = (10, 50)
 TIMES = {10: 5, 50: 3}

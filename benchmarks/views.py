@@ -19,10 +19,10 @@ from typing import Any
 from benchmarks.report import Section, Target
 from benchmarks.stage import Broken, Stage
 from benchmarks.virtual import ROOT
-from emulator import ledger as events
-from emulator import record
-from emulator.ledger import Event, Ledger
-from emulator.profile_reading import load_scenario
+from emulator.ledger import events
+from emulator.ledger.events import Event, Ledger
+from emulator.profiles.reading import load_scenario
+from emulator.report import record
 
 CLIENTS, ROUNDS, STEPS = 20, 50, 100  # ten events a step
 STEP_NS = 300_000_000

@@ -16,9 +16,9 @@ from benchmarks.bound import makespan_s, tasks
 from benchmarks.report import Section, Target
 from benchmarks.scenes import UNTHROTTLED_BPS, device, link, scene
 from benchmarks.stage import Broken, Stage
-from emulator import record
-from emulator.conservation import only
-from emulator.ledger import Reported
+from emulator.checks.invariants import only
+from emulator.ledger.events import Reported
+from emulator.report import record
 
 ROOT = Path(__file__).parent.parent
 PROCESSES = 2

@@ -10,7 +10,7 @@ import sys
 
 import run
 from algorithms import ALGORITHMS
-from emulator.launcher import Launcher
+from emulator.runtime.launcher import Launcher
 
 REVERSED = "SPLITBED_TEST_REVERSED"  # set: processes start in the reverse order
 

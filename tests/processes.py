@@ -19,8 +19,8 @@ from typing import Any, NamedTuple, Self, TypeVar
 
 import psutil
 
-from emulator.conservation import only
-from emulator.ledger import AnyEvent, Event, Started, Tail, read_timeline
+from emulator.checks.invariants import only
+from emulator.ledger.events import AnyEvent, Event, Started, Tail, read_timeline
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent

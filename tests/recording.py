@@ -14,12 +14,12 @@ import msgspec
 import torch
 from stage import Stage, make_scenario
 
-from algorithms.settings import Settings
-from emulator.ledger import Event
-from emulator.profiles import Scenario
-from emulator.rehearsal import InlineHost
-from emulator.wire import StateDict
-from emulator.work import Costs, HostRun
+from algorithms.training.settings import Settings
+from emulator.compute.counting import Costs, HostRun
+from emulator.ledger.events import Event
+from emulator.preflight.profiling import InlineHost
+from emulator.profiles.scenario import Scenario
+from emulator.transport.messages import StateDict
 
 # Computations that return a loss, some of them with something else behind it.
 CLIENT_LOSSES = {

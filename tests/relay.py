@@ -13,19 +13,19 @@ import msgpack
 import zmq
 from stage import BYTE_NS, WAY_NS, Blob, Note, make_scenario
 
-from emulator import ledger as events
-from emulator.clock import EmulatedLoop
-from emulator.conservation import only
-from emulator.coordinator import CLOCKS, Clock
-from emulator.fabric import Fabric
-from emulator.ledger import Ended, Ledger, Undelivered, read_node
-from emulator.lines import Line
-from emulator.network import Network
-from emulator.node import ClientNode, Node, ServerNode
-from emulator.port import CHUNK_BYTES, Port, open_socket
-from emulator.profiles import Device, Scenario
-from emulator.rehearsal import InlineHost, RehearsedCosts
-from emulator.wire import Message, Parcel, kind_of
+from emulator.checks.invariants import only
+from emulator.clock.conductors import CLOCKS, Clock
+from emulator.clock.loop import EmulatedLoop
+from emulator.ledger import events
+from emulator.ledger.events import Ended, Ledger, Undelivered, read_node
+from emulator.network.fabric import Fabric
+from emulator.node.node import ClientNode, Node, ServerNode
+from emulator.preflight.profiling import InlineHost, RehearsedCosts
+from emulator.profiles.scenario import Device, Scenario
+from emulator.transport.control_channel import Line
+from emulator.transport.endpoint import CHUNK_BYTES, Port, open_socket
+from emulator.transport.messages import Message, Parcel, kind_of
+from emulator.transport.router import Network
 
 PATIENCE_S = 60.0  # until a test that waits for something is called failed
 TYPES: dict[str, type[Message]] = {kind_of(message_type): message_type for message_type in (Blob, Note)}

@@ -13,14 +13,14 @@ from typing import Any, ClassVar
 
 import torch
 
-from emulator.clock import EmulatedLoop, InstantPacer
-from emulator.fabric import Fabric
-from emulator.inline import InlineFabric
-from emulator.ledger import Event
-from emulator.node import ClientNode, Host, Node, ServerNode
-from emulator.profiles import ClientSpec, Device, Direction, Network, Scenario, ServerSpec
-from emulator.rehearsal import InlineHost, InlineOutlet, RehearsedCosts, who_waits
-from emulator.wire import Message, Parcel, kind_of
+from emulator.clock.loop import EmulatedLoop, InstantPacer
+from emulator.ledger.events import Event
+from emulator.network.fabric import Fabric
+from emulator.node.node import ClientNode, Host, Node, ServerNode
+from emulator.preflight.in_process import InlineFabric
+from emulator.preflight.profiling import InlineHost, InlineOutlet, RehearsedCosts, who_waits
+from emulator.profiles.scenario import ClientSpec, Device, Direction, Network, Scenario, ServerSpec
+from emulator.transport.messages import Message, Parcel, kind_of
 
 MS = 10**6
 SECOND = 10**9

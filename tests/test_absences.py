@@ -14,17 +14,17 @@ from stage import MBIT, MS, SECOND, make_device
 from traffic import Sent, carry, link
 
 from algorithms import ALGORITHMS
-from algorithms.task import Task, prepare
-from emulator.absences import Absences
-from emulator.dilation import Rehearsed
-from emulator.dryrun import dry_run
+from algorithms.workload.task import Task, prepare
 from emulator.errors import UserError
-from emulator.fabric import Fabric
-from emulator.ledger import Event, Posted, Received, Reported, RoundEnded
-from emulator.link import Carriage
-from emulator.profile_reading import load_scenario
-from emulator.profiles import Absence, ClientSpec, Direction, Network, Scenario, ServerSpec
-from emulator.steps import Steps
+from emulator.ledger.events import Event, Posted, Received, Reported, RoundEnded
+from emulator.network.fabric import Fabric
+from emulator.network.jitter import Carriage
+from emulator.piecewise import Steps
+from emulator.preflight.dilation import Rehearsed
+from emulator.preflight.dry_run import dry_run
+from emulator.profiles.availability import Absences
+from emulator.profiles.reading import load_scenario
+from emulator.profiles.scenario import Absence, ClientSpec, Direction, Network, Scenario, ServerSpec
 
 BACK_NS, LATE_NS = 9 * SECOND, 30 * SECOND
 KINDS = pytest.mark.parametrize("kind", ["outage", "away"])

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from emulator.activity import BIN_NS, BINS, COMPUTE, DOWNLOAD, UPLOAD, Bins
-from emulator.progress import SECOND_NS
+from emulator.dashboard.activity import BIN_NS, BINS, COMPUTE, DOWNLOAD, UPLOAD, Bins
+from emulator.dashboard.progress import SECOND_NS
 
 
 def spans(seed, count=40):

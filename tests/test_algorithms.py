@@ -14,12 +14,14 @@ import msgspec
 import pytest
 from stage import Stage
 
-from algorithms import ALGORITHMS, alignment, rounds, warm_start
-from algorithms.settings import Settings
-from algorithms.task import Task
-from emulator.ledger import Event, Posted, Received, Reported, RoundEnded
-from emulator.profile_reading import load_scenario
-from emulator.wire import Message, kind_of
+from algorithms import ALGORITHMS
+from algorithms.fsl_sage import alignment, warm_start
+from algorithms.training import rounds
+from algorithms.training.settings import Settings
+from algorithms.workload.task import Task
+from emulator.ledger.events import Event, Posted, Received, Reported, RoundEnded
+from emulator.profiles.reading import load_scenario
+from emulator.transport.messages import Message, kind_of
 
 CLIENTS, ROUNDS = 2, 4  # rounds 0 and 3 of FSL-SAGE are aligned (l = 3)
 

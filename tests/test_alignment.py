@@ -21,12 +21,15 @@ from stage import make_scenario
 from torch import nn
 from torch.nn.functional import cosine_similarity, cross_entropy
 
-from algorithms import alignment, cse_fsl, data, fsl_sage, splitfed_v2, steps
-from algorithms.settings import Rule
-from algorithms.shard import Look, tensors
-from algorithms.task import Task
+from algorithms import cse_fsl, fsl_sage, splitfed_v2
+from algorithms.data import datasets
+from algorithms.fsl_sage import alignment
+from algorithms.training import steps
+from algorithms.training.settings import Rule
+from algorithms.workload.loader import Look, tensors
+from algorithms.workload.task import Task
 from emulator.errors import UserError
-from emulator.ledger import Computed, Event, Posted, Received, Reported
+from emulator.ledger.events import Computed, Event, Posted, Received, Reported
 
 HELD_OUT = 100  # of the 297 digits of the test part, which no client trains on
 SEEDS = (1, 2, 3)
@@ -63,8 +66,8 @@ def measured(seed: int, monkeypatch: pytest.MonkeyPatch) -> dict[int, list[tuple
     The samples are smashed by the client's half as it is then: it waits for its auxiliary.
     """
     task, found, hosts = Task(seed=seed), dict[int, list[tuple[float, float]]](), dict[str, RecordingHost]()
-    test = data.load(task.dataset, task.data_dir)[1]
-    x, y = tensors(test, np.arange(HELD_OUT), Look(data.describe(task.dataset, task.data_dir).levels))
+    test = datasets.load(task.dataset, task.data_dir)[1]
+    x, y = tensors(test, np.arange(HELD_OUT), Look(datasets.describe(task.dataset, task.data_dir).levels))
     align = alignment.align
 
     async def watched(node: Any, config: Any, name: str, round: int, estimator: Any, true: Any) -> tuple[float, float]:

@@ -115,7 +115,7 @@ def test_an_algorithm_knows_the_node_and_no_clock_no_socket_and_no_other_algorit
     path = ROOT / (ALGORITHMS[name].replace(".", "/") + ".py")
     assert not packages(path) & {"time", "zmq", "random", "os", "threading", "socket"}
     emulator = {module for module in imports(path) if module.count(".") == 1 and module.startswith("emulator.")}
-    assert emulator - {"emulator.errors"} == {"emulator.node", "emulator.wire"}
+    assert emulator - {"emulator.errors"} == {"emulator.node.node", "emulator.transport.messages"}
     assert not (set(imports(path)) & set(ALGORITHMS.values()))
 
 
@@ -128,14 +128,21 @@ def test_an_algorithm_knows_the_node_and_no_clock_no_socket_and_no_other_algorit
 )
 def test_what_algorithms_share_knows_no_node(name: str) -> None:
     used = set(imports(ROOT / "algorithms" / f"{name}.py"))
-    assert not used & {"emulator.node", "emulator.clock", "asyncio", "time", "random", *ALGORITHMS.values()}
+    assert not used & {"emulator.node.node", "emulator.clock.loop", "asyncio", "time", "random", *ALGORITHMS.values()}
 
 
 @pytest.mark.parametrize("name", ["rounds", "warm_start"])
 def test_what_algorithms_share_of_a_round_knows_the_node_and_no_algorithm(name: str) -> None:
     used = set(imports(ROOT / "algorithms" / f"{name}.py"))
-    assert "emulator.node" in used
-    assert not used & {"emulator.clock", "emulator.port", "time", "random", "zmq", *ALGORITHMS.values()}
+    assert "emulator.node.node" in used
+    assert not used & {
+        "emulator.clock.loop",
+        "emulator.transport.endpoint",
+        "time",
+        "random",
+        "zmq",
+        *ALGORITHMS.values(),
+    }
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
@@ -153,9 +160,18 @@ def test_a_file_has_one_subject(path: Path) -> None:
     [
         ("run", {"torch", "torchvision", "numpy", "rich", "zmq", "psutil", "asyncio", "msgspec"}),
         ("algorithms", {"torch", "numpy", "msgspec"}),
-        ("emulator.child", {"torch", "torchvision", "rich", "zmq", "emulator.dashboard", "emulator.tables"}),
-        ("emulator.worker", {"rich", "emulator.dashboard", "emulator.tables", "emulator.health"}),
-        ("emulator.network", {"rich", "emulator.dashboard", "emulator.tables", "emulator.health"}),
+        (
+            "emulator.runtime.child",
+            {"torch", "torchvision", "rich", "zmq", "emulator.dashboard.app", "emulator.tables.run"},
+        ),
+        (
+            "emulator.runtime.worker",
+            {"rich", "emulator.dashboard.app", "emulator.tables.run", "emulator.checks.health"},
+        ),
+        (
+            "emulator.transport.router",
+            {"rich", "emulator.dashboard.app", "emulator.tables.run", "emulator.checks.health"},
+        ),
     ],
 )
 def test_a_child_process_loads_nothing_that_it_does_not_need(module: str, heavy: set[str]) -> None:

@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from algorithms import archives, data
-from algorithms.task import Task, evaluate, facts, prepare
+from algorithms.data import archives, datasets
+from algorithms.workload.task import Task, evaluate, facts, prepare
 from emulator.errors import UserError
 
 
 def test_a_named_archive_is_read_from_the_data_folder(tmp_path: Path) -> None:
     images, labels = np.arange(10 * 64, dtype=np.uint8).reshape(10, 8, 8), np.arange(10) % 3
     np.savez(tmp_path / "mine.npz", images=images, labels=labels, test_images=images[:4], test_labels=labels[:4])
-    assert data.describe("mine", str(tmp_path)) == ((1, 8, 8), 3, 10, 4, 255)
-    train, test = data.load("mine", str(tmp_path))
+    assert datasets.describe("mine", str(tmp_path)) == ((1, 8, 8), 3, 10, 4, 255)
+    train, test = datasets.load("mine", str(tmp_path))
     assert (train.images.reshape(10, 8, 8) == images).all()
     assert len(test.labels) == 4
 
@@ -29,13 +29,13 @@ def test_files_of_that_name_which_are_no_archives_are_named(tmp_path: Path) -> N
     for name in ("mine.csv", "mine.h5", "other.csv"):
         (tmp_path / name).touch()
     with pytest.raises(UserError, match=r"NAME for a file NAME.npz in the folder .*, which has mine\.csv, mine\.h5$"):
-        data.describe("mine", str(tmp_path))
+        datasets.describe("mine", str(tmp_path))
 
 
 def test_a_broken_archive_is_refused_by_path(tmp_path: Path) -> None:
     (tmp_path / "mine.npz").write_text("no archive")
     with pytest.raises(UserError, match=r"mine\.npz: not an archive"):
-        data.describe("mine", str(tmp_path))
+        datasets.describe("mine", str(tmp_path))
 
 
 RAMP = np.arange(60 * 48, dtype=np.int64).reshape(60, 8, 6) % 256
@@ -88,9 +88,9 @@ MEANT = {  # what is said, and the images [N, C, H, W] that are meant
 def test_arrays_as_people_save_them_are_read_as_meant_and_it_is_said(case: str, tmp_path: Path) -> None:
     changes, said, meant = MEANT[case]
     write(tmp_path, **changes)
-    about = data.describe("mine", str(tmp_path))
+    about = datasets.describe("mine", str(tmp_path))
     assert about == (meant.shape[1:], 3, 60, 60, 255)
-    train, test = data.load("mine", str(tmp_path))
+    train, test = datasets.load("mine", str(tmp_path))
     assert (np.asarray(train.images[np.arange(60)]) == meant).all()
     assert (np.asarray(test.images[np.arange(60)]) == meant).all()
     assert train.images.dtype == np.uint8 and train.labels.dtype == np.int64
@@ -114,7 +114,7 @@ def test_arrays_have_the_names_that_others_give_them_and_a_third_part_is_said_to
     with np.load(tmp_path / "mine.npz") as archive:
         arrays = {names.get(key, key): archive[key] for key in archive.files}
     np.savez(tmp_path / "mine.npz", **arrays, val_images=BYTES, val_labels=LABELS)
-    train, _ = data.load("mine", str(tmp_path))
+    train, _ = datasets.load("mine", str(tmp_path))
     assert (train.images[:, 0] == BYTES).all()
     assert "unused in mine.npz: val_images, val_labels" in prepared(tmp_path)[1]["remarks"]
 
@@ -137,7 +137,7 @@ def test_channels_are_last_where_the_last_axis_can_be_them_and_both_others_are_l
     write(tmp_path, **alike(images=np.zeros((60, *shape[-3:]), np.uint8)))
     one, two, three = shape[-3:]
     expected = (three, one, two) if channels_last else (one, two, three)
-    assert data.describe("mine", str(tmp_path)).shape == expected
+    assert datasets.describe("mine", str(tmp_path)).shape == expected
 
 
 REFUSED = {
@@ -189,7 +189,7 @@ def test_an_archive_that_cannot_be_meant_is_refused_in_one_line_by_the_array(cas
 def test_a_label_above_a_thousand_is_believed_where_a_tenth_of_the_classes_occur(tmp_path: Path) -> None:
     images, labels = np.zeros((1100, 4, 4), np.uint8), np.arange(1100)
     write(tmp_path, images=images, labels=labels, test_images=images[:9], test_labels=labels[:9])
-    assert data.describe("mine", str(tmp_path)).classes == 1100
+    assert datasets.describe("mine", str(tmp_path)).classes == 1100
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def test_an_array_that_claims_more_than_it_has_is_refused_before_memory_is_reser
     write(tmp_path)
     rewritten(tmp_path / "mine.npz", "labels.npy", header(shape) + bytes(7))
     with pytest.raises(UserError, match=r"mine\.npz: labels: says int64 of shape .* and has 7 B"):
-        data.describe("mine", str(tmp_path))
+        datasets.describe("mine", str(tmp_path))
 
 
 def test_an_encrypted_archive_and_one_cut_short_are_refused_by_path(tmp_path: Path) -> None:
@@ -250,7 +250,7 @@ def test_an_encrypted_archive_and_one_cut_short_are_refused_by_path(tmp_path: Pa
     for content, text in ((bytes(encrypted), "encrypted"), (whole[: len(whole) // 2], "not a zip file")):
         (tmp_path / "mine.npz").write_bytes(content)
         with pytest.raises(UserError, match=rf"mine\.npz: not an archive .*{text}") as caught:
-            data.describe("mine", str(tmp_path))
+            datasets.describe("mine", str(tmp_path))
         assert "\n" not in str(caught.value)
 
 

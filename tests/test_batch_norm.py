@@ -11,10 +11,11 @@ import torch
 from recording import close, record
 from torch import nn
 
-from algorithms import ALGORITHMS, heron_sfl, steps, zeroth_order
-from algorithms.settings import Rule
-from algorithms.task import Task
-from emulator.wire import StateDict
+from algorithms import ALGORITHMS, heron_sfl
+from algorithms.training import steps, zeroth_order
+from algorithms.training.settings import Rule
+from algorithms.workload.task import Task
+from emulator.transport.messages import StateDict
 
 TASK = Task(dataset="synthetic:1x8x8:4:48", clients=2, batch=8)
 STEPS = 3  # of a client in a round: 24 samples

@@ -20,9 +20,12 @@ from test_plots import make_run
 from toy import make_timeline
 
 import run
-from algorithms.bench import ablations
-from algorithms.grid import BASE, Grid, Variant, variants
-from emulator.bench_tables import (
+from algorithms.commands.sweep.bench import ablations
+from algorithms.commands.sweep.grid import BASE, Grid, Variant, variants
+from emulator.analysis.metrics import FIGURES
+from emulator.analysis.statistics import estimate, paired
+from emulator.errors import UserError
+from emulator.tables.sweep import (
     Ablation,
     Result,
     Results,
@@ -33,10 +36,7 @@ from emulator.bench_tables import (
     differences,
     figures_of,
 )
-from emulator.errors import UserError
-from emulator.estimates import estimate, paired
-from emulator.figures import FIGURES
-from emulator.sheets import NOTHING
+from emulator.tables.table import NOTHING
 
 values = st.floats(-1e6, 1e6)
 

@@ -15,10 +15,11 @@ from test_depends import archive
 from toy import make_manifest, make_nodes, write_run
 
 import run
-from algorithms import depends
-from algorithms.bench_records import Records
-from algorithms.grid import BASE, Cell, Grid
-from emulator import record, subcommand
+from algorithms.commands import subcommand
+from algorithms.commands.sweep import dependencies
+from algorithms.commands.sweep.grid import BASE, Cell, Grid
+from algorithms.commands.sweep.records import Records
+from emulator.report import record
 
 NAMES = ("fedavg", "sl", "cse-fsl")
 Fate = Callable[[list[str]], tuple[dict[str, str], int]]
@@ -168,7 +169,7 @@ def test_results_of_earlier_versions_are_said_and_kept(
     (kept,) = (tmp_path / "b" / "runs").iterdir()
     before = {path: path.read_bytes() for path in kept.rglob("*") if path.is_file()}
     runs.note = lambda _manifest: None
-    assert again(tmp_path / "b", capsys) == [f"Again: 3 results of fedavg, sl, cse-fsl: {depends.OLDER}"]
+    assert again(tmp_path / "b", capsys) == [f"Again: 3 results of fedavg, sl, cse-fsl: {dependencies.OLDER}"]
     assert {path: path.read_bytes() for path in before} == before
 
 

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from algorithms import calibrate
-from algorithms.calibrate import MOST, Rates, Timed, fit
+from algorithms.commands import calibrate
+from algorithms.commands.calibrate import MOST, Rates, Timed, fit
 from benchmarks import boards
-from emulator.device import Work, duration_ns
+from emulator.compute.counting import Costs
+from emulator.compute.device import Work, duration_ns
 from emulator.errors import UserError
-from emulator.profile_maker import device_text
-from emulator.profile_reading import load_device
-from emulator.profiles import Device
-from emulator.work import Costs
+from emulator.host.device_profile import device_text
+from emulator.profiles.reading import load_device
+from emulator.profiles.scenario import Device
 
 WORKS = (
     Work(100, 10**6, 0, 10**6),
@@ -121,8 +121,8 @@ def test_a_mobilenets_backward_is_twice_its_forward(counted: dict[str, Work]) ->
     import torch
     import torchvision
 
-    from emulator.imagined import Imagined
-    from emulator.work import WorkCounter
+    from emulator.compute.counting import WorkCounter
+    from emulator.compute.imagined import Imagined
 
     with torch.device("meta"):
         model = torchvision.models.mobilenet_v2()

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from stage import MS, WAY_NS, Blob, Note, Stage, blob, link_ns, make_scenario, note, operations, queue_of
 
-from emulator.ledger import Computed, Posted
-from emulator.rehearsal import InlineHost
-from emulator.work import HostRun
+from emulator.compute.counting import HostRun
+from emulator.ledger.events import Computed, Posted
+from emulator.preflight.profiling import InlineHost
 
 
 async def start(*tasks: asyncio.Task[Any]) -> None:

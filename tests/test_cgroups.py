@@ -10,15 +10,16 @@ import psutil
 import pytest
 from stage import MS, SECOND
 
-from emulator import cgroups, hostload
-from emulator.conservation import only
-from emulator.dilation import QUOTA_SHARE, Account, Outlook, Rehearsed, Span, choose
+from emulator.checks.health import _figures, _host
+from emulator.checks.invariants import only
+from emulator.dashboard.progress import Progress
 from emulator.errors import UserError
-from emulator.health import _figures, _host
-from emulator.hostload import HostLoad, cpu_pressure
-from emulator.ledger import Host, Ledger, Timeline, read_node
-from emulator.progress import Progress
-from emulator.supervision import how
+from emulator.host import cgroups
+from emulator.host import load as hostload
+from emulator.host.load import HostLoad, cpu_pressure
+from emulator.ledger.events import Host, Ledger, Timeline, read_node
+from emulator.preflight.dilation import QUOTA_SHARE, Account, Outlook, Rehearsed, Span, choose
+from emulator.runtime.supervision import how
 
 MIB = 2**20
 PERIOD_NS = 100 * MS

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from stage import MBIT, MS, SECOND, make_device
 from traffic import Sent, carry
 
-from emulator.conservation import within_channels
-from emulator.fabric import Fabric
-from emulator.ledger import Carried
-from emulator.profile_reading import load_scenario
-from emulator.profiles import Cell, ClientSpec, Direction, Network, Scenario, ServerSpec
-from emulator.record import make_manifest
-from emulator.steps import Steps
+from emulator.checks.invariants import within_channels
+from emulator.ledger.events import Carried
+from emulator.network.fabric import Fabric
+from emulator.piecewise import Steps
+from emulator.profiles.reading import load_scenario
+from emulator.profiles.scenario import Cell, ClientSpec, Direction, Network, Scenario, ServerSpec
+from emulator.report.record import make_manifest
 
 SETTINGS = {"none": {"rounds": 1, "stop_after_s": None}}
 TRACE = Steps((0, SECOND, 3 * SECOND), (MBIT, 4 * MBIT, 0), 4 * SECOND)

@@ -12,8 +12,9 @@ import pytest
 from processes import BATCH, ROOT, Board, Wire, play, write_scenario
 
 import run
-from algorithms import ALGORITHMS, choices
-from emulator import launcher
+from algorithms import ALGORITHMS
+from algorithms.commands import overrides
+from emulator.runtime import launcher
 
 # Flags beside --profile, and what the line must name.
 MISTAKES = {
@@ -314,5 +315,5 @@ def test_help_names_every_algorithm_and_profiles(capsys: pytest.CaptureFixture[s
 
 
 def test_several_algorithms_are_played_in_the_order_of_the_table() -> None:
-    assert choices.chosen_algorithms("sl, fedavg") == ["fedavg", "sl"]
-    assert choices.chosen_algorithms("all") == list(ALGORITHMS)
+    assert overrides.chosen_algorithms("sl, fedavg") == ["fedavg", "sl"]
+    assert overrides.chosen_algorithms("all") == list(ALGORITHMS)

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from algorithms.depends import scenario_digest
+from algorithms.commands.sweep.dependencies import scenario_digest
 from emulator.errors import ProfileError
-from emulator.profile_reading import describe, load_device, load_network, load_scenario
-from emulator.profile_views import profile_lines
-from emulator.profiles import Scenario
-from emulator.record import make_manifest
+from emulator.profiles.reading import describe, load_device, load_network, load_scenario
+from emulator.profiles.scenario import Scenario
+from emulator.report.record import make_manifest
+from emulator.tables.profiles import profile_lines
 
 PAPER = (  # long decimals, an identifier, a column that is none of ours
     "client,flop_per_s,distance_km,rate_bit_per_s\n"

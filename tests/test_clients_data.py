@@ -13,11 +13,12 @@ import pytest
 import torch
 from toy import make_manifest, make_timeline
 
-from algorithms import data
-from algorithms.task import Task, evaluate, facts, prepare
-from emulator import clients_data, tables
-from emulator.ledger import Evaluated
-from emulator.summary import summarize
+from algorithms.data import datasets
+from algorithms.workload.task import Task, evaluate, facts, prepare
+from emulator.analysis import clients_data
+from emulator.analysis.summary import summarize
+from emulator.ledger.events import Evaluated
+from emulator.tables import run as tables
 
 
 def counted(clients: int = 2, **changes: Any) -> dict[str, Any]:
@@ -45,12 +46,12 @@ def test_what_is_counted_is_what_clients_train_on(task: Task, tmp_path: Path) ->
         labels = torch.cat([y for _, y in prepared.shard(index).batches(0)])
         assert held["samples"] == len(labels) == prepared.shard_samples()[index]
         assert held["classes"] == {str(label): int((labels == label).sum()) for label in labels.unique().tolist()}
-    train, test = data.load(task.dataset, task.data_dir)
+    train, test = datasets.load(task.dataset, task.data_dir)
     if not task.samples_per_client:
         for label, count in found["train"]["classes"].items():
             assert sum(held["classes"].get(label, 0) for held in found["clients"]) == count
     assert [found[part]["samples"] for part in ("train", "test")] == [len(train.labels), len(test.labels)]
-    white = data.describe(task.dataset, task.data_dir).levels
+    white = datasets.describe(task.dataset, task.data_dir).levels
     assert (found["least"], found["most"], found["white"]) == (0, white, white) or task.dataset != "digits"
     assert found["overlap"] == bool(task.samples_per_client)
     assert found["remarks"] == []

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stage import MS, SECOND
 
-from emulator.clock import (
+from emulator.clock.loop import (
     DELIVERY_RANK,
     LEFT_RANK,
     TIMER_RANK,
@@ -314,7 +314,7 @@ def test_an_event_that_is_due_waits_until_the_host_has_done_its_part(host: Host)
 
 @pytest.mark.parametrize("dilation", [1, 7])
 def test_wall_time_is_slowed_by_the_dilation(dilation: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emulator.clock.time.monotonic_ns", lambda: 1000 + dilation * 3 * SECOND)
+    monkeypatch.setattr("emulator.clock.loop.time.monotonic_ns", lambda: 1000 + dilation * 3 * SECOND)
     wall = WallTime(1000, dilation)
     assert wall.actual_ns() == 3 * SECOND
     assert wall.seconds_until(5 * SECOND) == dilation * 2.0

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from test_text_mutations import FILES, NASTY, mutated, nasty_value
 
 import run
-from emulator import launcher, subcommand
+from algorithms.commands import subcommand
+from emulator.runtime import launcher
 
 EXAMPLES = int(os.environ.get("SPLITBED_EXAMPLES", "100"))  # of each kind
 RUN = "--profile s.toml --clients 2 --no-dashboard"

@@ -13,16 +13,16 @@ from test_dryrun import merged
 from test_rounds import play
 from toy import make_manifest
 
-from emulator.compare import sheets as compared
-from emulator.conservation import only
-from emulator.figures import FIGURES, KB, MB
-from emulator.ledger import Carried, Evaluated, Posted, Received, RoundEnded
-from emulator.plot_data import curves, done
-from emulator.progress import SECOND_NS, Progress
-from emulator.record import Recorded
-from emulator.sheets import number
-from emulator.summary import summarize
-from emulator.tables import to_markdown
+from emulator.analysis.metrics import FIGURES, KB, MB
+from emulator.analysis.summary import summarize
+from emulator.checks.invariants import only
+from emulator.dashboard.progress import SECOND_NS, Progress
+from emulator.ledger.events import Carried, Evaluated, Posted, Received, RoundEnded
+from emulator.plots.data import curves, done
+from emulator.report.compare import sheets as compared
+from emulator.report.record import Recorded
+from emulator.tables.run import to_markdown
+from emulator.tables.table import number
 
 NAMES = ("client-0", "client-1", "client-2")
 MERGES, ROUNDS = 3, 4  # updates that make a round of a server without rounds

@@ -8,11 +8,11 @@ import pytest
 import torch
 from stage import MS, WAY_NS, Blob, Note, Stage, link_ns, make_scenario, note, operations
 
+from emulator.compute.counting import ComputeThread, HostRun
 from emulator.errors import DoesNotFit
-from emulator.ledger import Computed, Memory
-from emulator.liveness import PULSE
-from emulator.work import ComputeThread, HostRun
-from emulator.worker import _doing
+from emulator.host.liveness import PULSE
+from emulator.ledger.events import Computed, Memory
+from emulator.runtime.worker import _doing
 
 
 def copy(x: torch.Tensor) -> torch.Tensor:

@@ -14,12 +14,12 @@ import pytest
 from relay import NodeThread, Relay, Role, play, times
 from stage import MS, SECOND, WAY_NS, Blob, Note, blob, link_ns, make_device, make_scenario, note, operations
 
-from emulator.conservation import conserved, in_order, only
-from emulator.coordinator import CLOCKS, Clock
-from emulator.digest import timeline_digest
+from emulator.checks.digest import timeline_digest
+from emulator.checks.invariants import conserved, in_order, only
+from emulator.clock.conductors import CLOCKS, Clock
 from emulator.errors import PeerLost, SplitbedError
-from emulator.ledger import Blocked, Clamped, Computed, Received, read_timeline
-from emulator.node import ClientNode, Node, ServerNode
+from emulator.ledger.events import Blocked, Clamped, Computed, Received, read_timeline
+from emulator.node.node import ClientNode, Node, ServerNode
 
 DAY_S = 86_400
 

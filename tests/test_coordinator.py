@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.clock import DELIVERY_RANK, LEFT_RANK, TIMER_RANK
-from emulator.coordinator import CLOCKS, VirtualConductor
+from emulator.clock.conductors import CLOCKS, VirtualConductor
+from emulator.clock.loop import DELIVERY_RANK, LEFT_RANK, TIMER_RANK
 from emulator.errors import Bug
 
 

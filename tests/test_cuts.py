@@ -7,10 +7,10 @@ from itertools import pairwise
 import pytest
 import torch
 
-from algorithms.cuts import BATCH, CLASSES, cuts, parse_shape, sheet
-from algorithms.parts import Parts
+from algorithms.workload.cut_costs import BATCH, CLASSES, cuts, parse_shape, sheet
+from algorithms.workload.parts import Parts
+from emulator.compute.counting import WorkCounter
 from emulator.errors import UserError
-from emulator.work import WorkCounter
 
 FLOAT = 4
 

@@ -21,18 +21,18 @@ import pytest
 from processes import BATCH, HANG_S, ROOT, ROUNDS, Board, Played, wait_for, write_scenario
 from toy import make_manifest, make_nodes, write_run
 
-from emulator import dashboard
-from emulator.dashboard import Dashboard
-from emulator.following import Follower
-from emulator.ledger import Ledger
-from emulator.progress import Progress
-from emulator.terminal import ENTER, LEAVE, Terminal
+from emulator.dashboard import app
+from emulator.dashboard.app import Dashboard
+from emulator.dashboard.follow import Follower
+from emulator.dashboard.progress import Progress
+from emulator.dashboard.terminal import ENTER, LEAVE, Terminal
+from emulator.ledger.events import Ledger
 
 CODES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 COLOURS = re.compile(r"\x1b\[(?:[0-9]*;)*(?:3[0-7]|9[0-7]|4[0-9])(?:;[0-9]*)*m")
 WATCHED = """import sys, time
 from pathlib import Path
-from emulator.display import Drawn
+from emulator.dashboard.launch import Drawn
 with Drawn({}, Path(sys.argv[1])) as view:
     while not Path(sys.argv[2]).exists():
         view.tick()
@@ -326,7 +326,7 @@ class Paper(Terminal):
 def test_it_draws_at_most_so_often_a_second_and_not_at_all_while_nothing_changes(
     size: tuple[int, int], most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dashboard.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(app.signal, "signal", lambda *_: None)
     paper, manifest = Paper(size), make_manifest()
     (tmp_path / "ledger" / "fedavg").mkdir(parents=True)
     ledger = Ledger(tmp_path / "ledger" / "fedavg", "client-0")

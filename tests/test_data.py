@@ -12,36 +12,36 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from algorithms import data
-from algorithms import partition as partition_of
-from algorithms.settings import Settings
-from algorithms.task import Task, evaluate, prepare
+from algorithms.data import datasets
+from algorithms.data import partition as partition_of
+from algorithms.training.settings import Settings
+from algorithms.workload.task import Task, evaluate, prepare
 from emulator.errors import UserError
 
 PARTITIONS = ("iid", "dirichlet:1e-200", "dirichlet:0.01", "dirichlet:0.5", "dirichlet:1e6", "shards:1", "shards:3")
 PRINT_DIGEST = """
 import hashlib, sys
-from algorithms import data
-from algorithms import partition as partition_of
+from algorithms.data import datasets
+from algorithms.data import partition as partition_of
 digest = hashlib.sha256()
-train, _ = data.load("synthetic:1x4x4:7:300", "data")
+train, _ = datasets.load("synthetic:1x4x4:7:300", "data")
 digest.update(train.images.tobytes())
 for partition in ("iid", "dirichlet:0.1", "shards:2"):
     for shard in partition_of.divide(train.labels, 6, partition, 3):
         digest.update(shard.tobytes())
-digest.update(data.stream(3, "order:0:0").permutation(100).tobytes())
+digest.update(datasets.stream(3, "order:0:0").permutation(100).tobytes())
 assert "torch" not in sys.modules
 print(digest.hexdigest())
 """
 
 
 def test_digits_are_1500_to_train_and_297_to_test_with_every_class_in_both() -> None:
-    train, test = data.load("digits", "data")
+    train, test = datasets.load("digits", "data")
     assert train.images.shape == (1500, 1, 8, 8)
     assert test.images.shape == (297, 1, 8, 8)
     assert (train.images.max(), train.images.dtype, train.labels.dtype) == (16, np.uint8, np.int64)
     assert (np.bincount(train.labels).min(), np.bincount(test.labels).min()) == (141, 18)
-    about = data.describe("digits", "data")
+    about = datasets.describe("digits", "data")
     assert about == ((1, 8, 8), 10, len(train.labels), len(test.labels), 16)
 
 
@@ -66,7 +66,7 @@ def test_a_partition_gives_each_sample_to_one_client_in_shards_of_equal_size(
 
 
 def test_a_small_alpha_gives_the_first_client_fewer_classes_than_iid_does() -> None:
-    train, _ = data.load("digits", "data")
+    train, _ = datasets.load("digits", "data")
 
     def largest_share(partition: str) -> float:
         first = partition_of.divide(train.labels, 10, partition, 1)[0]
@@ -77,7 +77,7 @@ def test_a_small_alpha_gives_the_first_client_fewer_classes_than_iid_does() -> N
 
 
 def test_shards_give_a_client_few_classes() -> None:
-    train, _ = data.load("digits", "data")
+    train, _ = datasets.load("digits", "data")
     for parts, most in (("shards:1", 2), ("shards:2", 4)):
         shards = partition_of.divide(train.labels, 10, parts, 1)
         assert max(len(set(train.labels[shard].tolist())) for shard in shards) <= most
@@ -117,7 +117,7 @@ def test_data_partitions_and_orders_do_not_depend_on_the_hash_seed_and_need_no_t
 def test_another_seed_is_another_partition_and_another_order() -> None:
     one, other = (partition_of.divide(np.zeros(50, int), 2, "iid", seed)[0].tolist() for seed in (1, 2))
     assert one != other
-    one, other = (data.stream(1, f"order:{client}:0").permutation(50).tolist() for client in (0, 1))
+    one, other = (datasets.stream(1, f"order:{client}:0").permutation(50).tolist() for client in (0, 1))
     assert one != other
 
 
@@ -160,7 +160,7 @@ def test_prepared_files_hold_what_a_node_would_load_and_no_other_client_s_sample
 
 
 def test_synthetic_data_are_classes_that_a_nearest_mean_tells_apart() -> None:
-    train, test = data.load("synthetic:1x8x8:5:1000", "data")
+    train, test = datasets.load("synthetic:1x8x8:5:1000", "data")
     assert (len(train.labels), len(test.labels)) == (1000, 200)
     means = np.stack([train.images[train.labels == label].mean(0) for label in range(5)])
     distances = ((test.images[:, None].astype(float) - means) ** 2).sum((2, 3, 4))

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from algorithms import data
-from algorithms.task import Task, facts, write_data
-from emulator import clients_data
+from algorithms.data import datasets
+from algorithms.workload.task import Task, facts, write_data
+from emulator.analysis import clients_data
 from emulator.errors import UserError
 
 EXAMPLES = int(os.environ.get("SPLITBED_EXAMPLES", "80"))  # of each kind
@@ -44,7 +44,7 @@ def looked_at(task: Task, folder: Path) -> None:
     clients_data.to_csv(found).encode()
     assert clients_data.sheets({"data": found})
     assert sum(held["samples"] for held in found["clients"]) == found["train"]["samples"]
-    written = [data.read(str(folder / "made"), f"client-{index}") for index in range(task.clients)]
+    written = [datasets.read(str(folder / "made"), f"client-{index}") for index in range(task.clients)]
     assert all(part.images.dtype == np.uint8 and len(part.images) == len(part.labels) for part in written)
 
 

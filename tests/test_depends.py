@@ -16,10 +16,13 @@ import pytest
 from processes import ROOT, Board, Wire, write_scenario
 from test_sources import forget
 
-from algorithms import data_identity, depends
-from algorithms.grid import BASE, Cell, Grid
-from emulator import arithmetic, compare, record, sources
+from algorithms.commands.sweep import dependencies
+from algorithms.commands.sweep.grid import BASE, Cell, Grid
+from algorithms.data import identity
+from emulator import sources
 from emulator.errors import UserError
+from emulator.host import kernels
+from emulator.report import compare, record
 
 WORDS = ("--algorithm", "sl,fsl-sage", "--clock", "virtual")
 
@@ -30,9 +33,9 @@ def cells(profile: str = "iot-4g", words: tuple[str, ...] = WORDS) -> dict[str, 
 
 def why(before: Cell, now: Cell) -> str:
     """Why ``now`` would be played though ``before`` was."""
-    old, new = (depends.parts_of(cell.manifest, cell.algorithm) for cell in (before, now))
+    old, new = (dependencies.parts_of(cell.manifest, cell.algorithm) for cell in (before, now))
     assert (before.key == now.key) == (old == new)
-    return depends.why_again(before.manifest, old, now.manifest, new)
+    return dependencies.why_again(before.manifest, old, now.manifest, new)
 
 
 # --- source -----------------------------------------------------------------------------------------------------------
@@ -53,19 +56,19 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.mark.parametrize(
     ("file", "text", "changed"),
     [
-        ("emulator/charts.py", "x = 1", ()),
-        ("emulator/summary.py", "x = 1", ()),
+        ("emulator/plots/charts.py", "x = 1", ()),
+        ("emulator/analysis/summary.py", "x = 1", ()),
         ("emulator/a_new_view.py", "x = 1", ()),
-        ("emulator/fabric.py", "# a comment", ()),
-        ("emulator/fabric.py", "x = 1", ("sl", "fsl-sage")),
-        ("emulator/postmortem.py", "x = 1", ("sl", "fsl-sage")),
+        ("emulator/network/fabric.py", "# a comment", ()),
+        ("emulator/network/fabric.py", "x = 1", ("sl", "fsl-sage")),
+        ("emulator/runtime/postmortem.py", "x = 1", ("sl", "fsl-sage")),
         ("algorithms/cse_fsl.py", "x = 1", ()),
-        ("algorithms/bench.py", "x = 1", ()),
+        ("algorithms/commands/sweep/bench.py", "x = 1", ()),
         ("algorithms/__init__.py", "ALGORITHMS['mine'] = 'mine'", ()),
-        ("algorithms/alignment.py", "# a comment", ()),
-        ("algorithms/alignment.py", "x = 1", ("fsl-sage",)),
+        ("algorithms/fsl_sage/alignment.py", "# a comment", ()),
+        ("algorithms/fsl_sage/alignment.py", "x = 1", ("fsl-sage",)),
         ("algorithms/sl.py", "x = 1", ("sl",)),
-        ("algorithms/steps.py", "x = 1", ("sl", "fsl-sage")),
+        ("algorithms/training/steps.py", "x = 1", ("sl", "fsl-sage")),
     ],
 )
 def test_source_counts_where_a_result_depends_on_it(file: str, text: str, changed: tuple[str, ...], tree: Path) -> None:
@@ -97,7 +100,10 @@ def test_many_files_are_counted_and_some_named(tree: Path) -> None:
         with (tree / "emulator" / f"{name}.py").open("a") as written:
             written.write("\nx = 1\n")
     forget()
-    assert why(before, cells()["sl"]) == "emulator/clock.py, emulator/fabric.py, emulator/link.py and 2 more changed"
+    assert (
+        why(before, cells()["sl"])
+        == "emulator/clock/loop.py, emulator/network/fabric.py, emulator/network/jitter.py and 2 more changed"
+    )
 
 
 # --- data -------------------------------------------------------------------------------------------------------------
@@ -133,13 +139,13 @@ def images(folder: Path) -> Path:
 
 def test_a_folder_is_its_names_and_bytes(tmp_path: Path) -> None:
     folder, other = images(tmp_path / "one"), images(tmp_path / "two")
-    first = data_identity.identity("folder:3x8x8", str(folder))
-    assert data_identity.identity("folder:3x8x8", str(other)) == first
+    first = identity.identity("folder:3x8x8", str(folder))
+    assert identity.identity("folder:3x8x8", str(other)) == first
     assert first["of"] == "content of 4 files"
     (other / "train" / "a" / ".hidden").write_bytes(b"x")
     (other / "notes.txt").write_bytes(b"x")
     os.utime(other / "train" / "a" / "0.png", (0, 0))
-    assert data_identity.identity("folder:3x8x8", str(other)) == first
+    assert identity.identity("folder:3x8x8", str(other)) == first
     found = [first["sha256"]]
     for change in (
         lambda: (other / "train" / "a" / "0.png").write_bytes(b"A"),
@@ -148,44 +154,44 @@ def test_a_folder_is_its_names_and_bytes(tmp_path: Path) -> None:
         lambda: (other / "test" / "b" / "0.png").unlink(),
     ):
         change()
-        found.append(data_identity.identity("folder:3x8x8", str(other))["sha256"])
+        found.append(identity.identity("folder:3x8x8", str(other))["sha256"])
     assert len(set(found)) == len(found)
 
 
 def test_of_a_large_folder_names_sizes_and_times_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data_identity, "CONTENT_BYTES", 3)
+    monkeypatch.setattr(identity, "CONTENT_BYTES", 3)
     folder = images(tmp_path / "one")
-    data_identity._of_files.cache_clear()
-    first = data_identity.identity("folder:3x8x8", str(folder))
+    identity._of_files.cache_clear()
+    first = identity.identity("folder:3x8x8", str(folder))
     assert first["of"] == "names, sizes and times of 4 files"
     os.utime(folder / "train" / "a" / "0.png", (0, 0))
-    assert data_identity.identity("folder:3x8x8", str(folder)) != first
-    data_identity._of_files.cache_clear()
+    assert identity.identity("folder:3x8x8", str(folder)) != first
+    identity._of_files.cache_clear()
 
 
 def test_a_circle_of_links_ends(tmp_path: Path) -> None:
     folder = images(tmp_path / "one")
     (folder / "train" / "a" / "again").symlink_to(folder / "train")
-    assert data_identity.identity("folder:3x8x8", str(folder))["of"] == "content of 4 files"
+    assert identity.identity("folder:3x8x8", str(folder))["of"] == "content of 4 files"
     (folder / "train" / "a" / "more").symlink_to(folder / "train" / "b")
-    assert data_identity.identity("folder:3x8x8", str(folder))["of"] == "content of 5 files"  # b's counts for a too
+    assert identity.identity("folder:3x8x8", str(folder))["of"] == "content of 5 files"  # b's counts for a too
 
 
 def test_shipped_and_made_up_data_have_an_identity_and_others_are_refused(tmp_path: Path) -> None:
-    one, other = (data_identity.identity(f"synthetic:1x8x8:4:{count}", "") for count in (40, 41))
+    one, other = (identity.identity(f"synthetic:1x8x8:4:{count}", "") for count in (40, 41))
     assert one != other
-    assert data_identity.identity("digits", "")["of"] == "content of 1 file"
+    assert identity.identity("digits", "")["of"] == "content of 1 file"
     with pytest.raises(UserError, match="nothing"):
-        data_identity.identity("nothing", str(tmp_path))
+        identity.identity("nothing", str(tmp_path))
 
 
 def test_torchvisions_files_are_known_by_their_bytes(tmp_path: Path) -> None:
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
     (raw / "train-labels-idx1-ubyte").write_bytes(b"1")
-    first = data_identity.identity("mnist", str(tmp_path))
+    first = identity.identity("mnist", str(tmp_path))
     (raw / "train-labels-idx1-ubyte").write_bytes(b"2")
-    assert data_identity.identity("mnist", str(tmp_path))["sha256"] != first["sha256"]
+    assert identity.identity("mnist", str(tmp_path))["sha256"] != first["sha256"]
 
 
 # --- the rest ---------------------------------------------------------------------------------------------------------
@@ -217,8 +223,11 @@ def test_every_part_of_the_key_is_named_when_it_differs() -> None:
         "CPU capability": f"CPU capability {cell.manifest['depends']['arithmetic']['capability']} -> 4",
         "data": "the data changed",
     }
-    names |= {"scenario": "the profile is read otherwise", "source emulator/node.py": "emulator/node.py changed"}
-    old = depends.parts_of(cell.manifest, "fsl-sage")
+    names |= {
+        "scenario": "the profile is read otherwise",
+        "source emulator/node/node.py": "emulator/node/node.py changed",
+    }
+    old = dependencies.parts_of(cell.manifest, "fsl-sage")
     assert {name.partition(" ")[0] for name in old} == {
         *("method", "module", "clock", "dilation", "memory", "compute", "setting", "scenario", "data", "version"),
         *("CPU", "source"),
@@ -226,18 +235,21 @@ def test_every_part_of_the_key_is_named_when_it_differs() -> None:
     }
     for part, said in names.items():
         new = old | {part: 4}
-        assert depends.key_of(new) != depends.key_of(old)
-        assert depends.why_again(cell.manifest, old, cell.manifest, new) == said
-    python = old | {"version python": "4", "source emulator/node.py": "4"}
-    assert "node.py" not in depends.why_again(cell.manifest, old, cell.manifest, python)  # trees differ by version
+        assert dependencies.key_of(new) != dependencies.key_of(old)
+        assert dependencies.why_again(cell.manifest, old, cell.manifest, new) == said
+    python = old | {"version python": "4", "source emulator/node/node.py": "4"}
+    assert "node.py" not in dependencies.why_again(cell.manifest, old, cell.manifest, python)  # trees differ by version
 
 
 def test_a_record_of_an_earlier_version_has_no_key() -> None:
     cell = cells()["sl"]
     manifest = {key: value for key, value in cell.manifest.items() if key != "depends"}
-    assert depends.parts_of(manifest, "sl") == {}
-    assert depends.key_of({}) == ""
-    assert depends.why_again(manifest, {}, cell.manifest, depends.parts_of(cell.manifest, "sl")) == depends.OLDER
+    assert dependencies.parts_of(manifest, "sl") == {}
+    assert dependencies.key_of({}) == ""
+    assert (
+        dependencies.why_again(manifest, {}, cell.manifest, dependencies.parts_of(cell.manifest, "sl"))
+        == dependencies.OLDER
+    )
 
 
 # --- arithmetic -------------------------------------------------------------------------------------------------------
@@ -246,9 +258,9 @@ def test_a_record_of_an_earlier_version_has_no_key() -> None:
 PROGRAM = """
 import json
 import msgspec
-from emulator.arithmetic import arithmetic
-from emulator.profile_reading import load_scenario
-from emulator.rehearsal import rehearse
+from emulator.host.kernels import arithmetic
+from emulator.profiles.reading import load_scenario
+from emulator.preflight.profiling import rehearse
 
 task = {"clients": 1, "samples_per_client": 20, "batch": 8}
 settings = {"task": task, "rounds": 1, "stop_after_s": None}
@@ -260,7 +272,7 @@ print(json.dumps([arithmetic(), times]))
 
 def found(**variables: str) -> tuple[dict[str, Any], Any]:
     """What another process finds of its arithmetic, and which times it counts."""
-    clean = {name: value for name, value in os.environ.items() if name not in arithmetic.VARIABLES}
+    clean = {name: value for name, value in os.environ.items() if name not in kernels.VARIABLES}
     command = [sys.executable, "-c", PROGRAM]
     done = subprocess.run(command, cwd=ROOT, env=clean | variables, capture_output=True, text=True, check=True)
     answer, times = json.loads(done.stdout)
@@ -276,7 +288,7 @@ def test_what_kernels_are_chosen_by_is_noted_and_part_of_the_key_and_no_time_dep
     assert plain["variables"] == {}
     assert chosen["variables"] == {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"}
     assert chosen["capability"] == "DEFAULT"
-    for name in arithmetic.VARIABLES:
+    for name in kernels.VARIABLES:
         monkeypatch.delenv(name, raising=False)
     before = cells()["sl"]
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "SSE41")
@@ -288,15 +300,15 @@ def test_compare_names_what_figures_depend_on_and_counts_files() -> None:
     files = [
         f"emulator/{name}.py" for name in sorted(("clock", "fabric", "link", "node", "port", "tcp", "wire", "work"))
     ]
-    manifests[1]["depends"]["sources"]["emulator"] |= dict.fromkeys([*files, "emulator/worker.py"], "other")
-    manifests[1]["depends"]["sources"]["fsl-sage"]["algorithms/steps.py"] = "other"
-    manifests[1]["depends"]["sources"]["sl"]["algorithms/steps.py"] = "other"
+    manifests[1]["depends"]["sources"]["emulator"] |= dict.fromkeys([*files, "emulator/runtime/worker.py"], "other")
+    manifests[1]["depends"]["sources"]["fsl-sage"]["algorithms/training/steps.py"] = "other"
+    manifests[1]["depends"]["sources"]["sl"]["algorithms/training/steps.py"] = "other"
     manifests[1]["depends"]["arithmetic"]["capability"] = "DEFAULT"
     manifests[1]["depends"]["data"]["sha256"] = "another"
     runs = [record.Recorded(manifest, {}, {"algorithms": {}}) for manifest in manifests]
     data, capability, source = compare.differences(runs, ["one", "two"])
-    assert data.startswith("  depends.data.sha256: one ") and data.endswith("; two another")
-    assert capability.startswith("  depends.arithmetic.capability: one ") and capability.endswith("; two DEFAULT")
+    assert data.startswith("  dependencies.data.sha256: one ") and data.endswith("; two another")
+    assert capability.startswith("  dependencies.arithmetic.capability: one ") and capability.endswith("; two DEFAULT")
     assert source == f"  source: not the same in {', '.join(files)} and 2 more"
 
 
@@ -316,5 +328,5 @@ def test_compare_names_what_figures_depend_on_and_counts_files() -> None:
 )
 def test_maker_and_extensions_are_those_of_the_first_core(text: str, expected: tuple[str, str], tmp_path: Path) -> None:
     (tmp_path / "cpuinfo").write_text(text)
-    assert arithmetic._cpu(tmp_path / "cpuinfo") == expected
-    assert arithmetic._cpu(tmp_path / "none") == ("", "")
+    assert kernels._cpu(tmp_path / "cpuinfo") == expected
+    assert kernels._cpu(tmp_path / "none") == ("", "")

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from stage import MS, SECOND, make_device, operations
 from torch.nn import functional
 
-from algorithms import steps
-from algorithms.settings import Rule
-from emulator.device import Work, duration_ns
-from emulator.profiles import Device
-from emulator.work import ComputeThread, Costs, WorkCounter, cost_key
+from algorithms.training import steps
+from algorithms.training.settings import Rule
+from emulator.compute.counting import ComputeThread, Costs, WorkCounter, cost_key
+from emulator.compute.device import Work, duration_ns
+from emulator.profiles.scenario import Device
 
 works = st.builds(Work, *[st.integers(0, 10**12)] * 4)
 

@@ -6,10 +6,10 @@ import pytest
 from stage import MS, SECOND
 
 from algorithms import ALGORITHMS
-from emulator.device import duration_ns
-from emulator.dilation import CORE_SHARE, SLACK_NS, Rehearsed, Span, choose
-from emulator.profile_reading import load_scenario
-from emulator.rehearsal import rehearse
+from emulator.compute.device import duration_ns
+from emulator.preflight.dilation import CORE_SHARE, SLACK_NS, Rehearsed, Span, choose
+from emulator.preflight.profiling import rehearse
+from emulator.profiles.reading import load_scenario
 
 
 def span(span_ns: int, host_ns: int, function: str = "step") -> Span:

@@ -16,24 +16,28 @@ from recording import Recorded, record
 from test_bench import result
 from toy import ACCURACIES, MS, edit, make_manifest, make_timeline
 
-from algorithms import ALGORITHMS, bench_records, fedavg
-from algorithms.shard import Shard
-from algorithms.task import Task, evaluate
-from emulator import bench_tables, charts, divergence, plot_data, tables
-from emulator.bench_tables import figures_of
+from algorithms import ALGORITHMS, fedavg
+from algorithms.commands.sweep import records as bench_records
+from algorithms.workload.loader import Shard
+from algorithms.workload.task import Task, evaluate
+from emulator.analysis.metrics import FIGURES
+from emulator.analysis.summary import summarize
+from emulator.checks import divergence
+from emulator.checks.health import check
+from emulator.compute.finite import is_finite
+from emulator.dashboard.progress import Progress
+from emulator.dashboard.screen import Choice, make_screen
 from emulator.errors import UserError
-from emulator.evaluator import judgement
-from emulator.figures import FIGURES
-from emulator.findings import sentence
-from emulator.finite import is_finite
-from emulator.health import check
-from emulator.ledger import AnyEvent, Evaluated, Posted, Reported, RoundEnded, merge
-from emulator.plot_style import doubts
-from emulator.progress import Progress
-from emulator.screen import Choice, make_screen
-from emulator.sheets import NOTHING
-from emulator.summary import summarize
-from emulator.wire import Message, Parcel
+from emulator.ledger.events import AnyEvent, Evaluated, Posted, Reported, RoundEnded, merge
+from emulator.plots import charts, data
+from emulator.plots.style import doubts
+from emulator.runtime.evaluator import judgement
+from emulator.tables import run as tables
+from emulator.tables import sweep
+from emulator.tables.headline import sentence
+from emulator.tables.sweep import figures_of
+from emulator.tables.table import NOTHING
+from emulator.transport.messages import Message, Parcel
 
 TASK = Task(dataset="synthetic:1x8x8:4:48", clients=3, batch=8)
 ROUNDS = 3
@@ -326,7 +330,7 @@ def test_a_bench_has_it_in_no_mean_and_with_no_best() -> None:
     entry = two()["algorithms"]["fedavg"]
     some = [result("a", 1, 2.0), result("a", 2, 4.0), result("b", 1, 1.0)]
     lost = msgspec.structs.replace(result("b", 2, None), outcome=entry["outcome"], figures=figures_of(entry))
-    latency = bench_tables.benchmark(bench_tables.Results([*some, lost], (1, 2)), "p")[0]
+    latency = sweep.benchmark(sweep.Results([*some, lost], (1, 2)), "p")[0]
     rows = {row[0]: row for row in latency.marked()}
     assert rows["b"][5] == "1.00\n(1 of 2)"
     assert not any("*" in cell for cell in rows["b"])
@@ -336,7 +340,7 @@ def test_a_bench_has_it_in_no_mean_and_with_no_best() -> None:
 
 def test_a_plot_draws_it_until_then_and_ranks_it_last() -> None:
     summary = two()
-    curves = {curve.algorithm: curve for curve in plot_data.curves(summary)}
+    curves = {curve.algorithm: curve for curve in data.curves(summary)}
     assert [point.round for point in curves["fedavg"].points] == [1, 2]
     assert curves["fedavg"].diverged and not curves["sl"].diverged
     assert set(curves["fedavg"].reached.values()) == {None}
@@ -348,7 +352,7 @@ def test_a_plot_draws_it_until_then_and_ranks_it_last() -> None:
     assert doubts(summary) == ("Diverged, so without accuracy: fedavg", "")
 
 
-def without_targets(curve: plot_data.Curve) -> plot_data.Curve:
+def without_targets(curve: data.Curve) -> data.Curve:
     """The same where nobody came to any target."""
     return curve._replace(reached=dict.fromkeys(curve.reached))
 

@@ -15,16 +15,17 @@ from processes import ROUNDS, Board, Played, Wire, play, write_scenario
 from stage import Stage
 
 import run
-from algorithms import ALGORITHMS, steps
-from algorithms.settings import Rule
-from emulator.conservation import conserved, only
-from emulator.dilation import Rehearsed
-from emulator.dryrun import Foreseen, RememberedCosts, dry_run
-from emulator.health import check
-from emulator.ledger import Computed, Ended, Event, Posted, Received, Reported, RoundEnded, Started, Timeline
-from emulator.profile_reading import load_scenario
-from emulator.profiles import Scenario
-from emulator.work import Costs, cost_key
+from algorithms import ALGORITHMS
+from algorithms.training import steps
+from algorithms.training.settings import Rule
+from emulator.checks.health import check
+from emulator.checks.invariants import conserved, only
+from emulator.compute.counting import Costs, cost_key
+from emulator.ledger.events import Computed, Ended, Event, Posted, Received, Reported, RoundEnded, Started, Timeline
+from emulator.preflight.dilation import Rehearsed
+from emulator.preflight.dry_run import Foreseen, RememberedCosts, dry_run
+from emulator.profiles.reading import load_scenario
+from emulator.profiles.scenario import Scenario
 
 CLIENTS = 4  # of both kinds of device
 SETTINGS = {"rounds": 4, "stop_after_s": None}  # rounds 0 and 3 of FSL-SAGE are aligned

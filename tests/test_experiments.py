@@ -10,7 +10,9 @@ import msgspec
 import pytest
 
 import run
-from algorithms import ALGORITHMS, choices, experiment_files
+from algorithms import ALGORITHMS
+from algorithms.commands import overrides
+from algorithms.experiments import reading
 from emulator.errors import UserError
 
 SMALL = 'kind = "experiment"\ndescription = "d"\n'
@@ -18,10 +20,10 @@ SMALL = 'kind = "experiment"\ndescription = "d"\n'
 
 def settings(experiment: str, name: str, *arguments: str) -> dict[str, Any]:
     flags = run.parser().parse_args(["--profile", "iot-4g", *arguments])
-    return choices.settings_of(name, flags, experiment_files.find(experiment), 10)
+    return overrides.settings_of(name, flags, reading.find(experiment), 10)
 
 
-@pytest.mark.parametrize("shipped", experiment_files.shipped())
+@pytest.mark.parametrize("shipped", reading.shipped())
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_every_shipped_experiment_is_a_sound_config_of_every_algorithm(shipped: str, name: str) -> None:
     config = msgspec.convert(settings(shipped, name), importlib.import_module(ALGORITHMS[name]).Config)
@@ -47,7 +49,7 @@ def test_a_flag_goes_before_the_file_and_the_file_before_the_defaults() -> None:
     assert (said["task"]["batch"], said["rounds"], said["server_order"], said["l"]) == (32, 3, "arrival", 4)
     assert said["align"] == "none"
     assert said["task"]["dataset"] == "cifar100"
-    plain = choices.settings_of("fsl-sage", run.parser().parse_args(["--profile", "iot-4g"]), experiment_files.NONE, 10)
+    plain = overrides.settings_of("fsl-sage", run.parser().parse_args(["--profile", "iot-4g"]), reading.NONE, 10)
     assert plain == {"rounds": 12, "stop_after_s": 15.0, "task": {"seed": 1, "clients": 10}}
 
 
@@ -94,7 +96,7 @@ def test_a_mistake_in_a_file_is_one_line_with_file_and_key(tmp_path: Path, text:
     path = tmp_path / "mine.toml"
     path.write_text(text)
     with pytest.raises(UserError) as caught:
-        experiment_files.find(str(path))
+        reading.find(str(path))
     assert complaint in str(caught.value)
     assert "mine.toml" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -102,4 +104,4 @@ def test_a_mistake_in_a_file_is_one_line_with_file_and_key(tmp_path: Path, text:
 
 def test_a_name_that_is_none_names_the_nearest() -> None:
     with pytest.raises(UserError, match="did you mean fsl-sage-cifar10"):
-        experiment_files.find("fsl-sage-cifar-10")
+        reading.find("fsl-sage-cifar-10")

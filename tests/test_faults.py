@@ -14,13 +14,13 @@ import pytest
 from relay import play
 from stage import MBIT, MS, WAY_NS, Note, note
 
-from emulator.coordinator import CLOCKS
-from emulator.fabric import Fabric
-from emulator.health import Health, check
-from emulator.ledger import Timeline, read_timeline
-from emulator.network import Network, Transit
-from emulator.node import ClientNode, ServerNode
-from emulator.port import ANNOUNCED, ARRIVING
+from emulator.checks.health import Health, check
+from emulator.clock.conductors import CLOCKS
+from emulator.ledger.events import Timeline, read_timeline
+from emulator.network.fabric import Fabric
+from emulator.node.node import ClientNode, ServerNode
+from emulator.transport.endpoint import ANNOUNCED, ARRIVING
+from emulator.transport.router import Network, Transit
 
 MESSAGES = 5
 VICTIM = 2  # of each client's messages

@@ -12,8 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from processes import ROOT, Board
 
-from algorithms import fit
-from algorithms.fit import CLOSE, LEAST, Probe, search
+from algorithms.commands import fit
+from algorithms.commands.fit import CLOSE, LEAST, Probe, search
 
 MOST = 4096
 

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from algorithms import steps
-from algorithms.settings import Rule
-from algorithms.task import Task
-from emulator.device import Work
-from emulator.work import WorkCounter
+from algorithms.training import steps
+from algorithms.training.settings import Rule
+from algorithms.workload.task import Task
+from emulator.compute.counting import WorkCounter
+from emulator.compute.device import Work
 
 TASK = Task(model="resnet18", dataset="synthetic:3x32x32:10:100")
 BATCH = 4

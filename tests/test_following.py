@@ -9,10 +9,10 @@ import psutil
 import pytest
 from toy import GLOBAL, MB, MS, UPDATE, at, make_manifest, make_nodes, span, write_run
 
-from emulator.following import Follower, Replay
-from emulator.ledger import Ended, Ledger
-from emulator.plain_lines import PlainLines
-from emulator.progress import SECOND_NS, Progress
+from emulator.dashboard.follow import Follower, Replay
+from emulator.dashboard.plain_lines import PlainLines
+from emulator.dashboard.progress import SECOND_NS, Progress
+from emulator.ledger.events import Ended, Ledger
 
 
 def test_plain_lines_tell_each_round_once(tmp_path):

@@ -14,28 +14,23 @@ from test_report import write_run
 from toy import MIB, edit, make_manifest, make_timeline, renumber
 
 from algorithms import ALGORITHMS
-from emulator import (
-    bench_tables,
-    compare,
-    computations,
-    memory_sheets,
-    perfetto_trace,
-    plot_data,
-    record,
-    report,
-    tables,
-)
-from emulator.conservation import only
-from emulator.dilation import Rehearsed
-from emulator.dryrun import dry_run
-from emulator.figures import FIGURES
-from emulator.findings import sentence
-from emulator.ledger import MEMORY_KINDS, Accounted, AnyEvent, Ended, Evaluated, Event, Memory, Reported
-from emulator.profile_reading import load_scenario
-from emulator.progress import Progress
-from emulator.screen import Choice, make_screen
-from emulator.sheets import NOTHING, markdown
-from emulator.summary import summarize
+from emulator.analysis import computations
+from emulator.analysis.metrics import FIGURES
+from emulator.analysis.summary import summarize
+from emulator.checks.invariants import only
+from emulator.dashboard.progress import Progress
+from emulator.dashboard.screen import Choice, make_screen
+from emulator.ledger.events import MEMORY_KINDS, Accounted, AnyEvent, Ended, Evaluated, Event, Memory, Reported
+from emulator.plots import data
+from emulator.preflight.dilation import Rehearsed
+from emulator.preflight.dry_run import dry_run
+from emulator.profiles.reading import load_scenario
+from emulator.report import compare, html, perfetto, record
+from emulator.tables import memory as memory_sheets
+from emulator.tables import run as tables
+from emulator.tables import sweep
+from emulator.tables.headline import sentence
+from emulator.tables.table import NOTHING, markdown
 
 TENSORS, NEEDED, BUDGET = 30 * MIB, 35 * MIB, 100 * MIB  # the toy run's clients have that budget
 
@@ -163,7 +158,7 @@ def test_the_sentence_says_who_would_need_the_least() -> None:
 
 
 def test_the_plot_of_memory_shows_what_is_foreseen_as_such() -> None:
-    (row,) = plot_data.memory(summary_of(dry_events(BUDGET + MIB)))
+    (row,) = data.memory(summary_of(dry_events(BUDGET + MIB)))
     assert (row.mib, row.foreseen, row.unfit, row.would) == (101.0, True, 2, True)
 
 
@@ -171,7 +166,7 @@ def test_a_bench_of_dry_runs_says_foreseen_and_has_no_column_for_what_only_train
     results = [result("a", 1, 2.0), result("b", 1, 3.0)]
     foreseen = [msgspec.structs.replace(each, foreseen=True) for each in results]
     for some, dry in ((results, False), (foreseen, True)):
-        sheets = bench_tables.benchmark(bench_tables.Results(some, (1,)), "p")
+        sheets = sweep.benchmark(sweep.Results(some, (1,)), "p")
         memory, text = sheets[-1], "\n".join(line for sheet in sheets for line in markdown(sheet))
         assert ("Foreseen, not measured" in text, "Measured, not modelled" in text) == (dry, not dry)
         assert ("accuracy" in " ".join(head for sheet in sheets for head in sheet.heads)) is not dry
@@ -194,11 +189,11 @@ def test_what_is_foreseen_is_compared_with_no_measured_peak(tmp_path: Path, caps
 
 def test_the_page_of_a_dry_run_says_that_nothing_was_trained_or_measured(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "dry", {"fedavg": dry_events()}, clock="dry-run", memory={"cap": "account"})
-    text = report.write(folder, record.rebuild(folder)).read_text()
+    text = html.write(folder, record.rebuild(folder)).read_text()
     assert "Nothing was trained: there is no accuracy." in text
     assert "Peaks are measured by the kernel" not in text
     assert "those of real training" not in text
-    page = report._clients("fedavg", record.recorded(folder).summary["algorithms"]["fedavg"])
+    page = html._clients("fedavg", record.recorded(folder).summary["algorithms"]["fedavg"])
     assert page.heads[-2:] == ["budget\nMiB", "peak, fore-\nseen MiB"]
     assert page.rows[0][-2:] == ["100.0", "35.00"]
 
@@ -210,9 +205,9 @@ def test_dashboard_and_trace_show_no_reading_of_a_dry_run(events: Any) -> None:
     progress.take(events())
     assert progress.result().peak_bytes is None
     assert progress.result().unfit == 0
-    named = [str(line) for line in perfetto_trace.lines(dry_manifest("fedavg"), {"fedavg": events()})]
+    named = [str(line) for line in perfetto.lines(dry_manifest("fedavg"), {"fedavg": events()})]
     assert not any("memory MiB" in line or "host_ns" in line for line in named)
-    trained = [str(line) for line in perfetto_trace.lines(make_manifest(), {"fedavg": make_timeline()})]
+    trained = [str(line) for line in perfetto.lines(make_manifest(), {"fedavg": make_timeline()})]
     assert any("memory MiB" in line for line in trained) and any("host_ns" in line for line in trained)
 
 

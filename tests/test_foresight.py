@@ -16,12 +16,12 @@ from processes import Board, Command, write_scenario
 from stage import SECOND
 
 from algorithms import ALGORITHMS
-from algorithms.task import Task, prepare
-from emulator.dilation import Outlook, Rehearsed
-from emulator.foresight import foresee
-from emulator.memory_account import account_memory, needed_bytes
-from emulator.profile_reading import load_scenario
-from emulator.tensor_account import TensorAccount, owned_by
+from algorithms.workload.task import Task, prepare
+from emulator.compute.tensor_account import TensorAccount, owned_by
+from emulator.preflight.dilation import Outlook, Rehearsed
+from emulator.preflight.estimate import foresee
+from emulator.preflight.memory_estimate import account_memory, needed_bytes
+from emulator.profiles.reading import load_scenario
 
 KIB = 1024
 EMPTY = Rehearsed({}, [], 0, 0, {}, {})

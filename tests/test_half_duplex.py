@@ -11,13 +11,13 @@ from stage import MBIT, MS, SECOND, make_device
 from test_channels import manifest_of, record
 from traffic import WIDE, Sent, carry, fabric_of, link
 
-from emulator import tcp
-from emulator.conservation import rates_of, within_channels
-from emulator.fabric import Fabric
-from emulator.profile_views import _capacity
-from emulator.profiles import Cell, ClientSpec, Direction, Network, Scenario, ServerSpec
-from emulator.steps import Larger, Steps
-from emulator.topology import Topology
+from emulator.checks.invariants import rates_of, within_channels
+from emulator.network import tcp
+from emulator.network.fabric import Fabric
+from emulator.network.topology import Topology
+from emulator.piecewise import Larger, Steps
+from emulator.profiles.scenario import Cell, ClientSpec, Direction, Network, Scenario, ServerSpec
+from emulator.tables.profiles import _capacity
 
 TEN = Steps((0,), (10 * MBIT,), 100 * SECOND)
 DIPS = Steps((0, 50 * SECOND), (MBIT, 10 * MBIT), 100 * SECOND)  # as large at its peak

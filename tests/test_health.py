@@ -8,8 +8,8 @@ import msgspec
 import pytest
 from toy import MS, at, edit, is_message, make_manifest, make_timeline, renumber
 
-from emulator.health import CUT_OFF, check, percentile
-from emulator.ledger import (
+from emulator.checks.health import CUT_OFF, check, percentile
+from emulator.ledger.events import (
     Carried,
     Clamped,
     Computed,

@@ -12,8 +12,8 @@ import pytest
 import torch
 from processes import LARGE_BATCH, ROUNDS, Played
 
-from algorithms.task import Task, evaluate
-from emulator.ledger import Evaluated, Posted, Reported
+from algorithms.workload.task import Task, evaluate
+from emulator.ledger.events import Evaluated, Posted, Reported
 
 pytestmark = pytest.mark.processes
 

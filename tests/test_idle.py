@@ -12,11 +12,12 @@ from test_algorithms import module_of
 from test_messages import choices_none, flags_of
 from test_rounds import play
 
-from algorithms import ALGORITHMS, choices, config_of, idle
-from algorithms.grid import VARIED
-from emulator.digest import timeline_digest
+from algorithms import ALGORITHMS, config_of
+from algorithms.commands import idle_options, overrides
+from algorithms.commands.sweep.grid import VARIED
+from emulator.checks.digest import timeline_digest
 from emulator.errors import UserError
-from emulator.ledger import Posted, Reported
+from emulator.ledger.events import Posted, Reported
 
 # Another value of each, with what it is said beside.
 OTHERS: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -102,7 +103,9 @@ def test_each_option_changes_what_is_seen_or_is_said_to_change_nothing(name: str
     for key in config_of(name).__struct_fields__:
         if key != "task":
             value, beside = OTHERS[key]
-            told = bool(idle.warnings({name: {**beside, key: value}}) or warned(name, key, **beside, **{key: value}))
+            told = bool(
+                idle_options.warnings({name: {**beside, key: value}}) or warned(name, key, **beside, **{key: value})
+            )
             if differ(name, key, value, beside) == told:
                 silent.append(f"{key}={value} {'is said to change nothing' if told else 'changes nothing'}")
     assert silent == []
@@ -112,7 +115,7 @@ BESIDE = [
     ("fedavg", "betas", [0.5, 0.9], {"optimizer": "sgd"}),
     ("local-loss", "server_order", "blocked", {"server_copies": "each"}),
     ("fsl-sage", "aux_lr", 5e-3, {"warm_start": True}),
-    *(("fsl-sage", key, OTHERS[key][0], {"align": "none"}) for key in idle.OF_ALIGNMENT if key != "align"),
+    *(("fsl-sage", key, OTHERS[key][0], {"align": "none"}) for key in idle_options.OF_ALIGNMENT if key != "align"),
     *(("fsl-sage", key, OTHERS[key][0], {"l": 0}) for key in ("align", "buffer", "stop_align")),
 ]
 
@@ -122,7 +125,7 @@ def test_what_changes_nothing_beside_others_is_said_and_only_that(
     name: str, key: str, value: Any, beside: dict[str, Any]
 ) -> None:
     said = {**beside, key: value}
-    told = [line for line in idle.warnings({name: said}) if line.startswith(f"{key}={value}: ")]
+    told = [line for line in idle_options.warnings({name: said}) if line.startswith(f"{key}={value}: ")]
     assert bool(told) != differ(name, key, value, beside)
 
 
@@ -144,7 +147,7 @@ REFUSED = {"normalise": "imagenet"}  # the small data set has one channel
 def test_each_flag_of_the_task_changes_what_is_seen_or_is_said_to_change_nothing(name: str) -> None:
     silent = []
     for key, value in TASK.items():
-        told = bool(idle.warnings({name: {"task": {key: value}}}))
+        told = bool(idle_options.warnings({name: {"task": {key: value}}}))
         if differ(name, "task", {**TINY, key: value}, {"rounds": 1, "task": TINY}) == told:
             silent.append(f"{key}={value} {'is said to change nothing' if told else 'changes nothing'}")
     assert silent == []
@@ -167,15 +170,15 @@ def test_an_option_of_one_method_that_never_changes_anything_in_it_is_refused(
     name: str, words: list[str], why: str
 ) -> None:
     with pytest.raises(UserError) as caught:
-        choices.settings_of(name, flags_of(*words), choices_none(), 10)
+        overrides.settings_of(name, flags_of(*words), choices_none(), 10)
     assert str(caught.value) == f"--set {words[-1]}: changes nothing in {name}: {why}; leave it out"
 
 
 def test_an_option_for_all_methods_that_changes_nothing_in_some_is_said_in_one_line() -> None:
     flags = flags_of("--server-order", "blocked", "--aux", "pool", "--algorithm", "fedavg,sl,splitfed-v2,fsl-sage")
-    names = choices.algorithms_of(flags, choices_none())
-    settings = {name: choices.settings_of(name, flags, choices_none(), 10) for name in names}
-    assert idle.warnings(settings) == [
+    names = overrides.algorithms_of(flags, choices_none())
+    settings = {name: overrides.settings_of(name, flags, choices_none(), 10) for name in names}
+    assert idle_options.warnings(settings) == [
         "server_order=blocked: changes nothing in fedavg: its server trains no half",
         "aux=pool: changes nothing in fedavg, sl, splitfed-v2: it has no auxiliary",
         "server_order=blocked: changes nothing in sl: its clients train one after another",

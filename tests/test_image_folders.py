@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 from torchvision import datasets
 
-from algorithms import data, image_folders
-from algorithms.task import Task, evaluate, prepare
+from algorithms.data import datasets as data
+from algorithms.data import image_folders
+from algorithms.workload.task import Task, evaluate, prepare
 from emulator.errors import UserError
 
 
@@ -72,7 +73,7 @@ def test_a_task_on_a_folder_is_checked_without_torch_and_without_opening_an_imag
     write_folder(tmp_path)
     (tmp_path / "train" / "cat" / "0.png").write_text("no image")
     program = (
-        "import sys; from algorithms.task import Task;"
+        "import sys; from algorithms.workload.task import Task;"
         f"Task(dataset='folder:3x8x8', data_dir={str(tmp_path)!r}, clients=2).check();"
         "assert not {'torch', 'torchvision', 'PIL'} & set(sys.modules)"
     )

@@ -14,8 +14,8 @@ from benchmarks.calibration import FREE, Rates, Timed, fit
 from benchmarks.kernel_check import SEGMENT_BYTES, SEGMENT_DATA_BYTES, Sent, expected_s
 from benchmarks.plain_training import Outcome, device_text, network_text, parts_s, scenario_text, sums_s
 from benchmarks.plain_wire import Span, encode, read_letter
-from emulator.device import Work, duration_ns
-from emulator.profile_reading import load_scenario
+from emulator.compute.device import Work, duration_ns
+from emulator.profiles.reading import load_scenario
 
 SIZES = st.integers(1, 5_000_000)
 RATES = st.integers(60_000, 10**9)

@@ -12,11 +12,11 @@ from recording import record
 from stage import make_scenario
 
 from algorithms import ALGORITHMS, fsl_sage, splitfed_v1
-from algorithms.settings import Settings
-from algorithms.task import Task, prepare
-from emulator.ledger import Reported
-from emulator.memory_account import account_memory
-from emulator.rehearsal import rehearse
+from algorithms.training.settings import Settings
+from algorithms.workload.task import Task, prepare
+from emulator.ledger.events import Reported
+from emulator.preflight.memory_estimate import account_memory
+from emulator.preflight.profiling import rehearse
 
 
 def settings_of(task: Task, folder: Path) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy import MS, at, edit, make_manifest, make_nodes, make_timeline, renumber, span
 
-from emulator.health import length_of
-from emulator.latency import CAUSES, latency_split, latency_splits
-from emulator.ledger import Carried, Computed, RoundEnded, merge
-from emulator.summary import SECOND_NS, summarize
+from emulator.analysis.latency import CAUSES, latency_split, latency_splits
+from emulator.analysis.summary import SECOND_NS, summarize
+from emulator.checks.health import length_of
+from emulator.ledger.events import Carried, Computed, RoundEnded, merge
 
 LENGTH_MS = 60
 

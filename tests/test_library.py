@@ -8,11 +8,11 @@ import pytest
 from stage import SECOND, make_device
 from traffic import WIDE, Sent, carry
 
-from emulator import profile_views
-from emulator.fabric import Fabric
-from emulator.profile_files import ROOT, shipped
-from emulator.profile_reading import describe, load_device, load_network, load_scenario
-from emulator.profiles import ClientSpec, Direction, Network, Scenario, ServerSpec
+from emulator.network.fabric import Fabric
+from emulator.profiles.reading import describe, load_device, load_network, load_scenario
+from emulator.profiles.scenario import ClientSpec, Direction, Network, Scenario, ServerSpec
+from emulator.profiles.schema import ROOT, shipped
+from emulator.tables import profiles as profile_views
 
 WPT = {  # WebPageTest's connectivity.ini: down and up in kbit/s, round trip in ms
     "cable": (5000, 1000, 28),

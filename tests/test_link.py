@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from stage import MBIT, MS, SECOND, make_scenario
 from traffic import Sent, carry, fabric_of, link
 
-from emulator.fabric import Fabric
-from emulator.link import Carriage, Jitter
-from emulator.profiles import Direction, Network
+from emulator.network.fabric import Fabric
+from emulator.network.jitter import Carriage, Jitter
+from emulator.profiles.scenario import Direction, Network
 
 US = 1000
 

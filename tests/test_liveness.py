@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 import pytest
 from processes import Board, play, wait_for, write_scenario
 
-from algorithms.run_flags import step_limit_s as asked_limit_s
-from emulator import liveness
+from algorithms.commands.run_flags import step_limit_s as asked_limit_s
+from emulator.dashboard.progress import Progress
 from emulator.errors import SplitbedError, UserError
-from emulator.ledger import Lasting, Timeline
-from emulator.liveness import (
+from emulator.host import liveness
+from emulator.host.liveness import (
     QUIET_S,
     SLOT_BYTES,
     STOPPED_S,
@@ -33,8 +33,8 @@ from emulator.liveness import (
     slot,
     step_limit_s,
 )
-from emulator.progress import Progress
-from emulator.supervision import Errand, wrong
+from emulator.ledger.events import Lasting, Timeline
+from emulator.runtime.supervision import Errand, wrong
 
 SECOND = 10**9
 
@@ -267,7 +267,7 @@ def test_an_errand_that_dies_is_called_by_its_name(tmp_path: Path) -> None:
 
 def test_an_errand_may_take_for_ever_and_says_so_as_it_doubles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hours pass, a quarter of one at each look; it is done after ten of them."""
-    from emulator import supervision
+    from emulator.runtime import supervision
 
     now = Clock()
     monkeypatch.setattr(supervision, "time", now)

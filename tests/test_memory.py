@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from processes import NARROW_MIB, ROOT, Played
 
-from emulator.ledger import Ended, Reported, Started
+from emulator.ledger.events import Ended, Reported, Started
 
 pytestmark = pytest.mark.processes
 
@@ -90,7 +90,7 @@ def test_baseline_and_limit_are_recorded_before_the_model_exists(memory: Played)
 
 LIFTED = """
 import json
-from emulator.memory import MIB, MemoryCap, is_out_of_memory
+from emulator.compute.memory import MIB, MemoryCap, is_out_of_memory
 
 def fits(mib):
     try:

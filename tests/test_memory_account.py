@@ -13,14 +13,14 @@ import pytest
 import torch
 from processes import ROOT, Board, write_scenario
 
-from algorithms import steps, zeroth_order
-from algorithms.settings import Rule
-from algorithms.task import Task
+from algorithms.training import steps, zeroth_order
+from algorithms.training.settings import Rule
+from algorithms.workload.task import Task
 from benchmarks import closed_form
 from benchmarks.closed_form import BATCHES, FORMS
-from emulator import memory_sheets
-from emulator.ledger import MEMORY_KINDS
-from emulator.tensor_account import MESSAGES, RECEIVED, TEMPORARIES, Peak, TensorAccount, mark, owned_by
+from emulator.compute.tensor_account import MESSAGES, RECEIVED, TEMPORARIES, Peak, TensorAccount, mark, owned_by
+from emulator.ledger.events import MEMORY_KINDS
+from emulator.tables import memory as memory_sheets
 
 TASK = Task(model="resnet18", dataset="synthetic:3x32x32:10:100")
 ADAM = Rule("adam", 1e-3)

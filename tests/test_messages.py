@@ -17,20 +17,21 @@ from processes import ROOT
 from rich.console import Console
 
 import run
-from algorithms import ALGORITHMS, choices, config_of
-from algorithms.run_flags import dropped_groups, parser
-from algorithms.settings import rare_uploads
-from algorithms.task import Task
-from emulator import child, launcher
+from algorithms import ALGORITHMS, config_of
+from algorithms.commands import overrides
+from algorithms.commands.run_flags import dropped_groups, parser
+from algorithms.training.settings import rare_uploads
+from algorithms.workload.task import Task
+from emulator.analysis.summary import summarize
+from emulator.dashboard.follow import read_manifest
 from emulator.errors import SplitbedError, UserError, root_of, told
-from emulator.findings import sentence
-from emulator.following import read_manifest
-from emulator.ledger import SCHEMA, Ledger, Reported, read_node
-from emulator.profile_reading import load_scenario
-from emulator.sheets import Sheet, show
-from emulator.summary import summarize
-from emulator.tables import verdict
-from emulator.values import mistake, printable
+from emulator.ledger.events import SCHEMA, Ledger, Reported, read_node
+from emulator.profiles.reading import load_scenario
+from emulator.runtime import child, launcher
+from emulator.tables.headline import sentence
+from emulator.tables.run import verdict
+from emulator.tables.table import Sheet, show
+from emulator.validation import mistake, printable
 
 
 def flags_of(*words: str) -> Any:
@@ -54,26 +55,26 @@ def test_a_value_of_the_wrong_kind_is_shown(values: dict[str, Any], line: str) -
 
 def test_a_setting_that_changes_nothing_is_said_and_of_two_the_later_holds() -> None:
     flags = flags_of("--algorithm", "cse-fsl", "--set", "fsl-sage:l=2", "--set", "q=2", "--set", "q=3")
-    assert choices.idle_options(flags, ["cse-fsl"]) == [
+    assert overrides.idle_options(flags, ["cse-fsl"]) == [
         "--set fsl-sage:l=2: fsl-sage is not played, so it changes nothing",
         "--set q=2: a later --set q holds, so this one changes nothing",
     ]
-    assert choices.settings_of("cse-fsl", flags, choices_none(), 10)["q"] == 3
+    assert overrides.settings_of("cse-fsl", flags, choices_none(), 10)["q"] == 3
 
 
 def choices_none() -> Any:
-    from algorithms.experiment_files import NONE
+    from algorithms.experiments.reading import NONE
 
     return NONE
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_a_method_s_options_are_known_from_its_source(name: str) -> None:
-    assert choices.option_names(name) == config_of(name).__struct_fields__
+    assert overrides.option_names(name) == config_of(name).__struct_fields__
 
 
 def test_options_are_known_without_torch() -> None:
-    program = "import sys; from algorithms.choices import option_names; option_names('fsl-sage')"
+    program = "import sys; from algorithms.commands.overrides import option_names; option_names('fsl-sage')"
     program += "; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False"

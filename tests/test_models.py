@@ -12,10 +12,10 @@ import torch
 import torchvision
 from torch import nn
 
-from algorithms import auxiliaries, models, split
-from algorithms.cuts import cuts
-from algorithms.parts import Parts
-from algorithms.task import Task, prepare
+from algorithms.workload import auxiliaries, models, split
+from algorithms.workload.cut_costs import cuts
+from algorithms.workload.parts import Parts
+from algorithms.workload.task import Task, prepare
 from emulator.errors import UserError
 
 RESNET = Task(model="resnet18", cut="layer2", dataset="synthetic:3x32x32:10:5000")
@@ -174,7 +174,7 @@ def test_weights_from_files_are_those_built_in_process_and_private(tmp_path: Pat
 def test_a_half_in_a_node_is_made_without_the_rest_of_the_model(tmp_path: Path) -> None:
     """The rest of vgg11 is 500 MB; a client of it, with torch loaded, grows by far less."""
     program = (
-        "import resource, sys; from algorithms.parts import Parts\n"
+        "import resource, sys; from algorithms.workload.parts import Parts\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "parts = Parts('vgg11', 'features.4', 'pool', (3, 32, 32), 10, 1, sys.argv[1])\n"
         "kept = parts.half('client'), parts.auxiliary()\n"

@@ -12,9 +12,9 @@ import zmq
 from relay import PATIENCE_S, Peer, Relay, times
 from stage import blob, make_scenario, note
 
-from emulator.ledger import Carried, Ended, Refused, Undelivered
-from emulator.port import CHUNK_BYTES, MAX_FRAME_BYTES
-from emulator.wire import Parcel
+from emulator.ledger.events import Carried, Ended, Refused, Undelivered
+from emulator.transport.endpoint import CHUNK_BYTES, MAX_FRAME_BYTES
+from emulator.transport.messages import Parcel
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 from stage import MS, WAY_NS, Blob, Note, Stage, blob, link_ns, make_scenario, note, operations, queue_of
 
 from emulator.errors import Deadlock, ProtocolError
-from emulator.ledger import Blocked, Clamped, Posted, Received, Refused, Reported, RoundEnded, Waiting
-from emulator.wire import Parcel
+from emulator.ledger.events import Blocked, Clamped, Posted, Received, Refused, Reported, RoundEnded, Waiting
+from emulator.transport.messages import Parcel
 
 # --- post and send ----------------------------------------------------------------------------------------------------
 

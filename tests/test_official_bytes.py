@@ -16,8 +16,8 @@ from conftest import finished
 from processes import HANG_S, Board, Played, Wire, options, play, write_scenario
 from torch import nn
 
-from algorithms.task import Task
-from emulator.ledger import Posted, Received
+from algorithms.workload.task import Task
+from emulator.ledger.events import Posted, Received
 
 GIB = 2**30
 CLIENTS, BATCH = 5, 50

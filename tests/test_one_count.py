@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves
 
-from algorithms import models
-from algorithms.cuts import BATCH, CLASSES, cuts
-from algorithms.parts import Parts
+from algorithms.workload import models
+from algorithms.workload.cut_costs import BATCH, CLASSES, cuts
+from algorithms.workload.parts import Parts
 from benchmarks.one_count import step_of
-from emulator.device import Work
-from emulator.imagined import Imagined
-from emulator.work import WorkCounter
+from emulator.compute.counting import WorkCounter
+from emulator.compute.device import Work
+from emulator.compute.imagined import Imagined
 
 # One model of each family, the smallest; ``python -m benchmarks one_count`` has them all.
 FAMILIES = (

@@ -15,8 +15,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, register_flop_formula
 
-from emulator.device import Work
-from emulator.work import WorkCounter
+from emulator.compute.counting import WorkCounter
+from emulator.compute.device import Work
 
 FLOAT = 4
 B, H, L, S, D = 2, 4, 64, 48, 32

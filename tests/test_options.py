@@ -16,12 +16,12 @@ from test_algorithms import BATCH as DEFAULT_BATCH
 from test_algorithms import A, C, E, S, played, sent
 from test_rounds import Play, play, same
 
-from algorithms import steps
-from algorithms.settings import Rule, Settings, uploads
-from algorithms.task import Task
-from emulator.ledger import Carried, Computed, Evaluated, Posted, Reported
-from emulator.rehearsal import rehearse
-from emulator.work import Costs, WorkCounter, cost_key
+from algorithms.training import steps
+from algorithms.training.settings import Rule, Settings, uploads
+from algorithms.workload.task import Task
+from emulator.compute.counting import Costs, WorkCounter, cost_key
+from emulator.ledger.events import Carried, Computed, Evaluated, Posted, Reported
+from emulator.preflight.profiling import rehearse
 
 SMALL_N = 48  # samples of a client in ``test_rounds.play``
 SMALL_K = 3

@@ -11,10 +11,11 @@ import pytest
 from test_report import write_run
 from test_time_adds_up import timeline
 
-from emulator import perfetto_trace, record
-from emulator.conservation import only
-from emulator.ledger import Received, RoundEnded
-from emulator.profile_reading import load_scenario
+from emulator.checks.invariants import only
+from emulator.ledger.events import Received, RoundEnded
+from emulator.profiles.reading import load_scenario
+from emulator.report import perfetto as perfetto_trace
+from emulator.report import record
 
 METHODS = ("sl", "local-loss", "fsl-sage")
 

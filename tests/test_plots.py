@@ -14,12 +14,12 @@ from toy import MIB, MS, at, edit, make_manifest, make_nodes, make_timeline, ren
 
 import run
 from algorithms import ALGORITHMS
-from emulator import charts, gantt, plot_data, plots
-from emulator.latency import latency_split
-from emulator.ledger import Carried, Ended, Evaluated, Ledger, Memory, Posted, RoundEnded, Timeline
-from emulator.plot_style import FURTHER, KINDS, LOOKS, mark_of, page, save, style
-from emulator.record import Recorded, recorded
-from emulator.summary import summarize
+from emulator.analysis.latency import latency_split
+from emulator.analysis.summary import summarize
+from emulator.ledger.events import Carried, Ended, Evaluated, Ledger, Memory, Posted, RoundEnded, Timeline
+from emulator.plots import charts, data, files, gantt
+from emulator.plots.style import FURTHER, KINDS, LOOKS, mark_of, page, save, style
+from emulator.report.record import Recorded, recorded
 
 NAMES = ["fedavg", "sl"]
 
@@ -47,7 +47,7 @@ def make_two(**changes):
 def drawn(tmp_path_factory):
     """The folder of a run's pictures, and what was left out."""
     folder = tmp_path_factory.mktemp("drawn")
-    return folder / "plots", plots.draw(folder, make_two()).left_out
+    return folder / "plots", files.draw(folder, make_two()).left_out
 
 
 @pytest.fixture
@@ -61,8 +61,8 @@ def words(monkeypatch, tmp_path):
             found[name] = " | ".join(text.get_text() for text in made.whole.findobj(Text))
             return []
 
-        monkeypatch.setattr(plots, "save", keep)
-        left_out = plots.draw(tmp_path, run).left_out
+        monkeypatch.setattr(files, "save", keep)
+        left_out = files.draw(tmp_path, run).left_out
         return found, left_out
 
     return draw
@@ -73,28 +73,28 @@ def words(monkeypatch, tmp_path):
 
 def test_curves_are_the_summarys_history():
     summary = make_two().summary
-    for curve in plot_data.curves(summary):
+    for curve in data.curves(summary):
         algorithm = summary["algorithms"][curve.algorithm]
         assert [p.seconds for p in curve.points] == [row["actual_s"] for row in algorithm["history"]]
         assert [p.accuracy for p in curve.points] == [row["accuracy"] for row in algorithm["history"]]
         assert [p.round for p in curve.points] == [1, 2, 3]
-        assert curve.points[-1].mb * plot_data.MB == pytest.approx(algorithm["total_bytes"]["payload"])
+        assert curve.points[-1].mb * data.MB == pytest.approx(algorithm["total_bytes"]["payload"])
         for target, point in curve.reached.items():
             row = algorithm["to_target"][target]
             assert (point.seconds, point.round) == (row["seconds"], row["round"] + 1)
-            assert point.mb * plot_data.MB == pytest.approx(row["bytes"])
+            assert point.mb * data.MB == pytest.approx(row["bytes"])
 
 
 def test_a_round_that_was_not_judged_is_no_point():
     events = edit(make_timeline(), lambda e: isinstance(e, Evaluated) and e.round == 1, lambda _: None)
-    (curve,) = plot_data.curves(make_run({"fedavg": events}).summary)
+    (curve,) = data.curves(make_run({"fedavg": events}).summary)
     assert [point.round for point in curve.points] == [1, 3]
     assert curve.reached["0.85"].round == 3
 
 
 def test_stacks_are_as_high_as_a_mean_round_is_long_and_the_shortest_is_first():
     summary = make_two().summary
-    stacks = plot_data.stacks(summary)
+    stacks = data.stacks(summary)
     assert list(stacks) == ["fedavg", "sl"]
     for name, stack in stacks.items():
         history = summary["algorithms"][name]["history"]
@@ -105,8 +105,8 @@ def test_memory_is_the_largest_peak_of_a_device_and_whether_each_fits():
     events = edit(
         make_timeline(), lambda e: isinstance(e, Memory) and e.node == "client-1", lambda _: {"peak_bytes": 101 * MIB}
     )
-    (row,) = plot_data.memory(make_run({"fedavg": events}).summary)
-    assert row == plot_data.MemoryRow("fedavg", "pi-zero-2w", 101.0, False, 100.0, clients=2, unfit=1)
+    (row,) = data.memory(make_run({"fedavg": events}).summary)
+    assert row == data.MemoryRow("fedavg", "pi-zero-2w", 101.0, False, 100.0, clients=2, unfit=1)
 
 
 def test_a_client_is_done_when_its_last_message_of_the_round_has_arrived():
@@ -116,7 +116,7 @@ def test_a_client_is_done_when_its_last_message_of_the_round_has_arrived():
         lambda e: isinstance(e, Carried) and (e.source, e.counter) == ("client-1", 1),
         lambda e: {"arrival_ns": e.arrival_ns + 7 * MS},
     )
-    done = plot_data.done([node, other], events)
+    done = data.done([node, other], events)
     assert [(each.client, each.seconds) for each in done] == [
         ("client-0", pytest.approx([0.08, 0.08, 0.08])),
         ("client-1", pytest.approx([0.08, 0.087, 0.08])),
@@ -126,7 +126,7 @@ def test_a_client_is_done_when_its_last_message_of_the_round_has_arrived():
 
 def test_a_client_that_took_no_part_has_no_time():
     events = [event for event in make_timeline() if not isinstance(event, Posted) or event.node != "client-1"]
-    assert [each.client for each in plot_data.done(make_manifest()["nodes"][1:], renumber(events))] == ["client-0"]
+    assert [each.client for each in data.done(make_manifest()["nodes"][1:], renumber(events))] == ["client-0"]
 
 
 @pytest.mark.parametrize(("ends_ms", "typical"), [((5, 9, 10), 1), ((7, 8, 10), 2), ((3, 13, 20, 28), 2), ((4, 8), 0)])
@@ -137,15 +137,15 @@ def test_the_round_that_is_shown_is_of_median_length(ends_ms, typical):
         for i, (start, end) in enumerate(zip(starts_ms, ends_ms, strict=True))
     ]
     lengths = sorted(end - start for start, end in zip(starts_ms, ends_ms, strict=True))
-    found = plot_data.typical_round(events)
+    found = data.typical_round(events)
     assert found == (typical, starts_ms[typical] * MS, ends_ms[typical] * MS)
     assert found[2] - found[1] == lengths[(len(lengths) - 1) // 2] * MS
-    assert plot_data.mean_round_ns(events) == ends_ms[-1] / len(ends_ms) * MS
+    assert data.mean_round_ns(events) == ends_ms[-1] / len(ends_ms) * MS
 
 
 def test_a_mean_that_differs_from_the_round_shown_is_told():
     strips = [
-        plot_data.strip("fedavg", make_manifest()["nodes"], make_timeline())._replace(mean_ns=mean_ns)
+        data.strip("fedavg", make_manifest()["nodes"], make_timeline())._replace(mean_ns=mean_ns)
         for mean_ns in (None, 104 * MS, 94 * MS)
     ]
     with style():
@@ -166,7 +166,7 @@ def test_a_result_is_within_the_width(words):
 
 
 def test_a_strip_shows_the_spans_of_its_round_by_hand():
-    strip = plot_data.strip("fedavg", make_manifest()["nodes"], make_timeline())
+    strip = data.strip("fedavg", make_manifest()["nodes"], make_timeline())
     assert (strip.round, strip.length_ns) == (2, 100 * MS)
     assert strip.server.spans == {"compute": [(80 * MS, 100 * MS)], "upload": [], "download": []}
     for lane in strip.clients:
@@ -178,7 +178,7 @@ def test_a_strip_shows_the_spans_of_its_round_by_hand():
 def test_a_client_is_busy_in_a_strip_while_its_latency_has_a_cause_of_its_own():
     """Two ways to the same figure: of a whole unfinished timeline, the strip's busy time and the split's."""
     events = [event for event in make_timeline() if not isinstance(event, RoundEnded)]
-    strip = plot_data.strip("fedavg", make_manifest()["nodes"], renumber(events))
+    strip = data.strip("fedavg", make_manifest()["nodes"], renumber(events))
     splits = [latency_split(lane.node, events) for lane in strip.clients]
     busy_ns = sum(split[cause] for split in splits for cause in ("compute", "serialisation", "propagation"))
     assert strip.round is None
@@ -190,9 +190,9 @@ def test_of_many_clients_those_that_are_busy_last_are_shown_in_their_order():
         return {"arrival_ns": event.arrival_ns + int(event.source.partition("-")[2]) % 5 * MS}
 
     events = edit(make_timeline(1, 20), lambda e: isinstance(e, Carried) and e.source != "server", later)
-    strip = plot_data.strip("fedavg", make_manifest(20)["nodes"], events)
-    assert [lane.node for lane in plot_data.slowest(strip, 4)] == [f"client-{i}" for i in (4, 9, 14, 19)]
-    assert plot_data.slowest(strip, 20) == strip.clients
+    strip = data.strip("fedavg", make_manifest(20)["nodes"], events)
+    assert [lane.node for lane in data.slowest(strip, 4)] == [f"client-{i}" for i in (4, 9, 14, 19)]
+    assert data.slowest(strip, 20) == strip.clients
 
 
 # --- pictures -----------------------------------------------------------------------------------------------------
@@ -225,7 +225,7 @@ def test_the_ranking_tells_the_figures_of_the_tables(words):
 
 def test_the_same_run_gives_the_same_files_whatever_the_users_settings(drawn, tmp_path):
     with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "black", "svg.hashsalt": "other"}):
-        again = plots.draw(tmp_path, make_two()).paths
+        again = files.draw(tmp_path, make_two()).paths
         assert matplotlib.rcParams["font.size"] == 30
     for path in again:
         assert path.read_bytes() == (drawn[0] / path.name).read_bytes(), path.name
@@ -239,7 +239,7 @@ def test_algorithms_differ_in_colour_and_marker_and_look_the_same_in_any_company
     with style():
         for names in (["sl"], ["fedavg", "sl"]):
             summary = make_run({name: make_timeline() for name in names}).summary
-            curves, against = plot_data.curves(summary), charts.AGAINST[0]
+            curves, against = data.curves(summary), charts.AGAINST[0]
             (axes,) = charts.accuracy(curves, against, summary).body.axes
             lines = {str(line.get_label()).split()[-1]: line for line in axes.lines}
             assert (lines["sl"].get_color(), lines["sl"].get_marker()) == mark_of("sl")
@@ -310,8 +310,8 @@ def test_pictures_of_200_clients_are_small_and_say_whom_they_show(words, tmp_pat
     found, _ = words(run)
     assert "of 200 clients busy at a time (shown: the 24 slowest)" in found["round-fedavg"]
     assert "of 200 clients busy at a time (shown: the 10 slowest)" in found["rounds"]
-    strip = plot_data.strip("fedavg", run.manifest["nodes"], run.timelines["fedavg"])
-    done = {"fedavg": plot_data.done(run.manifest["nodes"][1:], run.timelines["fedavg"])}
+    strip = data.strip("fedavg", run.manifest["nodes"], run.timelines["fedavg"])
+    done = {"fedavg": data.done(run.manifest["nodes"][1:], run.timelines["fedavg"])}
     with style():
         for made in (gantt.one(strip, run.summary), charts.clients(done, run.summary)):
             _, svg = save(made, tmp_path, "picture")

@@ -14,14 +14,14 @@ from relay import PATIENCE_S, NodeThread, Place, Relay, play, times
 from stage import MS, Blob, Note, blob, make_scenario, note, operations
 from traffic import Sent, carry
 
-from emulator.conservation import conserved, in_order, only, within_links
+from emulator.checks.invariants import conserved, in_order, only, within_links
 from emulator.errors import DoesNotFit, PeerLost
-from emulator.fabric import Fabric
-from emulator.ledger import Carried, Posted, Received, Refused, Undelivered, read_timeline
-from emulator.lines import Lines
-from emulator.node import ClientNode, Node, ServerNode
-from emulator.port import CHUNK_BYTES, WINDOW_CHUNKS, open_socket
-from emulator.wire import Incoming, Message, Parcel
+from emulator.ledger.events import Carried, Posted, Received, Refused, Undelivered, read_timeline
+from emulator.network.fabric import Fabric
+from emulator.node.node import ClientNode, Node, ServerNode
+from emulator.transport.control_channel import Lines
+from emulator.transport.endpoint import CHUNK_BYTES, WINDOW_CHUNKS, open_socket
+from emulator.transport.messages import Incoming, Message, Parcel
 
 RATE_BPS = 500 * 10**6
 

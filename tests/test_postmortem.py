@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from processes import ROOT, Board, play, write_scenario
 
-from emulator import postmortem
-from emulator.ledger import Accounted, AnyEvent, Ended, Ledger, Memory, Started, read_node
-from emulator.memory import MIB, MemoryCap, is_out_of_memory
-from emulator.postmortem import Struck
+from emulator.compute.memory import MIB, MemoryCap, is_out_of_memory
+from emulator.ledger.events import Accounted, AnyEvent, Ended, Ledger, Memory, Started, read_node
+from emulator.runtime import postmortem
+from emulator.runtime.postmortem import Struck
 
 COMPUTING = Struck("train_step", "steps.py:70", False)
 FOREIGN = Struck("", "", True)
@@ -79,8 +79,8 @@ def test_nothing_runs_out_under_a_cap_that_is_only_accounted() -> None:
 STRUCK = """
 import ctypes, os, signal, sys, threading, time
 from pathlib import Path
-from emulator import postmortem
-from emulator.work import ComputeThread
+from emulator.runtime import postmortem
+from emulator.compute.counting import ComputeThread
 
 def fall():
     def within():

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from processes import BATCH, ROUNDS, SERVER_BOARD, SERVER_WIRE, Board, Played, Wire, play
 
-from emulator import record
-from emulator.conservation import conserved, in_order, whole_ledgers, within_links
-from emulator.ledger import Carried, Clamped, Computed, Posted, Received, Reported, Started
-from emulator.summary import summarize
+from emulator.analysis.summary import summarize
+from emulator.checks.invariants import conserved, in_order, whole_ledgers, within_links
+from emulator.ledger.events import Carried, Clamped, Computed, Posted, Received, Reported, Started
+from emulator.report import record
 
 pytestmark = pytest.mark.processes
 
@@ -207,7 +207,7 @@ def test_a_child_loads_neither_rich_nor_views(node: str, three_clients: Played) 
     views = ("dashboard", "progress", "tables", "summary", "health", "conservation", "profile_views", "record")
     unwanted = {"rich", "matplotlib", "pytest", *(f"emulator.{view}" for view in views)}
     assert unwanted.isdisjoint(modules)
-    assert {"torch", "emulator.worker", "run"} <= modules, "the census counts what is there"
+    assert {"torch", "emulator.runtime.worker", "run"} <= modules, "the census counts what is there"
 
 
 @pytest.mark.parametrize("node", ["server", "client-0", "client-2"])

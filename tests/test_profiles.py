@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emulator import profile_views
 from emulator.errors import ProfileError
-from emulator.profile_files import ROOT, shipped
-from emulator.profile_reading import describe, load_device, load_network, load_scenario, share_out
-from emulator.profiles import Network
+from emulator.profiles.reading import describe, load_device, load_network, load_scenario, share_out
+from emulator.profiles.scenario import Network
+from emulator.profiles.schema import ROOT, shipped
+from emulator.tables import profiles as profile_views
 
 NETWORK = {"kind": '"network"', "description": '"a test"', "up_mbps": "2", "down_mbps": "5", "one_way_ms": "35"}
 DEVICE = {

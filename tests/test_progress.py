@@ -9,11 +9,11 @@ from processes import Played
 from rich.cells import cell_len
 from toy import GLOBAL, MB, MIB, MS, ROUND_NS, UPDATE, at, make_manifest, make_nodes, make_timeline
 
-from emulator.client_view import SORTS, ordered
-from emulator.following import Follower
-from emulator.ledger import Clamped, Computed, Ended, Evaluated, Memory, Received, RoundEnded, Waiting
-from emulator.progress import SECOND_NS, Progress
-from emulator.screen import VIEWS, Choice, make_screen
+from emulator.dashboard.clients import SORTS, ordered
+from emulator.dashboard.follow import Follower
+from emulator.dashboard.progress import SECOND_NS, Progress
+from emulator.dashboard.screen import VIEWS, Choice, make_screen
+from emulator.ledger.events import Clamped, Computed, Ended, Evaluated, Memory, Received, RoundEnded, Waiting
 
 NAMES = ["fedavg", "sl", "splitfed-v1", "splitfed-v2", "local-loss", "cse-fsl", "fsl-sage"]
 SIZES = [(80, 24), (100, 30), (160, 50), (200, 60)]

@@ -16,14 +16,14 @@ from test_dryrun import merged
 from toy import make_manifest, make_nodes, span
 
 from algorithms import ALGORITHMS
-from emulator.conservation import only
-from emulator.dilation import Rehearsed
-from emulator.dryrun import dry_run
-from emulator.latency import latency_splits
-from emulator.ledger import Computed, Event, Received, merge
-from emulator.node import ServerNode
-from emulator.profile_reading import load_scenario
-from emulator.summary import SECOND_NS, summarize
+from emulator.analysis.latency import latency_splits
+from emulator.analysis.summary import SECOND_NS, summarize
+from emulator.checks.invariants import only
+from emulator.ledger.events import Computed, Event, Received, merge
+from emulator.node.node import ServerNode
+from emulator.preflight.dilation import Rehearsed
+from emulator.preflight.dry_run import dry_run
+from emulator.profiles.reading import load_scenario
 
 CLIENTS = ("client-0", "client-1")
 STEP_MS, LATER_MS = 50, 5

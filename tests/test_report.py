@@ -15,12 +15,14 @@ import pytest
 from test_plots import make_two
 from toy import MS, edit, make_manifest, make_timeline
 
-from emulator import compare, record, report, tables
+from emulator.checks.health import CUT_OFF
 from emulator.errors import UserError
-from emulator.findings import sentence
-from emulator.health import CUT_OFF
-from emulator.ledger import Ledger, RoundEnded
-from emulator.sheets import BEST
+from emulator.ledger.events import Ledger, RoundEnded
+from emulator.report import compare, record
+from emulator.report import html as report
+from emulator.tables import run as tables
+from emulator.tables.headline import sentence
+from emulator.tables.table import BEST
 
 VOID = {"meta", "img", "br", "link", "input"}
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 from toy import MS, make_manifest, make_timeline
 
-from emulator import record
-from emulator.health import check
-from emulator.ledger import AnyEvent, Timeline
-from emulator.profile_reading import load_scenario
-from emulator.progress import Progress
-from emulator.round_limits import RoundLimits, round_limits, unequal_limits
-from emulator.screen import Choice, make_screen
-from emulator.summary import summarize
-from emulator.tables import remarks
+from emulator.analysis.summary import summarize
+from emulator.checks.health import check
+from emulator.checks.round_limits import RoundLimits, round_limits, unequal_limits
+from emulator.dashboard.progress import Progress
+from emulator.dashboard.screen import Choice, make_screen
+from emulator.ledger.events import AnyEvent, Timeline
+from emulator.profiles.reading import load_scenario
+from emulator.report import record
+from emulator.tables.run import remarks
 
 OWN = {"fedavg": {"rounds": 12, "stop_after_s": 15.0}, "sl": {"rounds": 2, "stop_after_s": None}}
 ROUND_MS = 100

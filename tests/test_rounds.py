@@ -14,15 +14,15 @@ from stage import SECOND, Stage
 from test_algorithms import closed_form, module_of, sent, timeline
 
 from algorithms import ALGORITHMS
-from algorithms.settings import Settings
-from algorithms.task import Task
+from algorithms.training.settings import Settings
+from algorithms.workload.task import Task
 from emulator.errors import UserError, root_of
-from emulator.ledger import Computed, Event, Posted, Received, Reported, RoundEnded
-from emulator.node import ClientNode
-from emulator.profile_reading import load_scenario
-from emulator.profiles import Direction, Network, Scenario
-from emulator.rehearsal import rehearse
-from emulator.wire import StateDict
+from emulator.ledger.events import Computed, Event, Posted, Received, Reported, RoundEnded
+from emulator.node.node import ClientNode
+from emulator.preflight.profiling import rehearse
+from emulator.profiles.reading import load_scenario
+from emulator.profiles.scenario import Direction, Network, Scenario
+from emulator.transport.messages import StateDict
 
 SMALL = {"clients": 3, "samples_per_client": 48}  # three batches of 16
 VARIANTS = [

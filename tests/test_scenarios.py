@@ -8,8 +8,8 @@ import pytest
 from stage import SECOND
 
 from emulator.errors import ProfileError
-from emulator.profile_reading import load_network, load_scenario
-from emulator.profiles import Absence, Cell
+from emulator.profiles.reading import load_network, load_scenario
+from emulator.profiles.scenario import Absence, Cell
 
 HEAD = """
 kind = "scenario"

@@ -17,11 +17,16 @@ import torch
 from processes import Board, play, write_scenario
 
 import run
-from algorithms.settings import LONGEST_S, Settings
-from emulator import clock, evaluator, launcher, memory, preload, record, scratch
+from algorithms.training.settings import LONGEST_S, Settings
+from emulator import processes as preload
+from emulator.clock import loop
+from emulator.compute import memory
+from emulator.compute.memory import MemoryCap
 from emulator.errors import NoRoom, UserError
-from emulator.memory import MemoryCap
-from emulator.profile_reading import load_scenario
+from emulator.host import resources
+from emulator.profiles.reading import load_scenario
+from emulator.report import record
+from emulator.runtime import evaluator, launcher
 
 
 @pytest.fixture
@@ -34,23 +39,23 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def left_by(where: Path, name: str) -> Path:
     """What a run has left that was killed: the kernel has taken its lock back."""
-    folder = where / f"{scratch.PREFIX}{name}"
+    folder = where / f"{resources.PREFIX}{name}"
     folder.mkdir()
     (folder / "images.npy").write_bytes(b"data")
     return folder
 
 
 def test_what_a_killed_run_left_is_removed_by_the_next_and_a_living_ones_is_not(temporary: Path) -> None:
-    living = scratch.Scratch()
+    living = resources.Scratch()
     killed = left_by(temporary, "killed")
     others = temporary / "somebody-elses"
     others.mkdir()
-    link = temporary / f"{scratch.PREFIX}link"
+    link = temporary / f"{resources.PREFIX}link"
     link.symlink_to(others)
-    next_one = scratch.Scratch()
+    next_one = resources.Scratch()
     assert not killed.exists()
     assert all(folder.is_dir() for folder in (living.folder, others, link, next_one.folder))
-    assert scratch.remove_abandoned(temporary) == []
+    assert resources.remove_abandoned(temporary) == []
     for each in (living, next_one):
         assert each.sockets.stat().st_mode & 0o777 == 0o700
         assert each.folder.stat().st_mode & 0o777 == 0o700
@@ -62,7 +67,7 @@ def test_another_users_folder_is_left_alone(temporary: Path, monkeypatch: pytest
     folder = left_by(temporary, "theirs")
     mine = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: mine + 1)
-    assert scratch.remove_abandoned(temporary) == []
+    assert resources.remove_abandoned(temporary) == []
     assert folder.is_dir()
 
 
@@ -75,11 +80,11 @@ def test_a_folder_that_another_run_removes_before_it_is_locked_is_made_again(
         folder = make(**how)
         if not removed:
             removed.append(folder)
-            assert [str(path) for path in scratch.remove_abandoned(temporary)] == [folder]
+            assert [str(path) for path in resources.remove_abandoned(temporary)] == [folder]
         return folder
 
     monkeypatch.setattr(tempfile, "mkdtemp", made_and_removed)
-    found = scratch.Scratch()
+    found = resources.Scratch()
     assert str(found.folder) not in removed
     assert found.folder.is_dir()
     found.close()
@@ -95,10 +100,10 @@ def test_sockets_find_a_shorter_path_than_that_of_a_long_temporary_folder(
     long.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(long))
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
-    monkeypatch.setattr(scratch, "SHORT", (str(tmp_path / "none"), str(folder)))
-    made = scratch.Scratch()
+    monkeypatch.setattr(resources, "SHORT", (str(tmp_path / "none"), str(folder)))
+    made = resources.Scratch()
     assert (made.folder.parent, made.sockets.parent) == (long, folder)
-    assert len(f"{made.sockets}{scratch.INSIDE}") <= scratch.LONGEST
+    assert len(f"{made.sockets}{resources.INSIDE}") <= resources.LONGEST
     made.close()
     assert [*long.iterdir(), *folder.iterdir()] == []
 
@@ -108,9 +113,9 @@ def test_where_no_path_is_short_enough_the_temporary_folder_is_refused(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / LONG))
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
-    monkeypatch.setattr(scratch, "SHORT", ())
+    monkeypatch.setattr(resources, "SHORT", ())
     with pytest.raises(UserError, match=r"TMPDIR .*: is \d+ bytes long, and sockets below it leave \d+; say a shorter"):
-        scratch.Scratch()
+        resources.Scratch()
 
 
 @pytest.mark.processes
@@ -161,9 +166,9 @@ def limits(monkeypatch: pytest.MonkeyPatch, soft: int, hard: int) -> list[tuple[
 
 def test_the_soft_limit_of_open_files_is_raised_where_clients_need_it(monkeypatch: pytest.MonkeyPatch) -> None:
     found = limits(monkeypatch, 1024, 65536)
-    scratch.allow_open_files(100)
+    resources.allow_open_files(100)
     assert found == []
-    scratch.allow_open_files(1000)
+    resources.allow_open_files(1000)
     assert found == [(65536, 65536)]
 
 
@@ -172,8 +177,8 @@ def test_more_clients_than_open_files_are_refused_with_how_many_would_do(
 ) -> None:
     limits(monkeypatch, 128, 256)
     with pytest.raises(UserError, match=r"--clients 100: needs 306 open files .* allows 256 .* at most 75 clients"):
-        scratch.allow_open_files(100)
-    scratch.allow_open_files(75)
+        resources.allow_open_files(100)
+    resources.allow_open_files(75)
 
 
 def test_nothing_is_started_where_the_host_has_too_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +195,7 @@ def test_a_file_has_no_holes_and_a_full_folder_is_one_line(tmp_path: Path, monke
     with path.open("wb") as file:
         file.truncate(10**6)
     assert path.stat().st_blocks * 512 < 10**6
-    scratch.fill_holes(path)
+    resources.fill_holes(path)
     assert path.stat().st_blocks * 512 >= 10**6
 
     def full(*_: object) -> None:
@@ -198,7 +203,7 @@ def test_a_file_has_no_holes_and_a_full_folder_is_one_line(tmp_path: Path, monke
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(UserError, match=r"TMPDIR .*: has no room for 1\.0 MiB of prepared data \(No space left"):
-        scratch.fill_holes(path)
+        resources.fill_holes(path)
 
 
 def test_runs_begun_in_one_second_have_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,12 +224,12 @@ def test_seconds_beyond_any_clock_are_refused(name: str, seconds: float) -> None
 
 def test_a_loop_sleeps_no_longer_than_the_system_lets_it(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[float | None] = []
-    monkeypatch.setattr(clock.select, "select", lambda _r, _w, _x, seconds: (asked.append(seconds), ([], [], []))[1])
-    waiting = clock._Input.__new__(clock._Input)
-    waiting._files, waiting._own = [], clock.selectors.SelectSelector()
+    monkeypatch.setattr(loop.select, "select", lambda _r, _w, _x, seconds: (asked.append(seconds), ([], [], []))[1])
+    waiting = loop._Input.__new__(loop._Input)
+    waiting._files, waiting._own = [], loop.selectors.SelectSelector()
     for seconds in (0.5, 1e10, None):
         waiting._sleep(seconds)
-    assert asked == [0.5, clock.LONGEST_SLEEP_S, None]
+    assert asked == [0.5, loop.LONGEST_SLEEP_S, None]
 
 
 @pytest.mark.parametrize("lacks", ["clear_refs", "VmHWM"])

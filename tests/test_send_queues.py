@@ -15,17 +15,17 @@ from stage import MS, SECOND, Stage, blob, link_ns, make_scenario, queue_of
 from toy import make_manifest, make_timeline
 
 from algorithms import ALGORITHMS
-from emulator.conservation import only
-from emulator.dilation import Rehearsed
-from emulator.dryrun import dry_run
-from emulator.health import check
-from emulator.ledger import Blocked, Carried, Event, Posted, RoundEnded
-from emulator.profile_reading import load_device, load_scenario
-from emulator.profiles import Absence, Device, Scenario
-from emulator.record import make_manifest as manifest_of
-from emulator.send_queues import beyond_memory, blocked, held_peak_bytes, unused_limits
-from emulator.summary import summarize
-from emulator.wire import SharedCopies
+from emulator.analysis.summary import summarize
+from emulator.checks.health import check
+from emulator.checks.invariants import only
+from emulator.checks.send_queues import beyond_memory, blocked, held_peak_bytes, unused_limits
+from emulator.ledger.events import Blocked, Carried, Event, Posted, RoundEnded
+from emulator.preflight.dilation import Rehearsed
+from emulator.preflight.dry_run import dry_run
+from emulator.profiles.reading import load_device, load_scenario
+from emulator.profiles.scenario import Absence, Device, Scenario
+from emulator.report.record import make_manifest as manifest_of
+from emulator.transport.messages import SharedCopies
 
 MIB = 2**20
 CLIENTS = 4

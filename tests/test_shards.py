@@ -11,19 +11,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from algorithms import data, partition
-from algorithms.settings import rare_uploads
-from algorithms.shard import IMAGENET, PADDING, Look, Shard, flip_crop, tensors
-from algorithms.task import Task, prepare
+from algorithms.data import datasets, partition
+from algorithms.training.settings import rare_uploads
+from algorithms.workload.loader import IMAGENET, PADDING, Look, Shard, flip_crop, tensors
+from algorithms.workload.task import Task, prepare
 from emulator.errors import UserError
 
 GREY = Look(255)
 
 
-def numbered(count: int, shape: tuple[int, int, int] = (1, 1, 1)) -> data.Samples:
+def numbered(count: int, shape: tuple[int, int, int] = (1, 1, 1)) -> datasets.Samples:
     """Samples whose label is their number and whose pixels are too, up to 255."""
     labels = np.arange(count)
-    return data.Samples(np.broadcast_to((labels % 256).astype(np.uint8)[:, None, None, None], (count, *shape)), labels)
+    return datasets.Samples(
+        np.broadcast_to((labels % 256).astype(np.uint8)[:, None, None, None], (count, *shape)), labels
+    )
 
 
 def labels_of(shard: Shard, round: int) -> list[list[int]]:
@@ -164,7 +166,7 @@ def test_augmentation_is_repeatable_differs_by_epoch_and_spares_the_test_part() 
     plain = [x for x, _ in Task(dataset=task.dataset, clients=2).shard(0).batches(0)]
     assert not any(map(torch.equal, once, plain))
     assert [x.shape for x in once] == [x.shape for x in plain]
-    test, rows = data.load(task.dataset, "data")[1], np.arange(4)
+    test, rows = datasets.load(task.dataset, "data")[1], np.arange(4)
     assert torch.equal(tensors(test, rows, task._look())[0], tensors(test, rows, GREY)[0])
 
 

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from stage import MBIT, MS, SECOND, make_device
 from traffic import WIDE, Sent, carry, fabric_of, link
 
-from emulator.dilation import Rehearsed, choose, patience_ns
-from emulator.fabric import Fabric
-from emulator.link import Carriage
-from emulator.profiles import Absence, Cell, ClientSpec, Direction, Network, Scenario, ServerSpec
-from emulator.sharing import FINENESS, UNLIMITED, Flow, Resource, fill, together
-from emulator.steps import Steps
+from emulator.network.fabric import Fabric
+from emulator.network.fairness import FINENESS, UNLIMITED, Flow, Resource, fill, together
+from emulator.network.jitter import Carriage
+from emulator.piecewise import Steps
+from emulator.preflight.dilation import Rehearsed, choose, patience_ns
+from emulator.profiles.scenario import Absence, Cell, ClientSpec, Direction, Network, Scenario, ServerSpec
 
 SIZE = 125_000  # bytes: a second at 1 Mbit/s
 

@@ -10,7 +10,7 @@ import torch
 from recording import record
 
 from algorithms import fedavg, splitfed_v1
-from algorithms.task import Task, evaluate, prepare
+from algorithms.workload.task import Task, evaluate, prepare
 from emulator.errors import UserError
 
 PLAYED = [("mnasnet0_5", 8), ("shufflenet_v2_x0_5", 8), ("squeezenet1_1", 28), ("mobilenet_v3_small", 28)]

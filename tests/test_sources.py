@@ -109,11 +109,11 @@ def test_the_project_is_all_of_its_files_in_packages_within_packages_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sources, "ROOT", tmp_path)
-    for file in ("emulator/fabric.py", "algorithms/sub/deep/x.py", "tests/test_x.py"):
+    for file in ("emulator/network/fabric.py", "algorithms/sub/deep/x.py", "tests/test_x.py"):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).write_text("x = 1")
     found = []
-    for file in (None, "algorithms/sub/deep/x.py", "emulator/fabric.py", "tests/test_x.py"):
+    for file in (None, "algorithms/sub/deep/x.py", "emulator/network/fabric.py", "tests/test_x.py"):
         if file:
             (tmp_path / file).write_text("x = 2")
         forget()
@@ -140,11 +140,14 @@ import torch, numpy, msgspec, torchvision, torch._dynamo
 def play(name, module_name):
     import importlib
     import msgspec
-    from algorithms import data_identity, task
-    from emulator import child, evaluator, foresight, launcher, network, worker
-    from emulator.dryrun import dry_run
-    from emulator.profile_reading import load_scenario
-    from emulator.rehearsal import rehearse
+    from algorithms.data import identity
+    from algorithms.workload import task
+    from emulator.runtime import child, evaluator, launcher, worker
+    from emulator.preflight import estimate
+    from emulator.transport import router
+    from emulator.preflight.dry_run import dry_run
+    from emulator.profiles.reading import load_scenario
+    from emulator.preflight.profiling import rehearse
     module = importlib.import_module(module_name)
     with tempfile.TemporaryDirectory() as folder:
         made = task.prepare(task.Task(clients=2, samples_per_client=16), Path(folder))
@@ -176,10 +179,10 @@ for name, module in json.loads(sys.argv[1]).items():
 print(json.dumps(found))
 """
 # Loaded by what a test asks for, or described above: no part of playing.
-BESIDE = {"emulator", "algorithms", "algorithms.data_identity", "emulator.flags", "emulator.sheets"}
+BESIDE = {"emulator", "algorithms", "algorithms.data.identity", "algorithms.commands.flags", "emulator.tables.table"}
 BESIDE |= {f"emulator.{name}" for name in ("profile_reading", "profile_files", "traces", "absence_files")}
 BESIDE |= {f"emulator.{name}" for name in ("text_files", "toml_files", "text_tables", "mahimahi", "client_tables")}
-BESIDE |= {"emulator.network_reading"}
+BESIDE |= {"emulator.profiles.networks"}
 BESIDE |= {f"emulator.{name}" for name in ("trace_periods", "trace_rows", "trace_statistics")}
 
 
@@ -191,6 +194,11 @@ def test_everything_that_a_method_loads_as_it_is_played_was_found() -> None:
     for name, module in ALGORITHMS.items():
         files = sources.digests(*sources.PLAYING, module)
         counted = {file.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for file in files}
-        assert {module, "algorithms.steps", "algorithms.shard", "emulator.inline"} <= set(loaded[name])
+        assert {
+            module,
+            "algorithms.training.steps",
+            "algorithms.workload.loader",
+            "emulator.preflight.in_process",
+        } <= set(loaded[name])
         missed = set(loaded[name]) - counted - BESIDE - {f"emulator.{view}" for view in VIEWS}
         assert sorted(missed) == [], name

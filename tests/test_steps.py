@@ -13,11 +13,11 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from algorithms import steps
-from algorithms.settings import Rule
-from algorithms.task import Task
-from emulator.device import Work
-from emulator.work import WorkCounter
+from algorithms.training import steps
+from algorithms.training.settings import Rule
+from algorithms.workload.task import Task
+from emulator.compute.counting import WorkCounter
+from emulator.compute.device import Work
 
 LR = Rule("adam", 1e-3)
 ALIGN = Rule("adam", 5e-3)

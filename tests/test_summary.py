@@ -6,10 +6,10 @@ import msgspec
 import pytest
 from toy import ACCURACIES, GLOBAL, MIB, MS, UPDATE, at, edit, make_manifest, make_timeline, renumber, span
 
-from emulator.figures import FIGURES
-from emulator.latency import latency_split
-from emulator.ledger import Carried, Ended, Evaluated, Memory, Posted, RoundEnded, Timeline
-from emulator.summary import split_time, summarize
+from emulator.analysis.latency import latency_split
+from emulator.analysis.metrics import FIGURES
+from emulator.analysis.summary import split_time, summarize
+from emulator.ledger.events import Carried, Ended, Evaluated, Memory, Posted, RoundEnded, Timeline
 
 
 def one(events, **changes):

@@ -7,9 +7,10 @@ import importlib
 import pytest
 import torch
 
-from algorithms import ALGORITHMS, steps, zeroth_order
-from emulator.wire import Message, Parcel, kind_of
-from emulator.work import computation, cost_key, tag_of
+from algorithms import ALGORITHMS
+from algorithms.training import steps, zeroth_order
+from emulator.compute.counting import computation, cost_key, tag_of
+from emulator.transport.messages import Message, Parcel, kind_of
 
 COMPUTATIONS = {
     steps: (

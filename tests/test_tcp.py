@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from stage import MBIT, MS, SECOND
 from traffic import WIDE, Sent, carry, fabric_of, link
 
-from emulator import tcp
-from emulator.fabric import Fabric
-from emulator.link import Carriage
-from emulator.profiles import Direction, Network
-from emulator.steps import Steps
+from emulator.network import tcp
+from emulator.network.fabric import Fabric
+from emulator.network.jitter import Carriage
+from emulator.piecewise import Steps
+from emulator.profiles.scenario import Direction, Network
 
 SEGMENT = 1500
 RTT_NS = 100 * MS

@@ -13,14 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from algorithms import experiment_files
+from algorithms.experiments import reading
 from emulator.errors import UserError
-from emulator.profile_reading import describe, load_scenario
-from emulator.profile_views import profile_lines
-from emulator.topology import Topology
-from emulator.trace_convert import Choice, convert
-from emulator.trace_views import show_trace
-from emulator.traces import Form, load
+from emulator.network.topology import Topology
+from emulator.profiles.reading import describe, load_scenario
+from emulator.tables.profiles import profile_lines
+from emulator.tables.traces import show_trace
+from emulator.traces.convert import Choice, convert
+from emulator.traces.reading import Form, load
 
 EXAMPLES = int(os.environ.get("SPLITBED_EXAMPLES", "100"))  # of each kind
 NASTY = (
@@ -148,7 +148,7 @@ LOOKS: dict[str, Callable[[Path, str], object]] = {
     "n.toml": look_at_profile,
     "d.toml": look_at_profile,
     "s.toml": look_at_profile,
-    "e.toml": lambda folder, name: experiment_files.find(str(folder / name)),
+    "e.toml": lambda folder, name: reading.find(str(folder / name)),
     "t.csv": look_at_trace,
     "t.txt": look_at_trace,
     "p.json": look_at_trace,

@@ -13,15 +13,15 @@ import msgspec
 import pytest
 
 from algorithms import ALGORITHMS
-from algorithms.task import Task, prepare
-from emulator.conservation import only
-from emulator.dilation import Rehearsed
-from emulator.dryrun import dry_run
-from emulator.health import length_of
-from emulator.latency import latency_split
-from emulator.ledger import AnyEvent, Carried, Computed, Ended, Posted, Received, Waiting, merge
-from emulator.profile_reading import load_scenario
-from emulator.summary import split_time
+from algorithms.workload.task import Task, prepare
+from emulator.analysis.latency import latency_split
+from emulator.analysis.summary import split_time
+from emulator.checks.health import length_of
+from emulator.checks.invariants import only
+from emulator.ledger.events import AnyEvent, Carried, Computed, Ended, Posted, Received, Waiting, merge
+from emulator.preflight.dilation import Rehearsed
+from emulator.preflight.dry_run import dry_run
+from emulator.profiles.reading import load_scenario
 
 CLIENTS = 3
 Span = tuple[int, int]

@@ -8,9 +8,9 @@ import pytest
 
 import run
 from emulator.errors import UserError
-from emulator.steps import Steps
-from emulator.trace_convert import Choice, Converted, convert
-from emulator.traces import load
+from emulator.piecewise import Steps
+from emulator.traces.convert import Choice, Converted, convert
+from emulator.traces.reading import load
 
 S, MS, MBIT = 10**9, 10**6, 10**6
 LOG = (  # date and time in one field, several rows a second, kbit/s, "-" for what is missing

@@ -14,12 +14,12 @@ from traffic import WIDE, Sent, carry, fabric_of, link
 
 import run
 from emulator.errors import ProfileError
-from emulator.fabric import Fabric
-from emulator.profile_reading import describe, load_network
-from emulator.profile_views import profile_lines
-from emulator.profiles import Direction, Network
-from emulator.steps import Steps
-from emulator.traces import Form, Trace, load
+from emulator.network.fabric import Fabric
+from emulator.piecewise import Steps
+from emulator.profiles.reading import describe, load_network
+from emulator.profiles.scenario import Direction, Network
+from emulator.tables.profiles import profile_lines
+from emulator.traces.reading import Form, Trace, load
 
 S = SECOND
 MILLISECONDS = "7.0 4600.0\n1053.0 4307.5\n4087.0 0\n4801.0 3542.0825\n"
@@ -277,7 +277,7 @@ def test_a_number_for_what_the_trace_says_is_refused(tmp_path: Path, line: str) 
 
 
 def test_a_cell_names_units_too(tmp_path: Path) -> None:
-    from emulator.profile_reading import load_scenario
+    from emulator.profiles.reading import load_scenario
 
     (tmp_path / "t.txt").write_text(MILLISECONDS)
     (tmp_path / "s.toml").write_text(

@@ -17,13 +17,14 @@ from rich.cells import cell_len
 from rich.console import Console
 
 import run
-from emulator import trace_maker, trace_views
 from emulator.errors import UserError
-from emulator.profile_files import ROOT
-from emulator.steps import Steps
-from emulator.trace_maker import KINDS, PEAKS_KBPS, SLOT_S, make
-from emulator.trace_statistics import statistics
-from emulator.traces import Form, Trace, find, load, shipped
+from emulator.piecewise import Steps
+from emulator.profiles.schema import ROOT
+from emulator.tables import traces as trace_views
+from emulator.traces.reading import Form, Trace, find, load, shipped
+from emulator.traces.statistics import statistics
+from netprofiles.traces import make as trace_maker
+from netprofiles.traces.make import KINDS, PEAKS_KBPS, SLOT_S, make
 
 S = 10**9
 LARGEST_BYTES = 50_000

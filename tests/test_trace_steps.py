@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emulator.errors import Bug
-from emulator.steps import Larger, Steps, constant, larger
+from emulator.piecewise import Larger, Steps, constant, larger
 
 VALUES = st.integers(0, 9)
 

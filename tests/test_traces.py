@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emulator.errors import ProfileError
-from emulator.mahimahi import BIN_MS
-from emulator.steps import Steps
-from emulator.trace_statistics import spread, statistics
-from emulator.traces import Form, Trace, find, load, shipped
+from emulator.piecewise import Steps
+from emulator.traces.mahimahi import BIN_MS
+from emulator.traces.reading import Form, Trace, find, load, shipped
+from emulator.traces.statistics import spread, statistics
 
 S, MS = 10**9, 10**6
 Read = Callable[..., Trace]

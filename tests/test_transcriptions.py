@@ -18,10 +18,12 @@ from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 from transcriptions import CLIENT_LR, ROUNDS, SERVER_LR, SETTINGS, Scene, Trace
 
-from algorithms import ALGORITHMS, partition, steps, zeroth_order
-from algorithms.settings import Rule
-from algorithms.task import Task
-from emulator.work import HostRun
+from algorithms import ALGORITHMS
+from algorithms.data import partition
+from algorithms.training import steps, zeroth_order
+from algorithms.training.settings import Rule
+from algorithms.workload.task import Task
+from emulator.compute.counting import HostRun
 
 BATCH = 8
 STATE_WITHIN = 1e-5  # after 3 rounds; a step of Adam is about its rate, 1e-3 and more

@@ -12,11 +12,11 @@ from players import early_bird, free_rider
 from stage import MS, make_scenario
 
 from algorithms import ALGORITHMS
-from algorithms.task import Task, prepare
-from emulator.health import check
-from emulator.ledger import AnyEvent, Computed, Timeline
-from emulator.profile_reading import load_scenario
-from emulator.rehearsal import rehearse
+from algorithms.workload.task import Task, prepare
+from emulator.checks.health import check
+from emulator.ledger.events import AnyEvent, Computed, Timeline
+from emulator.preflight.profiling import rehearse
+from emulator.profiles.reading import load_scenario
 
 OPTIONS: dict[str, list[dict[str, Any]]] = {
     "fedavg": [{}, {"optimizer": "sgd", "momentum": 0.9}],
@@ -102,13 +102,13 @@ def test_an_operator_of_unknown_arithmetic_is_noted_once_with_its_computation() 
 
 
 def test_in_one_process_work_outside_is_told_apart_from_that_of_computations() -> None:
-    from emulator.uncharged import Uncharged
+    from emulator.compute.uncharged import Uncharged
 
     scenario = make_scenario()
     (client,) = scenario.clients[:1]
     watch = Uncharged({client.name: client.device})
-    from emulator.tensor_account import owned_by
-    from emulator.work import uncounted
+    from emulator.compute.counting import uncounted
+    from emulator.compute.tensor_account import owned_by
 
     a = torch.rand(8, 8)
     with watch, owned_by(client.name):

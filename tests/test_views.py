@@ -10,16 +10,16 @@ from rich.cells import cell_len
 from rich.console import Console
 from toy import GLOBAL, MB, MIB, UPDATE, edit, make_manifest, make_timeline
 
-from emulator.findings import sentence
-from emulator.ledger import (
+from emulator.analysis.summary import summarize
+from emulator.ledger.events import (
     Ended,
     RoundEnded,
     Started,
     Timeline,
 )
-from emulator.sheets import Ranked, Sheet, markdown, number
-from emulator.summary import summarize
-from emulator.tables import print_tables, sheets, to_csv, to_markdown
+from emulator.tables.headline import sentence
+from emulator.tables.run import print_tables, sheets, to_csv, to_markdown
+from emulator.tables.table import Ranked, Sheet, markdown, number
 
 NAMES = ["fedavg", "sl", "splitfed-v1", "splitfed-v2", "local-loss", "cse-fsl", "fsl-sage"]
 

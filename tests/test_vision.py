@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from torchvision import datasets
 
-from algorithms import data, vision
-from algorithms.task import Task, prepare
+from algorithms.data import datasets as data
+from algorithms.data import torchvision_sets
+from algorithms.workload.task import Task, prepare
 from emulator.errors import UserError
 
 COUNTS = {True: 12, False: 5}  # train, test
@@ -35,7 +36,7 @@ def write_mnist(folder: Path, name: str) -> None:
         for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
             (folder / f"{part}-{kind}-ubyte").write_bytes(idx(array))
             (folder / f"{part}-{kind}-ubyte.gz").write_bytes(gzip.compress(idx(array)))
-    assert name in vision.KNOWN
+    assert name in torchvision_sets.KNOWN
 
 
 def write_cifar(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,15 +57,15 @@ def write_cifar(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def sized(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    known = vision.KNOWN[name]._replace(train=COUNTS[True], test=COUNTS[False])
-    monkeypatch.setitem(vision.KNOWN, name, known)
+    known = torchvision_sets.KNOWN[name]._replace(train=COUNTS[True], test=COUNTS[False])
+    monkeypatch.setitem(torchvision_sets.KNOWN, name, known)
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
 def test_mnist_and_its_kin_are_read_as_they_were_written(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_mnist(tmp_path / vision.KNOWN[name].files, name)
+    write_mnist(tmp_path / torchvision_sets.KNOWN[name].files, name)
     sized(name, monkeypatch)
     train, test = data.load(name, str(tmp_path))
     assert (train.images[:, 0] == make_images((28, 28), 12)).all()
@@ -74,7 +75,7 @@ def test_mnist_and_its_kin_are_read_as_they_were_written(
 
 
 def test_cifar_has_its_channels_first_and_reaches_the_clients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_cifar(tmp_path / "data" / vision.KNOWN["cifar10"].files, monkeypatch)
+    write_cifar(tmp_path / "data" / torchvision_sets.KNOWN["cifar10"].files, monkeypatch)
     sized("cifar10", monkeypatch)
     task = Task(dataset="cifar10", data_dir=str(tmp_path / "data"), clients=3, batch=2)
     task.check()
@@ -86,7 +87,7 @@ def test_cifar_has_its_channels_first_and_reaches_the_clients(tmp_path: Path, mo
     assert tuple(x.shape) == (2, 3, 32, 32)
 
 
-@pytest.mark.parametrize("name", vision.KNOWN)
+@pytest.mark.parametrize("name", torchvision_sets.KNOWN)
 def test_a_data_set_that_is_nowhere_is_one_line_with_folder_and_remedy(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,6 +98,8 @@ def test_a_data_set_that_is_nowhere_is_one_line_with_folder_and_remedy(
     with pytest.raises(UserError) as caught:
         data.load(name, str(tmp_path / "nowhere"))
     text = str(caught.value)
-    assert text.startswith(f"dataset: {name} is not in {tmp_path / 'nowhere' / vision.KNOWN[name].files}: put ")
+    assert text.startswith(
+        f"dataset: {name} is not in {tmp_path / 'nowhere' / torchvision_sets.KNOWN[name].files}: put "
+    )
     assert text.index("--data-dir") < text.index("no network") and "\n" not in text
     assert list(tmp_path.iterdir()) == []

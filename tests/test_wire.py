@@ -11,9 +11,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator import wire
 from emulator.errors import Bug, ProtocolError, WireError
-from emulator.wire import (
+from emulator.transport import messages
+from emulator.transport.messages import (
     Header,
     Incoming,
     Message,
@@ -25,7 +25,7 @@ from emulator.wire import (
     kind_of,
 )
 
-DTYPES = tuple(wire._DTYPE_NAMES)
+DTYPES = tuple(messages._DTYPE_NAMES)
 CHUNK = 1000
 
 
@@ -71,7 +71,7 @@ def same(one: Any, other: Any) -> bool:
         return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
     if isinstance(one, torch.Tensor):
         form = one.dtype == other.dtype and one.shape == other.shape
-        return form and bytes(wire.byte_view(one.contiguous())) == bytes(wire.byte_view(other))
+        return form and bytes(messages.byte_view(one.contiguous())) == bytes(messages.byte_view(other))
     return type(one) is type(other) and (one == other or (one != one and other != other))
 
 
@@ -177,7 +177,7 @@ def test_kinds_are_class_names_in_kebab_case() -> None:
 def test_sizes_are_those_of_a_hand_computation() -> None:
     """Header 200 + 8 B stamp: 2 B of ZMTP; tensors of 255, 256 and 4,000 B: 2, 9 and 9 B; no frame for no tensor."""
     specs = (TensorSpec("y", "u1", (255,)), TensorSpec("client/w", "i1", (2, 128)), TensorSpec("z", "f4", (10, 100)))
-    sizes = wire.sizes_of(Header("mixed", 0, {}, specs), 200, ("z", "client"))
+    sizes = messages.sizes_of(Header("mixed", 0, {}, specs), 200, ("z", "client"))
     framed = (2 + 208) + (2 + 255) + (9 + 256) + (9 + 4000)
     assert framed == 4741
     assert (sizes.payload, sizes.official, sizes.framed) == (4511, 4256, framed)
@@ -186,12 +186,12 @@ def test_sizes_are_those_of_a_hand_computation() -> None:
 
 @pytest.mark.parametrize(("header_bytes", "frame"), [(247, 2), (248, 9)])
 def test_a_frame_costs_2_bytes_up_to_255_and_9_above(header_bytes: int, frame: int) -> None:
-    assert wire.sizes_of(Header("x", 0, {}, ()), header_bytes, ()).framed == header_bytes + 8 + frame
+    assert messages.sizes_of(Header("x", 0, {}, ()), header_bytes, ()).framed == header_bytes + 8 + frame
 
 
 @pytest.mark.parametrize(("framed", "segments"), [(1448, 1), (1449, 2), (14_480, 10), (14_481, 11)])
 def test_a_segment_carries_1448_bytes_and_costs_52(framed: int, segments: int) -> None:
-    sizes = wire.sizes_of(Header("x", 0, {}, ()), framed - 8 - 9, ())
+    sizes = messages.sizes_of(Header("x", 0, {}, ()), framed - 8 - 9, ())
     assert (sizes.framed, sizes.wire) == (framed, framed + 52 * segments)
 
 
@@ -215,7 +215,7 @@ def no_allocation(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a tensor was allocated")
 
     for name in ("empty", "zeros", "frombuffer", "tensor"):
-        monkeypatch.setattr(wire.torch, name, refuse)
+        monkeypatch.setattr(messages.torch, name, refuse)
 
 
 GOOD = ["plain", 0, {"round": 0, "number": 1}, [["z", "f4", [2, 3]]]]

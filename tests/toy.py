@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from emulator.ledger import (
+from emulator.ledger.events import (
     AnyEvent,
     Carried,
     Computed,

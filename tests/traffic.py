@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from stage import MBIT, make_device
 
-from emulator.fabric import Fabric
-from emulator.link import Carriage
-from emulator.profiles import Cell, ClientSpec, Direction, Network, Scenario, ServerSpec
+from emulator.network.fabric import Fabric
+from emulator.network.jitter import Carriage
+from emulator.profiles.scenario import Cell, ClientSpec, Direction, Network, Scenario, ServerSpec
 
 WIDE = 10**12
 

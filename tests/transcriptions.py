@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from algorithms.data import stream_seed
-from algorithms.task import Task
+from algorithms.data.datasets import stream_seed
+from algorithms.workload.task import Task
 
 ROUNDS, Q = 3, 3
 CLIENT_LR, SERVER_LR, AUX_LR, ALIGN_LR = 2e-3, 1e-3, 3e-3, 5e-3  # all different: none stands in for another

@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 import torch
 
-from emulator.node import ClientNode, ServerNode
-from emulator.wire import Message
+from emulator.node.node import ClientNode, ServerNode
+from emulator.transport.messages import Message
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import torch
 
-from emulator.node import ClientNode, ServerNode
-from emulator.wire import Message
+from emulator.node.node import ClientNode, ServerNode
+from emulator.transport.messages import Message
 
 BEGIN_S = 0.1
 

@@ -15,9 +15,9 @@ import msgspec
 import torch
 from torch import nn
 
-from emulator.clock import to_ns
-from emulator.node import ClientNode, Node, ServerNode
-from emulator.wire import Message
+from emulator.clock.loop import to_ns
+from emulator.node.node import ClientNode, Node, ServerNode
+from emulator.transport.messages import Message
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from algorithms.settings import Settings
-from emulator.node import ClientNode, Node, ServerNode
-from emulator.wire import Message
+from algorithms.training.settings import Settings
+from emulator.node.node import ClientNode, Node, ServerNode
+from emulator.transport.messages import Message
 
 
 class Config(Settings, frozen=True, forbid_unknown_fields=True):

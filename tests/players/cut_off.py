@@ -8,9 +8,9 @@ import os
 import socket
 from pathlib import Path
 
-from algorithms.settings import Settings
-from emulator.node import ClientNode, ServerNode
-from emulator.wire import Message
+from algorithms.training.settings import Settings
+from emulator.node.node import ClientNode, ServerNode
+from emulator.transport.messages import Message
 
 
 class Config(Settings, frozen=True, forbid_unknown_fields=True):

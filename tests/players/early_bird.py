@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from algorithms import cse_fsl, steps
+from algorithms import cse_fsl
 from algorithms.cse_fsl import MESSAGES, Config, server
-from emulator.node import ClientNode
+from algorithms.training import steps
+from emulator.node.node import ClientNode
 
 __all__ = ["MESSAGES", "Config", "server"]
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 import asyncio
 from typing import Literal
 
-from algorithms.settings import Settings
-from emulator.node import ClientNode, ServerNode
-from emulator.wire import Message
+from algorithms.training.settings import Settings
+from emulator.node.node import ClientNode, ServerNode
+from emulator.transport.messages import Message
 
 
 class Config(Settings, frozen=True, forbid_unknown_fields=True):

@@ -6,9 +6,9 @@ import asyncio
 
 import msgspec
 
-from algorithms.task import Task
-from emulator.node import ClientNode, ServerNode
-from emulator.wire import Message
+from algorithms.workload.task import Task
+from emulator.node.node import ClientNode, ServerNode
+from emulator.transport.messages import Message
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from algorithms import rounds, steps
 from algorithms.cse_fsl import Config, Initial, Smashed
-from emulator.node import ClientNode, ServerNode
-from emulator.wire import Message
+from algorithms.training import rounds, steps
+from emulator.node.node import ClientNode, ServerNode
+from emulator.transport.messages import Message
 
 MESSAGES: tuple[type[Message], ...] = (Initial, Smashed, *rounds.ENDINGS)
 

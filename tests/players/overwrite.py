@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import torch
 
-from algorithms.settings import Settings
-from emulator.node import ClientNode, ServerNode
-from emulator.wire import Message, StateDict
+from algorithms.training.settings import Settings
+from emulator.node.node import ClientNode, ServerNode
+from emulator.transport.messages import Message, StateDict
 
 VALUES = 2**20  # 4 MiB: far above the 64 KiB up to which ZeroMQ copies by itself
 

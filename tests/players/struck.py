@@ -9,9 +9,9 @@ import threading
 
 import torch
 
-from algorithms.settings import Settings
-from emulator.node import ClientNode, ServerNode
-from emulator.wire import Message
+from algorithms.training.settings import Settings
+from emulator.node.node import ClientNode, ServerNode
+from emulator.transport.messages import Message
 
 FLOATS_A_MIB = 2**18
 

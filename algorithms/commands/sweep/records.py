@@ -1,0 +1,123 @@
+"""What was played below a bench's folder, by what it depends on."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from algorithms.commands.sweep import dependencies
+from algorithms.commands.sweep.grid import Cell
+from emulator.errors import SplitbedError
+
+COUNTED = ("finished", "diverged", "does-not-fit", "would-not-fit")  # outcomes that are results
+
+
+class Found(NamedTuple):
+    """The record of one algorithm. ``why``: why it cannot be counted, or empty."""
+
+    folder: Path
+    algorithm: str
+    entry: dict[str, Any]
+    why: str
+
+
+class Noted(NamedTuple):
+    """What a record says it depends on, of one algorithm."""
+
+    folder: Path
+    manifest: dict[str, Any]
+    parts: dependencies.Parts
+
+
+class Records:
+    """What was played below a bench's folder; ``wanted``: the keys of all that it may be asked for."""
+
+    def __init__(self, folder: Path, wanted: Collection[str]) -> None:
+        self.folder = folder / "runs"
+        self.found: dict[str, Found] = {}
+        self.unread: list[str] = []
+        self._wanted = wanted
+        self._noted: dict[str, list[Noted]] = {}  # by algorithm
+        for manifest in sorted(self.folder.glob("*/manifest.json")):
+            self.add(manifest.parent)
+
+    def add(self, run: Path) -> None:
+        """Look at a run's folder; one that was cut short, or whose tables an older version made, gets them anew."""
+        import msgspec
+
+        try:
+            manifest = json.loads((run / "manifest.json").read_text())
+            keys = {}
+            for name in manifest["algorithms"]:
+                try:
+                    parts = dependencies.parts_of(manifest, name)
+                except (SplitbedError, msgspec.ValidationError, KeyError):  # settings, data or a method of another day
+                    parts = {}
+                self._noted.setdefault(name, []).append(Noted(run, manifest, parts))
+                keys[name] = dependencies.key_of(parts)
+            if not set(keys.values()) & set(self._wanted):
+                return
+            summary = _summary(run)
+            for name, entry in summary["algorithms"].items():
+                key, found = keys[name], Found(run, name, entry, _doubt(name, entry, summary))
+                if key and (key not in self.found or self.found[key].why):
+                    self.found[key] = found
+        except (SplitbedError, OSError, ValueError, KeyError, TypeError) as error:
+            self.unread.append(f"{run}: is no record that this version can read ({error}); it is left as it is")
+
+    def counts(self, key: str) -> bool:
+        """Whether a key was played, with a result that can be trusted."""
+        return key in self.found and not self.found[key].why
+
+    def new(self, cell: Cell) -> Path:
+        """A folder for another run."""
+        number = 1
+        while (run := self.folder / f"{cell.stem}{f'-{number}' * (number > 1)}").exists():
+            number += 1
+        return run
+
+    def why_again(self, cell: Cell) -> str:
+        """Why a cell that was played before does not count, in words; empty where it was not played."""
+        if cell.key in self.found:
+            return self.found[cell.key].why
+        name = re.compile(re.escape(cell.stem) + r"(-\d+)?")
+        before = [noted for noted in self._noted.get(cell.algorithm, []) if name.fullmatch(noted.folder.name)]
+        if not before:
+            return ""
+        last = max(before, key=lambda noted: str(noted.manifest.get("started")))
+        parts = dependencies.parts_of(cell.manifest, cell.algorithm)
+        return dependencies.why_again(last.manifest, last.parts, cell.manifest, parts)
+
+
+def again(records: Records, cells: Sequence[Cell]) -> Iterator[str]:
+    """Lines that say which of the ``cells`` were played before, and why they are played again."""
+    reasons: dict[str, list[Cell]] = {}
+    for cell in cells:
+        if why := records.why_again(cell):
+            reasons.setdefault(why, []).append(cell)
+    for why, some in reasons.items():
+        names = ", ".join(dict.fromkeys(cell.algorithm for cell in some))
+        yield f"Again: {len(some)} result{'s' * (len(some) != 1)} of {names}: {why}"
+
+
+def _summary(run: Path) -> dict[str, Any]:
+    """The figures of a run as this version makes them, where its ledger is there to make them from."""
+    from emulator.report import record
+
+    path = run / "summary.json"
+    recorded = (run / "ledger").is_dir() or (run / record.MERGED).exists()
+    if not path.exists() or (recorded and json.loads(path.read_text()).get("made_by") != record.made_by()):
+        record.rebuild(run)
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def _doubt(name: str, entry: dict[str, Any], summary: dict[str, Any]) -> str:
+    """Why an algorithm's figures cannot be counted; empty where they can."""
+    reasons = [reason for reason in summary["health"]["reasons"] if reason.startswith(f"{name}:")]
+    if reasons:
+        return str(reasons[0].removeprefix(f"{name}: "))
+    return "" if entry["outcome"] in COUNTED else entry["detail"] or entry["outcome"]

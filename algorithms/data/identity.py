@@ -1,0 +1,95 @@
+"""What a data set is by its content: the same name may stand for other data tomorrow.
+
+An archive is known by its bytes, and so is a folder, or torchvision's files, by names and bytes. Above
+``CONTENT_BYTES`` in all, the names, sizes and times of change of a folder's files count: reading them would take longer
+than many a run.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from algorithms.data import datasets, torchvision_sets
+
+CONTENT_BYTES = 256 * 2**20  # read in about a second
+PARTS = ("train", "test", "val", "valid", "validation")  # of a folder of images, whichever it has
+_DIGITS = Path(datasets.__file__).parent / "digits" / "digits.npz"
+_CHUNK_BYTES = 2**20
+
+
+class File(NamedTuple):
+    """A file of a data set; ``name`` is below its folder, with ``/``."""
+
+    name: str
+    path: str
+    size_bytes: int
+    changed_ns: int
+
+
+def identity(dataset: str, data_dir: str) -> dict[str, str]:
+    """``sha256`` of the data, and ``of`` what of them; UserError where there is no such data set.
+
+    torchvision's are downloaded where they are not there yet.
+    """
+    if dataset.startswith("synthetic:"):
+        return {"sha256": hashlib.sha256(dataset.encode()).hexdigest(), "of": "its recipe, which is its name"}
+    return dict(_of_files(tuple(sorted(_files(dataset, Path(data_dir))))))
+
+
+def _files(dataset: str, folder: Path) -> Iterator[File]:
+    if dataset == "digits":
+        yield _file(_DIGITS, "digits")
+    elif dataset.startswith("folder:"):
+        for part in PARTS:
+            yield from _below(folder / part, part)
+    elif dataset in torchvision_sets.KNOWN:
+        where = folder / torchvision_sets.KNOWN[dataset].files
+        if not where.is_dir():
+            torchvision_sets.load(dataset, str(folder))
+        yield from _below(where, dataset)
+    else:
+        archive = folder / f"{dataset}.npz"
+        if not archive.is_file():
+            datasets.describe(dataset, str(folder))  # says what is wrong
+        yield _file(archive, "archive")
+
+
+def _file(path: Path, name: str) -> File:
+    found = path.stat()
+    return File(name, str(path), found.st_size, found.st_mtime_ns)
+
+
+def _below(folder: Path, name: str) -> Iterator[File]:
+    """The files of a folder, wherever below it, but hidden ones; a circle of links is gone round once."""
+    for where, folders, files in os.walk(folder, followlinks=True):
+        here = Path(where)
+        above = [parent.resolve() for parent in here.parents if parent.is_relative_to(folder)]
+        if here.resolve() in above:
+            folders.clear()
+            continue
+        folders[:] = sorted(inner for inner in folders if not inner.startswith("."))
+        shown = (Path(name) / here.relative_to(folder)).as_posix()
+        for file in files:
+            if not file.startswith(".") and (here / file).is_file():
+                yield _file(here / file, f"{shown}/{file}")
+
+
+@functools.cache
+def _of_files(files: tuple[File, ...]) -> tuple[tuple[str, str], ...]:
+    """Kept as long as names, sizes and times are the same: a bench asks for each of its results."""
+    whole = len(files) == 1 or sum(file.size_bytes for file in files) <= CONTENT_BYTES
+    digest = hashlib.sha256()
+    for file in files:
+        about = f"{file.name}\0{file.size_bytes}\0"
+        digest.update((about if whole else f"{about}{file.changed_ns}\0").encode(errors="surrogateescape"))
+        if whole:
+            with Path(file.path).open("rb") as opened:
+                while chunk := opened.read(_CHUNK_BYTES):
+                    digest.update(chunk)
+    what = "content" if whole else "names, sizes and times"
+    return ("sha256", digest.hexdigest()), ("of", f"{what} of {len(files)} file{'s' * (len(files) != 1)}")

@@ -1,0 +1,156 @@
+"""How samples are divided among clients."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from algorithms.data.datasets import stream
+from emulator.errors import UserError
+
+KINDS = (
+    "iid, dirichlet:ALPHA or dirichlet-unequal:ALPHA with a number ALPHA above 0, or shards:N with a number N from 1"
+)
+
+
+class Partition(NamedTuple):
+    """``iid``; ``dirichlet`` or ``dirichlet-unequal`` with its alpha; ``shards`` with so many for each client."""
+
+    kind: str
+    alpha: float = 0.0
+    shards: int = 0
+
+
+def parse_partition(text: str) -> Partition:
+    """``iid``, ``dirichlet:ALPHA``, ``dirichlet-unequal:ALPHA`` or ``shards:N``; UserError for anything else."""
+    kind, _, value = text.partition(":")
+    try:
+        if text == "iid":
+            return Partition("iid")
+        if kind in ("dirichlet", "dirichlet-unequal") and 0 < float(value) < float("inf"):
+            return Partition(kind, alpha=float(value))
+        if kind == "shards" and int(value) > 0:
+            return Partition(kind, shards=int(value))
+    except ValueError:
+        pass
+    raise UserError(f"partition: {text!r}: say {KINDS}")
+
+
+def shard_sizes(samples: int, clients: int) -> list[int]:
+    """Sizes of the clients' shards: equal, the first ones larger by one where it does not come out even."""
+    return [samples // clients + (index < samples % clients) for index in range(clients)]
+
+
+def batch_starts(samples: int, batch: int, single: bool) -> list[int]:
+    """Where the batches of an epoch begin; a last one of one sample joins that before, unless it may be ``single``."""
+    starts = list(range(0, samples, batch))
+    if not single and len(starts) > 1 and samples - starts[-1] == 1:
+        del starts[-1]
+    return starts
+
+
+def divide(labels: np.ndarray[Any, Any], clients: int, partition: str, seed: int) -> list[np.ndarray[Any, Any]]:
+    """For each client the indices of its samples; together all of them, each once.
+
+    ``dirichlet:ALPHA`` draws a class mix for each client (T.-M. H. Hsu et al. 2019, arXiv 1909.06335, section 3) and
+    takes samples by it without replacement. A class that is used up is left out of the mix; where the whole mix is used
+    up, the rest is taken as it is left. So late clients get what remains: the price of equal sizes.
+
+    ``dirichlet-unequal:ALPHA`` draws for each class how it is shared out among the clients, so that sizes come as they
+    come (Q. Li et al., "Federated Learning on Non-IID Data Silos", ICDE 2022, arXiv 2102.02079, section 4.1); UserError
+    where a client gets nothing.
+
+    ``shards:N`` sorts the samples by label, cuts them into N pieces a client, and gives every client N at random
+    (McMahan et al. 2017, arXiv 1602.05629, section 3).
+    """
+    how, draws = parse_partition(partition), stream(seed, "partition")
+    sizes = shard_sizes(len(labels), clients)
+    if how.kind == "iid":
+        return np.split(draws.permutation(len(labels)), np.cumsum(sizes)[:-1])
+    if how.kind == "shards":
+        return _shards(labels, sizes, how.shards, draws)
+    pools = _by_class(labels, draws)
+    if how.kind == "dirichlet-unequal":
+        return _unequal(pools, clients, how.alpha, draws, text=partition)
+    left = np.array([len(pool) for pool in pools])
+    return [_mixture(pools, left, size, how.alpha, draws) for size in sizes]
+
+
+def _unequal(
+    pools: list[np.ndarray[Any, Any]], clients: int, alpha: float, draws: np.random.Generator, text: str
+) -> list[np.ndarray[Any, Any]]:
+    parts: list[list[np.ndarray[Any, Any]]] = [[] for _ in range(clients)]
+    for pool in pools:
+        shares = draws.dirichlet(np.full(clients, alpha))
+        if not np.isfinite(shares).all():  # every gamma variate underflowed: the limit of a tiny alpha is one client
+            shares = np.eye(clients)[draws.integers(clients)]
+        ends = np.rint(np.cumsum(shares)[:-1] * len(pool)).astype(int)
+        for part, piece in zip(parts, np.split(pool, ends), strict=True):
+            part.append(piece)
+    found = [np.concatenate(part) for part in parts]
+    for client, rows in enumerate(found):
+        if not len(rows):
+            raise UserError(
+                f"partition: {text} leaves client-{client} without a sample: take a larger alpha, fewer clients or"
+                " another seed"
+            )
+    return found
+
+
+def _shards(
+    labels: np.ndarray[Any, Any], sizes: list[int], each: int, draws: np.random.Generator
+) -> list[np.ndarray[Any, Any]]:
+    owners = np.repeat(np.arange(len(sizes)), each)
+    lengths = np.array([length for size in sizes for length in shard_sizes(size, each)])
+    order = draws.permutation(len(owners))
+    pieces = np.split(np.argsort(labels, kind="stable"), np.cumsum(lengths[order])[:-1])
+    return [
+        np.concatenate([piece for owner, piece in zip(owners[order], pieces, strict=True) if owner == client])
+        for client in range(len(sizes))
+    ]
+
+
+def draw(
+    labels: np.ndarray[Any, Any], clients: int, partition: str, seed: int, size: int
+) -> list[np.ndarray[Any, Any]]:
+    """For each client the indices of ``size`` samples, each at most once, by a stream of its own; parts overlap."""
+    how = parse_partition(partition)
+    parts = []
+    for index in range(clients):
+        draws = stream(seed, f"shard of client {index}")
+        if how.kind == "dirichlet":
+            pools = _by_class(labels, draws)
+            parts.append(_mixture(pools, np.array([len(pool) for pool in pools]), size, how.alpha, draws))
+        else:
+            parts.append(draws.permutation(len(labels))[:size])
+    return parts
+
+
+def _by_class(labels: np.ndarray[Any, Any], draws: np.random.Generator) -> list[np.ndarray[Any, Any]]:
+    return [draws.permutation(np.flatnonzero(labels == label)) for label in range(int(labels.max()) + 1)]
+
+
+def _mixture(
+    pools: list[np.ndarray[Any, Any]],
+    left: np.ndarray[Any, Any],
+    size: int,
+    alpha: float,
+    draws: np.random.Generator,
+) -> np.ndarray[Any, Any]:
+    """``size`` samples by a mix of classes drawn from Dirichlet(alpha); takes them off ``left``, in place."""
+    mix = draws.dirichlet(np.full(len(pools), alpha))
+    if not np.isfinite(mix).all():  # every gamma variate underflowed: the limit of a tiny alpha is one class
+        mix = np.eye(len(pools))[draws.integers(len(pools))]
+    taken: list[np.ndarray[Any, Any]] = []
+    missing = size
+    while missing:
+        weights = np.where(left > 0, mix, 0.0)
+        if weights.sum() < 1e-12:
+            weights = left.astype(float)
+        counts = np.minimum(draws.multinomial(missing, weights / weights.sum()), left)
+        for label, count in enumerate(counts):
+            taken.append(pools[label][left[label] - count : left[label]])
+        left -= counts
+        missing -= int(counts.sum())
+    return np.concatenate(taken)

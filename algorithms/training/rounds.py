@@ -1,0 +1,168 @@
+"""How a round begins and ends, for all algorithms: who takes part, what the server gathers, who was too late.
+
+A server gathers the messages of a round's cohort until each has sent its ``Update`` or the deadline has passed. What
+has arrived by then counts, even if the server gets to it later. Who is late is told so by ``LeftOut`` and stops
+training; its update is in no mean, but one server half for all has learnt from those of its batches that were in time.
+The mean of a round goes to those who take part in the next, after the last round to those who took part in it; the
+others get ``Finish``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Iterable
+from typing import Any, Generic, TypeVar, overload
+
+from algorithms.training import steps
+from algorithms.training.settings import Settings, round_half_up
+from emulator.errors import UserError
+from emulator.node.node import ClientNode, ServerNode
+from emulator.transport.messages import Message, StateDict
+
+U = TypeVar("U", bound=Message)
+M1 = TypeVar("M1", bound=Message)
+M2 = TypeVar("M2", bound=Message)
+M3 = TypeVar("M3", bound=Message)
+M4 = TypeVar("M4", bound=Message)
+
+
+class LeftOut(Message, frozen=True, kw_only=True, tag="left-out"):
+    """Server to client: the round is over without you."""
+
+
+class Finish(Message, frozen=True, kw_only=True, tag="finish"):
+    """Server to client: there will be no further round."""
+
+
+ENDINGS: tuple[type[Message], ...] = (LeftOut, Finish)
+
+
+class Gathering(Generic[U]):
+    """What a round's cohort sends to the server until all its updates are here or the deadline has passed."""
+
+    def __init__(
+        self, node: ServerNode, config: Settings, round: int, cohort: tuple[str, ...], update: type[U]
+    ) -> None:
+        self._node, self._config, self._round, self._cohort, self._type = node, config, round, cohort, update
+        deadline_s = config.deadline_s
+        self._until_ns = None if deadline_s is None else node.round_started_ns + round_half_up(deadline_s * 1e9)
+        self.updates: dict[str, U] = {}
+
+    @overload
+    def messages(self, *, clients: tuple[str, ...] | None = None) -> AsyncIterator[Message]: ...
+    @overload
+    def messages(self, type1: type[M1], /, *, clients: tuple[str, ...] | None = None) -> AsyncIterator[M1]: ...
+    @overload
+    def messages(
+        self, type1: type[M1], type2: type[M2], /, *, clients: tuple[str, ...] | None = None
+    ) -> AsyncIterator[M1 | M2]: ...
+    async def messages(self, *types: type[Any], clients: tuple[str, ...] | None = None) -> AsyncIterator[Any]:
+        """The round's messages of ``types``, in the server's order, until an update of each of ``clients`` is here.
+
+        What belongs to an older round, by a client that was left out of it, is passed over.
+        """
+        for names in self._config.turns(self._cohort if clients is None else clients):
+            while not all(name in self.updates for name in names):
+                try:
+                    message = await self._node.recv(*types, self._type, source=names, until_ns=self._until_ns)
+                except TimeoutError:
+                    break  # the next ones may have been in time
+                if isinstance(message, self._type) and message.round == self._round:
+                    self.updates[message.sender] = message
+                elif message.round == self._round:
+                    yield message
+                del message
+
+    async def all(self) -> None:
+        """Wait for the updates alone."""
+        async for _ in self.messages():
+            pass
+
+    @property
+    def over(self) -> bool:
+        """Whether the deadline has passed."""
+        return self._until_ns is not None and self._node.now() >= self._until_ns
+
+    async def conclude(self) -> list[U]:
+        """The updates in client order, so that sums do not depend on who came first; late clients are told.
+
+        UserError where a deadline lets nobody of its cohort end the first round.
+        """
+        late = [name for name in self._cohort if name not in self.updates]
+        for name in late:
+            await self._node.post(name, LeftOut(round=self._round))
+        if self._round == 0 and not self.updates:
+            raise UserError(
+                f"deadline_s: no client ends the first round within {self._config.deadline_s} s: allow more"
+            )
+        if late:
+            self._node.report(self._round, left_out=len(late), counted=len(self.updates))
+        return [self.updates[name] for name in self._cohort if name in self.updates]
+
+
+async def mean(node: ServerNode, states: Iterable[StateDict], updates: Iterable[Any], before: StateDict) -> StateDict:
+    """The mean of ``states``, weighted by the ``samples`` of their updates; ``before`` where there are none."""
+    found, samples = list(states), [update.samples for update in updates]
+    if not found:
+        return before
+    averaged: StateDict = await node.compute(steps.weighted_mean, found, samples)
+    return averaged
+
+
+def begin_next(node: ServerNode, config: Settings, round: int) -> tuple[str, ...]:
+    """Begin the round after ``round`` if there is one; its cohort, or nobody."""
+    if not config.another(round + 1, node.now()):
+        return ()
+    node.begin_round(round + 1)
+    return config.cohort(node.clients, round + 1)
+
+
+async def dismiss(node: ServerNode, told: tuple[str, ...], round: int) -> None:
+    """Tell the clients that have not been ``told`` that the training is over."""
+    for name in node.clients:
+        if name not in told:
+            await node.post(name, Finish(round=round))
+
+
+@overload
+def starts(node: ClientNode, type1: type[M1], /) -> AsyncIterator[M1]: ...
+@overload
+def starts(node: ClientNode, type1: type[M1], type2: type[M2], /) -> AsyncIterator[M1 | M2]: ...
+@overload
+def starts(
+    node: ClientNode, type1: type[M1], type2: type[M2], type3: type[M3], type4: type[M4], /
+) -> AsyncIterator[M1 | M2 | M3 | M4]: ...
+async def starts(node: ClientNode, *types: type[Any]) -> AsyncIterator[Any]:
+    """The messages of ``types`` with which a client's rounds begin, until one says that it is the ``last``.
+
+    Keeps no reference to what it hands out.
+    """
+    while not isinstance(message := await node.recv(*types, LeftOut, Finish, source="server"), Finish):
+        if isinstance(message, LeftOut):  # it crossed this client's update
+            continue
+        handed, last = [message], getattr(message, "last", False)
+        del message
+        yield handed.pop()
+        if last:
+            return
+
+
+async def unless_left_out(node: ClientNode, config: Settings, training: Coroutine[Any, Any, None]) -> None:
+    """Train for a round, or until the server says that it goes on without this client.
+
+    ``training`` must end with the post of its update: from then on the server may be in the next round.
+    """
+    if config.deadline_s is None:
+        await training
+        return
+    work = asyncio.ensure_future(training)
+    told = asyncio.ensure_future(node.recv(LeftOut, source="server", leave_others=True))
+    try:
+        await asyncio.wait((work, told), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        work.cancel()
+        told.cancel()
+        await asyncio.wait((work, told))
+    for task in (work, told):
+        if not task.cancelled():
+            task.result()

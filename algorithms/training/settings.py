@@ -1,0 +1,143 @@
+"""What every algorithm can be told: rounds, optimizers, who takes part, how long the server waits.
+
+``Settings`` is the base of every algorithm's ``Config``. Plain configuration: no torch.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, Self
+
+import msgspec
+
+from algorithms.data.datasets import stream
+from algorithms.workload.task import Task, at_least, rates
+from emulator.errors import UserError
+
+LONGEST_S = 1e9  # thirty years, in ns far within an integer of 64 bits
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """How one part of a model learns: torch's optimizer of this name with these settings."""
+
+    kind: Literal["adam", "adamw", "sgd"]
+    lr: float
+    weight_decay: float = 0.0
+    momentum: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What every algorithm's ``Config`` has.
+
+    ``optimizer`` with ``weight_decay``, ``momentum`` (sgd) and ``betas`` (adam, adamw) is that of client and server
+    half; auxiliaries have the same without weight decay, as in the FSL-SAGE authors' code.
+
+    ``server_order``: the order in which one server half sees the clients' batches of a round. ``arrival``: as they
+    come. ``blocked``: all of one client's before the next client's, as in that code, which plays one client after
+    another. Without effect where the server keeps no half of its own.
+
+    ``participation``: the fraction of clients that takes part in a round, drawn anew for each. ``deadline_s``: so many
+    emulated seconds after a round's first post the server goes on without the clients that have not ended it.
+    """
+
+    has_auxiliary: ClassVar[bool] = False  # whether a head at the client stands in for the server's half
+
+    task: Task = msgspec.field(default_factory=Task)
+    rounds: int = 12
+    stop_after_s: float | None = 15.0
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    client_lr: float = 1e-3
+    server_lr: float = 1e-3
+    weight_decay: float = 0.0
+    momentum: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    server_order: Literal["arrival", "blocked"] = "arrival"
+    participation: float = 1.0
+    deadline_s: float | None = None
+
+    @property
+    def client_rule(self) -> Rule:
+        """How client halves learn, and FedAvg's whole models."""
+        return Rule(self.optimizer, self.client_lr, self.weight_decay, self.momentum, self.betas)
+
+    @property
+    def server_rule(self) -> Rule:
+        """How server halves learn."""
+        return Rule(self.optimizer, self.server_lr, self.weight_decay, self.momentum, self.betas)
+
+    def auxiliary_rule(self, lr: float) -> Rule:
+        """How auxiliaries learn."""
+        return Rule(self.optimizer, lr, 0.0, self.momentum, self.betas)
+
+    def another(self, round: int, now_ns: int) -> bool:
+        """Whether ``round`` (from 0) is played when it could start at ``now_ns``; the first one always is."""
+        if round == 0:
+            return True
+        return round < self.rounds and (self.stop_after_s is None or now_ns < self.stop_after_s * 1e9)
+
+    def cohort(self, clients: tuple[str, ...], round: int) -> tuple[str, ...]:
+        """Who takes part in ``round``, in client order: at least one, drawn from a stream of the round's own."""
+        count = max(1, round_half_up(self.participation * len(clients)))
+        if count == len(clients):
+            return clients
+        draws = stream(self.task.seed, f"participants of round {round}")
+        return tuple(clients[i] for i in sorted(draws.choice(len(clients), count, replace=False)))
+
+    def rehearsed(self) -> Self:
+        """The same for a rehearsal, which has few clients: all take part, and none is too late, so that each kind is
+        seen; whether a deadline can be met, only all clients show."""
+        return msgspec.structs.replace(self, participation=1.0, deadline_s=None)
+
+    def heaviest(self, indices: list[int]) -> int:
+        """Which of these clients holds the most samples at once: the first of those with the largest batch."""
+        samples = self.task.shard_samples()
+        return max(indices, key=lambda index: self.task.largest_batch(samples[index]))
+
+    def turns(self, clients: tuple[str, ...]) -> list[tuple[str, ...]]:
+        """The groups of clients whose messages of a round the server takes as they come, one group after another."""
+        return [clients] if self.server_order == "arrival" else [(client,) for client in clients]
+
+    def check(self) -> None:
+        """UserError, one line, for the first value that cannot be."""
+        self.task.check()
+        at_least(1, rounds=self.rounds)
+        rates(client_lr=self.client_lr, server_lr=self.server_lr)
+        for name, value in (("weight_decay", self.weight_decay), ("momentum", self.momentum)):
+            if not 0 <= value < 1:
+                raise UserError(f"{name}: must be from 0 up to 1, not {value}")
+        if self.momentum and self.optimizer != "sgd":
+            raise UserError(f"momentum: {self.optimizer} has none: say optimizer=sgd, or set betas")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise UserError(f"betas: must be two numbers from 0 up to 1, not {list(self.betas)}")
+        if not 0 < self.participation <= 1:
+            raise UserError(f"participation: must be above 0 and at most 1, not {self.participation}")
+        for name, seconds in (("stop_after_s", self.stop_after_s), ("deadline_s", self.deadline_s)):
+            if seconds is not None and not 0 < seconds <= LONGEST_S:
+                raise UserError(f"{name}: must be above 0 and at most {LONGEST_S:.0f} seconds, not {seconds}")
+
+
+def round_half_up(value: float) -> int:
+    """To the nearest whole number, halves up (``round`` takes halves to the even one)."""
+    return int(value + 0.5)
+
+
+def uploads(q: int, step: int, steps: int, begun: int, *, anew: bool, last: bool = False) -> bool:
+    """Whether a client uploads in this step, the first (or last) of each block of ``q``.
+
+    ``begun``: how many rounds of ``steps`` each it has begun before. Blocks run on across rounds, unless they begin
+    ``anew`` in each; then a round's last block may be shorter.
+    """
+    tau = step if anew else begun * steps + step
+    if last:
+        return tau % q == q - 1 or (anew and step == steps - 1)
+    return tau % q == 0
+
+
+def rare_uploads(task: Task, q: int, rounds: int, *, anew: bool) -> list[str]:
+    """A warning where ``q`` is more than a client's steps until its counter begins ``anew`` or the training ends."""
+    steps = task.steps()
+    if q <= (steps if anew else steps * rounds):
+        return []
+    if anew:
+        return [f"q: {q} exceeds the {steps} steps of a round: with q_per_round each client uploads once a round"]
+    return [f"q: {q} exceeds the {steps * rounds} steps of {rounds} rounds: each client uploads once in the whole run"]

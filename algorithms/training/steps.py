@@ -1,0 +1,366 @@
+"""Tensor arithmetic that algorithms share: ordinary functions of their arguments, for ``node.compute``.
+
+Nothing here knows a node or awaits. Shapes: x [B, C, H, W] images, y [B] labels, z [B, ...] smashed batch, dz and
+ĝ like z; n samples in an auxiliary's buffer, Z and G [n, ...], Y [n]. Losses are means of the cross-entropy over the
+batch unless *summed* is said; they come back detached, as tensors of one element, so that a round's losses are read
+once at its end. Gradients are None after every function.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import cross_entropy
+
+from algorithms.training.settings import Rule
+from algorithms.workload.models import fill, has_batch_norm
+from emulator.compute.counting import computation, uncounted
+from emulator.compute.tensor_account import AUXILIARY, GRADIENTS, OPTIMIZER, PARAMETERS, mark
+from emulator.transport.messages import StateDict
+
+
+class Part:
+    """A part of the model on one node, with its optimizer; ``rule`` None: frozen, without optimizer and gradients.
+
+    ``auxiliary``: it stands in for the server's half at a client, and is an item of its own in a memory account.
+    ``cost_key`` is the same for parts whose computations cost the same: same layers, same kind of training.
+    """
+
+    def __init__(self, module: nn.Module, rule: Rule | None, *, auxiliary: bool = False) -> None:
+        self.module = module.train()
+        self._kinds = (AUXILIARY,) * 3 if auxiliary else (PARAMETERS, GRADIENTS, OPTIMIZER)
+        mark((*module.parameters(), *module.buffers()), self._kinds[0])
+        module.requires_grad_(rule is not None)
+        self.optimizer = _optimizer(module, rule) if rule is not None else None
+        layers = hashlib.sha256(repr(module).encode()).hexdigest()[:12]
+        self.cost_key = f"{layers}:{_cost_key(rule)}"
+
+    def step(self) -> None:
+        """One step of the optimizer with the gradients at hand, which are None afterwards."""
+        if self.optimizer is not None:
+            if not self.optimizer.state:
+                _begin(self.optimizer)
+            mark((parameter.grad for parameter in self.module.parameters()), self._kinds[1])
+            mark(_state_of(self.optimizer), self._kinds[2])
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+
+
+def _optimizer(module: nn.Module, rule: Rule) -> torch.optim.Optimizer:
+    parameters, lr, decay = list(module.parameters()), rule.lr, rule.weight_decay
+    if rule.kind == "sgd":
+        return torch.optim.SGD(parameters, lr=lr, weight_decay=decay, momentum=rule.momentum)
+    make = torch.optim.AdamW if rule.kind == "adamw" else torch.optim.Adam
+    return make(parameters, lr=lr, weight_decay=decay, betas=rule.betas)
+
+
+def _cost_key(rule: Rule | None) -> str:
+    if rule is None:
+        return "frozen"
+    return rule.kind + ":decay" * (rule.weight_decay > 0) + ":momentum" * (rule.momentum > 0)
+
+
+def _begin(optimizer: torch.optim.Optimizer) -> None:
+    """The state that it makes in its first step, made outside the count: every step then costs the same.
+
+    Zeros are what each starts from: SGD's first buffer is 0 · momentum + gradient.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    groups = optimizer.state_dict()["param_groups"]
+    with uncounted():
+        if isinstance(optimizer, torch.optim.Adam):  # AdamW is one
+            state = {
+                i: {"step": torch.zeros(()), "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
+                for i, p in enumerate(parameters)
+            }
+        elif groups[0]["momentum"]:
+            state = {i: {"momentum_buffer": torch.zeros_like(p)} for i, p in enumerate(parameters)}
+        else:
+            return
+        optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _state_of(optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
+    return (value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor))
+
+
+@contextlib.contextmanager
+def at_rest(*modules: nn.Module) -> Iterator[None]:
+    """Forward passes in here leave no trace in what modules keep, such as a batch norm's statistics and its counter.
+
+    Uncounted: a device would not write them at all.
+    """
+    buffers = [buffer for module in modules for buffer in module.buffers()]
+    with uncounted():
+        kept = [buffer.clone() for buffer in buffers]
+    try:
+        yield
+    finally:
+        with uncounted(), torch.no_grad():
+            for buffer, before in zip(buffers, kept, strict=True):
+                buffer.copy_(before)
+
+
+# --- the cut: true gradients ------------------------------------------------------------------------------------------
+
+
+@computation("train_step")
+def train_step(model: Part, x: Tensor, y: Tensor) -> Tensor:
+    """One step of a whole model on one node; its loss."""
+    loss = cross_entropy(model.module(x), y)
+    torch.autograd.backward(loss)
+    model.step()
+    return loss.detach()
+
+
+@computation("forward")
+def forward(client: Part, x: Tensor) -> Tensor:
+    """z, with the graph that ``backward`` will need: it holds the activations until then."""
+    z: Tensor = client.module(x)
+    return z
+
+
+@computation("backward")
+def backward(client: Part, z: Tensor, dz: Tensor) -> None:
+    """The client's step, from the gradient at the cut; frees the graph of z."""
+    torch.autograd.backward(z, dz)
+    client.step()
+
+
+@computation("cut_step")
+def cut_step(server: Part, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """A step of what follows the cut; its loss, and dz, the gradient at the cut from before the step."""
+    cut = z.detach().requires_grad_()
+    loss = cross_entropy(server.module(cut), y)
+    torch.autograd.backward(loss)
+    dz = cut.grad
+    assert dz is not None
+    server.step()
+    return loss.detach(), dz
+
+
+@computation("server_step")
+def server_step(server: Part, z: Tensor, y: Tensor) -> Tensor:
+    """The server's step on a smashed batch, where nobody asks for dz; its loss."""
+    return train_step(server, z, y)
+
+
+# --- a client that does not wait --------------------------------------------------------------------------------------
+
+
+@computation("local_step")
+def local_step(client: Part, aux: Part, z: Tensor, y: Tensor) -> Tensor:
+    """A step of client and auxiliary on the auxiliary's loss, which is returned; one backward, frees the graph of z."""
+    loss = cross_entropy(aux.module(z), y)
+    torch.autograd.backward(loss)
+    aux.step()
+    client.step()
+    return loss.detach()
+
+
+@computation("whole_local_step")
+def whole_local_step(client: Part, aux: Part, x: Tensor, y: Tensor) -> Tensor:
+    """``forward`` and ``local_step`` in one, for a step that uploads nothing."""
+    return local_step(client, aux, forward(client, x), y)
+
+
+def estimate(aux: Part, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Loss of a frozen auxiliary and ĝ, the gradient of that loss at z: FSL-SAGE's estimate of the true dz.
+
+    First order only: no graph of the gradient is kept, and the auxiliary's parameters get no gradients.
+    """
+    cut = z.detach().requires_grad_()
+    loss = cross_entropy(aux.module(cut), y)
+    (gradient,) = torch.autograd.grad(loss, cut)
+    return loss.detach(), gradient
+
+
+@computation("estimated_step")
+def estimated_step(client: Part, aux: Part, z: Tensor, y: Tensor) -> Tensor:
+    """A step of the client by the auxiliary's estimate; the auxiliary's loss. Frees the graph of z."""
+    loss, gradient = estimate(aux, z, y)
+    backward(client, z, gradient)
+    return loss
+
+
+@computation("whole_estimated_step")
+def whole_estimated_step(client: Part, aux: Part, x: Tensor, y: Tensor) -> Tensor:
+    """``forward`` and ``estimated_step`` in one, for a step that uploads nothing."""
+    return estimated_step(client, aux, forward(client, x), y)
+
+
+# --- alignment --------------------------------------------------------------------------------------------------------
+
+
+class Buffer:
+    """The most recent smashed samples of one client; ``limit`` counts samples, not batches.
+
+    z of a sample is never computed anew: older ones are those of an older client half.
+    Keeping it takes no emulated time.
+    """
+
+    def __init__(self, limit: int, seed: int) -> None:
+        self._limit = limit
+        self._z: list[Tensor] = []
+        self._y: list[Tensor] = []
+        self.shuffle = torch.Generator().manual_seed(seed)
+
+    @uncounted()
+    def append(self, z: Tensor, y: Tensor) -> None:
+        """Add a batch, and forget the oldest samples beyond the limit."""
+        self._z.append(z.detach())
+        self._y.append(y)
+        surplus = sum(map(len, self._y)) - self._limit
+        while surplus > 0 and surplus >= len(self._y[0]):
+            surplus -= len(self._y[0])
+            del self._z[0], self._y[0]
+        if surplus > 0:  # cloned, or the slice would keep the whole batch's storage
+            self._z[0], self._y[0] = self._z[0][surplus:].clone(), self._y[0][surplus:].clone()
+
+    @uncounted()
+    def samples(self) -> tuple[Tensor, Tensor]:
+        """Z and Y, oldest first."""
+        return torch.cat(self._z), torch.cat(self._y)
+
+    def orders(self, epochs: int) -> Iterator[Tensor]:
+        """For each epoch a random order of the samples."""
+        count = sum(map(len, self._y))
+        for _ in range(epochs):
+            with uncounted():
+                order = torch.randperm(count, generator=self.shuffle)
+            yield order
+
+
+@computation("refresh")
+def refresh(server: Part, z: Tensor, y: Tensor, batch_statistics: bool = True) -> tuple[Tensor, Tensor]:
+    """G, the true gradients of the *summed* loss at Z, in one pass over the buffer, and Σ|G|².
+
+    The server half learns nothing. ``batch_statistics``: train mode as in the authors' code, where a batch norm sees
+    the buffer once more, in its running statistics too; else eval mode, which leaves it as it is.
+    """
+    cut = z.detach().requires_grad_()
+    server.module.train(batch_statistics)
+    loss = cross_entropy(server.module(cut), y, reduction="sum")
+    server.module.train()
+    (gradient,) = torch.autograd.grad(loss, cut)
+    return gradient, gradient.square().sum()
+
+
+class Epoch:
+    """An epoch of an alignment: the ``order`` of the samples, and whether it is its ``first`` or ``last``.
+
+    All cost the same: what is measured before the first and after the last is not counted.
+    """
+
+    def __init__(self, order: Tensor, first: bool = False, last: bool = False) -> None:
+        self.order, self.first, self.last = order, first, last
+        self.cost_key = f"epoch of {len(order)}"
+
+
+def epochs(orders: Sequence[Tensor]) -> list[Epoch]:
+    """One for each of the ``orders``."""
+    return [Epoch(order, i == 0, i == len(orders) - 1) for i, order in enumerate(orders)]
+
+
+@computation("align_epoch")
+def align_epoch(aux: Part, z: Tensor, g: Tensor, y: Tensor, epoch: Epoch, batch: int) -> tuple[Tensor, Tensor]:
+    """Fit the auxiliary to true gradients for one epoch: one step a batch on Σ|ĝ − G|² / n², in the given order.
+
+    ĝ and G are gradients of summed losses and n is the size of the batch, so the scale is right for any sizes; where
+    the batch is the whole buffer, the loss is that of the authors' code (mean losses, squared error summed). Attention
+    as plain products: the fused kernels have no second derivative.
+
+    Returns Σ|ĝ − G|² over the buffer before the first epoch's steps and after the last one's: in other epochs each
+    batch's before its step, for both.
+    """
+    parameters = list(aux.module.parameters())
+    error = torch.zeros(())
+    order = epoch.order
+    batches: list[Tensor | slice] = [slice(None)]
+    if len(order) > batch:
+        batches = [*_batches(order, batch, not has_batch_norm(aux.module))]
+    before = _left_to_align(aux, z, g, y, batches) if epoch.first and len(batches) > 1 else None
+    for chosen in batches:
+        estimated, cut = _estimated(aux, z[chosen], y[chosen], create_graph=True)
+        squared = (estimated - g[chosen]).square().sum()
+        torch.autograd.backward(squared / len(cut) ** 2, inputs=parameters)
+        aux.step()
+        error = error + squared.detach()
+    after = _left_to_align(aux, z, g, y, batches) if epoch.last else error
+    return error if before is None else before, after
+
+
+def _estimated(aux: Part, z: Tensor, y: Tensor, *, create_graph: bool) -> tuple[Tensor, Tensor]:
+    """ĝ of the summed loss, and the leaf that it is the gradient at."""
+    cut = z.detach().requires_grad_()
+    with sdpa_kernel(SDPBackend.MATH):
+        loss = cross_entropy(aux.module(cut), y, reduction="sum")
+    (estimated,) = torch.autograd.grad(loss, cut, create_graph=create_graph)
+    return estimated, cut
+
+
+def _left_to_align(aux: Part, z: Tensor, g: Tensor, y: Tensor, batches: Sequence[Tensor | slice]) -> Tensor:
+    """Σ|ĝ − G|² over the buffer without a step: a diagnostic, so it costs nothing, draws nothing and leaves no trace.
+
+    In the batches of the alignment, which a batch norm sees.
+    """
+    with uncounted(), at_rest(aux.module), torch.random.fork_rng(devices=[]):
+        found = [(_estimated(aux, z[b], y[b], create_graph=False)[0] - g[b]).square().sum() for b in batches]
+        return torch.stack(found).sum()
+
+
+def _batches(order: Tensor, batch: int, single: bool) -> list[Tensor]:
+    """The last one may be smaller; of one sample it joins the one before, unless it may be ``single``."""
+    batches = list(torch.split(order, batch))
+    if not single and len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches
+
+
+@uncounted()
+def ratio(error: Tensor, scale: Tensor) -> float:
+    """Σ|ĝ − G|² / Σ|G|², the normalised squared error: 1 is what an estimate of zero has."""
+    return (error / scale.clamp_min(1e-30)).item()
+
+
+# --- weights ----------------------------------------------------------------------------------------------------------
+
+
+def weights(part: Part) -> StateDict:
+    """Parameters and buffers as they are, not copied: ``post`` and ``snapshot`` copy what they are given."""
+    return {key: tensor.detach() for key, tensor in part.module.state_dict().items()}
+
+
+@computation("load_weights")
+def load_weights(part: Part, state: StateDict) -> None:
+    """Overwrite parameters and buffers; Adam's moments stay."""
+    fill(part.module, state)
+
+
+@computation("weighted_mean", weights="counts")
+def weighted_mean(states: Sequence[StateDict], counts: Sequence[int]) -> StateDict:
+    """Σ n_i · state_i / Σ n_i, taken up in the order given (float addition is not associative: give client order).
+
+    A running mean, m += n_i / (n_1 + … + n_i) · (state_i − m), so that the mean of equal states is that state exactly.
+    Integer buffers, such as batch norm's counters, are averaged in float64 and rounded.
+    """
+    mean: StateDict = {}
+    for key, first in states[0].items():
+        running = first.clone() if first.is_floating_point() else first.double()
+        taken = counts[0]
+        for state, count in zip(states[1:], counts[1:], strict=True):
+            taken += count
+            running.lerp_(state[key].to(running.dtype), count / taken)
+        mean[key] = running if first.is_floating_point() else running.round().to(first.dtype)
+    return mean
+
+
+@uncounted()
+def mean_of(losses: Sequence[Tensor]) -> float:
+    """The mean of a round's losses."""
+    return torch.stack(list(losses)).mean().item()

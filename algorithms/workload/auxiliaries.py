@@ -1,0 +1,139 @@
+"""The auxiliary heads that stand in for the server's half at a client: z -> logits [B, classes].
+
+z is [B, D], tokens [B, T, D], or a map, [B, C, H, W] or, inside Swin transformers, [B, H, W, C].
+"""
+
+from __future__ import annotations
+
+import copy
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from algorithms.workload import models
+from algorithms.workload.cut_costs import Cut
+from algorithms.workload.models import Shape, pooled_head
+from algorithms.workload.split import Traced
+from emulator.errors import UserError
+
+KINDS = ("linear", "pool", "stage", "server")
+LINEAR_VALUES = 16_384  # a linear layer on a larger z would weigh more than most client halves
+
+_STAGES = ("layer1", "layer2", "layer3")  # of ResNets, where the FSL-SAGE authors take the stage that follows
+
+
+class Layout(msgspec.Struct, frozen=True):
+    """What an auxiliary is built of."""
+
+    kind: str
+    model: str
+    cut: str
+    smashed: tuple[int, ...]  # shape of one sample's z
+    follower: str  # the module next to the cut, for ``stage``
+
+    @property
+    def channels_last(self) -> bool:
+        """Swin transformers work on [B, H, W, C] until they permute it, before their last pool."""
+        return self.model.startswith("swin") and self.cut.partition(".")[0] in ("features", "norm")
+
+
+class Mean(nn.Module):
+    """The mean over the dimensions ``over``."""
+
+    def __init__(self, *over: int) -> None:
+        super().__init__()
+        self.over = over
+
+    def forward(self, z: Tensor) -> Tensor:
+        return z.mean(self.over)
+
+    def extra_repr(self) -> str:
+        return f"over={self.over}"
+
+
+def layout(kind: str, model: str, cut: Cut, shape: Shape, classes: int) -> Layout:
+    """The layout of the auxiliary ``kind`` ("": the cut's default) of a cut; UserError with those that fit it."""
+    if kind and kind not in KINDS:
+        raise UserError(f"aux: there is no {kind!r}: say one of {', '.join(KINDS)}")
+
+    def of(kind: str) -> Layout:
+        return Layout(kind, model, cut.name, cut.smashed, cut.point.follower)
+
+    if not kind:
+        kind = default(model, cut)
+        return of(kind if _fits(of(kind), shape, classes) else "linear")
+    if not _fits(of(kind), shape, classes):
+        fitting = ", ".join(other for other in KINDS if _fits(of(other), shape, classes))
+        size = "x".join(map(str, cut.smashed))
+        raise UserError(f"aux: {kind} does not fit the cut {cut.name} of {model}, a z of {size}: say one of {fitting}")
+    return of(kind)
+
+
+def default(model: str, cut: Cut) -> str:
+    """``linear`` for our own models; the next stage of ResNets; else ``linear`` where z is small, and ``pool``."""
+    if model in models.OWN:
+        return "linear"
+    if cut.name in _STAGES:
+        return "stage"
+    return "linear" if torch.Size(cut.smashed).numel() <= LINEAR_VALUES else "pool"
+
+
+def build(about: Layout, shape: Shape, classes: int, seed: int) -> nn.Module:
+    """The auxiliary with initial weights of a stream of its own."""
+    purpose = f"{about.model}:{about.cut}:auxiliary:{about.kind}"
+    return models.seeded(lambda: make(about, shape, classes), seed, purpose)
+
+
+def skeleton(about: Layout, shape: Shape, classes: int) -> nn.Module:
+    """The auxiliary on the meta device."""
+    with models.hollow():
+        return make(about, shape, classes).to("meta")
+
+
+def make(about: Layout, shape: Shape, classes: int) -> nn.Module:
+    """The auxiliary with weights from the generator as it stands.
+
+    ``linear``: one linear layer on the flat z. ``pool``: the mean over everything but channels (of tokens: features),
+    then linear. ``stage``: the module that follows the cut, initialised afresh, then pool and linear (the FSL-SAGE
+    authors' for ResNet-18 after layer2). ``server``: all that follows the cut, initialised afresh.
+    """
+    if about.kind == "linear":
+        return nn.Sequential(nn.Flatten(), nn.Linear(torch.Size(about.smashed).numel(), classes))
+    if about.kind == "pool":
+        return _head(about.smashed, about.channels_last, classes)
+    if about.kind == "server":
+        return Traced(models.fresh(about.model, "", shape, classes), about.model).half(about.cut, "server")
+    follower = models.fresh(about.model, about.follower, shape, classes)
+    return nn.Sequential(follower, *_head(_shape_after(follower, about.smashed), about.channels_last, classes))
+
+
+def _shape_after(module: nn.Module, smashed: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of one sample after ``module``, found on a copy on the meta device, in eval mode."""
+    with torch.no_grad():
+        out = copy.deepcopy(module).to("meta").eval()(torch.empty(2, *smashed, device="meta"))
+    return tuple(out.shape[1:])
+
+
+def _head(smashed: tuple[int, ...], channels_last: bool, classes: int) -> nn.Sequential:
+    """Pool, where there is something to pool, and a linear layer."""
+    if len(smashed) == 3 and not channels_last:
+        return pooled_head(smashed[0], classes)
+    over = tuple(range(1, len(smashed)))
+    return nn.Sequential(*([Mean(*over)] if over else []), nn.Linear(smashed[-1], classes))
+
+
+def _fits(about: Layout, shape: Shape, classes: int) -> bool:
+    """Whether the auxiliary can be built and takes z."""
+    if about.kind == "linear":
+        return True
+    if about.kind == "pool":
+        return len(about.smashed) in (2, 3)
+    if about.kind == "stage" and not about.follower:
+        return False
+    try:
+        made = skeleton(about, shape, classes)
+        made.eval()(torch.empty(2, *about.smashed, device="meta"))
+    except Exception:  # a follower that takes more than z, say
+        return False
+    return about.kind == "server" or any(True for _ in made[0].parameters())  # type: ignore[index]

@@ -1,0 +1,86 @@
+"""What was prepared: samples and classes of every client, and what is odd about the data. Plain values, for the record.
+
+    {"dataset", "shape": [C, H, W], "least", "most", "white": pixels, "names": [class names] or [],
+     "partition", "overlap": whether clients draw for themselves, "remarks": [...],
+     "train", "test": {"samples", "classes": {class number: samples}},
+     "clients": [the same for each]}
+
+Classes without a sample are left out of ``classes``; its keys are text, as in JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from algorithms.data import labels as classes
+from algorithms.data.image_folders import Files, shown
+
+if TYPE_CHECKING:
+    from algorithms.data.datasets import Description, Loaded, Written
+    from algorithms.workload.task import Task
+
+PADDING = 4  # of a random crop
+LEAST_SIDE = 4 * PADDING  # a crop moves a smaller image by more than a quarter
+DARK = 0.25  # of white: where no pixel is brighter, the range of the pixels was not what it was taken for
+MOSTLY = 0.5  # of a part's images
+
+
+def take(
+    task: Task, about: Description, loaded: Loaded, shards: Sequence[np.ndarray[Any, Any]], written: Sequence[Written]
+) -> dict[str, Any]:
+    """The facts. ``written``: of each client, and last of the test part."""
+    *clients, test = written
+    labels = loaded.train.labels, loaded.test.labels
+    remarks = [
+        *classes.remarks(*labels, about.classes, loaded.names),
+        *_pixels("training", about.levels, clients),
+        *_pixels("test", about.levels, [test]),
+        *loaded.remarks,
+    ]
+    for name, part in (("training", loaded.train), ("test", loaded.test)):
+        remarks += part.images.remarks(name) if isinstance(part.images, Files) else []
+    seen = {digest for part in clients for digest in part.digests}
+    if twice := sum(digest in seen for digest in test.digests):
+        remarks.append(f"{twice} of {len(test.digests)} test images are training images too, pixel by pixel")
+    if task.augment == "flip-crop" and min(about.shape[1:]) < LEAST_SIDE:
+        height, width = about.shape[1:]
+        remarks.append(
+            f"augment: flip-crop mirrors, and shifts by up to {PADDING} pixels: much of an image of {height}x{width};"
+            " it is meant for 32x32 and more"
+        )
+    return {
+        "dataset": shown(task.dataset),
+        "shape": list(about.shape),
+        "least": min(part.least for part in written),
+        "most": max(part.most for part in written),
+        "white": about.levels,
+        "names": list(loaded.names),
+        "partition": task.partition,
+        "overlap": bool(task.samples_per_client),
+        "remarks": remarks,
+        "train": _held(loaded.train.labels),
+        "test": _held(loaded.test.labels),
+        "clients": [_held(loaded.train.labels[rows]) for rows in shards],
+    }
+
+
+def _held(labels: np.ndarray[Any, Any]) -> dict[str, Any]:
+    found, counts = np.unique(labels, return_counts=True)
+    return {"samples": len(labels), "classes": dict(zip(map(str, found.tolist()), counts.tolist(), strict=True))}
+
+
+def _pixels(name: str, white: int, written: Sequence[Written]) -> list[str]:
+    """What is odd about a part's pixels."""
+    images = sum(len(part.digests) for part in written)
+    constant = sum(part.constant for part in written)
+    if constant >= MOSTLY * images:
+        return [
+            f"{constant} of {images} images of the {name} part are nearly constant: are their pixels read as meant?"
+        ]
+    found = [f"{constant} of {images} images of the {name} part are nearly constant"] if constant else []
+    if (most := max(part.most for part in written)) < DARK * white:
+        found.append(f"the {name} part is dark: its brightest pixel is {most}, and white {white}: scale its pixels")
+    return found

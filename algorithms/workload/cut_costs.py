@@ -1,0 +1,195 @@
+"""Where a model can be cut, and what each cut costs a client: parameters, FLOPs, activations, smashed bytes.
+
+Measured in one training pass over the model's skeleton, which computes no values but chooses the CPU's kernels: FLOPs
+as computations are counted in a run (forward; a multiply-add is two), activations as what autograd keeps for the
+backward pass, parameters left out.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import fx
+
+from algorithms.commands.flags import Flags
+from algorithms.workload import models
+from algorithms.workload.models import Shape
+from algorithms.workload.split import Point, Traced, named
+from emulator.compute.counting import WorkCounter
+from emulator.compute.imagined import Imagined
+from emulator.errors import UserError
+
+if TYPE_CHECKING:
+    from emulator.tables.table import Sheet
+
+BATCH = 8  # batch norm needs more than one; what is kept once for a batch counts an eighth a sample
+CLASSES = 10
+
+DEFAULTS = {"cnn": "conv2", "simple_conv": "flatten"}
+RESNETS = "layer2"  # the FSL-SAGE authors' cut of ResNet-18
+LEAST_SHARE = 0.05  # of the forward FLOPs: a client that computes less has hardly a model
+
+
+class Cut(NamedTuple):
+    """One cut. Bytes and FLOPs are for one sample."""
+
+    point: Point
+    smashed: tuple[int, ...]  # shape of z, without the batch
+    flops: int
+    share: float  # of the whole model's FLOPs
+    activation_bytes: int
+    smashed_bytes: int
+
+    @property
+    def name(self) -> str:
+        return self.point.name
+
+
+def cuts(model: str, shape: Shape, classes: int = CLASSES) -> list[Cut]:
+    """Every cut of ``model`` for images of ``shape``, from the image on.
+
+    UserError where there is no such model or it does not take such images. Where what follows overwrites z in place
+    there is no cut: the server would overwrite a message.
+    """
+    traced = Traced(models.skeleton(model, shape, classes), model)
+    try:
+        with torch.random.fork_rng(devices=[]), Imagined():
+            traced.module.to_empty(device="cpu")
+            meter = _Meter(traced)
+            meter.measure(torch.empty(BATCH, *shape))
+    except Exception as error:  # whatever a layer says to a shape that it does not take
+        size = "x".join(map(str, shape))
+        raise UserError(f"model: {model} does not take images of {size} ({models.first_line(error)})") from None
+    whole = max(reading.flops for reading in meter.readings.values())
+    found = []
+    for point in traced.points:
+        reading = meter.readings[point.node]
+        z = reading.value
+        if not isinstance(z, torch.Tensor) or not z.is_floating_point() or z._version != reading.version:
+            continue
+        found.append(
+            Cut(
+                point=point,
+                smashed=tuple(z.shape[1:]),
+                flops=reading.flops // BATCH,
+                share=reading.flops / max(whole, 1),
+                activation_bytes=reading.kept_bytes // BATCH,
+                smashed_bytes=z.nbytes // BATCH,
+            )
+        )
+    if not found:
+        raise UserError(f"model: there is nowhere that {model} can be cut: take another")
+    return found
+
+
+def default(model: str, found: list[Cut]) -> Cut:
+    """Where ``model`` is cut if nobody says: where its tables cut it, else the first cut with so many FLOPs before it.
+
+    Not between a layer and its normalisation, which are one to most people.
+    """
+    name = DEFAULTS.get(model, RESNETS)
+    tables = [cut for cut in found if cut.name == name]
+    enough = [cut for cut in found if cut.share >= LEAST_SHARE and not cut.point.before_norm]
+    return next(iter(tables + enough), found[-1])
+
+
+def chosen(model: str, name: str, found: list[Cut]) -> Cut:
+    """The cut called ``name``, or the default for ""; UserError with those that exist."""
+    if not name:
+        return default(model, found)
+    point = named(model, name, [cut.point for cut in found])
+    return next(cut for cut in found if cut.point is point)
+
+
+class _Reading(NamedTuple):
+    """What was counted up to a node, and its value."""
+
+    value: Any
+    version: int
+    flops: int
+    kept_bytes: int
+
+
+class _Meter(fx.Interpreter):
+    """Runs a traced skeleton in train mode and reads the counters after each node."""
+
+    def __init__(self, traced: Traced) -> None:
+        super().__init__(traced.module, garbage_collect_values=False, graph=traced.train_graph)
+        self.readings: dict[str, _Reading] = {}
+        self._own = {parameter.untyped_storage()._cdata for parameter in traced.module.parameters()}
+        self._kept: dict[int, int] = {}
+        self._counter = WorkCounter()
+
+    def measure(self, x: torch.Tensor) -> None:
+        """Run it on ``x``, an imagined batch."""
+        hooks = torch.autograd.graph.saved_tensors_hooks(self._keep, lambda tensor: tensor)
+        with hooks, self._counter:
+            self.run(x)
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        version = value._version if isinstance(value, torch.Tensor) else 0
+        work = self._counter.work
+        self.readings[n.name] = _Reading(
+            value, version, work.dense_flops + work.depthwise_flops, sum(self._kept.values())
+        )
+        return value
+
+    def _keep(self, tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in self._own:
+            self._kept[storage._cdata] = storage.nbytes()
+        return tensor
+
+
+def parse_shape(text: str) -> Shape:
+    """``CxHxW``; UserError for anything else."""
+    match = re.fullmatch(r"(\d+)x(\d+)x(\d+)", text)
+    if match is None or min(map(int, match.groups())) < 1:
+        raise UserError(f"--input {text}: say CxHxW with positive numbers, such as 3x32x32")
+    channels, height, width = map(int, match.groups())
+    return channels, height, width
+
+
+def sheet(model: str, shape: Shape) -> Sheet:
+    """The table that ``run.py cuts`` prints."""
+    from emulator.tables.table import Sheet
+
+    found = cuts(model, shape)
+    usual = default(model, found)
+    rows = [
+        [
+            f"{cut.name} (default)" if cut is usual else cut.name,
+            "x".join(map(str, cut.smashed)),
+            f"{cut.point.parameters:,}",
+            f"{cut.point.server_parameters:,}",
+            f"{cut.flops / 1e6:.2f}",
+            f"{cut.activation_bytes / 1000:.1f}",
+            f"{cut.smashed_bytes / 1000:.2f}",
+        ]
+        for cut in found
+    ]
+    heads = ["cut after", "smashed", "client\nparams", "server\nparams", "forward\nMFLOP", "kept\nkB"]
+    return Sheet(
+        title=f"Cuts of {model} for images of {'x'.join(map(str, shape))}, {CLASSES} classes",
+        heads=[*heads, "smashed\nkB"],
+        names=2,
+        rows=rows,
+        meaning="Params: parameters of each half. For one sample: the client's forward pass (a multiply-add is two "
+        "FLOPs), the activations that its backward pass needs, and what it weighs on the link, without its label. "
+        "A kB is 1000 bytes.",
+    )
+
+
+def command(argv: list[str]) -> int:
+    """Show where a model can be cut; the exit status."""
+    flags = Flags(prog="run.py cuts", description="Where a model can be cut, and what each cut costs a client.")
+    flags.add_argument("model", help="cnn, simple_conv or a classification model of torchvision")
+    flags.add_argument("--input", default="3x32x32", metavar="CxHxW", help="shape of an image (default 3x32x32)")
+    chosen = flags.parse_args(argv)
+    from emulator.tables.table import show
+
+    show(sheet(chosen.model, parse_shape(chosen.input)))
+    return 0

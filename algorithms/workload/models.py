@@ -1,0 +1,213 @@
+"""The models by name, and their initial weights: two of our own, and every classification model of torchvision.
+
+Shapes: images [B, C, H, W] of ``shape`` (C, H, W) in, logits [B, classes] out. Weights are drawn from random streams
+named after the model, so they depend on the seed alone; ``skeleton`` is the same model on the meta device, without
+weights and without memory for them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+import torchvision
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from algorithms.data.datasets import stream_seed
+from emulator.errors import UserError
+
+GROUPS = 8  # of GroupNorm: the most that divide 16, 48 and 72 channels
+
+Shape = tuple[int, int, int]
+Builder = Callable[[Shape, int], nn.Module]
+
+
+def _norm_relu(inputs: int, outputs: int, *tail: nn.Module) -> nn.Sequential:
+    """3x3 convolution, GroupNorm, ReLU, and ``tail``."""
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1), nn.GroupNorm(GROUPS, outputs), nn.ReLU(), *tail)
+
+
+def pooled_head(channels: int, classes: int) -> nn.Sequential:
+    """Global average pool and a linear layer: [B, C, H, W] -> logits [B, classes]."""
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
+
+
+# Stage by stage, each with a stream of its own.
+# GroupNorm, since batch statistics of few and skewed samples do not survive averaging.
+CNN: dict[str, Builder] = {
+    "conv1": lambda shape, _: _norm_relu(shape[0], 16),
+    "conv2": lambda *_: _norm_relu(16, 16, nn.MaxPool2d(2)),
+    "conv3": lambda *_: _norm_relu(16, 48, nn.MaxPool2d(2)),
+    "conv4": lambda *_: _norm_relu(48, 72),
+    "head": lambda _, classes: pooled_head(72, classes),
+}
+
+
+def _simple_conv(shape: Shape, classes: int) -> nn.Sequential:
+    """The small CIFAR-10 network of TensorFlow's tutorial (Krizhevsky's cuda-convnet), as the FSL-SAGE authors use it.
+
+    The pools halve height and width, rounding up; z after ``flatten`` has 64 values for each pixel that is left.
+    """
+    channels, height, width = shape
+    rest = -(-height // 4) * -(-width // 4)
+
+    def norm() -> nn.Module:
+        return nn.LocalResponseNorm(4, alpha=0.001 / 9.0, beta=0.75)
+
+    return nn.Sequential(
+        OrderedDict(
+            conv1=nn.Conv2d(channels, 64, 5, padding=2),
+            relu1=nn.ReLU(),
+            pool1=nn.MaxPool2d(3, 2, 1),
+            norm1=norm(),
+            conv2=nn.Conv2d(64, 64, 5, padding=2),
+            relu2=nn.ReLU(),
+            norm2=norm(),
+            pool2=nn.MaxPool2d(3, 2, 1),
+            flatten=nn.Flatten(),
+            fc1=nn.Linear(64 * rest, 384),
+            relu3=nn.ReLU(),
+            fc2=nn.Linear(384, 192),
+            relu4=nn.ReLU(),
+            fc3=nn.Linear(192, classes),
+        )
+    )
+
+
+OWN = ("cnn", "simple_conv")
+
+
+def known() -> list[str]:
+    """The names of all models, our own first."""
+    return [*OWN, *torchvision.models.list_models(module=torchvision.models)]
+
+
+def require(model: str) -> None:
+    """UserError for a name that is none, with those nearest to it."""
+    names = known()
+    if model not in names:
+        near = difflib.get_close_matches(model, names, 3, 0.4) or list(OWN)
+        raise UserError(
+            f"model: there is no {model!r}: say {' or '.join(near)}, or another classification model of torchvision"
+        )
+
+
+def build(model: str, shape: Shape, classes: int, seed: int) -> nn.Module:
+    """``model`` with the initial weights of ``seed``, in train mode; UserError where it is none or cannot be.
+
+    The stages of the cnn have streams ``weights:cnn:STAGE``; other models are drawn from one, ``weights:MODEL``.
+    """
+    if model != "cnn":
+        return seeded(lambda: _make(model, shape, classes), seed, model)
+    stages = {name: seeded(partial(make, shape, classes), seed, f"cnn:{name}") for name, make in CNN.items()}
+    return nn.Sequential(OrderedDict(stages))
+
+
+def fresh(model: str, module: str, shape: Shape, classes: int) -> nn.Module:
+    """The submodule ``module`` of ``model``, or the whole for "", with weights from the generator as it stands."""
+    if model == "cnn" and module in CNN:  # a stage alone, whatever comes before it
+        return CNN[module](shape, classes)
+    return _make(model, shape, classes).get_submodule(module)
+
+
+def skeleton(model: str, shape: Shape, classes: int) -> nn.Module:
+    """``model`` on the meta device, in train mode."""
+    with hollow():
+        return _make(model, shape, classes).to("meta")
+
+
+def seeded(make: Callable[[], nn.Module], seed: int, purpose: str) -> nn.Module:
+    """``make()`` with weights from the stream of ``purpose``; the global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream_seed(seed, f"weights:{purpose}"))
+        return make()
+
+
+def fill(module: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+    """Copy a whole state of this module's own into it.
+
+    States of files and messages are without the versions of layers, which MNASNet takes for an old one of its own.
+    """
+    whole = OrderedDict(state)
+    whole._metadata = {name: {"version": layer._version} for name, layer in module.named_modules()}  # type: ignore[attr-defined]
+    module.load_state_dict(whole)
+
+
+def first_line(error: Exception) -> str:
+    """What torch says, without its advice for programmers; the error's type where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def has_batch_norm(module: nn.Module) -> bool:
+    """Whether there is a batch norm in it, of which a batch of one sample may leave nothing defined."""
+    return any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in module.modules())
+
+
+class _Hollow(TorchFunctionMode):
+    """What layers make their weights of is made on the meta device; arithmetic in a constructor stays real."""
+
+    MADE = frozenset({torch.empty, torch.zeros, torch.ones, torch.full})
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in self.MADE and kwargs.get("device") is None:
+            kwargs["device"] = "meta"
+        return func(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def hollow() -> Iterator[None]:
+    """Modules made here have parameters and buffers without memory, and draw nothing from the global generator."""
+    with torch.random.fork_rng(devices=[]), _Hollow():
+        yield
+
+
+def _make(model: str, shape: Shape, classes: int) -> nn.Module:
+    """``model`` with weights from the generator as it stands."""
+    require(model)
+    if model == "cnn":
+        return nn.Sequential(OrderedDict((name, make(shape, classes)) for name, make in CNN.items()))
+    if model == "simple_conv":
+        return _simple_conv(shape, classes)
+    channels, height, width = shape
+    options: dict[str, Any] = {}
+    if model in ("googlenet", "inception_v3"):
+        options = {"aux_logits": False, "init_weights": True}
+    elif model.startswith("vit_"):
+        if height != width:
+            raise UserError(f"model: {model} takes square images only, not {height}x{width}: take another data set")
+        options = {"image_size": height}
+    elif model.startswith("maxvit_"):
+        options = {"input_size": (height, width)}
+    try:
+        made: nn.Module = torchvision.models.get_model(model, weights=None, num_classes=classes, **options)
+    except (RuntimeError, ValueError, AssertionError, ZeroDivisionError) as error:
+        size = f"{channels}x{height}x{width}"
+        raise UserError(f"model: {model} does not take images of {size} ({first_line(error)})") from None
+    if channels != 3:
+        _take_channels(made, model, channels)
+    return made
+
+
+def _take_channels(made: nn.Module, model: str, channels: int) -> None:
+    """Let the first convolution take so many channels instead of three.
+
+    Its weights follow PyTorch's rule for convolutions, in ResNets torchvision's (He et al.,
+    https://arxiv.org/abs/1502.01852, fan out).
+    """
+    layer = next((layer for layer in made.modules() if isinstance(layer, nn.Conv2d)), None)
+    if layer is None or layer.in_channels != 3 or layer.groups != 1:
+        raise UserError(f"model: {model} cannot take {channels} channels: take a data set of 3")
+    layer.in_channels = channels
+    layer.weight = nn.Parameter(torch.empty(layer.out_channels, channels, *layer.kernel_size))
+    layer.reset_parameters()
+    if isinstance(made, torchvision.models.ResNet):
+        nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")

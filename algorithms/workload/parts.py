@@ -1,0 +1,121 @@
+"""The parts of one task's model, client half, server half and auxiliary, with their initial weights.
+
+A node builds the structure of a part on the meta device, without memory for weights, and reads the weights of that
+part alone from a file: a client never holds what is the server's. The files are written once, before nodes start.
+Without a folder of files the whole model is built in process, which gives the same weights.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import torch
+from torch import nn
+
+from algorithms.workload import auxiliaries, models, split
+from algorithms.workload.auxiliaries import Layout
+from algorithms.workload.cut_costs import chosen, cuts
+from algorithms.workload.models import Shape
+from emulator.compute.counting import uncounted
+from emulator.errors import UserError
+from emulator.host.resources import filling
+from emulator.transport.messages import StateDict
+
+LAYOUT = "auxiliary.json"
+
+
+class Parts(NamedTuple):
+    """Model, cut and auxiliary by name, "" for the defaults; ``folder``: where ``write`` wrote them, or ""."""
+
+    model: str
+    cut: str
+    aux: str
+    shape: Shape
+    classes: int
+    seed: int
+    folder: str = ""
+
+    def half(self, which: str) -> nn.Module:
+        """The ``client``'s or the ``server``'s half, in train mode."""
+        if self.folder:
+            return self._filled(self._skeleton().half(self.cut, which), which)
+        return self._built().half(self.layout().cut, which)
+
+    def whole(self) -> nn.Module:
+        """The model in one piece, in train mode."""
+        if self.folder:
+            return self._filled(models.skeleton(self.model, self.shape, self.classes), *split.HALVES)
+        return models.build(self.model, self.shape, self.classes, self.seed)
+
+    def auxiliary(self) -> nn.Module:
+        """The auxiliary, in train mode."""
+        if self.folder:
+            about = msgspec.json.decode((Path(self.folder) / LAYOUT).read_bytes(), type=Layout)
+            return self._filled(auxiliaries.skeleton(about, self.shape, self.classes), "auxiliary")
+        return auxiliaries.build(self.layout(), self.shape, self.classes, self.seed)
+
+    def divide(self, state: StateDict) -> dict[str, StateDict]:
+        """The state of the whole model as ``{"client": ..., "server": ...}``."""
+        client = self._stored("client") if self.folder else self.half("client").state_dict()
+        return split.divide_state(state, set(client))
+
+    def write(self, folder: Path) -> Parts:
+        """Write the initial weights of all parts to ``folder``; the parts to give to nodes, all by name.
+
+        UserError, one line, for a model, cut or auxiliary that cannot be, or halves that are not the model.
+        """
+        about = self.layout()
+        traced = self._built()
+        halves = {which: traced.half(about.cut, which) for which in split.HALVES}
+        _check_joined(self, about.cut, traced.module, halves)
+        folder.mkdir(parents=True, exist_ok=True)
+        modules: dict[str, nn.Module] = {
+            **halves,
+            "auxiliary": auxiliaries.build(about, self.shape, self.classes, self.seed),
+        }
+        for name, module in modules.items():
+            with filling():
+                torch.save(dict(module.state_dict()), folder / f"{name}.pt")
+        (folder / LAYOUT).write_text(json.dumps(msgspec.to_builtins(about)))
+        return self._replace(cut=about.cut, aux=about.kind, folder=str(folder))
+
+    def layout(self) -> Layout:
+        """The auxiliary's layout, and so the cut, with defaults filled in."""
+        cut = chosen(self.model, self.cut, cuts(self.model, self.shape, self.classes))
+        return auxiliaries.layout(self.aux, self.model, cut, self.shape, self.classes)
+
+    def _skeleton(self) -> split.Traced:
+        return split.Traced(models.skeleton(self.model, self.shape, self.classes), self.model)
+
+    def _built(self) -> split.Traced:
+        return split.Traced(models.build(self.model, self.shape, self.classes, self.seed), self.model)
+
+    @uncounted()
+    def _stored(self, name: str) -> StateDict:
+        """A part's initial weights, mapped from its file: nothing is read before it is looked at."""
+        state: StateDict = torch.load(Path(self.folder) / f"{name}.pt", mmap=True, weights_only=True)
+        return state
+
+    @uncounted()
+    def _filled(self, module: nn.Module, *names: str) -> nn.Module:
+        """A skeleton with memory, and in it the weights of the files ``names``, copied; strict, so none is garbage."""
+        module.to_empty(device="cpu")
+        models.fill(module, {key: tensor for name in names for key, tensor in self._stored(name).items()})
+        return module
+
+
+def _check_joined(parts: Parts, cut: str, whole: nn.Module, halves: dict[str, split.Half]) -> None:
+    """UserError unless the halves compute what the whole does, bit for bit, and have all of its state between them."""
+    client, server = (halves[which] for which in split.HALVES)
+    keys = [*client.state_dict(), *server.state_dict()]
+    x = torch.rand(2, *parts.shape, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = whole.eval()(x)
+        joined = server.eval()(client.eval()(x.clone()))
+    for module in (whole, client, server):
+        module.train()
+    if sorted(keys) != sorted(whole.state_dict()) or not torch.equal(expected, joined):
+        raise UserError(f"cut: {parts.model} cut after {cut} is not the model it was: take another cut")

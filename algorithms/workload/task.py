@@ -1,0 +1,284 @@
+"""What is trained: data set, model, cut, auxiliary, partition, batch and seed; and how a result is judged.
+
+``Task`` is plain configuration, the same for every algorithm: it imports torch only when asked for modules, so that
+a supervisor can check it without.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from algorithms.data import datasets, image_folders, partition
+from algorithms.workload import census
+from emulator.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+
+    from algorithms.workload.loader import Look, Shard
+    from algorithms.workload.parts import Parts
+    from emulator.transport.messages import StateDict
+
+_CNN_LEAST_PIXELS = 4  # two pools halve height and width
+_TEST_BATCH = 256
+LARGEST = 1e30  # that an optimizer takes: with its own factors it must stay a float32
+_FACTS = "facts.json"
+
+
+class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The workload. ``cut`` and ``aux`` empty: the model's default; ``prepare`` checks that they exist and fit.
+
+    ``folder``: where ``prepare`` wrote the data and initial weights (empty: every node loads the data set itself, keeps
+    its own part, and builds the model).
+
+    ``epochs``: passes over a client's samples in a round. ``augment``: ``flip-crop`` mirrors and shifts training images
+    at random. ``normalise``: by ImageNet's mean and standard deviation. ``single``: whether a last batch of one sample
+    stands alone or joins the one before; None: it joins where the model has batch norm, which one sample cannot have.
+    ``bad_images``: whether images of a folder that cannot be read are refused, or skipped.
+    """
+
+    dataset: str = "digits"
+    model: str = "cnn"
+    cut: str = ""
+    aux: str = ""
+    partition: str = "iid"
+    batch: int = 16
+    epochs: int = 1
+    augment: Literal["none", "flip-crop"] = "none"
+    normalise: Literal["none", "imagenet"] = "none"
+    seed: int = 1
+    clients: int = 10
+    samples_per_client: int = 0  # 0: the training part is divided among the clients; else shards overlap
+    data_dir: str = "data"
+    folder: str = ""
+    single: bool | None = None
+    bad_images: Literal["refuse", "skip"] = "refuse"
+
+    def check(self) -> None:
+        """UserError, one line, for the first value that cannot be."""
+        at_least(1, batch=self.batch, clients=self.clients, epochs=self.epochs)
+        at_least(0, seed=self.seed)
+        one_of(("none", "flip-crop"), augment=self.augment)
+        one_of(("none", "imagenet"), normalise=self.normalise)
+        one_of(("refuse", "skip"), bad_images=self.bad_images)
+        if self.bad_images == "skip" and not self.dataset.startswith("folder:"):
+            raise UserError(f"bad_images: skip is for folders of images, not for {self.dataset}: leave it out")
+        self._check_of(self._about())
+
+    def _check_of(self, about: datasets.Description) -> None:
+        """UserError for what cannot be with these data."""
+        kind, _, shards = partition.parse_partition(self.partition)
+        if kind in ("shards", "dirichlet-unequal") and self.samples_per_client:
+            raise UserError(f"partition: {kind} divides all samples among the clients: leave out --samples-per-client")
+        if self.normalise == "imagenet" and about.shape[0] != 3:
+            raise UserError(f"normalise: imagenet is for 3 channels, and {self.dataset} has {about.shape[0]}")
+        if not self.samples_per_client and self.clients > about.train:
+            raise UserError(
+                f"clients: {self.clients} are more than the {about.train} samples of {self.dataset}: take fewer, or let"
+                " shards overlap with --samples-per-client"
+            )
+        if shards * self.clients > about.train:
+            raise UserError(
+                f"partition: {shards} shards for each of {self.clients} clients are more than the {about.train} samples"
+                f" of {self.dataset}: say shards:N with N at most {about.train // self.clients}"
+            )
+        if not 0 <= self.samples_per_client <= about.train:
+            raise UserError(
+                f"--samples-per-client {self.samples_per_client}: say 1 to {about.train}, the training samples of"
+                f" {self.dataset}, or leave it out"
+            )
+        pixels = min(about.shape[1:])
+        if self.model == "cnn" and pixels < _CNN_LEAST_PIXELS:
+            raise UserError(f"dataset: the cnn needs images of at least {_CNN_LEAST_PIXELS} pixels a side")
+
+    def client_half(self) -> nn.Module:
+        """The model up to the cut."""
+        return self._parts().half("client")
+
+    def server_half(self) -> nn.Module:
+        """The model after the cut."""
+        return self._parts().half("server")
+
+    def whole(self) -> nn.Module:
+        """The model in one piece."""
+        return self._parts().whole()
+
+    def auxiliary(self) -> nn.Module:
+        """The auxiliary head for the cut; the same initial weights for every client."""
+        return self._parts().auxiliary()
+
+    def halves(self, state: StateDict) -> dict[str, StateDict]:
+        """The state of a whole model as ``{"client": ..., "server": ...}``."""
+        return self._parts().divide(state)
+
+    def shard(self, index: int) -> Shard:
+        """The samples of client ``index`` (from 0)."""
+        from algorithms.workload.loader import Shard
+
+        if self.folder:
+            samples = datasets.read(self.folder, f"client-{index}")
+        else:
+            train, _ = datasets.load(self.dataset, self.data_dir)
+            rows = self._shards(train)[index]
+            samples = datasets.Samples(train.images[rows], train.labels[rows])
+        return Shard(samples, self.batch, self._look(), self.seed, index, self.epochs, self._single())
+
+    def _look(self) -> Look:
+        from algorithms.workload.loader import Look
+
+        return Look(self._about().levels, self.normalise, self.augment)
+
+    def _about(self) -> datasets.Description:
+        """What the data set is; once it is prepared, the data set itself is not looked at again."""
+        return datasets.read_about(self.folder) if self.folder else datasets.describe(self.dataset, self.data_dir)
+
+    def _single(self) -> bool:
+        """Whether a batch of one sample may be: ``single``, or by the model."""
+        from algorithms.workload.models import has_batch_norm, skeleton
+
+        if self.single is not None:
+            return self.single
+        about = self._about()
+        return not has_batch_norm(skeleton(self.model, about.shape, about.classes))
+
+    def shard_samples(self) -> list[int]:
+        """How many samples each client has; of unequal parts, where they are prepared or the data set is at hand."""
+        if self.samples_per_client:
+            return [self.samples_per_client] * self.clients
+        if partition.parse_partition(self.partition).kind == "dirichlet-unequal":
+            if self.folder:
+                return [datasets.count(self.folder, f"client-{index}") for index in range(self.clients)]
+            return [len(rows) for rows in self._shards(datasets.load(self.dataset, self.data_dir)[0])]
+        return partition.shard_sizes(self._about().train, self.clients)
+
+    def steps(self) -> int:
+        """Batches in a round of the client with the most samples."""
+        starts = partition.batch_starts(max(self.shard_samples()), self.batch, self._single())
+        return self.epochs * len(starts)
+
+    def largest_batch(self, samples: int) -> int:
+        """The most samples of a batch of a client with so many: one more than ``batch`` where a last one joined it."""
+        starts = partition.batch_starts(samples, self.batch, self._single())
+        return max(end - start for start, end in zip(starts, [*starts[1:], samples], strict=True))
+
+    def _shards(self, train: datasets.Samples) -> list[np.ndarray[Any, Any]]:
+        """The rows of each client."""
+        how = self.clients, self.partition, self.seed
+        if self.samples_per_client:
+            return partition.draw(train.labels, *how, self.samples_per_client)
+        return partition.divide(train.labels, *how)
+
+    def named(self) -> Task:
+        """The same with cut and auxiliary named; UserError where there is none such."""
+        layout = self._parts().layout()
+        return msgspec.structs.replace(self, cut=layout.cut, aux=layout.kind)
+
+    def _parts(self) -> Parts:
+        from algorithms.workload.parts import Parts
+
+        about = self._about()
+        return Parts(self.model, self.cut, self.aux, about.shape, about.classes, self.seed, self.folder)
+
+
+def prepare(task: Task, folder: Path) -> Task:
+    """Write every client's samples, the test part and the model's parts to ``folder``, once, before nodes start.
+
+    Returns the task to give them, cut and auxiliary named; UserError for a model, cut or auxiliary that cannot be.
+    """
+    made = task._parts().write(folder)
+    sizes, single = write_data(task, folder), task._single()
+    if not single:
+        _check_no_single(task, sizes)
+    return msgspec.structs.replace(task, cut=made.cut, aux=made.aux, folder=str(folder), single=single)
+
+
+def write_data(task: Task, folder: Path) -> list[int]:
+    """Write every client's samples, the test part and the facts of both to ``folder``; how many samples each has."""
+    loaded = datasets.load_all(task.dataset, task.data_dir, task.bad_images == "skip")
+    train, test = loaded.train, loaded.test
+    about = task._about()._replace(train=len(train.labels), test=len(test.labels))
+    task._check_of(about)
+    folder.mkdir(parents=True, exist_ok=True)
+    shards = task._shards(train)
+    written = [
+        datasets.write(folder, f"client-{index}", train, about.levels, rows) for index, rows in enumerate(shards)
+    ]
+    written.append(datasets.write(folder, "test", test, about.levels))
+    image_folders.refuse_broken(train.images, test.images)
+    datasets.write_about(folder, about)
+    found = census.take(task, about, loaded, shards, written)
+    (folder / _FACTS).write_bytes(msgspec.json.encode(found))
+    return [len(rows) for rows in shards]
+
+
+def facts(task: Task) -> dict[str, Any]:
+    """What was prepared of a task, for the record: ``census``."""
+    found: dict[str, Any] = msgspec.json.decode((Path(task.folder) / _FACTS).read_bytes())
+    return found
+
+
+def _check_no_single(task: Task, sizes: list[int]) -> None:
+    """UserError where a client has a batch of one sample that can join no other."""
+    if task.batch == 1:
+        raise UserError(f"batch: {task.model} has batch norm, not defined for a batch of one: say 2 or more")
+    if 1 in sizes:
+        raise UserError(
+            f"partition: {task.model} has batch norm, not defined for a batch of one, and client-{sizes.index(1)} has"
+            " one sample: take fewer clients, or parts of more equal size"
+        )
+
+
+def evaluate(task: Task, parts: dict[str, StateDict]) -> tuple[float, float, float]:
+    """Of ``client`` and ``server`` joined, on the test part: top-1 accuracy (0 to 1), mean negative log-likelihood, and
+    balanced accuracy, the mean over the classes it has of the share that was known.
+
+    In eval mode; other parts are not looked at.
+    """
+    import numpy as np
+    import torch
+    from torch.nn import functional
+
+    from algorithms.workload.loader import tensors
+    from algorithms.workload.models import fill
+
+    about, look = task._about(), task._look()
+    test = datasets.read(task.folder, "test") if task.folder else datasets.load(task.dataset, task.data_dir)[1]
+    model = task.whole()
+    fill(model, {**parts["client"], **parts["server"]})
+    model.eval()
+    correct, loss = torch.zeros(about.classes, dtype=torch.int64), 0.0
+    with torch.no_grad():
+        for start in range(0, about.test, _TEST_BATCH):
+            rows = np.arange(start, min(start + _TEST_BATCH, about.test))
+            x, y = tensors(test, rows, look)
+            logits = model(x)
+            loss += functional.cross_entropy(logits, y, reduction="sum").item()
+            correct += torch.bincount(y[logits.argmax(1) == y], minlength=about.classes)
+    held = torch.from_numpy(np.bincount(test.labels, minlength=about.classes))
+    balanced = (correct[held > 0] / held[held > 0]).mean().item()
+    return int(correct.sum()) / about.test, loss / about.test, balanced
+
+
+def rates(**values: float) -> None:
+    """UserError for a learning rate that is none; 0 is one (nothing is learnt)."""
+    for name, value in values.items():
+        if not 0 <= value <= LARGEST:
+            raise UserError(f"{name}: must be a learning rate from 0 up to {LARGEST:g}, not {value}")
+
+
+def at_least(least: int, **values: int) -> None:
+    """UserError for a number below ``least``."""
+    for name, value in values.items():
+        if value < least:
+            raise UserError(f"{name}: must be at least {least}, not {value}")
+
+
+def one_of(known: tuple[str, ...], **values: str) -> None:
+    """UserError for a word that is none of those known."""
+    for name, value in values.items():
+        if value not in known:
+            raise UserError(f"{name}: there is no {value!r}: say {' or '.join(known)}")

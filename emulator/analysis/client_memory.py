@@ -1,0 +1,123 @@
+"""What a client needed of its memory and whether it fits, from its events. A view.
+
+What the kernel measured is ``peak_mib``. What is foreseen, from an account of the client's tensors, is ``needed_mib``
+where nothing was measured to the end: of a training that was stopped, and of all that a dry run says. A client of a dry
+run has no peak. 1 MiB is 2^20 bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from emulator.checks.health import limits_of
+from emulator.checks.invariants import only
+from emulator.ledger.events import Accounted, AnyEvent, Ended, Memory, Started
+
+MIB = 2**20
+
+Json = dict[str, Any]
+
+
+class How(NamedTuple):
+    """How the memory of a run's clients is known: whether a cap was enforced; or nothing was measured."""
+
+    enforced: bool
+    foreseen: bool
+
+
+def how_memory_is_known(manifest: Mapping[str, Any]) -> How:
+    """By the run's manifest."""
+    return How(manifest.get("memory", {}).get("cap") != "account", not limits_of(manifest).trains)
+
+
+def client_memory(
+    node: Mapping[str, Any], events: Sequence[AnyEvent], ends: Sequence[str], account: Accounted | None, how: How
+) -> Json:
+    """A client's ``outcome``, and its memory in MiB; ``ends``: the outcomes of its last words.
+
+    Outcomes: fits, does-not-fit (stopped, or its peak passed its budget), would-not-fit (it was let go on); of a dry
+    run would-fit and would-not-fit, by what is foreseen; else its last words.
+    """
+    memory = measured(node, events)
+    recorded_mib = memory["peak_mib"]
+    if how.foreseen:
+        memory["peak_mib"] = None  # older dry runs recorded what they foresaw like a reading
+    found = memory | _account(account, memory["peak_mib"], whole=ends == ["finished"])
+    if how.foreseen and account is None:
+        found["needed_mib"] = recorded_mib
+    size, budget = found["needed_mib" if how.foreseen else "peak_mib"], memory["budget_mib"]
+    outcome = ends[-1] if ends else "unknown"
+    if "does-not-fit" in ends or (size is not None and budget is not None and size > budget):
+        outcome = "does-not-fit" if how.enforced and not how.foreseen else "would-not-fit"
+    elif ends == ["finished"] and size is not None and budget is not None:
+        outcome = "would-fit" if how.foreseen else "fits"
+    return {"outcome": outcome, **found}
+
+
+def measured(node: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
+    """Baseline, budget and peak growth above the baseline; None where nothing was measured or capped."""
+    started = [event for event in only(events, Started) if event.node == node["name"]]
+    peaks = [event.peak_bytes for event in only(events, Memory) if event.node == node["name"]]
+    budgets = [event.budget_bytes for event in started if event.budget_bytes is not None]
+    baselines = [event.baseline_bytes for event in started if event.baseline_bytes]
+    return {
+        "budget_mib": _mib(budgets[0] if budgets else node.get("budget_bytes")),
+        "baseline_mib": _mib(baselines[0] if baselines else None),
+        "peak_mib": _mib(max(peaks, default=None)),
+    }
+
+
+def _account(account: Accounted | None, peak_mib: float | None, *, whole: bool) -> Json:
+    """The tensors of such a client when they were most, and what it needs (``whole``: it was not stopped).
+
+    ``beside_mib``: what the account does not explain of the measured peak, the allocator's and workspaces.
+    """
+    if account is None:
+        return {
+            "account_mib": None,
+            "account_during": "",
+            "tensors_mib": None,
+            "beside_mib": None,
+            "needed_mib": peak_mib,
+        }
+    tensors_mib = sum(account.kinds.values()) / MIB
+    needed_mib = account.needed_bytes / MIB
+    return {
+        "account_mib": {kind: size_bytes / MIB for kind, size_bytes in account.kinds.items()},
+        "account_during": account.during,
+        "tensors_mib": tensors_mib,
+        "beside_mib": peak_mib - tensors_mib if whole and peak_mib is not None else None,
+        "needed_mib": peak_mib if whole and peak_mib is not None else max(needed_mib, peak_mib or 0.0),
+    }
+
+
+def does_not_fit(events: Sequence[AnyEvent], clients: Sequence[Json]) -> Json | None:
+    """The first client that did not fit: one that an allocation failed in, else one whose peak passed its budget.
+
+    Under a cap that was only accounted: the first that would not fit. ``needed_mib`` is the peak of a training that
+    was not stopped, else what its account says, if that is more than the peak was when it was stopped.
+    """
+    unfit = [client for client in clients if client["outcome"] in ("does-not-fit", "would-not-fit")]
+    if not unfit:
+        return None
+    words = {e.node: e for e in only(events, Ended) if e.outcome == "does-not-fit"}
+    stopped = sorted((client for client in unfit if client["name"] in words), key=lambda c: words[c["name"]].due_ns)
+    client = (stopped or unfit)[0]
+    last = words.get(client["name"])
+    passed = "peak above the budget" if client["peak_mib"] is not None else "foreseen above the budget"
+    return {
+        "client": client["name"],
+        "device": client["device"],
+        "phase": last.phase if last else passed,
+        "budget_mib": client["budget_mib"],
+        "peak_mib": client["peak_mib"],
+        "needed_mib": client["needed_mib"],
+        "outcome": client["outcome"],
+        "asked_mib": _mib(last.asked_bytes) if last else None,
+        "clients": [other["name"] for other in unfit],
+    }
+
+
+def _mib(size_bytes: int | None) -> float | None:
+    return None if size_bytes is None else size_bytes / MIB

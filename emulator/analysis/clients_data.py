@@ -1,0 +1,133 @@
+"""The data of a run, as its manifest holds them: what was read, and what each client has of it. A view.
+
+``data`` is what prepared the data said of them: dataset, shape [C, H, W], least, most and white (values of pixels),
+names (of classes, or none), partition, overlap, remarks; train, test and each of clients: samples, and of each class
+that occurs its samples.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from emulator.tables.table import Sheet, number
+
+Json = Mapping[str, Any]
+
+NAME = "clients-data.csv"
+ALL_CLIENTS, ALL_CLASSES = 40, 12  # up to so many stand one by one in a table
+SURPRISES = 2  # in the run's first lines; all are in the record
+PERCENT = 100.0
+
+
+def classes_of(data: Json) -> list[str]:
+    """Every class that occurs, by number: those of the training and of the test part."""
+    return sorted({*data["train"]["classes"], *data["test"]["classes"]}, key=int)
+
+
+def name_of(data: Json, label: str) -> str:
+    """A class's name, or its number."""
+    names = data["names"]
+    return str(names[int(label)]) if names else label
+
+
+def largest_share(held: Json) -> float:
+    """The share of the samples that are of one class, the most frequent."""
+    return float(max(held["classes"].values()) / held["samples"])
+
+
+def first_lines(data: Json) -> list[str]:
+    """What was read and how it lies with the clients, in at most four lines; none where nothing is known."""
+    if not data:
+        return []
+    train, test, clients = data["train"], data["test"], data["clients"]
+    shape = "x".join(map(str, data["shape"]))
+    pixels = f"{shape}, pixels {data['least']} to {data['most']} of {data['white']}"
+    lines = [
+        f"Data: {data['dataset']}, {pixels}; {train['samples']} samples to train, {test['samples']} to test.",
+        f"Classes: {len(train['classes'])}, {_span(train['classes'].values())} samples each; the largest is"
+        f" {number(largest_share(test), PERCENT)} % of the test part.",
+    ]
+    sizes, kinds = [held["samples"] for held in clients], [len(held["classes"]) for held in clients]
+    shares = [round(PERCENT * largest_share(held)) for held in clients]
+    overlap = ", overlapping" if data["overlap"] else ""
+    lines.append(
+        f"Clients: {len(clients)}, {data['partition']}{overlap}; {_span(sizes)} samples, {_span(kinds)} classes each,"
+        f" the largest {_span(shares)} %."
+    )
+    if remarks := data["remarks"]:
+        more = f"; and {len(remarks) - SURPRISES} more below the tables" if len(remarks) > SURPRISES else ""
+        lines.append(f"But: {'; '.join(remarks[:SURPRISES])}{more}.")
+    return lines
+
+
+def _span(values: Sequence[int] | Any) -> str:
+    least, most = min(values), max(values)
+    return str(least) if least == most else f"{least} to {most}"
+
+
+def remarks(summary: Json) -> list[str]:
+    """What is odd about the data, each a sentence."""
+    return [f"data: {remark}" for remark in (summary.get("data") or {}).get("remarks", [])]
+
+
+def accuracy_of_the_largest(summary: Json) -> str:
+    """What the accuracies are to be seen beside: a sentence, or nothing."""
+    if not (data := summary.get("data")):
+        return ""
+    share = number(largest_share(data["test"]), PERCENT)
+    return f"Naming the largest class of the test set always would have {share} %."
+
+
+def sheets(summary: Json) -> list[Sheet]:
+    """Samples and classes of every client; where they are many, least, median and most. None in older records."""
+    if not (data := summary.get("data")):
+        return []
+    clients, labels = data["clients"], classes_of(data)
+    rows = {f"client-{index}": held for index, held in enumerate(clients)}
+    heads = ["", "samples", "classes", "largest\n%"]
+    whole = [("training part", data["train"]), ("test part", data["test"])]
+    few_classes = len(labels) <= ALL_CLASSES
+    heads += [name_of(data, label) for label in labels] if few_classes else []
+
+    def row(name: str, held: Json) -> list[str]:
+        counts = [str(held["classes"].get(label, 0)) for label in labels] if few_classes else []
+        return [name, str(held["samples"]), str(len(held["classes"])), number(largest_share(held), PERCENT), *counts]
+
+    found = []
+    if len(clients) <= ALL_CLIENTS:
+        found = [row(name, held) for name, held in rows.items()]
+    if len(clients) > 1:
+        for name, of in (("least", min), ("median", median), ("most", max)):
+            over = [held["samples"] for held in clients], [len(held["classes"]) for held in clients]
+            counts = [[held["classes"].get(label, 0) for held in clients] for label in labels] if few_classes else []
+            share = of([largest_share(held) for held in clients])
+            cells = [f"{of(values):g}" for values in (*over, *counts)]
+            found.append([f"{name} of clients", *cells[:2], number(share, PERCENT), *cells[2:]])
+    found += [row(name, held) for name, held in whole]
+    return [
+        Sheet(
+            title="Clients' data",
+            heads=heads,
+            names=1,
+            rows=found,
+            meaning=f"Partition {data['partition']} of {data['dataset']}: each client's samples, how many classes, the"
+            " share of the most frequent one, and samples of each class. Least, median and most are of each column by"
+            f" itself. In full in {NAME}.",
+        )
+    ]
+
+
+def to_csv(data: Json) -> str:
+    """A row for each client, then for the training and the test part: samples, and samples of each class."""
+    labels = classes_of(data)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["part", "samples", *(name_of(data, label) for label in labels)])
+    parts = [(f"client-{index}", held) for index, held in enumerate(data["clients"])]
+    for name, held in (*parts, ("train", data["train"]), ("test", data["test"])):
+        writer.writerow([name, held["samples"], *(held["classes"].get(label, 0) for label in labels)])
+    return text.getvalue()

@@ -1,0 +1,134 @@
+"""What messages weigh: by way, by kind, and until each round's end. A pure function of the ledger.
+
+``up`` is what clients sent and ``down`` what they received, by source and destination: a message from client to client
+is in both, one from the server to itself in neither. Totals have each message once.
+
+Until a round's end is by due time, whatever round a message is labelled with: what was posted until that instant, that
+instant included. So a mean that goes out at the instant at which its round ended counts to that round, after the last
+round too, and a straggler's message to the round in which it was posted.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from emulator.checks.divergence import Divergence
+from emulator.checks.invariants import only
+from emulator.ledger.events import AnyEvent, Carried, Evaluated, Posted, RoundEnded
+
+SIZES = ("payload", "framed", "wire")
+SECOND_NS = 10**9
+
+Json = dict[str, Any]
+
+
+def both_ways(posted: Iterable[Posted], clients: set[str]) -> dict[str, dict[str, int]]:
+    """Bytes of each size, up and down."""
+    found = {size: {"up": 0, "down": 0} for size in SIZES}
+    for message in posted:
+        for way, node in (("up", message.node), ("down", message.destination)):
+            if node in clients:
+                for size in SIZES:
+                    found[size][way] += getattr(message, f"{size}_bytes")
+    return found
+
+
+def total(posted: Iterable[Posted]) -> dict[str, int]:
+    """Bytes of each size, each message once."""
+    found = dict.fromkeys(SIZES, 0)
+    for message in posted:
+        for size in SIZES:
+            found[size] += getattr(message, f"{size}_bytes")
+    return found
+
+
+def besides(events: Sequence[AnyEvent], clients: set[str]) -> Json:
+    """Bytes that messages cost besides their own: acknowledgements on the way back (each once: of what a client sent
+    down, of all else up), what was sent again."""
+    acks = {"up": 0, "down": 0}
+    carried = only(events, Carried)
+    for message in carried:
+        acks["down" if message.source in clients else "up"] += message.ack_bytes
+    return {"ack_bytes": acks, "resent_bytes": sum(message.resent_bytes for message in carried)}
+
+
+def by_kind(posted: Iterable[Posted]) -> dict[str, dict[str, int]]:
+    """Messages, bytes of each size and official bytes of each kind."""
+    kinds: dict[str, dict[str, int]] = {}
+    for message in posted:
+        row = kinds.setdefault(message.kind, {"messages": 0, "payload": 0, "framed": 0, "wire": 0, "official": 0})
+        row["messages"] += 1
+        row["official"] += message.official_bytes
+        for size in SIZES:
+            row[size] += getattr(message, f"{size}_bytes")
+    return dict(sorted(kinds.items()))
+
+
+def history(events: Sequence[AnyEvent], clients: set[str], diverged: Divergence | None = None) -> list[Json]:
+    """One row a finished round, in the order of their ends, with the bytes that were posted until its end.
+
+    From the round on in which the training ``diverged`` there is no judgement.
+    """
+    until = diverged.round if diverged else math.inf
+    posted = sorted(only(events, Posted), key=lambda message: message.due_ns)
+    scores = {event.round: event for event in only(events, Evaluated) if event.round < until}
+    rows: list[Json] = []
+    counted = official = up = down = payload = 0
+    for ended in _ends(events):
+        while counted < len(posted) and posted[counted].due_ns <= ended.due_ns:
+            message = posted[counted]
+            official += message.official_bytes
+            payload += message.payload_bytes
+            up += message.payload_bytes if message.node in clients else 0
+            down += message.payload_bytes if message.destination in clients else 0
+            counted += 1
+        score = scores.get(ended.round)
+        rows.append(
+            {
+                "round": ended.round,
+                "started_s": ended.started_ns / SECOND_NS,
+                "due_s": ended.due_ns / SECOND_NS,
+                "actual_s": ended.actual_ns / SECOND_NS,
+                "accuracy": score.accuracy if score else None,
+                "balanced_accuracy": score.balanced if score else None,
+                "loss": score.loss if score else None,
+                "official_bytes": official,
+                "payload_bytes": payload,
+                "payload_up": up,
+                "payload_down": down,
+            }
+        )
+    return rows
+
+
+def client_rounds(events: Sequence[AnyEvent], clients: set[str]) -> int:
+    """In how many rounds clients took part, that is posted something between the round's end and the one before, added
+    up over clients. What they post after the last round's end is in none."""
+    ends_ns = [ended.due_ns for ended in _ends(events)]
+    took_part = {
+        (message.node, bisect_left(ends_ns, message.due_ns))
+        for message in only(events, Posted)
+        if message.node in clients
+    }
+    return sum(place < len(ends_ns) for _, place in took_part)
+
+
+def _ends(events: Sequence[AnyEvent]) -> list[RoundEnded]:
+    return sorted(only(events, RoundEnded), key=lambda event: (event.due_ns, event.seq))
+
+
+def to_target(evaluated: Iterable[Json], target: float) -> Json | None:
+    """The first evaluated round that reached ``target``; bytes are payload of all messages, initial weights included,
+    that were posted until its end."""
+    for row in evaluated:
+        if row["accuracy"] >= target:
+            return {
+                "round": row["round"],
+                "seconds": row["actual_s"],
+                "bytes": row["payload_bytes"],
+                "official_bytes": row["official_bytes"],
+            }
+    return None

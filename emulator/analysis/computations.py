@@ -1,0 +1,63 @@
+"""What was computed, by method, device and function: how often, of how much work, in how much time. A view."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from emulator.checks.invariants import only
+from emulator.ledger.events import AnyEvent, Computed
+from emulator.tables.table import Sheet, number
+
+SECOND_NS = 10**9
+WORK = ("operations", "dense_flops", "depthwise_flops", "moved_bytes")
+
+
+def computations(
+    nodes: Iterable[Mapping[str, Any]], events: Sequence[AnyEvent], *, foreseen: bool = False
+) -> list[dict[str, Any]]:
+    """A row for each device and function: work and emulated seconds are sums over all ``times``; ``host_ms`` a median.
+
+    ``foreseen``: by a dry run, in which the host carries out few of them; then ``host_ms`` is None. The order is that
+    of their first ends.
+    """
+    devices = {node["name"]: node.get("device", "") for node in nodes}
+    found: dict[tuple[str, str], list[Computed]] = {}
+    for event in only(events, Computed):
+        found.setdefault((devices.get(event.node, ""), event.function), []).append(event)
+    return [
+        {
+            "device": device,
+            "function": function,
+            "times": len(spans),
+            **{key: sum(getattr(span, key) for span in spans) for key in WORK},
+            "seconds": sum(span.due_ns - span.start_ns for span in spans) / SECOND_NS,
+            "host_ms": None if foreseen else median(span.host_ns for span in spans) / 1e6,
+        }
+        for (device, function), spans in found.items()
+    ]
+
+
+def sheet(algorithms: Mapping[str, Any]) -> Sheet:
+    """What one computation of each kind costs, in the mean."""
+    rows = []
+    for name, algorithm in algorithms.items():
+        for row in algorithm["computations"]:
+            times = row["times"]
+            sizes = [row["dense_flops"] / 1e6, row["depthwise_flops"] / 1e6, row["moved_bytes"] / 1e6]
+            counts = [str(times), number(row["operations"] / times), *(number(size / times or None) for size in sizes)]
+            each = [number(1e3 * row["seconds"] / times), number(row["host_ms"])]
+            rows.append([name, row["device"], row["function"], *counts, *each])
+    return Sheet(
+        title="What a computation costs",
+        heads=[
+            *("algorithm", "device", "function", "times", "oper-\nations"),
+            *("dense\nMFLOP", "depthwise\nMFLOP", "moved\nMB", "emulated\nms", "host\nms"),
+        ],
+        names=3,
+        rows=rows,
+        meaning="Means over so many computations: dispatched operations; floating-point operations of dense and of "
+        "depthwise convolutions and products (a multiply-add is two); bytes that the other operations touch; the "
+        "device's time for that. Host: what this machine took, the median (–: a dry run carries out few of them).",
+    )

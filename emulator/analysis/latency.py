@@ -1,0 +1,113 @@
+"""What the time of a client goes into: a pure function of the ledger, in whole nanoseconds that lose none.
+
+Every instant of a timeline belongs to exactly one cause; where several hold at once, the first in this list:
+
+compute        the client computes
+serialisation  a message of its own, either way, is leaving: first to last bit
+propagation    one is on its way: last bit left, not yet arrived
+queueing       one was posted, and its first bit waits for the link: behind others, for a client that is away, for TCP's
+               set-up; or one has arrived at the server, and the computation for it has not begun (``queueing``)
+waiting        none of these: the client waits for the server, and with it for other clients
+
+Times are due times. A message that the network had not carried to its last bit when its record ended counts as waiting.
+So does, in a record that does not say for which message a computation was, what queued for anything but a worker.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emulator.checks.health import length_of
+from emulator.checks.invariants import only
+from emulator.ledger.events import AnyEvent, Carried, Computed, Received, Started
+
+CAUSES = ("compute", "serialisation", "propagation", "queueing", "waiting")
+
+Spans = list[tuple[int, int]]
+Pairs = NDArray[np.int64]  # beginnings and ends, [n, 2]
+
+
+def latency_split(client: str, events: Sequence[AnyEvent], until_ns: int | None = None) -> dict[str, int]:
+    """Nanoseconds of each of ``CAUSES`` for one client; they sum to ``until_ns``, by default the timeline's length."""
+    (splits,) = latency_splits([client], events, length_of(events) if until_ns is None else until_ns)
+    return splits[client]
+
+
+def latency_splits(
+    clients: Iterable[str], events: Sequence[AnyEvent], *until_ns: int
+) -> list[dict[str, dict[str, int]]]:
+    """The same for several clients, until each of several times, in one pass over the events."""
+    spans = _all_spans(events)
+    taken = {name: _by_priority(spans[name]) for name in clients}
+    return [{name: _split(found, end_ns) for name, found in taken.items()} for end_ns in until_ns]
+
+
+def _by_priority(spans: Mapping[str, array[int]]) -> list[Pairs]:
+    """For each cause but the last the instants that it or one before it holds, as disjoint spans."""
+    found, taken = [], np.empty((0, 2), np.int64)
+    for cause in CAUSES[:-1]:
+        taken = _joined(np.concatenate([taken, np.frombuffer(spans[cause], np.int64).reshape(-1, 2)]))
+        found.append(taken)
+    return found
+
+
+def _split(taken: Sequence[Pairs], length_ns: int) -> dict[str, int]:
+    reached_ns = [0]
+    for pairs in taken:
+        clipped = np.clip(pairs, 0, length_ns)
+        reached_ns.append(int((clipped[:, 1] - clipped[:, 0]).sum()))
+    reached_ns.append(length_ns)
+    return {cause: reached_ns[i + 1] - reached_ns[i] for i, cause in enumerate(CAUSES)}
+
+
+def _all_spans(events: Sequence[AnyEvent]) -> dict[str, dict[str, array[int]]]:
+    """By node and cause, beginnings and ends in turn; those of one node may overlap."""
+    spans: dict[str, dict[str, array[int]]] = defaultdict(lambda: {cause: array("q") for cause in CAUSES})
+    asked: dict[tuple[str, int], list[Computed]] = defaultdict(list)  # by where and when they were asked for
+    for event in only(events, Computed):
+        spans[event.node]["compute"].extend((event.start_ns, event.due_ns))
+        if event.source is None:
+            asked[event.node, event.start_ns - event.queued_ns].append(event)
+        elif event.source:
+            spans[event.source]["queueing"].extend((event.start_ns - event.queued_ns, event.start_ns))
+    for message in only(events, Carried):
+        for client in (message.source, message.destination):
+            own = spans[client]
+            own["queueing"].extend((message.posted_ns, message.start_ns))
+            own["serialisation"].extend((message.start_ns, message.due_ns))
+            own["propagation"].extend((message.due_ns, message.arrival_ns))
+    arrivals: dict[tuple[str, int], list[str]] = defaultdict(list)  # sources, by where and when they arrived
+    for received in only(events, Received):
+        arrivals[received.node, received.due_ns].append(received.source)
+    servers = {event.node for event in only(events, Started) if event.role == "server"}
+    # Of an older record: what a worker computes at once was asked for at the instant of its message's arrival; of
+    # several at the same instant, the first to arrive is the first to be computed.
+    for where, computed in asked.items():
+        if where[0] in servers:
+            in_turn = sorted(computed, key=lambda event: (event.start_ns, event.seq))
+            for source, event in zip(arrivals[where], in_turn, strict=False):
+                spans[source]["queueing"].extend((where[1], event.start_ns))
+    return spans
+
+
+def _joined(pairs: Pairs) -> Pairs:
+    """Disjoint spans, in order, that cover the same instants."""
+    pairs = pairs[pairs[:, 1] > pairs[:, 0]]
+    if not len(pairs):
+        return pairs
+    pairs = pairs[np.argsort(pairs[:, 0], kind="stable")]
+    reached = np.maximum.accumulate(pairs[:, 1])
+    apart = np.flatnonzero(pairs[1:, 0] > reached[:-1])  # a gap follows
+    starts, ends = pairs[np.concatenate([[0], apart + 1]), 0], reached[np.concatenate([apart, [len(pairs) - 1]])]
+    return np.column_stack([starts, ends])
+
+
+def union(spans: Sequence[tuple[int, int]], length_ns: int) -> Spans:
+    """Disjoint spans that cover the same instants of 0 … length."""
+    pairs = np.array(spans, np.int64).reshape(-1, 2)
+    return [(start, end) for start, end in _joined(np.clip(pairs, 0, length_ns)).tolist()]

@@ -1,0 +1,241 @@
+"""The run in one dictionary, ``summary.json``: a pure function of the manifest and the ledger.
+
+Seconds are actual times: what the run's clock showed. On the real clock that is wall time divided by the dilation, on
+the virtual clock it is the due time. ``due_s`` and ``actual_s`` of the history say both. Bytes are payload unless a
+name says otherwise; ``up`` is what clients sent, ``down`` what they received, ``total_bytes`` has each message once;
+``history`` and ``to_target`` count what was posted until a round's end (``communication``). 1 MiB is 2^20 bytes.
+``client_rounds``: in how many rounds clients took part, that is sent something, added up over clients.
+``latency_s`` is where a client's time goes, in due seconds by the causes of ``emulator.analysis.latency``, over the whole
+timeline (an algorithm's: mean over clients); ``round_latency_s`` is that of a mean round, until the last one's end.
+``diverged``: from which round (from 0) on there is no accuracy, and where that began (``emulator.checks.divergence``); then
+``accuracy``, ``loss`` and ``to_target`` are None. ``foreseen``: by a dry run, so that nothing was trained, and no
+memory and no time of the host was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from emulator.analysis import communication
+from emulator.analysis.client_memory import MIB, How, client_memory, does_not_fit, how_memory_is_known, measured
+from emulator.analysis.communication import both_ways, by_kind
+from emulator.analysis.computations import computations
+from emulator.analysis.latency import CAUSES, latency_splits
+from emulator.checks import divergence
+from emulator.checks.digest import numerics_digest, timeline_digest
+from emulator.checks.divergence import Divergence
+from emulator.checks.health import check, length_of
+from emulator.checks.invariants import Sorted, ending_of, only
+from emulator.checks.send_queues import held_peak_bytes
+from emulator.ledger.events import (
+    SCHEMA,
+    Accounted,
+    AnyEvent,
+    Computed,
+    Ended,
+    Posted,
+    Reported,
+    RoundEnded,
+    Timeline,
+)
+
+TARGETS = ("0.85", "0.9")
+SECOND_NS = 10**9
+
+Json = dict[str, Any]
+
+
+def summarize(manifest: Mapping[str, Any], timelines: Mapping[str, Sequence[AnyEvent]]) -> Json:
+    """What ``summary.json`` holds: the run, its verdict on itself, and one entry for each algorithm.
+
+    ``timelines`` are the merged events of each algorithm, as ``emulator.ledger.events.read_timeline`` gives them.
+    """
+    timelines = {name: events if isinstance(events, Sorted) else Sorted(events) for name, events in timelines.items()}
+    algorithms = {name: _algorithm(manifest, events) for name, events in timelines.items()}
+    absent = [name for name in manifest.get("algorithms", []) if name not in timelines]
+    health = msgspec.to_builtins(check(manifest, timelines))
+    cut = absent or any(each["outcome"] in ("partial", "interrupted") for each in algorithms.values())
+    if not algorithms:
+        health["verdict"] = "unplayed"
+    elif health["verdict"] == "good" and cut:
+        health["verdict"] = "partial"
+    return {
+        "schema": manifest.get("schema", SCHEMA),
+        "profile": manifest.get("profile"),
+        "clock": manifest.get("clock"),
+        "seed": manifest.get("seed"),
+        "dilation": max((_dilation(events) for events in timelines.values()), default=1),
+        "health": health,  # verdict: good | bad | partial (consistent, but cut short) | unplayed | none (a dry run)
+        "data": manifest.get("data"),
+        "not_played": absent,
+        "algorithms": algorithms,
+    }
+
+
+def _algorithm(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
+    nodes = manifest.get("nodes", [])
+    how = how_memory_is_known(manifest)
+    accounts = {event.device: event for event in only(events, Accounted)}
+    members = [node for node in nodes if node["role"] == "client"]
+    named = {node["name"]: node for node in members}
+    ends_ns = [event.due_ns for event in only(events, RoundEnded)]
+    splits, in_rounds = latency_splits(named, events, length_of(events), max(ends_ns, default=0))
+    own = _of_each(named, events)
+    clients = [
+        _client(node, own[name], splits[name], accounts.get(node.get("device", "")), how)
+        for name, node in named.items()
+    ]
+    servers = [_server(node, events) for node in nodes if node["role"] == "server"]
+    posted = only(events, Posted)
+    names = {client["name"] for client in clients}
+    diverged = divergence.find(events)
+    history = communication.history(events, names, diverged)
+    evaluated = [row for row in history if row["accuracy"] is not None and not diverged]
+    timeline, no_timeline = timeline_digest(events)
+    outcome, detail = _outcome(events, clients, diverged)
+    until_ns = max(ends_ns, default=None)  # what shares of a round count, of which these are taken off
+    initial = [message for message in posted if message.round < 0 and (until_ns is None or message.due_ns <= until_ns)]
+    return {
+        "outcome": outcome,
+        "detail": detail,
+        "foreseen": how.foreseen,
+        "diverged": msgspec.to_builtins(diverged),
+        "dilation": _dilation(events),
+        "dilation_why": next((event.why for event in only(events, Timeline) if event.why), ""),
+        "does_not_fit": does_not_fit(events, clients),
+        "timeline_digest": timeline,
+        "no_timeline_digest": no_timeline,
+        "numerics_digest": numerics_digest(events),
+        "wall_s": next((event.wall_s for event in only(events, Timeline) if event.wall_s is not None), None),
+        "rounds": len(history),
+        "seconds": history[-1]["actual_s"] if history else None,
+        "length_s": length_of(events) / SECOND_NS,
+        "latency_s": _seconds([*splits.values()]) if splits else None,
+        "round_latency_s": _seconds([*in_rounds.values()], len(history)) if splits and history else None,
+        "accuracy": evaluated[-1]["accuracy"] if evaluated else None,
+        "balanced_accuracy": evaluated[-1]["balanced_accuracy"] if evaluated else None,
+        "loss": evaluated[-1]["loss"] if evaluated else None,
+        "official_bytes": sum(message.official_bytes for message in posted),
+        "bytes": both_ways(posted, names),
+        "total_bytes": communication.total(posted),
+        "initial_bytes": both_ways(initial, names),
+        "client_rounds": communication.client_rounds(events, names),
+        "by_kind": by_kind(posted),
+        **communication.besides(events, names),
+        "history": history,
+        "to_target": {target: communication.to_target(evaluated, float(target)) for target in TARGETS},
+        "alignment": [
+            {"round": event.round, "before": before, "after": after}
+            for event in only(events, Reported)
+            if (before := event.values.get("align_error_before")) is not None
+            and (after := event.values.get("align_error_after")) is not None
+        ],
+        "computations": computations(nodes, events, foreseen=how.foreseen),
+        "server": servers[0] if servers else None,
+        "clients": clients,
+    }
+
+
+def _dilation(events: Iterable[AnyEvent]) -> int:
+    return max((event.dilation for event in only(events, Timeline)), default=1)
+
+
+# --- outcomes -----------------------------------------------------------------------------------------------------
+
+
+def _outcome(events: Sequence[AnyEvent], clients: Sequence[Json], diverged: Divergence | None) -> tuple[str, str]:
+    """finished, does-not-fit, refused, failed, stuck, interrupted or partial (nobody saw an end), and a detail.
+
+    would-not-fit: it finished, above a cap that was only accounted; diverged: it finished, and its model is none.
+    """
+    ending = ending_of(events)
+    details = [event.detail for event in only(events, Timeline) if event.outcome and event.detail]
+    if any(client["outcome"] == "does-not-fit" for client in clients):
+        ending = "does-not-fit"
+    elif ending == "finished" and any(client["outcome"] == "would-not-fit" for client in clients):
+        ending = "would-not-fit"
+    elif ending == "finished" and diverged:
+        ending = "diverged"
+    elif ending not in ("finished", "does-not-fit", "refused", "stuck", "interrupted", "partial"):
+        ending = "failed"
+    return ending, details[-1] if details else ""
+
+
+# --- nodes --------------------------------------------------------------------------------------------------------
+
+
+def _server(node: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
+    """The server's spans, each in full although ``workers`` of them may overlap; align_s is a part of busy_s, and
+    align_wait_s of queue_wait_s. These two are None in a record that does not say for which message a computation was.
+    """
+    spans = [span for span in only(events, Computed) if span.node == node["name"]]
+    align = [span for span in spans if "align" in span.function.lower() or "refresh" in span.function.lower()]
+    known = all(span.source is not None for span in spans)
+    return {
+        "device": node.get("device"),
+        "busy_s": sum(span.due_ns - span.start_ns for span in spans) / SECOND_NS,
+        "align_s": sum(span.due_ns - span.start_ns for span in align) / SECOND_NS,
+        "queue_wait_s": sum(span.queued_ns for span in spans) / SECOND_NS if known else None,
+        "align_wait_s": sum(span.queued_ns for span in align) / SECOND_NS if known else None,
+        "workers": node.get("workers"),
+        "peak_mib": measured(node, events)["peak_mib"],
+        "held_mib": held_peak_bytes(node["name"], events) / MIB,
+    }
+
+
+def _of_each(names: Iterable[str], events: Iterable[AnyEvent]) -> dict[str, list[AnyEvent]]:
+    """What each client wrote, and what was posted to it, in one pass."""
+    own: dict[str, list[AnyEvent]] = {name: [] for name in names}
+    for event in events:
+        for name in {event.node: None, **({event.destination: None} if isinstance(event, Posted) else {})}:
+            if name in own:
+                own[name].append(event)
+    return own
+
+
+def _client(
+    node: Mapping[str, Any],
+    events: Sequence[AnyEvent],
+    split: Mapping[str, int],
+    account: Accounted | None,
+    how: How,
+) -> Json:
+    """``events`` are those that the client wrote, and what was posted to it; ``split``: its latency by cause in ns."""
+    name = node["name"]
+    ends = [event.outcome for event in only(events, Ended) if event.node == name]
+    sent = only(events, Posted)
+    time = {f"{what}_s": spent_ns / SECOND_NS for what, spent_ns in split_time(split).items()}
+    return {
+        "name": name,
+        "device": node.get("device"),
+        "network": node.get("network"),
+        **client_memory(node, events, ends, account, how),
+        **time,
+        "latency_s": _seconds([split]),
+        "bytes": both_ways(sent, {name}),
+        "by_kind": {
+            "up": by_kind(event for event in sent if event.node == name),
+            "down": by_kind(event for event in sent if event.destination == name),
+        },
+    }
+
+
+# --- how a client spends its time ---------------------------------------------------------------------------------
+
+
+def split_time(split: Mapping[str, int]) -> dict[str, int]:
+    """A client's latency by cause, in three: it computes; else a message of its own is under way; else it waits.
+
+    A message, either way, is under way from its first bit to its arrival.
+    """
+    transfer_ns = split["serialisation"] + split["propagation"]
+    return {"compute": split["compute"], "transfer": transfer_ns, "wait": split["queueing"] + split["waiting"]}
+
+
+def _seconds(splits: Sequence[Mapping[str, int]], rounds: int = 1) -> dict[str, float]:
+    """Seconds of each cause, mean over clients and rounds."""
+    each = len(splits) * rounds * SECOND_NS
+    return {cause: sum(split[cause] for split in splits) / each for cause in CAUSES}

@@ -1,0 +1,188 @@
+"""The emulator's proof about itself: one scenario under both clocks, side by side.
+
+The virtual clock's times are the model's, exactly. What the real clock showed must agree with them: the end of each
+round within 1 % of its length + 5 ms, bytes to the last one, and, where every due time is the same, the order in which
+nodes received their messages and the numbers that were computed. Where the real run's own verdict is bad, or no round
+ended, nothing is concluded.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from emulator.checks.health import LAG_NS, LAG_SHARE
+from emulator.checks.invariants import only
+from emulator.ledger.events import AnyEvent, Received
+from emulator.tables.table import NOTHING, Sheet
+
+PLAYED = ("virtual", "real")  # in this order
+MS_A_SECOND = 1000
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """One algorithm under both clocks. ``real_s`` and ``virtual_s`` are actual seconds a round."""
+
+    rounds: int
+    real_s: float | None
+    virtual_s: float | None
+    worst_ms: float | None  # the largest difference between the ends of one round
+    rounds_beyond: int  # that differ by more than 1 % of the round's length + 5 ms
+    bytes_equal: bool
+    deliveries: int
+    reordered: int  # least number of deliveries to move for the same order at every node
+    same_timeline: bool  # equal timeline digests: every due time is the same
+    same_numbers: bool  # equal numerics digests
+    verdict: str  # "agrees" | "differs" | "unknown"
+    why: str = ""
+
+
+class Played(Protocol):
+    """A run: its summary and the merged events of each algorithm."""
+
+    @property
+    def summary(self) -> Mapping[str, Any]: ...
+    @property
+    def timelines(self) -> Mapping[str, Sequence[AnyEvent]]: ...
+
+
+def compare(virtually: Played, really: Played) -> dict[str, Comparison]:
+    """By algorithm."""
+    found: dict[str, Comparison] = {}
+    for name, real in really.summary["algorithms"].items():
+        virtual = virtually.summary["algorithms"][name]
+        ends = list(zip(real["history"], virtual["history"], strict=False))
+        off = [abs(a["actual_s"] - b["actual_s"]) for a, b in ends]
+        lengths = [b["actual_s"] - b["started_s"] for _, b in ends]
+        beyond = sum(o > LAG_SHARE * s + LAG_NS / 1e9 for o, s in zip(off, lengths, strict=True))
+        equal = all(real[key] == virtual[key] for key in ("bytes", "by_kind", "official_bytes"))
+        order = [only(run.timelines[name], Received) for run in (really, virtually)]
+        same = [_same(real, virtual, f"{what}_digest") for what in ("timeline", "numerics")]
+        moved = reordered(*order)
+        verdict, why = "agrees", ""
+        if blame := _blame(really, name):
+            verdict, why = "unknown", f"the real run cannot be trusted: {blame}"
+        elif blame := _blame(virtually, name):
+            verdict, why = "differs", f"the virtual run's own verdict is bad: {blame}"
+        elif real["outcome"] != virtual["outcome"] or real["rounds"] != virtual["rounds"]:
+            verdict = "differs"
+            why = ", ".join(f"{run['outcome']} in {run['rounds']} rounds" for run in (real, virtual))
+        elif not ends:
+            verdict, why = "unknown", f"no round to compare: {real['outcome']} under both"
+        elif not equal:
+            verdict, why = "differs", "bytes are not equal"
+        elif beyond:
+            verdict, why = "differs", f"{beyond} of {len(off)} rounds ended more than 1 % + 5 ms apart"
+        elif same[0] and moved:
+            verdict, why = "differs", "the same times, but another order of deliveries"
+        elif same[0] and not same[1]:
+            verdict, why = "differs", "the same timeline, but other numbers"
+        found[name] = Comparison(
+            rounds=len(ends),
+            real_s=_per_round(real),
+            virtual_s=_per_round(virtual),
+            worst_ms=max(off) * MS_A_SECOND if off else None,
+            rounds_beyond=beyond,
+            bytes_equal=equal,
+            deliveries=len(order[1]),
+            reordered=moved,
+            same_timeline=same[0],
+            same_numbers=same[1],
+            verdict=verdict,
+            why=why,
+        )
+    return found
+
+
+def reordered(one: Sequence[Received], other: Sequence[Received]) -> int:
+    """How many deliveries of ``one`` must be moved so that every node receives in the order of ``other``.
+
+    Its deliveries less the longest common order, node by node (patience sorting); one that only one run has counts.
+    """
+    moved = 0
+    for node in {event.node for event in (*one, *other)}:
+        first, second = ([(e.source, e.counter) for e in _by_seq(run, node)] for run in (one, other))
+        place = {message: i for i, message in enumerate(second)}
+        tails: list[int] = []
+        for at in (place[message] for message in first if message in place):
+            where = bisect_left(tails, at)
+            tails[where : where + 1] = [at]
+        moved += max(len(first), len(second)) - len(tails)
+    return moved
+
+
+def _by_seq(events: Sequence[Received], node: str) -> list[Received]:
+    return sorted((event for event in events if event.node == node), key=lambda event: event.seq)
+
+
+def _per_round(algorithm: Mapping[str, Any]) -> float | None:
+    return algorithm["seconds"] / algorithm["rounds"] if algorithm["rounds"] else None
+
+
+def _blame(run: Played, name: str) -> str:
+    """The first reason for which a run's own verdict on a method is bad."""
+    reasons = run.summary["health"]["reasons"]
+    return next((reason.removeprefix(f"{name}: ") for reason in reasons if reason.startswith(f"{name}: ")), "")
+
+
+def _same(one: Mapping[str, Any], other: Mapping[str, Any], digest: str) -> bool:
+    return one[digest] is not None and one[digest] == other[digest]
+
+
+def verdict_of(comparisons: Mapping[str, Comparison]) -> str:
+    """``agrees`` when every algorithm does; ``differs`` when one does; else ``unknown``."""
+    verdicts = {comparison.verdict for comparison in comparisons.values()}
+    return "differs" if "differs" in verdicts else "agrees" if verdicts == {"agrees"} else "unknown"
+
+
+def sheet(comparisons: Mapping[str, Comparison]) -> Sheet:
+    """The table that ``run.py verify`` prints."""
+    rows = []
+    for name, found in comparisons.items():
+        apart = None if found.real_s is None or found.virtual_s is None else found.real_s - found.virtual_s
+        rows.append(
+            [
+                name,
+                found.verdict,
+                str(found.rounds),
+                *(NOTHING if value is None else f"{value:.4f}" for value in (found.real_s, found.virtual_s)),
+                NOTHING if apart is None else f"{apart * MS_A_SECOND:+.2f}",
+                NOTHING if found.worst_ms is None else f"{found.worst_ms:.2f}",
+                "equal" if found.bytes_equal else "NOT",
+                f"{found.reordered}/{found.deliveries}",
+            ]
+        )
+    return Sheet(
+        title="Both clocks",
+        heads=[
+            "algorithm",
+            "verdict",
+            "rounds",
+            "real\ns/round",
+            "virtual\ns/round",
+            "apart\nms",
+            "worst\nms",
+            "bytes",
+            "other\norder",
+        ],
+        names=2,
+        rows=rows,
+        meaning="Seconds a round, as the real clock showed them and as the model has them (virtual), and their "
+        "difference in ms; the largest difference between the ends of one round; payload, framed, wire bytes and "
+        "messages of each kind; deliveries that came in another order. A method agrees when its bytes are equal and "
+        "every round ended within 1 % of its length + 5 ms.",
+        results=_sentences(comparisons),
+    )
+
+
+def _sentences(comparisons: Mapping[str, Comparison]) -> list[str]:
+    """What does not agree and why; which runs were the same run."""
+    sentences = [f"{name}: {found.verdict}: {found.why}" for name, found in comparisons.items() if found.why]
+    same = [name for name, found in comparisons.items() if found.same_timeline and found.same_numbers]
+    if same:
+        which = "every method" if len(same) == len(comparisons) else ", ".join(same)
+        sentences.append(f"The same timeline to the nanosecond and the same numbers to the last bit: {which}.")
+    return sentences

@@ -1,0 +1,108 @@
+"""Whether a training has diverged, and with whom that began: the first values that are infinite or no numbers. A view.
+
+A training has diverged from the first round whose joined model has such values, or such a loss on the test set: from
+then on it has no accuracy. Where it began is the earliest record of such values: a message, as its sender posted it; a
+loss that a node reported; or a part of the joined model that nobody sends, which is the server's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from emulator.checks.invariants import only
+from emulator.ledger.events import AnyEvent, Evaluated, Posted, Reported
+
+SECOND_NS = 10**9
+LOSS, HALF = "loss", "half"  # of signs that are no message
+SERVER = "server"  # the node, and its part of a joined model
+
+
+class Sign(msgspec.Struct, frozen=True, kw_only=True):
+    """Values that are infinite or no numbers: of which ``node``, in which ``round`` (from 0) of it, and when.
+
+    ``what``: the kind of the message, ``loss``, or ``half`` of the server. ``beside``: nodes whose values were so at
+    the same moment.
+    """
+
+    node: str
+    round: int
+    at_s: float
+    what: str
+    beside: int = 0
+
+
+class Divergence(msgspec.Struct, frozen=True, kw_only=True):
+    """From ``round`` (from 0), which ended ``at_s``, on there is no accuracy; ``first``: the first sign of it, if any.
+
+    That may be later: numbers of which the joined model has no loss may be numbers still.
+    """
+
+    round: int
+    at_s: float
+    first: Sign | None
+
+
+def judged(event: Evaluated) -> bool:
+    """Whether a judgement is one: of a model of numbers."""
+    return event.accuracy is not None and event.loss is not None and not event.not_finite
+
+
+def find(events: Sequence[AnyEvent]) -> Divergence | None:
+    """Of an algorithm's merged events; None where every model that was judged is one of numbers."""
+    unfit = min((event for event in only(events, Evaluated) if not judged(event)), key=_round_of, default=None)
+    if unfit is None:
+        return None
+    return Divergence(round=unfit.round, at_s=unfit.due_ns / SECOND_NS, first=first_sign(events))
+
+
+def _round_of(event: Evaluated) -> int:
+    return event.round
+
+
+def first_sign(events: Sequence[AnyEvent]) -> Sign | None:
+    """The earliest, at one moment a client's before the server's and in their order; None where there is none."""
+    signs = sorted(_signs(events), key=lambda sign: (sign.at_s, sign.node == SERVER, len(sign.node), sign.node))
+    if not signs:
+        return None
+    nodes = {sign.node for sign in signs if sign.at_s == signs[0].at_s}
+    return msgspec.structs.replace(signs[0], beside=len(nodes) - 1)
+
+
+def _signs(events: Sequence[AnyEvent]) -> Iterator[Sign]:
+    for posted in only(events, Posted):
+        if posted.not_finite:
+            yield Sign(node=posted.node, round=posted.round, at_s=posted.due_ns / SECOND_NS, what=posted.kind)
+    for report in only(events, Reported):
+        if any("loss" in name for name in report.not_finite):
+            yield Sign(node=report.node, round=report.round, at_s=report.due_ns / SECOND_NS, what=LOSS)
+    for score in only(events, Evaluated):
+        if SERVER in score.not_finite:
+            yield Sign(node=SERVER, round=score.round, at_s=score.due_ns / SECOND_NS, what=HALF)
+
+
+def described(sign: Sign) -> str:
+    """Whose values, in which round, when."""
+    what = f"a message of {sign.node}, {sign.what},"
+    if sign.what in (LOSS, HALF):
+        what = f"a loss of {sign.node}" if sign.what == LOSS else f"the half of {sign.node}"
+    others = (
+        f", as of {sign.beside} other {'nodes' if sign.beside > 1 else 'node'} at that moment" if sign.beside else ""
+    )
+    return f"{what} in round {sign.round + 1}, after {sign.at_s:.2f} s{others}"
+
+
+def remarks(events: Sequence[AnyEvent]) -> list[str]:
+    """What is noted of it."""
+    found, first = find(events), first_sign(events)
+    if found is not None:
+        until = f"from round {found.round + 1} on there is no accuracy"
+        if first is not None and first.at_s <= found.at_s:
+            began = f"which began with {described(first)}: values are infinite or no numbers"
+            return [f"the training has diverged, {began}, and {until}"]
+        later = f"; the first of them is {described(first)}" if first else ""
+        return [f"the training has diverged, before values were infinite or no numbers{later}: {until}"]
+    if first is not None:
+        return [f"{described(first)}: values are infinite or no numbers; the joined models stayed finite"]
+    return []

@@ -1,0 +1,326 @@
+"""A run's verdict on itself: did the real clock keep to the model's times, and do the processes' records agree?
+
+``check`` looks at what was recorded by different processes and compares it with laws that none of them applies by
+itself: bytes posted = received + undelivered, no message faster than its link, order and time monotone, nodes in time.
+A reason makes the verdict bad; a note asks to look twice. Running out of memory or an interrupt alone is neither.
+
+Limits, and why these:
+
+- A round's end may be 1 % of the round's length + 5 ms off its due time in 95 % of an algorithm's rounds (what timers
+  and scheduling of a sound host cost), and 5 % + 50 ms in every one (a pause of the host, once).
+- Nothing may be received more than 1 ms before it is due (the resolution of poll timeouts).
+- A node's clamps may add up to 1 % of the run's length; under the virtual clock there may be none. There actual times
+  are due times, so the limits above hold with nothing to spare.
+- Half of an algorithm's messages may be received later than 10 ms + 1 % of their time on the way, and half of its
+  computations may end more than 50 ms after their spans; from one in twenty on it is noted. No figure of a run is made
+  of these times: clients that begin a round at one moment queue for the host's cores, and what counts is that they
+  have caught up when the round ends. A host that is behind most of the time is too slow whatever the rounds say.
+- A dry run has no verdict: the laws are checked on its records too, but it trained nothing and kept to no clock.
+- An algorithm that failed, hung, was refused or was not judged in every round cannot be trusted whatever its figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from math import ceil
+from statistics import median
+from typing import Any, NamedTuple
+
+import msgspec
+
+from emulator.checks import divergence
+from emulator.checks.invariants import (
+    by_node,
+    conserved,
+    ending_of,
+    in_order,
+    nodes_of,
+    only,
+    tally,
+    whole_ledgers,
+    within_channels,
+    within_links,
+)
+from emulator.checks.omissions import uncharged, unknown_arithmetic
+from emulator.checks.round_limits import unequal_limits
+from emulator.checks.send_queues import beyond_memory, blocked, unused_limits
+from emulator.ledger.events import (
+    AnyEvent,
+    Carried,
+    Clamped,
+    Computed,
+    Evaluated,
+    Host,
+    Posted,
+    Received,
+    Reported,
+    RoundEnded,
+    Timeline,
+    Undelivered,
+)
+
+MS = 10**6
+LAG_SHARE, LAG_NS, LAG_ROUNDS_SHARE = 0.01, 5 * MS, 0.95
+LAG_WORST_SHARE, LAG_WORST_NS = 0.05, 50 * MS
+EARLY_NS = 1 * MS
+LATE_NS, HOST_LATE_NS = 10 * MS, 50 * MS
+NOTED_SHARE, BEHIND_SHARE = 0.05, 0.5
+CUT_OFF = "no end was recorded: its process was killed, or goes on"
+UNTRUSTED = ("failed", "stuck", "refused")
+STEAL_SHARE = 0.05
+STOPPED_SHARE = 0.05  # of a CPU quota's periods
+PRESSURE_SHARE = 0.20  # a fifth of the time some task waited for a core
+
+
+class Limits(NamedTuple):
+    """What depends on the clock: clamps of a node over the run's length, whether the host's load says anything, and
+    whether anything was trained."""
+
+    clamp_share: float
+    host_matters: bool
+    trains: bool = True
+
+
+LIMITS = {
+    "real": Limits(0.01, host_matters=True),
+    "virtual": Limits(0.0, host_matters=False),
+    "dry-run": Limits(0.0, host_matters=False, trains=False),
+}
+
+
+def limits_of(manifest: Mapping[str, Any]) -> Limits:
+    """Those of the run's clock."""
+    return LIMITS[manifest.get("clock", "real")]
+
+
+class Tight(msgspec.Struct, frozen=True, kw_only=True):
+    """The computation of one device and function that used most of its span's time on the host."""
+
+    device: str
+    function: str
+    ratio: float  # host time / (span x dilation); above 1 the host was too slow
+    host_ms: float  # median
+    span_ms: float  # emulated
+
+
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
+    """What was measured of one algorithm's timeline; None where there is nothing to measure. Emulated ms."""
+
+    rounds: int
+    lag_p95_ms: float | None  # actual - due of round ends, magnitude
+    lag_max_ms: float | None
+    late_p50_ms: float | None  # actual - due of received messages
+    late_p95_ms: float | None
+    late_max_ms: float | None
+    messages: int
+    undelivered: int
+    clamps: int
+    clamped_ms: float
+    clamp_max_ms: float
+    spans: int
+    spans_late: int  # host work ended more than 50 ms after the span
+    tightest: list[Tight]
+    host_busy: float | None  # mean, fraction of all cores
+    host_steal: float | None
+    host_pressure: float | None
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    verdict: str  # "good" | "bad" | "none": nothing was trained, so that there is nothing to trust or mistrust
+    reasons: list[str]
+    notes: list[str]
+    algorithms: dict[str, Figures]
+
+
+def check(manifest: Mapping[str, Any], timelines: Mapping[str, Sequence[AnyEvent]]) -> Health:
+    """Judge a run from its manifest and the merged events of each algorithm's timeline."""
+    reasons: list[str] = []
+    notes: list[str] = []
+    figures: dict[str, Figures] = {}
+    limits = limits_of(manifest)
+    for algorithm, events in timelines.items():
+        ending = ending_of(events)
+        if ending != "finished":
+            how = CUT_OFF if ending == "partial" else f"{ending}{_why_refused(events)}"
+            (reasons if ending in UNTRUSTED else notes).append(f"{algorithm}: {how}")
+        found, remarks = conserved(events, ending)
+        remarks = remarks if ending != "refused" else []  # that it was cut short is said
+        found += _unjudged(events) if ending == "finished" and limits.trains else []
+        found += whole_ledgers(events) + within_links(manifest, events) + in_order(events)
+        found += within_channels(manifest, events)
+        clients = sum(node["role"] == "client" for node in manifest.get("nodes", []))
+        found += clamped(by_node(events, Clamped), length_of(events), clients, limits.clamp_share)
+        found += _early(events) + lagging(only(events, RoundEnded))
+        for share, text in (_late(events), _host_late(events)):
+            if share > NOTED_SHARE:
+                (found if share > BEHIND_SHARE else remarks).append(text)
+        found += uncharged(events)
+        remarks += unknown_arithmetic(events)
+        remarks += divergence.remarks(events) + _left_out(events) + blocked(events) + beyond_memory(manifest, events)
+        reasons += [f"{algorithm}: {text}" for text in found]
+        notes += [f"{algorithm}: {text}" for text in remarks]
+        figures[algorithm] = _figures(events, _tightest(manifest, events) if limits.host_matters else [])
+    notes += unused_limits(manifest) + unequal_limits(manifest)
+    notes += _host(timelines) if limits.host_matters else []
+    verdict = ("bad" if reasons else "good") if limits.trains else "none"
+    return Health(verdict=verdict, reasons=reasons, notes=notes, algorithms=figures)
+
+
+def _why_refused(events: Sequence[AnyEvent]) -> str:
+    return "".join(f": {event.detail}" for event in only(events, Timeline) if event.outcome == "refused")
+
+
+def length_of(events: Sequence[AnyEvent]) -> int:
+    """Length of a timeline in ns: the latest due time of anything that takes place in emulated time."""
+    lasting = (only(events, kind) for kind in (Posted, Received, Computed, RoundEnded))
+    return max((event.due_ns for found in lasting for event in found), default=0)
+
+
+def percentile(values: Iterable[int], share: float) -> int | None:
+    """The smallest value that is not exceeded by ``share`` of all (nearest rank)."""
+    ranked = sorted(values)
+    return ranked[max(ceil(share * len(ranked)) - 1, 0)] if ranked else None
+
+
+def lagging(rounds: Sequence[RoundEnded]) -> list[str]:
+    """Ends of one algorithm's rounds against their due times."""
+    beyond = [r for r in rounds if _off(r) > LAG_SHARE * (r.due_ns - r.started_ns) + LAG_NS]
+    far = [r for r in rounds if _off(r) > LAG_WORST_SHARE * (r.due_ns - r.started_ns) + LAG_WORST_NS]
+    reasons = []
+    if len(beyond) > (1 - LAG_ROUNDS_SHARE) * len(rounds):
+        reasons.append(f"lag: {len(beyond)} of {len(rounds)} rounds ended more than 1 % + 5 ms off their due time")
+    if far:
+        worst = max(_off(r) for r in far)
+        reasons.append(f"lag: {len(far)} rounds ended more than 5 % + 50 ms off, the worst by {worst / MS:.1f} ms")
+    return reasons
+
+
+def _off(ended: RoundEnded) -> int:
+    return abs(ended.actual_ns - ended.due_ns)
+
+
+def _early(events: Sequence[AnyEvent]) -> list[str]:
+    early = [e for e in only(events, Received) if e.actual_ns < e.due_ns - EARLY_NS]
+    return tally("received before they were due", [(e.source, e.counter) for e in early])
+
+
+def clamped(of_node: Mapping[str, Sequence[Clamped]], length_ns: int, clients: int, share: float) -> list[str]:
+    """A node's clamps together; the network's are spread over the links of all clients."""
+    reasons = []
+    for node, clamps in of_node.items():
+        limit_ns = share * length_ns * (max(clients, 1) if node == "network" else 1)
+        total_ns = sum(clamp.by_ns for clamp in clamps)
+        if total_ns > limit_ns:
+            allowed = f"more than {100 * share:.0f} % of the run" if share else "this clock allows none"
+            reasons.append(f"{len(clamps)} clamps of {node} moved events by {total_ns / MS:.1f} ms ({allowed})")
+    return reasons
+
+
+def _unjudged(events: Sequence[AnyEvent]) -> list[str]:
+    """Rounds that ended and have no accuracy."""
+    judged = {evaluated.round for evaluated in only(events, Evaluated)}
+    missing = [ended.round for ended in only(events, RoundEnded) if ended.round not in judged]
+    return [f"{len(missing)} rounds were not evaluated, the first is round {missing[0] + 1}"] if missing else []
+
+
+def _left_out(events: Sequence[AnyEvent]) -> list[str]:
+    reports = [event for event in only(events, Reported) if "left_out" in event.values]
+    counts = [int(event.values["left_out"]) for event in reports]
+    vain = [event.round for event in reports if event.values.get("counted") == 0]
+    remarks = [f"the deadline left clients out {sum(counts)} times, in {len(counts)} rounds"] if counts else []
+    remarks += [f"no update was in time in {len(vain)} rounds, the first is round {min(vain) + 1}"] if vain else []
+    return remarks
+
+
+def _late(events: Sequence[AnyEvent]) -> tuple[float, str]:
+    """Messages that became visible after they were due: their share, and a sentence."""
+    way_ns = {(c.source, c.counter): c.arrival_ns - c.posted_ns for c in only(events, Carried)}
+    received = only(events, Received)
+    late = [m for m in received if m.actual_ns - m.due_ns > LATE_NS + way_ns.get((m.source, m.counter), 0) // 100]
+    text = f"late messages: {len(late)} of {len(received)} were received over {LATE_NS // MS} ms + 1 % late"
+    return len(late) / max(len(received), 1), text
+
+
+def _host_late(events: Sequence[AnyEvent]) -> tuple[float, str]:
+    """Computations that the host ended after their spans: their share, and a sentence."""
+    spans = only(events, Computed)
+    late = [span for span in spans if span.host_late_ns > HOST_LATE_NS]
+    if not late:
+        return 0.0, ""
+    worst = max(late, key=lambda span: span.host_late_ns)
+    return len(late) / len(spans), (
+        f"host behind: {len(late)} of {len(spans)} computations ended over {HOST_LATE_NS // MS} ms late, "
+        f"the worst ({worst.function} of {worst.node}) by {worst.host_late_ns / MS:.1f} ms"
+    )
+
+
+def _host(timelines: Mapping[str, Sequence[AnyEvent]]) -> list[str]:
+    """Reasons to mistrust the host: notes, since lag already shows what they did."""
+    hosts = [host for events in timelines.values() for host in only(events, Host)]
+    notes = []
+    stolen = sum(host.steal > STEAL_SHARE for host in hosts)
+    if stolen:
+        notes.append(
+            f"host: other machines took more than 5 % of the cores in {stolen} of {len(hosts)} samples (steal)"
+        )
+    pressed = sum(host.pressure is not None and host.pressure > PRESSURE_SHARE for host in hosts)
+    if pressed:
+        notes.append(f"host: work waited for a core over 20 % of the time in {pressed} of {len(hosts)} samples (PSI)")
+    stopped = sum(host.stopped is not None and host.stopped > STOPPED_SHARE for host in hosts)
+    if stopped:
+        notes.append(f"host: the CPU quota ran out in over 5 % of its periods in {stopped} of {len(hosts)} samples")
+    return notes
+
+
+def _tightest(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> list[Tight]:
+    """By the median of the host's times: the first of a kind pays for what torch prepares once."""
+    nodes = nodes_of(manifest)
+    dilation = max((event.dilation for event in only(events, Timeline)), default=1)
+    host_ns: dict[tuple[str, str, int], list[int]] = {}
+    for span in only(events, Computed):
+        device = str(nodes.get(span.node, {}).get("device", span.node))
+        host_ns.setdefault((device, span.function, span.due_ns - span.start_ns), []).append(span.host_ns)
+    tightest: dict[tuple[str, str], Tight] = {}
+    for (device, function, length_ns), all_ns in host_ns.items():
+        middle_ns = median(all_ns)
+        ratio = middle_ns / max(length_ns * dilation, 1)
+        if (device, function) not in tightest or ratio > tightest[device, function].ratio:
+            tightest[device, function] = Tight(
+                device=device, function=function, ratio=ratio, host_ms=middle_ns / MS, span_ms=length_ns / MS
+            )
+    return sorted(tightest.values(), key=lambda tight: (-tight.ratio, tight.device, tight.function))[:5]
+
+
+def _figures(events: Sequence[AnyEvent], tightest: list[Tight]) -> Figures:
+    rounds = only(events, RoundEnded)
+    late = [event.actual_ns - event.due_ns for event in only(events, Received)]
+    clamps = [event.by_ns for event in only(events, Clamped)]
+    spans = only(events, Computed)
+    hosts = only(events, Host)
+    return Figures(
+        rounds=len(rounds),
+        lag_p95_ms=_ms(percentile(map(_off, rounds), 0.95)),
+        lag_max_ms=_ms(max(map(_off, rounds), default=None)),
+        late_p50_ms=_ms(percentile(late, 0.50)),
+        late_p95_ms=_ms(percentile(late, 0.95)),
+        late_max_ms=_ms(max(late, default=None)),
+        messages=len(late),
+        undelivered=len(only(events, Undelivered)),
+        clamps=len(clamps),
+        clamped_ms=sum(clamps) / MS,
+        clamp_max_ms=max(clamps, default=0) / MS,
+        spans=len(spans),
+        spans_late=sum(span.host_late_ns > HOST_LATE_NS for span in spans),
+        tightest=tightest,
+        host_busy=_mean([host.busy for host in hosts]),
+        host_steal=_mean([host.steal for host in hosts]),
+        host_pressure=_mean([host.pressure for host in hosts if host.pressure is not None]),
+    )
+
+
+def _ms(value_ns: int | None) -> float | None:
+    return None if value_ns is None else value_ns / MS
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None

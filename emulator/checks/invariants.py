@@ -1,0 +1,286 @@
+"""Do the records of different processes agree, and did every message keep to its links?
+
+Laws over one timeline's ledger that no process applies by itself: bytes posted = received + undelivered, no message
+faster than its link or two at once on it, first in first out, time never backwards. Each function returns the ways in
+which its law is broken, one line each; an empty list where it holds.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, TypeVar
+
+from emulator.ledger.events import (
+    AnyEvent,
+    Carried,
+    Ended,
+    Event,
+    Posted,
+    Received,
+    Refused,
+    Timeline,
+    Undelivered,
+)
+from emulator.piecewise import Larger, Steps, constant
+
+SECOND_NS = 10**9
+
+E = TypeVar("E", bound=Event)
+Message = tuple[str, int]  # source and its counter: names one message of a timeline
+
+
+class Sorted(list[AnyEvent]):
+    """Events that are also at hand by their type: for views that ask many times for a few of very many."""
+
+    def __init__(self, events: Iterable[AnyEvent]) -> None:
+        super().__init__(events)
+        self.by_type: dict[type, list[Any]] = defaultdict(list)
+        for event in self:
+            self.by_type[type(event)].append(event)
+
+
+def only(events: Iterable[AnyEvent], kind: type[E]) -> list[E]:
+    """The events of one type, in their order."""
+    if isinstance(events, Sorted):
+        return list(events.by_type.get(kind, ()))
+    return [event for event in events if isinstance(event, kind)]
+
+
+def by_node(events: Iterable[AnyEvent], kind: type[E]) -> dict[str, list[E]]:
+    """Events of one type by node, in the order in which the node wrote them."""
+    grouped: dict[str, list[E]] = defaultdict(list)
+    for event in only(events, kind):
+        grouped[event.node].append(event)
+    return {node: sorted(found, key=lambda event: event.seq) for node, found in sorted(grouped.items())}
+
+
+def nodes_of(manifest: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The manifest's nodes by name."""
+    return {node["name"]: node for node in manifest.get("nodes", [])}
+
+
+def ending_of(events: Iterable[AnyEvent]) -> str:
+    """How the supervisor saw a timeline end; "partial" where it did not live to see it."""
+    outcomes = [event.outcome for event in only(events, Timeline) if event.outcome]
+    return outcomes[-1] if outcomes else "partial"
+
+
+def conserved(events: Sequence[AnyEvent], ending: str) -> tuple[list[str], list[str]]:
+    """Posted = received + undelivered, message by message and byte by byte; reasons and notes.
+
+    A process that was killed could not write what it did last: for its messages, and for the last ones of each pair in
+    a timeline that was cut short, a missing line is a note and not a reason. A line too many always is a reason.
+    """
+    reasons: list[str] = []
+    posted = {(event.node, event.counter): event for event in only(events, Posted)}
+    received = only(events, Received)
+    # The network and a receiver that fell silent may both report the same message as undelivered.
+    lost = {(event.source, event.counter) for event in only(events, Undelivered)}
+    carried = Counter((event.source, event.counter) for event in only(events, Carried))
+    ended = {event.node for event in only(events, Ended)}
+    times = Counter[Message]((event.source, event.counter) for event in received)
+    times.update(lost)
+    last: dict[tuple[str, str], int] = {}  # highest counter that was received, of each pair
+    for event in received:
+        pair = (event.source, event.node)
+        last[pair] = max(last.get(pair, -1), event.counter)
+
+    missing: Counter[tuple[str, str, str]] = Counter()
+    missing_bytes: Counter[tuple[str, str, str]] = Counter()
+    excused = 0
+    for key, message in posted.items():
+        if times[key]:
+            continue
+        pair = (message.node, message.destination)
+        killed = not {"network", *pair} <= ended
+        cut_short = ending != "finished" and message.counter > last.get(pair, -1)
+        if killed or cut_short:
+            excused += 1
+            continue
+        missing[(*pair, message.kind)] += 1
+        missing_bytes[(*pair, message.kind)] += message.payload_bytes
+    for where, count in missing.items():
+        reasons.append(
+            f"{_way(*where)}: {count} posted messages ({missing_bytes[where]} B) were neither received nor undelivered"
+        )
+    reasons += tally("received or undelivered more than once", [key for key, n in times.items() if n > 1])
+    reasons += tally("received but never posted", [key for key in times if key not in posted])
+    reasons += tally("carried more than once", [key for key, n in carried.items() if n > 1])
+    uncarried = [(e.source, e.counter) for e in received if not carried[(e.source, e.counter)]]
+    network_whole = "network" in ended
+    reasons += tally("received but not carried", uncarried if network_whole else [])
+    reasons += _same_sizes(events, posted)
+
+    notes = []
+    if events and not network_whole:
+        notes.append("network record incomplete: it was killed before its last words")
+    if excused:
+        notes.append(f"{excused} messages were under way when the timeline was cut short")
+    nodes = {event.node for event in only(events, Posted)} | {"network"}
+    silent = sorted(nodes - ended) if ending == "finished" and posted else []
+    if silent:
+        reasons.append(f"finished, but no last words of {', '.join(silent)}")
+    return reasons, notes
+
+
+def _same_sizes(events: Sequence[AnyEvent], posted: Mapping[Message, Posted]) -> list[str]:
+    """Sizes and ends of a message as its sender, the network and its receiver recorded them."""
+    wrong: list[Message] = []
+    for event in events:
+        if not isinstance(event, Received | Carried | Undelivered):
+            continue
+        sent = posted.get((event.source, event.counter))
+        if sent is None:
+            continue
+        destination = event.node if isinstance(event, Received) else event.destination
+        same = (sent.destination, sent.kind, sent.payload_bytes) == (destination, event.kind, event.payload_bytes)
+        if not isinstance(event, Undelivered):
+            same = same and sent.wire_bytes == event.wire_bytes
+        if isinstance(event, Received):
+            same = same and sent.framed_bytes == event.framed_bytes
+        if not same:
+            wrong.append((event.source, event.counter))
+    return tally("recorded with different sizes, kinds or ends", wrong)
+
+
+def whole_ledgers(events: Sequence[AnyEvent]) -> list[str]:
+    """Each node's lines are numbered without a gap, and nothing malformed arrived."""
+    numbers: dict[str, list[int]] = defaultdict(list)
+    for event in events:
+        numbers[event.node].append(event.seq)
+    reasons = [
+        f"ledger of {node} has lost or doubled lines"
+        for node, found in sorted(numbers.items())
+        if sorted(found) != list(range(len(found)))
+    ]
+    refused = only(events, Refused)
+    if refused:
+        reasons.append(f"{len(refused)} messages refused, first by {refused[0].node}: {refused[0].reason}")
+    return reasons
+
+
+def within_links(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> list[str]:
+    """No message beats its links, and no pair's link carries two at once: together, bytes <= the capacity's integral.
+
+    With bits = 8 x wire bytes and rate = the slower of both ends: left - start >= bits / rate, and arrival - posted
+    >= bits / rate + the delays of both ends; 1 ns is granted to rounding. Jitter only ever adds.
+    """
+    nodes = nodes_of(manifest)
+    posted = {(event.node, event.counter): event.due_ns for event in only(events, Posted)}
+    arrival = {(event.source, event.counter): event.arrival_ns for event in only(events, Carried)}
+    fast: list[Message] = []
+    before_due: list[Message] = []
+    for event in only(events, Carried):
+        key = (event.source, event.counter)
+        source, destination = nodes.get(event.source), nodes.get(event.destination)
+        if source is None or destination is None:
+            continue
+        # Each node's up is what it sends and its down what it receives, the server's too.
+        rate_bps = min(source["up_bps"], destination["down_bps"])
+        delay_ns = source.get("up_one_way_ns", 0) + destination.get("down_one_way_ns", 0)
+        bits_ns = 8 * event.wire_bytes * SECOND_NS
+        left_too_soon = (event.due_ns - event.start_ns + 1) * rate_bps < bits_ns
+        posted_ns = posted.get(key, event.posted_ns)
+        arrived_too_soon = (event.arrival_ns - posted_ns - delay_ns + 1) * rate_bps < bits_ns
+        if left_too_soon or arrived_too_soon or event.start_ns < posted_ns:
+            fast.append(key)
+    for received in only(events, Received):
+        key = (received.source, received.counter)
+        if key in arrival and received.due_ns < arrival[key]:
+            before_due.append(key)
+    return tally("faster than the links allow", fast) + tally("received before the network's arrival", before_due)
+
+
+def within_channels(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> list[str]:
+    """No capacity carries more than its integral: what began and left within a span of time has its bits there.
+
+    Looked at for each channel over every busy period (in which something is always under way), up to each departure
+    in it; 1 ns of each is granted to rounding.
+    """
+    nodes = nodes_of(manifest)
+    carried = sorted(only(events, Carried), key=lambda event: event.start_ns)
+    over: dict[int, list[Carried]] = defaultdict(list)
+    for event in carried:
+        source, destination = nodes.get(event.source, {}), nodes.get(event.destination, {})
+        for number in (*source.get("up_channels", ()), *destination.get("down_channels", ())):
+            over[number].append(event)
+    reasons = []
+    for number, crossing in sorted(over.items()):
+        channel, rates = manifest["channels"][number], rates_of(manifest, number)
+        found: list[str] = []
+        for period in _busy(crossing):
+            begun_ns = until_ns = period[0].start_ns
+            bits = could = 0
+            for event in sorted(period, key=lambda event: event.due_ns):
+                bits += 8 * event.wire_bytes
+                could += rates.integral(until_ns, event.due_ns + 1)
+                until_ns = event.due_ns + 1
+                if could < bits * SECOND_NS:
+                    found.append(f"between {begun_ns / SECOND_NS:.3f} and {event.due_ns / SECOND_NS:.3f} s")
+                    break
+        if found:
+            more = f", and {len(found) - 1} times more" if len(found) > 1 else ""
+            reasons.append(f"{channel['name']} carried more than its capacity {found[0]}{more}")
+    return reasons
+
+
+def _busy(crossing: Sequence[Carried]) -> Iterable[list[Carried]]:
+    """Messages in the order of their starts, in groups between which nothing was under way."""
+    period: list[Carried] = []
+    end_ns = -1
+    for event in crossing:
+        if period and event.start_ns >= end_ns:
+            yield period
+            period = []
+        period.append(event)
+        end_ns = max(end_ns, event.due_ns)
+    if period:
+        yield period
+
+
+def rates_of(manifest: Mapping[str, Any], number: int) -> Steps | Larger:
+    """What a channel of the manifest can carry over time, in bit/s."""
+
+    def followed(described: Mapping[str, int]) -> Steps:
+        trace = manifest["traces"][described["trace"]]
+        return Steps(
+            tuple(trace["starts_ns"]), tuple(trace["values"]), trace["length_ns"], ahead_ns=described["ahead_ns"]
+        )
+
+    channel = manifest["channels"][number]
+    if "larger_of" in channel:
+        return Larger(*map(followed, channel["larger_of"]))
+    return followed(channel) if "trace" in channel else constant(channel["bps"])
+
+
+def in_order(events: Sequence[AnyEvent]) -> list[str]:
+    """First in, first out on each pair; time never runs backwards at a receiver."""
+    reasons = []
+    for node, received in by_node(events, Received).items():
+        if any(later.due_ns < earlier.due_ns for earlier, later in pairwise(received)):
+            reasons.append(f"time ran backwards at {node}")
+        newest: dict[str, int] = {}
+        for event in received:
+            if event.counter < newest.get(event.source, -1):
+                reasons.append(f"{event.source} -> {node}: message {event.counter} was overtaken")
+            newest[event.source] = max(event.counter, newest.get(event.source, -1))
+    free: dict[tuple[str, str], int] = {}
+    for carried in sorted(only(events, Carried), key=lambda event: (event.source, event.counter)):
+        pair = (carried.source, carried.destination)
+        if carried.start_ns < free.get(pair, 0):
+            reasons.append(f"{_way(*pair)}: two messages on the link at once, second {carried.counter}")
+        free[pair] = carried.due_ns
+    return reasons
+
+
+def _way(source: str, destination: str, kind: str = "") -> str:
+    return f"{source} -> {destination}" + (f" ({kind})" if kind else "")
+
+
+def tally(what: str, messages: Sequence[Message]) -> list[str]:
+    if not messages:
+        return []
+    source, counter = messages[0]
+    return [f"{len(messages)} messages {what}, first: number {counter} of {source}"]

@@ -1,0 +1,204 @@
+"""Where the events come from that a view shows: a run's files while they grow, or a record by its due times."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+from bisect import bisect_right
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+import psutil
+
+from emulator.dashboard.progress import SECOND_NS, Progress
+from emulator.errors import UserError
+from emulator.ledger.events import SCHEMA, AnyEvent, Ended, Evaluated, Tail, Timeline, read_timeline
+from emulator.validation import printable
+
+SAME_S = 1.0  # two begins of a process that are as close are of the same process
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """A run's manifest; UserError where ``folder`` is none's."""
+    path = folder / "manifest.json"
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text())
+        schema = manifest["schema"]
+        manifest["algorithms"], manifest["nodes"]
+    except OSError:
+        if (folder / "bench.json").exists():
+            raise UserError(f"{folder}: is a bench: see its tables.md, or name one of its runs, in runs/") from None
+        if inner := sorted(folder.glob("*/manifest.json")):  # as verify leaves them
+            raise UserError(f"{folder}: holds runs: name one of them, such as {inner[0].parent}") from None
+        raise UserError(f"{folder}: it has no manifest.json of a run; name a run's folder, as under runs/") from None
+    except KeyError as error:
+        raise UserError(f"{path}: lacks {error}; name a run's folder, as under runs/") from None
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); restore it") from None
+    if wrong := _misnamed(manifest):
+        raise UserError(f"{path}: {wrong}; names are small letters, digits and hyphens: restore it")
+    if schema != SCHEMA:
+        raise UserError(f"{path}: schema: is {schema!r}, and this version reads {SCHEMA!r}; take the one that wrote it")
+    scrubbed: dict[str, Any] = _scrubbed(manifest)
+    return scrubbed
+
+
+NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+
+
+def _misnamed(manifest: Mapping[str, Any]) -> str:
+    """A method or node whose name could be another path than its own in this folder."""
+    named = [("algorithms", manifest["algorithms"]), ("nodes", [node["name"] for node in manifest["nodes"]])]
+    found = [(key, name) for key, names in named for name in names if not NAME.fullmatch(name)]
+    return f"{found[0][0]}: there is a {printable(found[0][1])!r}" if found else ""
+
+
+def _scrubbed(value: Any) -> Any:
+    """The same without control characters in its texts."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, dict):
+        return {printable(key): _scrubbed(item) for key, item in value.items()}
+    return [_scrubbed(item) for item in value] if isinstance(value, list) else value
+
+
+def player(manifest: Mapping[str, Any]) -> Path | None:
+    """What is there as long as the process that plays a run is; None where that cannot be known, as on another host."""
+    process = manifest.get("process")
+    if not process or process["host"] != platform.node():
+        return None
+    own = Path(f"/proc/{process['pid']}")
+    try:
+        same = abs(psutil.Process(process["pid"]).create_time() - process["began"]) < SAME_S
+    except psutil.NoSuchProcess:
+        same = False
+    return own if same else own / "of another process"
+
+
+class Source(Protocol):
+    """Where events come from: ``advance`` folds in those of this moment; whether there were any."""
+
+    def advance(self, progress: Progress) -> bool: ...
+    @property
+    def over(self) -> bool: ...
+
+
+class Follower:
+    """Follows the ledger files of a run from one algorithm to the next.
+
+    The server's file is read before the clients': whatever led to a line of the server's is then in the same batch.
+    """
+
+    def __init__(self, folder: Path, manifest: Mapping[str, Any]) -> None:
+        self._ledger = folder / "ledger"
+        self._to_come = list(manifest.get("algorithms", []))
+        nodes = [node["name"] for node in manifest.get("nodes", [])]
+        self._names = ["evaluator", "server", "network", "supervisor", *(name for name in nodes if name != "server")]
+        self._tails: list[Tail] = []
+        self._player = player(manifest)
+        self.cut = False  # its process is gone, without an end
+
+    def advance(self, progress: Progress) -> bool:
+        """Read what there is; whether anything was."""
+        gone = self._player is not None and not self._player.exists()
+        changed = self._read_on(progress)
+        self.cut = gone and not changed  # what was read after its end is all that there will be
+        return changed
+
+    def _read_on(self, progress: Progress) -> bool:
+        changed = False
+        while self._tails or self._next(progress):
+            events = self._read()
+            changed |= bool(events)
+            if any(isinstance(event, Timeline) and event.outcome for event in events):
+                events += self._read()  # what was written before, to files that were read before
+            progress.take(events)
+            if progress.over is None:
+                return changed
+            progress.end()
+            self._tails = []
+        return changed
+
+    def _read(self) -> list[AnyEvent]:
+        try:
+            return [event for tail in self._tails for event in tail.read()]
+        except msgspec.MsgspecError as error:
+            raise UserError(f"{self._ledger}: not a ledger of this version ({error})") from None
+
+    def _next(self, progress: Progress) -> bool:
+        """Begin the next algorithm where its folder is there."""
+        if not self._to_come or not (self._ledger / self._to_come[0]).is_dir():
+            return False
+        algorithm = self._to_come.pop(0)
+        self._tails = [Tail(self._ledger / algorithm / f"{name}.jsonl") for name in self._names]
+        progress.begin(algorithm)
+        return True
+
+    @property
+    def over(self) -> bool:
+        """Whether the last algorithm has ended, or the run without that."""
+        return self.cut or (not self._to_come and not self._tails)
+
+
+class Replay:
+    """Plays a record again: each event when emulated time, moved on by ``pass_s``, has come to its due time."""
+
+    def __init__(self, folder: Path, manifest: Mapping[str, Any], speed: float = 1.0) -> None:
+        folders = [folder / "ledger" / name for name in manifest["algorithms"]]
+        self._to_come = [path for path in folders if path.is_dir()]
+        if not self._to_come:
+            raise UserError(f"{folder}: nothing was played in this run; name one with a ledger")
+        self.speed = speed
+        self._events: list[AnyEvent] = []
+        self._moments: list[int] = []
+        self._played = 0
+        self._now_ns = 0
+        self._begun = False
+
+    def pass_s(self, seconds: float) -> None:
+        """Let so many seconds of the watcher's pass."""
+        self._now_ns += int(seconds * self.speed * SECOND_NS)
+
+    def advance(self, progress: Progress) -> bool:
+        """Fold in what is due by now; whether anything was."""
+        if not self._begun:
+            if not self._to_come:
+                return False
+            self._open(progress)
+        until = bisect_right(self._moments, self._now_ns)
+        due, self._played = self._events[self._played : until], until
+        progress.take(due)
+        if until == len(self._events):
+            self._begun = False
+            progress.end()
+        return bool(due) or not self._begun
+
+    def skip(self) -> None:
+        """To the end of the algorithm that is played."""
+        self._now_ns = max([self._now_ns, *self._moments[-1:]])
+
+    def _open(self, progress: Progress) -> None:
+        path = self._to_come.pop(0)
+        try:
+            events = read_timeline(path)
+        except msgspec.MsgspecError as error:
+            raise UserError(
+                f"{path}: not a ledger of this version ({error}); replay it with the one it is of"
+            ) from None
+        last_ns = max((event.due_ns for event in events), default=0)
+        # Last words and judgements are told when they were known: at the end, and not at time 0.
+        moments = [last_ns if isinstance(event, Timeline) and event.outcome else event.due_ns for event in events]
+        order = sorted(
+            range(len(events)), key=lambda i: (moments[i], isinstance(events[i], Ended | Evaluated | Timeline))
+        )
+        self._events, self._moments = [events[i] for i in order], [moments[i] for i in order]
+        self._played, self._now_ns, self._begun = 0, 0, True
+        progress.begin(path.name)
+
+    @property
+    def over(self) -> bool:
+        """Whether the last algorithm has been played to its end."""
+        return not self._to_come and not self._begun

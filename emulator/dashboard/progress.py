@@ -1,0 +1,365 @@
+"""What a run is doing now, folded from the ledger event by event: the state that the dashboard draws.
+
+Files of different nodes are read one after the other, so an effect may be seen before its cause (a message received
+before it was posted): messages are matched by (source, counter) whichever comes first.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from itertools import takewhile
+from typing import Any, NamedTuple
+
+import msgspec
+
+from emulator.checks.divergence import judged
+from emulator.checks.health import PRESSURE_SHARE, STEAL_SHARE, STOPPED_SHARE, clamped, lagging, limits_of
+from emulator.checks.round_limits import round_limits
+from emulator.dashboard.activity import BIN_NS, BINS, COMPUTE, DOWN_BITS, DOWNLOAD, UP_BITS, UPLOAD, Bins, SentByTime
+from emulator.dashboard.node_state import Capacity, Group, Seen
+from emulator.ledger.events import (
+    AnyEvent,
+    Carried,
+    Clamped,
+    Computed,
+    Ended,
+    Evaluated,
+    Host,
+    Lasting,
+    Memory,
+    Posted,
+    Received,
+    Refused,
+    RoundEnded,
+    Timeline,
+    Undelivered,
+    Waiting,
+)
+from emulator.profiles.availability import of_client
+from emulator.profiles.scenario import Absence
+from emulator.validation import printable
+
+SECOND_NS = 10**9
+MB = 10**6
+TOLD = 1000  # lines of the log that are kept
+WINDOWS_NS = tuple(seconds * SECOND_NS for seconds in (5, 10, 20, 30))  # until there is a minute to show
+
+
+class Result(NamedTuple):
+    """An algorithm as far as it came."""
+
+    algorithm: str
+    outcome: str
+    line: str  # the outcome with its explanation
+    rounds: int
+    length_ns: int  # until its last round's end, as the clock showed it
+    accuracies: list[float]  # until it diverged
+    diverged: bool
+    payload_bytes: int
+    peak_bytes: int | None
+    unfit: int  # clients whose peak is above their budget, or who said that they do not fit
+    wall_s: float | None
+
+
+class Progress:
+    """State of the run; ``begin`` opens an algorithm's timeline, ``take`` folds in what was read of it."""
+
+    def __init__(self, manifest: Mapping[str, Any]) -> None:
+        self.manifest = manifest
+        self.algorithms: list[str] = list(manifest.get("algorithms", []))
+        self._measures = limits_of(manifest).trains  # older dry runs recorded what they foresaw like a reading
+        self.results: list[Result] = []
+        self.log: deque[str] = deque(maxlen=TOLD)
+        self.told = 0  # lines of the log so far, those no longer kept too
+        self.begin("")
+
+    def _absent(self, node: Mapping[str, Any]) -> Callable[[], bool]:
+        """Whether a client is absent at the time that is shown."""
+        spans = of_client(msgspec.convert(node["absence"], Absence), self.manifest.get("seed", 1), node["name"])
+        return lambda: spans.back_ns(self.now_ns) > self.now_ns
+
+    def begin(self, algorithm: str) -> None:
+        """A clean slate for ``algorithm``."""
+        self.algorithm = algorithm
+        self.rounds, self.stop_after_s = round_limits(self.manifest, algorithm)
+        self.nodes: dict[str, Seen] = {}
+        for node in self.manifest.get("nodes", []):
+            self.nodes[node["name"]] = Seen(
+                name=node["name"],
+                role=node["role"],
+                device=str(node.get("device", "")),
+                network=str(node.get("network", "")),
+                workers=node.get("workers") or 1,
+                up_bps=node.get("up_bps", 0),
+                down_bps=node.get("down_bps", 0),
+                budget_bytes=node.get("budget_bytes"),
+            )
+            if "absence" in node:
+                self.nodes[node["name"]].absent = self._absent(node)
+        members: dict[tuple[str, str], list[Seen]] = {}
+        for client in self.clients:
+            members.setdefault((client.device, client.network), []).append(client)
+        self.groups = [Group(*kind, clients) for kind, clients in members.items()]
+        self._group_of = {client.name: group for group in self.groups for client in group.members}
+        self.capacities = [Capacity(self.manifest, i) for i in range(len(self.manifest.get("channels", [])))]
+        sides = [(node["name"], node) for node in self.manifest.get("nodes", [])]
+        self._outward = {name: [self.capacities[i] for i in node.get("up_channels", ())] for name, node in sides}
+        self._inward = {name: [self.capacities[i] for i in node.get("down_channels", ())] for name, node in sides}
+        self.now_ns = 0
+        self.dilation = 1
+        self.ended: dict[int, RoundEnded] = {}
+        self.scores: dict[int, Evaluated] = {}
+        self.sent = SentByTime()
+        self.worst_lag_ns = 0
+        self.clamped: dict[str, list[Clamped]] = {}
+        self.refused = 0
+        self.host: Host | None = None
+        self.speed: float | None = None  # emulated seconds a second on the wall
+        self.over: Timeline | None = None
+        if algorithm:
+            self._say("starts")
+
+    # --- what the state says ------------------------------------------------------------------------------------
+
+    @property
+    def clients(self) -> list[Seen]:
+        return [node for node in self.nodes.values() if node.role == "client"]
+
+    @property
+    def server(self) -> Seen | None:
+        return next((node for node in self.nodes.values() if node.role == "server"), None)
+
+    @property
+    def number(self) -> int:
+        """The running algorithm's place among those of the run, from 1."""
+        return self.algorithms.index(self.algorithm) + 1 if self.algorithm in self.algorithms else 0
+
+    @property
+    def accuracies(self) -> list[float]:
+        """By round, until the training diverged."""
+        ranked = [self.scores[round] for round in sorted(self.scores)]
+        return [score.accuracy for score in takewhile(judged, ranked) if score.accuracy is not None]
+
+    @property
+    def diverged(self) -> bool:
+        """Whether a model that was judged is one of no numbers."""
+        return not all(map(judged, self.scores.values()))
+
+    @property
+    def payload_bytes(self) -> int:
+        """All payload posted so far, both ways."""
+        return self.sent.total_bytes
+
+    @property
+    def clamps(self) -> int:
+        return sum(map(len, self.clamped.values()))
+
+    @property
+    def clamped_ns(self) -> int:
+        return sum(clamp.by_ns for clamps in self.clamped.values() for clamp in clamps)
+
+    @property
+    def window_ns(self) -> int:
+        """What strips show: the last minute, less in the beginning, more where two rounds take longer."""
+        return next((window_ns for window_ns in WINDOWS_NS if window_ns >= self.now_ns), self._kept_ns)
+
+    @property
+    def _kept_ns(self) -> int:
+        return BINS * (self.groups[0].bins.width_ns if self.groups else BIN_NS)
+
+    def left_ns(self) -> int | None:
+        """Emulated time until the last round's end, by the rounds so far; None before the first has ended."""
+        if not self.ended or not self.rounds:
+            return None
+        done = len(self.ended)
+        round_ns = max(max(ended.due_ns for ended in self.ended.values()) // done, 1)
+        total = self.rounds
+        if self.stop_after_s:
+            total = min(total, int(self.stop_after_s * SECOND_NS / round_ns) + 1)
+        return max(total * round_ns - self.now_ns, 0) if total > done else 0
+
+    def others_wall_s(self) -> float | None:
+        """How long the algorithms to come will take on the wall by those that have ended, as long as each or, where
+        rounds alone are their limit, as long a round; None before one has ended."""
+        known = [(round_limits(self.manifest, r.algorithm), r.wall_s) for r in self.results if r.wall_s is not None]
+        if not known or not self.number:
+            return None
+        others_s = 0.0
+        for name in self.algorithms[self.number :]:
+            rounds, stop_after_s = round_limits(self.manifest, name)
+            for limits, wall_s in known:
+                alike = stop_after_s is not None or limits.stop_after_s is not None or not rounds or not limits.rounds
+                others_s += wall_s * (1.0 if alike else (rounds or 1) / (limits.rounds or 1)) / len(known)
+        return others_s
+
+    def concerns(self) -> list[str]:
+        """What the run's health will be called bad for, as far as it can be told while it goes on."""
+        share = limits_of(self.manifest).clamp_share
+        found = clamped(self.clamped, self.now_ns, len(self.clients), share) + lagging(list(self.ended.values()))
+        found += [f"{self.refused} malformed messages refused"] if self.refused else []
+        return found + [f"{node.name}: {node.ending}" for node in self.nodes.values() if node.ending == "failed"]
+
+    def remarks(self) -> list[str]:
+        """What is worth a second look: the host's load where it matters."""
+        if self.host is None or not limits_of(self.manifest).host_matters:
+            return []
+        host = self.host
+        found = ["work waits for a core"] * (host.pressure is not None and host.pressure > PRESSURE_SHARE)
+        found += ["other machines take cores"] * (host.steal > STEAL_SHARE)
+        return found + ["the CPU quota runs out"] * (host.stopped is not None and host.stopped > STOPPED_SHARE)
+
+    def result(self) -> Result:
+        """The algorithm that is played, as far as it is."""
+        over = self.over
+        peaks = [client.peak_bytes for client in self.clients if client.peak_bytes is not None]
+        unfit = [c for c in self.clients if c.ending == "does not fit" or (c.memory_share or 0.0) > 1]
+        slowed = f" (dilation {self.dilation})" if self.dilation != 1 else ""
+        outcome = over.outcome if over else "running"
+        outcome = "diverged" if outcome == "finished" and self.diverged else outcome
+        return Result(
+            algorithm=self.algorithm,
+            outcome=outcome,
+            line=f"{outcome}{slowed}{': ' + over.detail if over and over.detail else ''}",
+            rounds=len(self.ended),
+            length_ns=max((ended.actual_ns for ended in self.ended.values()), default=0),
+            accuracies=self.accuracies,
+            diverged=self.diverged,
+            payload_bytes=self.payload_bytes,
+            peak_bytes=max(peaks, default=None),
+            unfit=len(unfit),
+            wall_s=over.wall_s if over else None,
+        )
+
+    # --- events -----------------------------------------------------------------------------------------------------
+
+    def take(self, events: Iterable[AnyEvent]) -> None:
+        """Fold in events that were read together, then tell of them in the log."""
+        worth_telling = []
+        for event in events:
+            self.apply(event)
+            if isinstance(event, Evaluated | Ended | Refused | Lasting):
+                worth_telling.append(event)
+        for event in worth_telling:
+            self._tell(event)
+
+    def end(self) -> None:
+        """All of the algorithm's events have been read: keep its result."""
+        self.results.append(self.result())
+        self._say(self.results[-1].line)
+
+    def apply(self, event: AnyEvent) -> None:
+        """Fold one event in; events of nodes that the manifest does not name (network, evaluator) count too."""
+        node = self.nodes.get(event.node)
+        if isinstance(event, Posted | Carried | Received | Computed | RoundEnded | Waiting):
+            self.now_ns = max(self.now_ns, event.due_ns)
+        if node is not None and (self._measures or not isinstance(event, Memory)):
+            node.note(event)
+        if isinstance(event, Computed):
+            self._spent(node, COMPUTE, event.start_ns, event.due_ns)
+        elif isinstance(event, Posted):
+            self._posted(event)
+        elif isinstance(event, Carried):
+            self._carried(event)
+        elif isinstance(event, Received):
+            self._arrived(event.node, event.source, event.counter)
+        elif isinstance(event, Undelivered):
+            self._arrived(event.destination, event.source, event.counter)
+        elif isinstance(event, RoundEnded):
+            self.ended[event.round] = event
+            self.sent.round_ended(event.due_ns)
+            self.worst_lag_ns = max(self.worst_lag_ns, abs(event.actual_ns - event.due_ns))
+            while self._kept_ns < 2 * event.due_ns // len(self.ended):
+                self._widen()
+        elif isinstance(event, Evaluated):
+            self.scores[event.round] = event
+        elif isinstance(event, Timeline):
+            self.dilation = event.dilation
+            self.over = event if event.outcome else None
+        elif isinstance(event, Clamped):
+            self.clamped.setdefault(event.node, []).append(event)
+        elif isinstance(event, Refused):
+            self.refused += 1
+        elif isinstance(event, Host):
+            self.host = event
+            self.speed = self.now_ns / (event.due_ns * self.dilation) if event.due_ns > 0 else None
+
+    def _bins(self, node: Seen | None) -> list[Bins]:
+        """Where a node's time and bits are added: its own bins, and its group's."""
+        if node is None:
+            return []
+        group = self._group_of.get(node.name)
+        return [node.bins, group.bins] if group else [node.bins]
+
+    def _spent(self, node: Seen | None, state: int, start_ns: int, end_ns: int) -> None:
+        for bins in self._bins(node):
+            bins.add(state, start_ns, end_ns, end_ns - start_ns)
+
+    def _widen(self) -> None:
+        nodes = [node.bins for node in self.nodes.values()]
+        for bins in (*nodes, *(group.bins for group in self.groups), *(channel.bins for channel in self.capacities)):
+            bins.widen()
+
+    def _way(self, source: str, destination: str) -> list[Capacity]:
+        return [*self._outward.get(source, ()), *self._inward.get(destination, ())]
+
+    def _posted(self, event: Posted) -> None:
+        self.sent.add(event.due_ns, event.payload_bytes)
+        sender, receiver = self.nodes.get(event.node), self.nodes.get(event.destination)
+        message = (event.node, event.counter, event.kind, event.due_ns)
+        for capacity in self._way(event.node, event.destination):
+            capacity.waiting.begin(*message)
+        if sender is not None:
+            sender.uploads.begin(*message)
+            sender.round = max(event.round, sender.round if sender.round is not None else event.round)
+        if receiver is not None:
+            receiver.downloads.begin(*message)
+            if receiver.role == "client" and event.round >= 0:
+                receiver.round = max(event.round, receiver.round or 0)
+
+    def _carried(self, event: Carried) -> None:
+        sender, receiver = self.nodes.get(event.source), self.nodes.get(event.destination)
+        bits, from_ns, left_ns = 8 * event.wire_bytes, event.start_ns, event.due_ns
+        for capacity in self._way(event.source, event.destination):
+            capacity.waiting.end(event.source, event.counter)
+            capacity.wire_bytes += event.wire_bytes
+            capacity.bins.add(0, from_ns, left_ns, bits)
+        if sender is not None:
+            sender.uploads.end(event.source, event.counter)
+            sender.up_bytes += event.payload_bytes
+        if receiver is not None:
+            receiver.down_bytes += event.payload_bytes
+        for node, state, way in ((sender, UPLOAD, UP_BITS), (receiver, DOWNLOAD, DOWN_BITS)):
+            for bins in self._bins(node):
+                bins.add(state, from_ns, event.arrival_ns, event.arrival_ns - from_ns)
+                bins.add(way, from_ns, left_ns, bits)
+
+    def _arrived(self, destination: str, source: str, counter: int) -> None:
+        receiver = self.nodes.get(destination)
+        if receiver is not None:
+            receiver.downloads.end(source, counter)
+
+    # --- the log ----------------------------------------------------------------------------------------------------
+
+    def _tell(self, event: Evaluated | Ended | Refused | Lasting) -> None:
+        if isinstance(event, Evaluated):
+            of_total = f" of {self.rounds}" if self.rounds and not self.stop_after_s else ""
+            known = "no accuracy: diverged"
+            if judged(event) and event.accuracy is not None:
+                known = f"accuracy {100 * event.accuracy:.1f} %, test loss {event.loss:.3f}"
+            sent = f"{self.sent.until_bytes(event.due_ns) / MB:.2f} MB so far"
+            self._say(f"round {event.round + 1}{of_total} ended at {event.due_ns / SECOND_NS:.2f} s, {known}, {sent}")
+        elif isinstance(event, Lasting):
+            self._say(event.what)
+        elif isinstance(event, Refused):
+            self._say(f"{event.node} refused a message of {event.source}: {event.reason}")
+        elif event.node in self.nodes and event.outcome != "finished":
+            node = self.nodes[event.node]
+            phase = node.phase if node.ending == "does not fit" else ""
+            words = ": ".join(word for word in (node.ending, phase, event.detail) if word)
+            self._say(f"{node.name} ({node.device}) at {event.due_ns / SECOND_NS:.2f} s: {words}")
+
+    def _say(self, text: str) -> None:
+        line = f"[{self.number}/{len(self.algorithms)}] {self.algorithm}: {text}"
+        self.log.append(printable(line).rstrip())
+        self.told += 1

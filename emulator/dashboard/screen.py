@@ -1,0 +1,247 @@
+"""What the dashboard shows: a pure function of a run's state, the size of the screen and what the keys have chosen.
+
+Up and down are seen from the client, in the server's row too. Rounds are counted from 1 here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rich.text import Text
+
+from emulator.checks.health import limits_of
+from emulator.dashboard.clients import MB, MBIT, MIB, SORTS, draw_clients
+from emulator.dashboard.glyphs import (
+    LEGEND,
+    NOTHING,
+    Column,
+    bar,
+    cut,
+    ends,
+    fitted,
+    heads,
+    levels,
+    row,
+    seconds,
+    short,
+    use,
+)
+from emulator.dashboard.progress import SECOND_NS, Progress, Result
+
+VIEWS = ("clients", "links", "algorithms", "log")
+SLIM, SHORT = 60, 12  # below this there is only the header
+
+
+@dataclass
+class Choice:
+    """What the keys have chosen."""
+
+    view: str = VIEWS[0]
+    sort: str = "name"
+    paused: bool = False
+    said: str = ""  # an answer to the last key
+
+    def press(self, key: str) -> None:
+        """Act on a key; an unknown one does nothing."""
+        self.said = ""
+        if key in (" ", "p"):
+            self.paused = not self.paused
+        elif key == "s":
+            names = list(SORTS)
+            self.sort = names[(names.index(self.sort) + 1) % len(names)]
+            self.said = f"sorted by {self.sort}"
+        elif key in ("\t", "v"):
+            self.view = VIEWS[(VIEWS.index(self.view) + 1) % len(VIEWS)]
+        elif key.isdigit() and 1 <= int(key) <= len(VIEWS):
+            self.view = VIEWS[int(key) - 1]
+
+
+def make_screen(
+    progress: Progress, width: int, height: int, choice: Choice, badge: str = "live", keys: tuple[str, ...] = ()
+) -> list[Text]:
+    """Lines of exactly ``width`` columns, at most ``height``. ``badge``: what is shown; ``keys``: more of them."""
+    lines = _header(progress, width, choice, badge)
+    footer = [_legend(width), _footer(width, choice, keys)] if height >= SHORT else []
+    room = height - len(lines) - len(footer) - 1
+    if room > 2 and width >= SLIM:
+        draw = {"clients": _clients, "links": _links, "algorithms": _algorithms, "log": _log}[choice.view]
+        body = draw(progress, width, room, choice)[:room]
+        spare = room - len(body)
+        if choice.view == "clients" and spare > len(progress.algorithms) + 5:  # a tall screen
+            body += [_blank(width), *_algorithms(progress, width, room, choice)]
+            spare = room - len(body)
+        if choice.view == "clients" and spare > 1:
+            body += [_blank(width), *_log(progress, width, spare - 1, choice)]
+        body += [_blank(width)] * (room - len(body))
+        lines += [_blank(width), *body]
+    return [fitted(line, width) for line in [*lines, *footer][:height]]
+
+
+def _blank(width: int) -> Text:
+    return Text(" " * width)
+
+
+def _header(progress: Progress, width: int, choice: Choice, badge: str) -> list[Text]:
+    manifest = progress.manifest
+    slowed = f", dilation {progress.dilation}" if progress.dilation != 1 else ""
+    title = Text("splitbed  ", style="bold").append(f"{manifest.get('profile')}, {len(progress.clients)} clients, ")
+    title.append(f"{manifest.get('clock')} clock{slowed}, seed {manifest.get('seed')}")
+    right = Text(" paused ", style="bold reverse") if choice.paused else Text(badge, style="bold")
+    return [
+        ends(title, right, width),
+        *(fitted(line, width) for line in (_where(progress, width), _round(progress), _health(progress))),
+    ]
+
+
+def _where(progress: Progress, width: int) -> Text:
+    """The algorithm, a bar of it, and how long it will take; time left is the watcher's, once the speed is known."""
+    done, total = len(progress.ended), progress.rounds
+    share = done / total if total else 0.0
+    if progress.stop_after_s:
+        share = max(share, min(progress.now_ns / SECOND_NS / progress.stop_after_s, 1.0))
+    words = f"  {seconds(progress.now_ns / SECOND_NS)} emulated"
+    left_ns = progress.left_ns()
+    if progress.over is not None:
+        share, words = 1.0, f"{words}, {progress.over.outcome}"
+    elif left_ns is not None:
+        left_s = left_ns / SECOND_NS / (progress.speed or 1.0)
+        words += f", {seconds(left_s)} left{_all_left(progress, left_s)}"
+    line = Text(progress.algorithm or "starting", style="bold cyan")
+    line.append(f"  {progress.number} of {len(progress.algorithms)}  " if progress.number else "  ", style="not bold")
+    line.append_text(bar(share, max(min(width - line.cell_len - len(words), 40), 4), "cyan"))
+    return line.append(words, style="default not bold")
+
+
+def _all_left(progress: Progress, left_s: float) -> str:
+    """How long the run will take at least, by the algorithms that have ended."""
+    others_s = progress.others_wall_s()
+    return f", all {seconds(left_s + others_s)}+" if others_s and progress.speed else ""
+
+
+def _round(progress: Progress) -> Text:
+    done, total = len(progress.ended), progress.rounds
+    current = min(done + 1, total) if total else done + 1
+    line = Text(f"round {current}{f' of {total}' if total else ''}")
+    line.append(f" (none starts after {progress.stop_after_s:g} s)" if progress.stop_after_s else "")
+    accuracy = f"{100 * progress.accuracies[-1]:.1f} %" if progress.accuracies else NOTHING
+    accuracy = f"{NOTHING} (diverged)" if progress.diverged else accuracy
+    line.append(", ").append(f"accuracy {accuracy}", style="bold")
+    return line.append(f", {progress.payload_bytes / MB:.2f} MB so far")
+
+
+def _health(progress: Progress) -> Text:
+    concerns, remarks, limits = progress.concerns(), progress.remarks(), limits_of(progress.manifest)
+    if concerns:
+        return Text("health bad", style="bold red").append(f": {concerns[0]}", style="not bold")
+    if not limits.trains:
+        return Text("dry run: foreseen, nothing is trained", style="green")
+    line = Text("health good so far", style="green").append(": ", style="default")
+    if not limits.host_matters and not progress.worst_lag_ns:
+        return line.append("this clock lets everything take place when it is due", style="default")
+    line.append(f"rounds ended at most {progress.worst_lag_ns / 10**6:.1f} ms off, ", style="default")
+    line.append(f"{progress.clamps} clamps ({progress.clamped_ns / 10**6:.1f} ms)", style="default")
+    return line.append(f"; {remarks[0]}", style="yellow") if remarks else line
+
+
+def _legend(width: int) -> Text:
+    line = Text()
+    for mark, style, word in LEGEND:
+        line.append(mark, style=style).append(f" {word}  ")
+    line.append("memory: █ now, ▒ and figure its peak, of the budget" if width >= 90 else "memory: ▒ and % its peak")
+    return fitted(line, width)
+
+
+def _footer(width: int, choice: Choice, keys: tuple[str, ...]) -> Text:
+    line = Text()
+    for number, view in enumerate(VIEWS, 1):
+        line.append(f"{number} {view}", style="bold reverse" if view == choice.view else "").append(" ")
+    if choice.said:
+        return ends(line, Text(choice.said, style="bold"), width)
+    for more in (*keys[:1], "p pause", f"s sort: {choice.sort}", *keys[1:], "tab next"):  # those that fit, in turn
+        if line.cell_len + len(more) + 2 <= width:
+            line.append(f"  {more}")
+    return line
+
+
+# --- views ----------------------------------------------------------------------------------------------------------
+
+
+def _clients(progress: Progress, width: int, room: int, choice: Choice) -> list[Text]:
+    return draw_clients(progress, width, room, choice.sort)
+
+
+def _links(progress: Progress, width: int, room: int, choice: Choice) -> list[Text]:
+    """The capacities between nodes, what is shared first, then by use (by name where the sort is by name)."""
+    now_ns, window_ns = progress.now_ns, progress.window_ns
+    spark = max(width - 61, 8)
+    columns = [
+        Column("capacity", 18),
+        Column("Mbit/s", 6, True),
+        Column(f"used in last {window_ns // SECOND_NS} s", 17),
+        Column("over time", spark),
+        Column("waiting", 7, True),
+        Column("MB wire", 8, True),
+    ]
+    use_of = {capacity.name: capacity.used(now_ns, window_ns) for capacity in progress.capacities}
+    by_use = sorted(progress.capacities, key=lambda c: (not c.shared, choice.sort != "name" and -use_of[c.name]))
+    shown = by_use if len(by_use) < room else by_use[: room - 2]
+    lines = [heads(columns)]
+    for capacity in shown:
+        used = use_of[capacity.name]
+        cells: list[Text | str] = [
+            Text(capacity.name, style="bold" if capacity.shared else ""),
+            short(capacity.rate_bps(now_ns) / MBIT),
+            bar(used, 10, "cyan").append(f" {100 * used:3.0f} %"),
+            use(capacity.bins, spark, now_ns, window_ns, capacity.peak_bps / SECOND_NS),
+            str(len(capacity.waiting)),
+            f"{capacity.wire_bytes / MB:.2f}",
+        ]
+        lines.append(row(cells, columns))
+    if len(shown) < len(by_use):
+        lines.append(Text(f"… and {len(by_use) - len(shown)} more", style="dim"))
+    return lines
+
+
+def _algorithms(progress: Progress, width: int, _room: int, _choice: Choice) -> list[Text]:
+    """A row for each algorithm of the run as far as it came."""
+    spark = max(width - 70, 8)
+    columns = [
+        Column("algorithm", 14),
+        Column("outcome", 12),
+        Column("rounds", 6, True),
+        Column("s", 7, True),
+        Column("accuracy", 8, True),
+        Column("by round", spark),
+        Column("MB", 8, True),
+        Column("peak MiB", 8, True),
+    ]
+    known = {result.algorithm: result for result in progress.results}
+    if progress.algorithm and progress.algorithm not in known:
+        known[progress.algorithm] = progress.result()
+    lines = [heads(columns)]
+    for name in progress.algorithms:
+        result = known.get(name)
+        if result is None:
+            lines.append(row([name, "to come", *[""] * (len(columns) - 2)], columns, "dim"))
+        else:
+            lines.append(row([name, *_result(result, spark)], columns, "bold" if result.outcome == "running" else ""))
+    return lines
+
+
+def _result(result: Result, spark: int) -> list[Text | str]:
+    running = result.outcome == "running"
+    style = "cyan" if running else "" if result.outcome == "finished" else "bold red"
+    return [
+        Text(result.outcome, style=style),
+        str(result.rounds),
+        f"{result.length_ns / SECOND_NS:.2f}",
+        f"{100 * result.accuracies[-1]:.2f} %" if result.accuracies and not result.diverged else NOTHING,
+        levels(result.accuracies[-spark:], "green"),
+        f"{result.payload_bytes / MB:.2f}",
+        f"{result.peak_bytes / MIB:.2f}" if result.peak_bytes is not None else NOTHING,
+    ]
+
+
+def _log(progress: Progress, width: int, room: int, _choice: Choice) -> list[Text]:
+    """The last lines of what was told."""
+    return [Text(cut(line, width)) for line in list(progress.log)[-room:]]

@@ -1,0 +1,386 @@
+"""The node, as an algorithm sees it: post, send, recv, compute, now, report, snapshot.
+
+A node has one access link, one compute device with ``workers``, an outbox and an inbox. A client's outbox is limited to
+its device's send queue; the server's has no limit, so that none of its connections waits for another. Verbs mean
+emulated time and are the same on every clock; what a verb does to the outside goes through the node's port.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
+from typing import Any, Protocol, TypeVar, overload
+
+from emulator.clock.loop import EmulatedLoop
+from emulator.compute.counting import Costs, HostRun, cost_key, tag_of
+from emulator.compute.memory import MIB, MemoryCap, bytes_asked, is_out_of_memory
+from emulator.compute.tensor_account import MESSAGES, mark
+from emulator.errors import DoesNotFit, ProtocolError
+from emulator.ledger import events
+from emulator.ledger.events import Event
+from emulator.node.inbox import Arrived, Awaiting, Inbox
+from emulator.node.outbox import Outbox, payload_bytes
+from emulator.node.queueing import Queueing, ServerQueueing
+from emulator.profiles.scenario import Device
+from emulator.transport.messages import Incoming, Message, Parcel, SharedCopies, StateDict, kind_of
+
+M = TypeVar("M", bound=Message)
+M1 = TypeVar("M1", bound=Message)
+M2 = TypeVar("M2", bound=Message)
+M3 = TypeVar("M3", bound=Message)
+
+MEMORY_EVERY_S = 0.25  # host seconds between two memory lines
+
+
+class Outlet(Protocol):
+    """Where a node's parcels go (the real port, or the rehearsal's)."""
+
+    on_delivery: Callable[[Incoming, str, int], None]
+    on_left: Callable[[int], None]
+    on_failure: Callable[[Exception], None]
+    on_refused: Callable[[str, str], None]
+
+    def post(self, destination: str, parcel: Parcel, stamp_ns: int) -> None: ...
+
+
+class Host(Protocol):
+    """Where a node's computations run: one thread, one at a time, in order of submission."""
+
+    def submit(self, fn: Callable[[], Any], clock: Callable[[], int], wake: Callable[[], None]) -> HostRun: ...
+
+
+class Node:
+    """What a client and the server have in common."""
+
+    def __init__(
+        self,
+        name: str,
+        device: Device,
+        loop: EmulatedLoop,
+        outlet: Outlet,
+        host: Host,
+        costs: Costs,
+        record: Callable[[Event], None],
+        *,
+        workers: int = 1,
+        cap: MemoryCap | None = None,
+    ) -> None:
+        self.name, self.device = name, device
+        self._loop, self._outlet, self._host, self._costs, self._record = loop, outlet, host, costs, record
+        self._cap = cap
+        self._workers = asyncio.Semaphore(workers)  # first come, first served
+        self._counter = 0
+        self.pack: Callable[[Message, int], Parcel] = Parcel
+        self._outbox = Outbox()
+        self._inbox = Inbox()
+        self._queueing = Queueing()
+        self.failed: asyncio.Future[None] = loop.create_future()
+        self._memory_at = 0.0
+        self.phase = "build the model"  # until the first computation
+        outlet.on_delivery, outlet.on_left = self._deliver, self._outbox.leave
+        outlet.on_failure, outlet.on_refused = self._fail, self._refuse
+        loop.on_clamp = self._clamp
+
+    # -- time ---------------------------------------------------------------------------------------------------
+
+    def now(self) -> int:
+        """Emulated time in ns: the due time of the event that woke the task."""
+        return self._loop.now_ns
+
+    def _write(self, event_type: type[Event], due_ns: int | None = None, **fields: Any) -> None:
+        due_ns = self._loop.now_ns if due_ns is None else due_ns
+        self._record(event_type(due_ns=due_ns, actual_ns=self._loop.pacer.actual_ns(), **fields))
+
+    @property
+    def awaiting(self) -> list[Awaiting]:
+        """Its tasks that wait in ``recv``."""
+        return self._inbox.awaiting
+
+    def awaits(self) -> str:
+        """What they wait for, for the report of a deadlock."""
+        return str(self._inbox)
+
+    # -- messages -----------------------------------------------------------------------------------------------
+
+    async def post(self, destination: str, message: Message) -> None:
+        """Queue ``message`` on the link; waits only while a client's send queue has no room for it.
+
+        The node takes its own copy of the tensors and holds it until the last bit has left.
+        """
+        await self._enqueue(destination, message)
+
+    async def send(self, destination: str, message: Message) -> None:
+        """Like ``post``, and return when the last bit has left. Cancelling stops only the waiting."""
+        await self._outbox.until(await self._enqueue(destination, message))
+
+    async def _enqueue(self, destination: str, message: Message) -> asyncio.Future[None]:
+        kind, size_bytes, asked_ns = kind_of(type(message)), payload_bytes(message), self._loop.now_ns
+        try:
+            await self._outbox.room_for(size_bytes)
+        finally:  # how long it waited is recorded also where the task gives up
+            if self._loop.now_ns > asked_ns:
+                self._write(
+                    events.Blocked,
+                    destination=destination,
+                    kind=kind,
+                    since_ns=asked_ns,
+                    payload_bytes=size_bytes,
+                    held_bytes=self._outbox.held_bytes,
+                    room_bytes=self._outbox.room_bytes,
+                )
+        with _out_of_memory_explained(f"send {kind}", self._cap):
+            parcel = self.pack(message, self._counter)
+            mark(parcel.tensors, MESSAGES)
+        self._counter += 1
+        left: asyncio.Future[None] = self._loop.create_future()
+        self._outbox.put(parcel, left)
+        sizes = parcel.sizes
+        self._write(
+            events.Posted,
+            counter=parcel.header.counter,
+            destination=destination,
+            kind=parcel.header.kind,
+            round=message.round,
+            payload_bytes=sizes.payload,
+            official_bytes=sizes.official,
+            framed_bytes=sizes.framed,
+            wire_bytes=sizes.wire,
+            not_finite=parcel.not_finite(),
+        )
+        self._outlet.post(destination, parcel, self._loop.now_ns)
+        return left
+
+    async def drained(self) -> None:
+        """Return when everything that was posted has left."""
+        await self._outbox.drained()
+
+    @overload
+    async def recv(
+        self,
+        type1: type[M1],
+        /,
+        *,
+        source: str | Collection[str] | None = None,
+        until_ns: int | None = None,
+        leave_others: bool = False,
+    ) -> M1: ...
+    @overload
+    async def recv(
+        self, type1: type[M1], type2: type[M2], /, *, source: str | Collection[str] | None = None
+    ) -> M1 | M2: ...
+    @overload
+    async def recv(
+        self, type1: type[M1], type2: type[M2], type3: type[M3], /, *, source: str | Collection[str] | None = None
+    ) -> M1 | M2 | M3: ...
+    @overload
+    async def recv(
+        self, *types: type[Message], source: str | Collection[str] | None = None, until_ns: int | None = None
+    ) -> Message: ...
+    async def recv(
+        self,
+        *types: type[Message],
+        source: str | Collection[str] | None = None,
+        until_ns: int | None = None,
+        leave_others: bool = False,
+    ) -> Message:
+        """The next message, or the next from ``source`` (a name or several); ``message.sender`` says who sent it.
+
+        TimeoutError where none has arrived by ``until_ns``: one that came in time is received whenever it is asked for.
+        ProtocolError if the message is of none of ``types``; a task that listens beside others ``leave_others`` alone.
+        """
+        sources = frozenset((source,) if isinstance(source, str) else source or ())
+        waiting = Awaiting(types, sources, self._loop.now_ns, leave_others=leave_others)
+        if (arrived := self._inbox.take(waiting, until_ns)) is not None:
+            return self._expected(arrived, types)
+        if self.phase:
+            self._check_memory(self.phase)
+        if not leave_others:  # the node does something else meanwhile
+            self._write(events.Waiting, kinds=[kind_of(t) for t in types], sources=sorted(sources))
+        with self._inbox.await_by(waiting):
+            async with asyncio.timeout_at(None if until_ns is None else until_ns / 1e9):
+                return self._expected(await waiting.future, types)
+
+    def _expected(self, arrived: Arrived, types: tuple[type[Message], ...]) -> Message:
+        message = arrived.message
+        if types and not isinstance(message, types):
+            expected = " or ".join(kind_of(t) for t in types)
+            raise ProtocolError(f"{self.name} expected {expected} but {message.sender} sent {kind_of(type(message))}")
+        self._queueing.take(arrived)
+        return message
+
+    def _deliver(self, incoming: Incoming, source: str, counter: int) -> None:
+        sizes = incoming.sizes
+        self._write(
+            events.Received,
+            source=source,
+            counter=counter,
+            kind=incoming.kind,
+            payload_bytes=sizes.payload,
+            framed_bytes=sizes.framed,
+            wire_bytes=sizes.wire,
+        )
+        try:
+            self._check_memory(f"receive {incoming.kind}")
+        except DoesNotFit as error:
+            self._fail(error)
+            return
+        self._inbox.put(Arrived(incoming.message(), counter, self._loop.now_ns))
+
+    # -- computation --------------------------------------------------------------------------------------------
+
+    async def compute(self, fn: Callable[..., Any], *args: Any) -> Any:
+        """Run ``fn(*args)`` on the host and let the modelled time of its work pass; returns or raises what it did.
+
+        At most ``workers`` computations overlap in emulated time; the rest queue in order of arrival. Cancelling
+        frees the worker at once and raises after the host has finished ``fn``.
+        """
+        return (await self.compute_each(fn, [args]))[0]
+
+    async def compute_each(self, fn: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Run ``fn`` for each of the ``arguments``, which must cost the same, as one computation; what each returned.
+
+        A rehearsal runs only the first and takes it for all: for long loops, such as the epochs of an alignment.
+        """
+        asked_ns, tag = self._loop.now_ns, tag_of(fn)
+        async with self._workers:
+            start_ns = self._loop.now_ns
+            key, times = cost_key(fn, arguments[0]), len(arguments)
+            if times > 1 and any(cost_key(fn, args) != key for args in arguments[1:]):
+                raise ValueError(f"compute_each: {tag} does not cost the same for all of its arguments")
+            counted = not self._costs.knows(key)
+            run = self._run_on_host(partial(self._costs.carry_out, key, fn, arguments, counted=counted))
+            if counted:  # its cost is known when the host has run it
+                run.settle()
+            end_ns = start_ns + times * self._costs.duration_ns(key, self.device)
+            finished: asyncio.Future[None] = self._loop.create_future()
+            entry = self._loop.at(end_ns, partial(finished.set_result, None), ready=run.ready, what=tag)
+            with self._queueing.turn(arguments, asked_ns, start_ns) as turn:
+                try:
+                    await finished
+                except asyncio.CancelledError:
+                    entry.cancelled = True
+                    run.settle()
+                    raise
+            work = self._costs.table[key]
+            self._write(
+                events.Computed,
+                due_ns=end_ns,
+                function=tag,
+                start_ns=start_ns,
+                queued_ns=turn.queued_ns,
+                source=turn.source,
+                counter=turn.counter,
+                host_ns=run.host_ns,
+                cpu_ns=run.cpu_ns,
+                host_late_ns=run.ended_actual_ns - end_ns,
+                operations=times * work.operations,
+                dense_flops=times * work.dense_flops,
+                depthwise_flops=times * work.depthwise_flops,
+                moved_bytes=times * work.moved_bytes,
+                unknown=work.unknown,
+            )
+        try:
+            with _out_of_memory_explained(tag, self._cap):
+                results: list[Any] = run.result()
+                return results
+        finally:
+            self.phase = ""
+            self._check_memory(tag)
+
+    def _run_on_host(self, fn: Callable[[], Any]) -> HostRun:
+        def wake() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self._loop.call_soon_threadsafe(lambda: None)
+
+        return self._host.submit(fn, self._loop.pacer.actual_ns, wake)
+
+    # -- reports ------------------------------------------------------------------------------------------------
+
+    def report(self, round: int, **values: float) -> None:
+        """A ledger line about the algorithm itself, e.g. ``loss``; off the clock."""
+        finite = {name: value for name, value in values.items() if math.isfinite(value)}
+        self._write(events.Reported, round=round, values=finite, not_finite=sorted(values.keys() - finite.keys()))
+        self._check_memory("report", 0.0)
+
+    def _check_memory(self, phase: str, every_s: float = MEMORY_EVERY_S) -> None:
+        """DoesNotFit when the peak has passed the budget; now and then a ledger line."""
+        if self._cap is None:
+            return
+        if self._cap.limit_bytes is None and time.monotonic() - self._memory_at < every_s:
+            return  # nothing to check against
+        growth_bytes, peak_bytes = self._cap.growth_bytes()
+        budget_bytes = self._cap.budget_bytes
+        if time.monotonic() - self._memory_at >= every_s:
+            self._memory_at = time.monotonic()
+            self._write(events.Memory, growth_bytes=growth_bytes, peak_bytes=peak_bytes, budget_bytes=budget_bytes)
+        if self._cap.limit_bytes is not None and budget_bytes is not None and peak_bytes > budget_bytes:
+            needed = f"needed {peak_bytes / MIB:.1f} MiB, the budget is {budget_bytes / MIB:.1f} MiB"
+            raise DoesNotFit(phase, None, needed)
+
+    # -- what goes wrong ----------------------------------------------------------------------------------------
+
+    def _fail(self, error: Exception) -> None:
+        if not self.failed.done():
+            self.failed.set_exception(error)
+
+    def _refuse(self, source: str, reason: str) -> None:
+        self._write(events.Refused, source=source, reason=reason)
+
+    def _clamp(self, by_ns: int, what: str) -> None:
+        if what == "left" and not self._outbox.awaited:
+            return  # nobody waited for it: nothing is later than it would have been
+        self._write(events.Clamped, by_ns=by_ns, what=what)
+
+
+class ClientNode(Node):
+    """A client. ``index``: its place among the clients of the scenario, from 0."""
+
+    def __init__(self, *args: Any, index: int, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.index = index
+        self._outbox.room_bytes = self.device.room_bytes
+        self.on_contribution: Callable[[int, str, StateDict], None] = lambda _round, _part, _state: None
+
+    def contribute(self, round: int, part: str, state: StateDict) -> None:
+        """Hand the evaluator a copy of a part that the server does not have, off the clock; it awaits it there."""
+        self.on_contribution(round, part, state)
+
+
+class ServerNode(Node):
+    """The server. ``clients``: the names of the clients, in order."""
+
+    def __init__(self, *args: Any, clients: tuple[str, ...], **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.clients = clients
+        self.pack = partial(Parcel, copy=SharedCopies())
+        self._queueing = ServerQueueing(self.now)
+        self.on_snapshot: Callable[[int, dict[str, StateDict], str], None] = lambda _round, _parts, _awaits: None
+        self.round_started_ns = 0
+
+    def begin_round(self, round: int) -> None:
+        """The first post of ``round`` comes next."""
+        del round
+        self.round_started_ns = self._loop.now_ns
+
+    def snapshot(self, round: int, parts: dict[str, StateDict], awaits: str = "") -> None:
+        """The round is over; hand a copy of the joined model's ``parts`` to the evaluator, off the clock.
+
+        ``awaits``: the part that a client has contributed, or contributes yet.
+        """
+        self.on_snapshot(round, parts, awaits)
+        self._write(events.RoundEnded, round=round, started_ns=self.round_started_ns)
+
+
+@contextlib.contextmanager
+def _out_of_memory_explained(phase: str, cap: MemoryCap | None) -> Iterator[None]:
+    """An allocation that fails becomes DoesNotFit with its phase; any other error stays what it is."""
+    try:
+        yield
+    except Exception as error:
+        if is_out_of_memory(error, cap):
+            raise DoesNotFit(phase, bytes_asked(error)) from error
+        raise

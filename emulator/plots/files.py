@@ -1,0 +1,104 @@
+"""A run in pictures: ``run.py plots DIR`` writes ``DIR/plots/``, PNG and SVG, from manifest and ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+
+from algorithms.commands.flags import Flags
+from emulator.errors import UserError
+from emulator.ledger.events import AnyEvent
+from emulator.plots import charts, data, gantt
+from emulator.plots.style import save, style
+from emulator.report.record import Recorded, recorded
+from emulator.tables.headline import trained
+
+Json = Mapping[str, Any]
+
+
+class Drawn(NamedTuple):
+    """The files, and what is in none of them, or not of all algorithms."""
+
+    paths: list[Path]
+    left_out: list[str]
+
+
+def write(folder: Path) -> list[Path]:
+    """Draw a run's plots into ``plots/`` of its folder; the files' paths. UserError where it is no run's folder."""
+    return draw(folder, recorded(folder)).paths
+
+
+def draw(folder: Path, run: Recorded) -> Drawn:
+    """The same of a run that has been read already."""
+    try:
+        (folder / "plots").mkdir(exist_ok=True)
+        with style():
+            return _draw(folder / "plots", run.manifest, run.summary, run.timelines)
+    except OSError as error:
+        raise UserError(
+            f"plots {folder}: cannot write plots/ ({error.strerror}); copy the run to where you can"
+        ) from None
+
+
+def _draw(folder: Path, manifest: Json, summary: Json, timelines: Mapping[str, Sequence[AnyEvent]]) -> Drawn:
+    drawn = Drawn([], [])
+
+    def keep(name: str, made: Any) -> None:
+        drawn.paths.extend(save(made, folder, name))
+
+    def leave_out(what: str, shown: Iterable[str]) -> None:
+        missing = [name for name in summary["algorithms"] if name not in shown]
+        if missing:
+            drawn.left_out.append(f"{what}: {', '.join(missing)}")
+
+    curves = data.curves(summary)
+    if curves:
+        for against in charts.AGAINST:
+            keep(f"accuracy-{against.name.lower()}", charts.accuracy(curves, against, summary))
+    shown = {curve.algorithm for curve in curves}
+    if at_once := [name for name, each in summary["algorithms"].items() if each["diverged"] and name not in shown]:
+        drawn.left_out.append(f"accuracy (diverged in the first round): {', '.join(at_once)}")
+    why = "no round was judged" if trained(summary) else "a dry run trains nothing"
+    leave_out(f"accuracy ({why})", shown | {*at_once})
+
+    stacks = data.stacks(summary)
+    if stacks:
+        keep("latency", charts.latency(stacks, summary))
+    leave_out("seconds of a round (none has ended)", stacks)
+
+    rows = [row for row in data.memory(summary) if row.mib is not None]
+    if rows:
+        keep("memory", charts.memory(rows, summary))
+    leave_out("memory (none was measured)", {row.algorithm for row in rows})
+
+    nodes = manifest["nodes"]
+    members = [node for node in nodes if node["role"] == "client"]
+    done = {name: found for name, events in timelines.items() if (found := data.done(members, events))}
+    if done:
+        keep("clients", charts.clients(done, summary))
+    leave_out("when clients are done (no round has ended)", done)
+
+    strips = [strip for name, events in timelines.items() if (strip := data.strip(name, nodes, events))]
+    if strips:
+        keep("rounds", gantt.together(strips, summary))
+        for strip in strips:
+            keep(f"round-{strip.algorithm}", gantt.one(strip, summary))
+    leave_out("a round over time (nothing happened)", {strip.algorithm for strip in strips})
+    return drawn
+
+
+def command(argv: list[str]) -> int:
+    """Write a run's plots and list them."""
+    flags = Flags(prog="run.py plots", description="A run's plots, PNG and SVG, from its record.")
+    flags.add_argument("folder", metavar="DIR", type=Path, help="the folder of a run")
+    folder = flags.parse_args(argv).folder
+    drawn = draw(folder, recorded(folder))
+    console = Console()
+    for path in drawn.paths:
+        console.print(str(path), soft_wrap=True, highlight=False)
+    for what in drawn.left_out or ["everything: nothing is recorded yet"] * (not drawn.paths):
+        console.print(f"left out: {what}", soft_wrap=True, highlight=False)
+    return 0

@@ -1,0 +1,60 @@
+"""When a client cannot be reached: listed spans, or drawn ones, in the order in which they come."""
+
+from __future__ import annotations
+
+import random
+from bisect import bisect_right
+
+from emulator.profiles.scenario import Absence
+
+MS = 10**6
+
+
+class Absences:
+    """The spans of one client. What is drawn is present and absent in turn, each exponential, in whole milliseconds."""
+
+    def __init__(self, absence: Absence | None, stream: str) -> None:
+        self.kind = absence.kind if absence else ""
+        self._absence = absence
+        self._random = random.Random(stream)
+        self._from: list[int] = [start for start, _ in absence.spans] if absence else []
+        self._to: list[int] = [end for _, end in absence.spans] if absence else []
+
+    def __bool__(self) -> bool:
+        return self._absence is not None
+
+    def _reach(self, t_ns: int) -> None:
+        """Draw until there is a span that ends after ``t_ns``, where spans are drawn."""
+        absence = self._absence
+        while absence and absence.mean_absent_ns and (not self._to or self._to[-1] <= t_ns):
+            begin_ns = (self._to[-1] if self._to else 0) + self._draw_ns(absence.mean_present_ns)
+            self._from.append(begin_ns)
+            self._to.append(begin_ns + self._draw_ns(absence.mean_absent_ns))
+
+    def _draw_ns(self, mean_ns: int) -> int:
+        return max(round(self._random.expovariate(1 / mean_ns) / MS), 1) * MS
+
+    def back_ns(self, t_ns: int) -> int:
+        """When the client can be reached again; ``t_ns`` itself where it can be."""
+        self._reach(t_ns)
+        i = bisect_right(self._from, t_ns) - 1
+        return max(self._to[i], t_ns) if i >= 0 else t_ns
+
+    def next_ns(self, t_ns: int) -> int | None:
+        """The next begin or end of a span after ``t_ns``."""
+        self._reach(t_ns)
+        back_ns = self.back_ns(t_ns)
+        if back_ns > t_ns:
+            return back_ns
+        i = bisect_right(self._from, t_ns)
+        return self._from[i] if i < len(self._from) else None
+
+    def within(self, from_ns: int, to_ns: int) -> bool:
+        """Whether a span began after ``from_ns`` and not after ``to_ns``."""
+        self._reach(to_ns)
+        return bisect_right(self._from, to_ns) > bisect_right(self._from, from_ns)
+
+
+def of_client(absence: Absence | None, seed: int, client: str) -> Absences:
+    """Those of a client in a run of this seed."""
+    return Absences(absence, f"{seed}:absence:{client}")

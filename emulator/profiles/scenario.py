@@ -1,0 +1,144 @@
+"""What networks, devices and scenarios are inside: typed integers (ns, bytes, bit/s), made by ``profile_reading``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from emulator.piecewise import Steps
+
+
+class Direction(Struct, frozen=True):
+    """One direction of a link: rate in bit/s, one-way delay in ns, jitter (scale of |N(0, σ)|) in ns, loss in 10^-9.
+
+    Where the link follows a trace, ``rates`` are its rates in bit/s and ``rate_bps`` the largest of them; ``delays``
+    (ns) and ``losses`` (10^-9) are there where the trace has them.
+    """
+
+    rate_bps: int
+    one_way_ns: int
+    jitter_ns: int
+    loss_ppb: int = 0
+    rates: Steps | None = None
+    delays: Steps | None = None
+    losses: Steps | None = None
+
+
+class Network(Struct, frozen=True):
+    """An access link. ``up`` leaves the node that the link belongs to, ``down`` reaches it.
+
+    ``duplex`` half: both directions share one capacity, the larger of their rates. ``rate_kind`` says what the rates
+    are: "goodput" (a speed test's figure: loss is in it already) or "link". ``transport`` "ideal" leaves TCP out.
+    ``trace_start_ns``: where in its trace a link begins; None: a place drawn for each client.
+    """
+
+    name: str
+    up: Direction
+    down: Direction
+    duplex: Literal["full", "half"] = "full"
+    transport: Literal["ideal", "tcp"] = "ideal"
+    rate_kind: Literal["goodput", "link"] = "goodput"
+    trace_start_ns: int | None = None
+
+
+class Cell(Struct, frozen=True):
+    """A capacity in bit/s that the links in it share; half duplex: one, the larger, for both directions."""
+
+    name: str
+    up_bps: int
+    down_bps: int
+    duplex: Literal["full", "half"] = "full"
+    up_rates: Steps | None = None
+    down_rates: Steps | None = None
+
+
+class Absence(Struct, frozen=True):
+    """When a client cannot be reached: spans from-to in ns, or drawn, present and absent in turn, with these means.
+
+    An "outage" stops the link and what is on it goes on afterwards; a client that is "away" has lost its connections:
+    what was being sent starts over when it is back.
+    """
+
+    kind: Literal["outage", "away"]
+    spans: tuple[tuple[int, int], ...] = ()
+    mean_present_ns: int = 0
+    mean_absent_ns: int = 0
+
+
+class Device(Struct, frozen=True):
+    """A board: memory in bytes, rates of one worker in FLOP/s and bytes/s, overhead an operation in ns.
+
+    ``send_queue_bytes``: what a client on it may hold of messages that have not left yet; None: the profile says none.
+    """
+
+    name: str
+    memory_bytes: int
+    os_reserved_bytes: int
+    runtime_bytes: int
+    dense_flops: int
+    depthwise_flops: int
+    memory_rate_bytes: int
+    dispatch_ns: int
+    send_queue_bytes: int | None = None
+
+    @property
+    def budget_bytes(self) -> int:
+        """The training budget: what the operating system and the Python and torch runtime leave."""
+        return self.memory_bytes - self.os_reserved_bytes - self.runtime_bytes
+
+    @property
+    def room_bytes(self) -> int:
+        """A client's send queue: what the profile gives it, else all of the training budget."""
+        return self.budget_bytes if self.send_queue_bytes is None else self.send_queue_bytes
+
+
+class ClientSpec(Struct, frozen=True):
+    """A client. ``cell``: the name of the cell that its link is in, "" for none."""
+
+    name: str
+    index: int
+    device: Device
+    network: Network
+    cell: str = ""
+    absence: Absence | None = None
+
+
+class ServerSpec(Struct, frozen=True):
+    name: str
+    device: Device
+    network: Network
+    workers: int
+
+
+class Scenario(Struct, frozen=True):
+    """Who takes part. ``files`` maps every profile and trace file read for it to the SHA-256 of its bytes.
+
+    ``host``: the machine that plays it, where durations come from its CPU time; None: they come from counted work.
+    ``notes``: what was done to numbers of the files when they were read, for the user.
+    """
+
+    name: str
+    description: str
+    server: ServerSpec
+    clients: tuple[ClientSpec, ...]
+    files: dict[str, str]
+    cells: tuple[Cell, ...] = ()
+    host: Device | None = None
+    notes: tuple[str, ...] = ()
+
+    def without_traces(self) -> Scenario:
+        """The same for those who move no bytes: an hour of a trace is many megabytes."""
+        bare: dict[int, Network] = {}  # clients share them
+
+        def plain(network: Network) -> Network:
+            up, down = (replace(way, rates=None, delays=None, losses=None) for way in (network.up, network.down))
+            return bare.setdefault(id(network), replace(network, up=up, down=down))
+
+        return replace(
+            self,
+            server=replace(self.server, network=plain(self.server.network)),
+            clients=tuple(replace(client, network=plain(client.network)) for client in self.clients),
+            cells=tuple(replace(cell, up_rates=None, down_rates=None) for cell in self.cells),
+        )

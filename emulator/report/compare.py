@@ -1,0 +1,132 @@
+"""Runs side by side: the same figures of each, their differences to the first, and what differs in their manifests."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from algorithms.commands.flags import Flags
+from emulator.analysis.metrics import FIGURES
+from emulator.report import record
+from emulator.tables.headline import clock_of, partial, standing, trained
+from emulator.tables.table import NOTHING, Sheet, number, show
+from emulator.validation import printable
+
+Json = Mapping[str, Any]
+
+# Of a manifest, what differs between any two runs.
+IGNORED = ("started", "command", "--out", "process")
+FOLLOWS = ("data.clients[",)  # from settings, which differ too
+SOURCES = "depends.sources."
+MOST_FILES = 8  # that are named
+MOST = 60  # characters of a value that is shown
+SHOWN = (
+    *("s_per_round", "s_to_85", "s_to_90", "up_kb", "down_kb", "payload_mb", "mb_to_90"),
+    *("accuracy_percent", "peak_mib"),
+)
+FORESEEN = "peak, foreseen, MiB"  # a row of its own: no difference is taken between it and a measured one
+
+
+def sheets(runs: Sequence[record.Recorded], names: Sequence[str]) -> list[Sheet]:
+    """A table for each algorithm that at least two of the runs have."""
+    algorithms = [name for name, count in _held(runs).items() if count > 1]
+    return [_sheet(name, [run.summary["algorithms"].get(name) for run in runs], names) for name in algorithms]
+
+
+def _held(runs: Sequence[record.Recorded]) -> Counter[str]:
+    """How many of the runs have each algorithm."""
+    return Counter(name for run in runs for name in run.summary["algorithms"])
+
+
+def _sheet(name: str, found: Sequence[Json | None], names: Sequence[str]) -> Sheet:
+    rows = [["rounds", *(str(each["rounds"]) if each else NOTHING for each in found), *[""] * (len(found) - 1)]]
+    for figure in (FIGURES[key] for key in SHOWN):
+        values = [figure.of(algorithm) if algorithm else None for algorithm in found]
+        rows.append([figure.title, *map(number, values), *(_signed(off) for off in _beyond_first(values))])
+    if any(each and each["foreseen"] for each in found):
+        needed = FIGURES["needed_mib"].of
+        values = [needed(each) if each and each["foreseen"] else None for each in found]
+        rows.append([FORESEEN, *map(number, values), *(_signed(off) for off in _beyond_first(values))])
+    rows.append(["outcome", *(each["outcome"] if each else NOTHING for each in found), *[""] * (len(found) - 1)])
+    more = [f"{other}\n- {names[0]}" for other in names[1:]]
+    return Sheet(title=name, heads=["", *names, *more], names=1, rows=rows, meaning="")
+
+
+def _beyond_first(values: Sequence[float | None]) -> list[float | None]:
+    """What each of the others has more than the first."""
+    first = values[0]
+    return [None if value is None or first is None else value - first for value in values[1:]]
+
+
+def _signed(value: float | None) -> str:
+    if value is None:
+        return NOTHING
+    return f"{'+' if value > 0 else ''}{number(value)}"
+
+
+def differences(runs: Sequence[record.Recorded], names: Sequence[str]) -> list[str]:
+    """What is not the same in the manifests, in lines; settings only of algorithms that all runs have."""
+    flat = [dict(_flat(run.manifest)) for run in runs]
+    held = _held(runs)
+    ignored = (*IGNORED, *FOLLOWS, *(f"settings.{name}." for name, count in held.items() if count < len(runs)))
+    lines = []
+    changed: dict[str, None] = {}  # files of our source
+    for key in dict.fromkeys(key for each in flat for key in each):
+        values = [each.get(key, NOTHING) for each in flat]
+        if len(set(values)) == 1 or key.startswith(ignored):
+            continue
+        if key.startswith(SOURCES):
+            changed[key.removeprefix(SOURCES).partition(".")[2]] = None
+        else:
+            lines.append(f"  {key}: " + "; ".join(f"{n} {_short(v)}" for n, v in zip(names, values, strict=True)))
+    if changed:
+        more = f" and {len(changed) - MOST_FILES} more" if len(changed) > MOST_FILES else ""
+        lines.append(f"  source: not the same in {', '.join([*changed][:MOST_FILES])}{more}")
+    return lines
+
+
+def _flat(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict) and value:
+        for name, inner in value.items():
+            yield from _flat(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        for index, item in enumerate(value):
+            yield from _flat(item, f"{key}[{index}]")
+    else:
+        yield key, str(value)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= MOST else f"{text[: MOST - 1]}…"
+
+
+def command(argv: list[str]) -> int:
+    """Print runs side by side; the exit status."""
+    flags = Flags(prog="run.py compare", description="The figures of several runs side by side, and what differs.")
+    flags.add_argument("first", metavar="DIR", type=Path, help="the run that the others are compared with")
+    flags.add_argument("others", metavar="DIR", type=Path, nargs="+", help="other runs")
+    chosen = flags.parse_args(argv)
+    folders = [chosen.first, *chosen.others]
+    runs = [record.recorded(folder) for folder in folders]
+    names = _names(folders)
+    for name, run in zip(names, runs, strict=True):
+        health = run.summary["health"]
+        verdict = f", verdict {standing(run.summary)}" if trained(run.summary) else ""
+        print(f"{name}: {run.summary['profile']}, {clock_of(run.summary)}{verdict}")
+        for line in (*partial(run.summary), *health["reasons"]):
+            print(printable(f"  - {line}"))
+    for sheet in sheets(runs, names):
+        show(sheet)
+    if alone := [name for name, count in _held(runs).items() if count == 1]:
+        print(f"In one run alone: {', '.join(alone)}")
+    found = differences(runs, names)
+    print("\n".join(["", "What differs in the manifests:", *found] if found else ["", "The manifests say the same."]))
+    return 0
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """The folders' own names, or their paths where two have the same."""
+    own = [folder.resolve().name for folder in folders]
+    return own if len(set(own)) == len(own) else [str(folder) for folder in folders]

@@ -1,0 +1,220 @@
+"""A run as one page: ``report.html``, which needs no other file, no network and no script. A view.
+
+``run.py report DIR`` writes it, and anew everything else that comes from the ledger. What is printed on it is in
+``summary.json`` and ``manifest.json``; profile files are read again for their sources, and named where they differ.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+
+from algorithms.commands.flags import Flags
+from emulator.analysis import clients_data, computations
+from emulator.analysis.latency import CAUSES
+from emulator.errors import UserError
+from emulator.plots import files as plots
+from emulator.profiles.reading import Row, describe
+from emulator.profiles.schema import ROOT
+from emulator.report import perfetto, record
+from emulator.tables import run as tables
+from emulator.tables.headline import partial, sentence, trained
+from emulator.tables.profiles import GRADES
+from emulator.tables.table import BEST, Sheet, number
+
+Json = Mapping[str, Any]
+
+NAME = "report.html"
+LARGEST_SVG_BYTES = 300_000
+CAVEATS = (
+    "Seconds are emulated: what the links and devices of the profiles take by a stated model. Accuracy, bytes and "
+    "client memory are those of real training on this host.",
+    "Compute time is counted work over a device's rates, or this host's CPU time by the ratio of speeds (see the "
+    "settings); it knows no caches and no thermal throttling. Predictions for the two boards that have published times "
+    "are 21 % below to 53 % above them.",
+    "Links are flows that share capacities, not packets. Wire bytes, with TCP/IP headers, are estimated; payload and "
+    "framed bytes are exact.",
+    "A client's memory is that of a process with PyTorch on this host. Peaks are measured by the kernel; the account "
+    "of tensors was played before the run, one client of each device alone.",
+    "One seed is one draw of weights, shards and links: differences between methods of a few points are within it.",
+)
+
+FORESEEN = (
+    "Nothing was trained: there is no accuracy. Seconds are emulated: what the links and devices of the profiles take "
+    "by a stated model. Bytes are those of the messages that a run would send.",
+    *CAVEATS[1:3],
+    "A client's memory is foreseen, not measured: an account of every tensor of one client of each device, and what "
+    "allocator and workspace take besides by a fit to other runs, within about 10 % + 1 MiB.",
+    "One seed is one draw of shards and links.",
+)
+
+AGAIN = {
+    "virtual": "On the virtual clock the same command and versions give the same timeline, bytes and accuracy, on like "
+    "processors bit for bit. Memory is measured, and differs a little.",
+    "dry-run": "The same command and versions foresee the same bytes, seconds and memory.",
+    "real": "On the real clock a run differs a little from the next one; 'verify' with the same flags says how much.",
+}
+
+
+class Cell(NamedTuple):
+    """A cell of a table."""
+
+    text: str
+    best: bool
+
+
+class Picture(NamedTuple):
+    """A picture in base64: SVG, or PNG where that would be much larger."""
+
+    name: str
+    type: str
+    data: str
+
+
+class Source(NamedTuple):
+    """A profile with its numbers; ``note``: what is the matter with its file."""
+
+    name: str
+    note: str
+    rows: list[Row]
+
+
+def write(folder: Path, run: record.Recorded) -> Path:
+    """Draw the plots and write the page; its path. UserError where it cannot be written."""
+    drawn = plots.draw(folder, run)
+    path = folder / NAME
+    record.write_anew(path, page(folder, run, drawn))
+    return path
+
+
+def page(folder: Path, run: record.Recorded, drawn: plots.Drawn) -> str:
+    """The page of a run whose plots are ``drawn``."""
+    manifest, summary = run.manifest, run.summary
+    for key in ("started", "command", "settings", "clock", "profile_files"):
+        if key not in manifest:
+            raise UserError(f"{folder / 'manifest.json'}: lacks '{key}'; restore it")
+    pictures = [_picture(path) for path in drawn.paths if path.suffix == ".svg"]
+    first = ("rounds", "latency", "accuracy-seconds", "accuracy-mb")
+    pictures.sort(key=lambda picture: first.index(picture.name) if picture.name in first else len(first))
+    strips = [picture for picture in pictures if picture.name.startswith("round-")]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    text: str = environment.get_template("report.html.j2").render(
+        title=f"splitbed: {summary['profile']}",
+        subtitle=f"{tables.title(summary)}; started {manifest['started']}; record: {folder.name}",
+        verdict=[*partial(summary), *tables.verdict(summary)],
+        doubtful=bool(summary["health"]["reasons"] or partial(summary)),
+        finding=sentence(summary),
+        command=again(manifest["command"]),
+        again=AGAIN.get(manifest["clock"], ""),
+        pictures=[picture for picture in pictures if picture not in strips],
+        strips=strips,
+        left_out=drawn.left_out,
+        sheets=[_table(sheet) for sheet in tables.sheets(summary)],
+        remarks=tables.remarks(summary),
+        shards=[_table(sheet) for sheet in clients_data.sheets(summary)],
+        clients=[(name, _table(_clients(name, each))) for name, each in summary["algorithms"].items()],
+        costs=_table(computations.sheet(summary["algorithms"])),
+        grades=GRADES,
+        profiles=[_source(file, sha256) for file, sha256 in sorted(manifest["profile_files"].items())],
+        caveats=CAVEATS if trained(summary) else FORESEEN,
+        settings=json.dumps(manifest["settings"], indent=1),
+        versions=json.dumps({key: manifest.get(key) for key in ("versions", "host", "memory", "compute")}, indent=1),
+    )
+    return text
+
+
+def again(command: Sequence[str]) -> str:
+    """The command line of a run, without where it was recorded."""
+    words, kept = iter(command), ["python"]
+    for word in words:
+        if word == "--out":
+            next(words, None)
+        elif not word.startswith("--out="):
+            kept.append(word)
+    return shlex.join(kept)
+
+
+def _picture(path: Path) -> Picture:
+    png = path.with_suffix(".png")
+    if path.stat().st_size > LARGEST_SVG_BYTES and png.exists():
+        return Picture(path.stem, "png", base64.b64encode(png.read_bytes()).decode())
+    return Picture(path.stem, "svg+xml", base64.b64encode(path.read_bytes()).decode())
+
+
+def _table(sheet: Sheet) -> dict[str, Any]:
+    """As the template takes it."""
+    rows = [[Cell(cell.removesuffix(BEST), cell.endswith(BEST)) for cell in row] for row in sheet.marked()]
+    plain = {"title": sheet.title, "heads": sheet.heads, "names": sheet.names, "results": sheet.results}
+    return {**plain, "rows": rows, "meaning": sheet.meaning.replace(f"{BEST}: the best", "Green: the best")}
+
+
+def _clients(name: str, algorithm: Json) -> Sheet:
+    """One row a client of an algorithm."""
+    rows = []
+    for client in algorithm["clients"]:
+        seconds = [number(client["latency_s"][cause]) for cause in CAUSES]
+        sizes = [number(client["bytes"]["payload"][way], 1e-6) for way in ("up", "down")]
+        keys = ("budget_mib", "needed_mib") if algorithm["foreseen"] else ("budget_mib", "peak_mib", "needed_mib")
+        memory = [number(client[key]) for key in keys]
+        rows.append([client["name"], client["device"], client["network"], client["outcome"], *seconds, *sizes, *memory])
+    heads = ["client", "device", "network", "outcome", *(f"{cause}\ns" for cause in CAUSES)]
+    memory_heads = ["budget\nMiB", "peak\nMiB", "needs\nMiB"]
+    if algorithm["foreseen"]:
+        memory_heads[2] = "peak, fore-\nseen MiB"
+        del memory_heads[1]
+    return Sheet(
+        title=name,
+        heads=[*heads, "up\nMB", "down\nMB", *memory_heads],
+        names=4,
+        rows=rows,
+        meaning="Seconds by cause, due times, until the last client has its last message: "
+        f"{number(algorithm['length_s'])} s{_until(algorithm)}; payload of all messages; memory as above.",
+    )
+
+
+def _until(algorithm: Json) -> str:
+    """Where the tables above end."""
+    seconds = algorithm["seconds"]
+    return "" if seconds is None else f", {number(algorithm['length_s'] - seconds)} s after the end of the last round"
+
+
+def _source(file: str, sha256: str) -> Source:
+    """A profile or trace file that the run read, with its numbers if it is still there."""
+    path = next((path for path in (ROOT / file, Path(file)) if path.is_file()), None)
+    if path is None:
+        return Source(file, "the file is not there any more", [])
+    note = "" if hashlib.sha256(path.read_bytes()).hexdigest() == sha256 else "THE FILE HAS CHANGED SINCE THE RUN"
+    if path.suffix != ".toml":
+        return Source(file, note, [])
+    try:
+        (profile,) = describe(str(path))
+    except UserError as error:
+        return Source(file, f"it cannot be read any more: {error}", [])
+    return Source(f"{profile.kind} {profile.name}", note, list(profile.rows))
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def command(argv: list[str]) -> int:
+    """Write everything anew that comes from the ledgers of some runs; the exit status."""
+    flags = Flags(prog="run.py report", description="Summary, tables, plots and report.html anew, from a run's ledger.")
+    flags.add_argument("folders", metavar="DIR", type=Path, nargs="+", help="the folder of a run")
+    for folder in flags.parse_args(argv).folders:
+        run = record.rebuild(folder)
+        print(f"{folder}: {', '.join(record.WRITTEN)}")
+        print(f"Trace: {perfetto.write(folder, run)}")
+        print(f"Report: {write(folder, run)}")
+        for line in partial(run.summary):
+            print(line)
+        print(sentence(run.summary))
+    return 0

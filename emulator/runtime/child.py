@@ -1,0 +1,245 @@
+"""What the supervisor starts: targets of child processes, light to import (torch is preloaded in the children).
+
+``Placement`` is everything that a child is told. ``enter`` makes any child end with the supervisor, and shows that it
+is alive.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from emulator.compute.device import Work
+from emulator.errors import Bug, SplitbedError, UserError, root_of, told
+from emulator.host import liveness, resources
+from emulator.preflight.dilation import Account, Outlook, patience_ns
+from emulator.processes import die_with_parent
+from emulator.profiles.scenario import Scenario
+from emulator.validation import mistake
+
+# Exit status of a node
+FINISHED, DOES_NOT_FIT, FAILED, ABORTED, ORPHANED, REFUSED = 0, 3, 4, 5, 7, 8
+
+
+class Placement(msgspec.Struct, frozen=True):
+    """One node's place in a timeline. ``settings`` becomes the ``Config`` of the algorithm's module."""
+
+    node: str
+    role: str  # server | client | network | evaluator
+    number: int  # its slot among the signs of life
+    algorithm: str
+    module: str
+    evaluate: str  # dotted name of the function that judges a snapshot
+    settings: dict[str, Any]
+    scenario: Scenario
+    seed: int
+    clock: str
+    dilation: int
+    memory_cap: str
+    address: str
+    ledger_folder: str
+    snapshot_folder: str
+    heartbeat_file: str
+    costs: dict[str, Work]
+    measured_ns: dict[str, int]
+
+    @property
+    def budget_bytes(self) -> int | None:
+        for client in self.scenario.clients:
+            if client.name == self.node:
+                return client.device.budget_bytes
+        return None
+
+
+class Vigil(threading.Thread):
+    """Watches over one child: shows that it lives and what it is ``doing``, ends it when the supervisor is gone."""
+
+    def __init__(self, placement: Placement, lifeline: Connection) -> None:
+        super().__init__(name="vigil", daemon=True)
+        self._placement, self._lifeline = placement, lifeline
+        self._heartbeats = os.open(placement.heartbeat_file, os.O_WRONLY)
+        self.doing: Callable[[], liveness.Doing | None] = liveness.main_thread
+        self.last_words: Callable[[str], None] = lambda _reason: None
+
+    def run(self) -> None:
+        while True:
+            beat = liveness.slot(self.doing())
+            os.pwrite(self._heartbeats, beat, self._placement.number * liveness.SLOT_BYTES)
+            # The supervisor never writes: readable means that it is gone.
+            if select.select([self._lifeline], [], [], liveness.BEAT_S)[0]:
+                self.last_words("the supervisor is gone")
+                os._exit(ORPHANED)
+
+
+def enter(placement: Placement, lifeline: Connection, parent: int) -> Vigil:
+    """To be called first in every child."""
+    die_with_parent(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides what Ctrl-C means
+    sys.setswitchinterval(0.0005)  # the event loop must not wait 5 ms for a computing thread's GIL
+    threading.stack_size(512 * 1024)
+    vigil = Vigil(placement, lifeline)
+    vigil.start()
+    return vigil
+
+
+def run_node(placement: Placement, lifeline: Connection, parent: int) -> None:
+    """A client or the server."""
+    vigil = enter(placement, lifeline, parent)
+    from emulator.runtime import worker
+
+    sys.exit(worker.run(placement, vigil))
+
+
+def run_network(
+    placement: Placement, lifeline: Connection, parent: int, control: Connection, bound: Connection
+) -> None:
+    """The network; ``bound`` is closed when nodes can connect."""
+    enter(placement, lifeline, parent)
+    from emulator.clock.conductors import CLOCKS
+    from emulator.compute.memory import KEEPING, tune_malloc
+    from emulator.ledger.events import Ledger, Started
+    from emulator.network.fabric import Fabric
+    from emulator.transport.router import Network
+
+    tune_malloc(KEEPING)
+    names = [client.name for client in placement.scenario.clients] + [placement.scenario.server.name]
+    ledger = Ledger(Path(placement.ledger_folder), placement.node)
+    ledger.write(Started(due_ns=0, actual_ns=0, role=placement.role, pid=os.getpid()))
+    fabric = Fabric(placement.scenario, placement.seed)
+    conductor = CLOCKS[placement.clock].conductor(
+        placement.dilation, patience_ns(fabric.topology.shared_delay_ns(), placement.dilation)
+    )
+    network = Network(placement.address, fabric, names, conductor, ledger, control)
+    bound.close()
+    try:
+        network.run()
+    except SplitbedError as error:
+        control.send(("broken", str(error)))
+        sys.exit(FAILED)
+
+
+def run_evaluator(placement: Placement, lifeline: Connection, parent: int, control: Connection) -> None:
+    """The evaluator."""
+    enter(placement, lifeline, parent)
+    from emulator.runtime import evaluator
+
+    evaluator.run(placement, control)
+
+
+def run_rehearsal(placement: Placement, lifeline: Connection, parent: int, answer: Connection) -> None:
+    """Sends back an ``Outlook``, or the error to show."""
+    enter(placement, lifeline, parent)
+    from emulator.preflight.estimate import foresee
+
+    def rehearsal() -> Outlook:
+        where = placement.module, placement.settings, placement.scenario, placement.seed
+        return foresee(*where)
+
+    answer.send(_in_one_thread(rehearsal, placement.algorithm, placement.module, "the rehearsal"))
+
+
+def run_dry(placement: Placement, lifeline: Connection, parent: int, answer: Connection) -> None:
+    """Rehearses and plays dry; writes every node's ledger; sends back the accounts, or the error to show."""
+    enter(placement, lifeline, parent)
+    from emulator.ledger.events import Ledger
+    from emulator.preflight.dry_run import dry_run
+    from emulator.preflight.memory_estimate import account_memory
+    from emulator.preflight.profiling import rehearse
+
+    where = placement.module, placement.settings, placement.scenario, placement.seed
+    folder = Path(placement.ledger_folder)
+
+    def play() -> tuple[list[Account], list[str]]:
+        rehearsed, accounts = rehearse(*where), account_memory(*where)
+        with contextlib.ExitStack() as ledgers:
+            dry_run(*where, rehearsed, lambda node: ledgers.enter_context(Ledger(folder, node)).write)
+        return accounts, rehearsed.uncharged
+
+    answer.send(_in_one_thread(play, placement.algorithm, placement.module, "the dry run"))
+
+
+def _in_one_thread(play: Callable[[], Any], algorithm: str, module: str, what: str) -> Any:
+    """What ``play`` returns, or the error to show."""
+    import torch
+
+    torch.set_num_threads(1)
+    try:
+        return play()
+    except Exception as error:
+        root = root_of(error)
+        if isinstance(root, UserError):
+            return UserError(f"{algorithm}: {root}")
+        if isinstance(root, SplitbedError):
+            return root
+        source = getattr(sys.modules.get(module), "__file__", None)
+        lines = "".join(traceback.format_exception(root)).rstrip()
+        return Bug(f"{algorithm}: {what} failed: {told(root, source)}\n{lines}")
+
+
+def prepare_data(
+    placement: Placement, lifeline: Connection, parent: int, answer: Connection, prepare: str, modules: dict[str, Any]
+) -> None:
+    """Checks every algorithm's settings and calls the dotted ``prepare(task, folder)`` once, before any node starts.
+
+    ``modules``: algorithm -> (module, settings). Sends back the task to give the nodes, warnings to show, all settings
+    with their defaults, the facts of the data, for the record: what ``facts(task)`` beside ``prepare`` says, where
+    there is one; and how this CPU's kernels are chosen (``arithmetic``). Last, a module may try itself out on the
+    prepared task: ``try_out(config)`` raises UserError for what cannot be trained.
+    """
+    enter(placement, lifeline, parent)
+    import importlib
+
+    from emulator.host.kernels import arithmetic
+
+    liveness.PULSE.begin("preparation")
+    answer_with: tuple[dict[str, Any], list[str], dict[str, Any], dict[str, Any], dict[str, Any]] | SplitbedError
+    try:
+        warnings: list[str] = []
+        trials: list[tuple[Callable[[Any], None], Any]] = []
+        whole: dict[str, Any] = {}
+        for name, (module_name, settings) in modules.items():
+            module = importlib.import_module(module_name)
+            said = {key: value for key, value in settings.items() if key != "task"}
+            if wrong := mistake(said, module.Config, hidden=("task",)):
+                raise UserError(f"--set for {name}: {wrong}")
+            config = msgspec.convert(settings, module.Config)
+            config.check()
+            whole[name] = msgspec.to_builtins(config)
+            warnings += [f"{name}: {text}" for text in getattr(module, "warnings", lambda _config: [])(config)]
+            trials.append((getattr(module, "try_out", lambda _config: None), config))
+        where, _, function = prepare.rpartition(".")
+        source = importlib.import_module(where)
+        task = getattr(source, function)(config.task, Path(placement.snapshot_folder))
+        for try_out, config in trials:
+            try_out(msgspec.structs.replace(config, task=task))
+        facts: dict[str, Any] = getattr(source, "facts", lambda _task: {})(task)
+        answer_with = msgspec.to_builtins(task), warnings, whole, facts, arithmetic()
+    except SplitbedError as error:
+        answer_with = error
+    except Exception as error:
+        answer_with = _why_not_prepared(error)
+    answer.send(answer_with)
+
+
+def _why_not_prepared(error: Exception) -> SplitbedError:
+    """What the host lacks, or the line of a user's source, or ours, that failed."""
+    from emulator.compute.memory import is_out_of_memory
+
+    if isinstance(error, OSError) and error.errno in resources.FULL:
+        return resources.full(error, tempfile.gettempdir())
+    if is_out_of_memory(error):
+        first = " ".join(str(error).split("\n")[0].split()) or type(error).__name__
+        return UserError(f"the data or the model are too large for this host's memory ({first}); take smaller ones")
+    return Bug(f"the preparation failed: {told(error, None)}\n{''.join(traceback.format_exception(error)).rstrip()}")

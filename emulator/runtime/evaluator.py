@@ -1,0 +1,117 @@
+"""The evaluator: test accuracy of each round's joined model, from snapshot files, off the clock.
+
+It takes what the others leave of the host, reads snapshots in order, and removes each when its line is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import math
+import os
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import msgspec
+import torch
+
+from emulator.compute.finite import is_finite
+from emulator.host.liveness import PULSE
+from emulator.host.resources import filling
+from emulator.ledger.events import Evaluated, Ledger, Started
+from emulator.runtime.child import Placement
+from emulator.transport.messages import StateDict
+
+POLL_S = 0.05
+
+
+def snapshot_path(folder: Path, round: int) -> Path:
+    return folder / f"{round:06d}.pt"
+
+
+def write_snapshot(
+    folder: Path, round: int, due_ns: int, actual_ns: int, parts: dict[str, StateDict], awaits: str = ""
+) -> None:
+    """Make the snapshot of ``round`` appear, complete; ``awaits``: a part that a client contributes."""
+    path = snapshot_path(folder, round)
+    snapshot = {"due_ns": due_ns, "actual_ns": actual_ns, "parts": parts, "awaits": awaits}
+    with filling():
+        torch.save(snapshot, path.with_suffix(".part"))
+    path.with_suffix(".part").rename(path)
+
+
+def contribution_path(folder: Path, round: int, part: str) -> Path:
+    return folder / f"{round:06d}.{part}"
+
+
+def write_contribution(folder: Path, round: int, part: str, state: StateDict) -> None:
+    """Make a client's part of the snapshot of ``round`` appear, complete."""
+    path = contribution_path(folder, round, part)
+    with filling():
+        torch.save(state, path.with_suffix(".half"))
+    path.with_suffix(".half").rename(path)
+
+
+def hash_of(parts: dict[str, StateDict]) -> str:
+    """SHA-256 of all tensors with their names, in order."""
+    digest = hashlib.sha256()
+    for part, state in sorted(parts.items()):
+        for name, tensor in state.items():
+            digest.update(f"{part}.{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def judgement(
+    round: int, due_ns: int, actual_ns: int, parts: dict[str, StateDict], found: Sequence[float]
+) -> Evaluated:
+    """What is recorded of a model of these ``parts``; ``found``: its accuracy, loss and perhaps balanced accuracy.
+
+    A model with values that are infinite or no numbers, or with such a loss, has no accuracy: the class that it names
+    is the argmax of NaN.
+    """
+    accuracy, loss, *more = found
+    unfit = [part for part, state in parts.items() if not all(map(is_finite, state.values()))]
+    holds = not unfit and math.isfinite(loss)
+    return Evaluated(
+        due_ns=due_ns,
+        actual_ns=actual_ns,
+        round=round,
+        accuracy=accuracy if holds else None,
+        loss=loss if holds else None,
+        weights=hash_of(parts),
+        balanced=more[0] if more and holds else None,
+        not_finite=unfit,
+    )
+
+
+def run(placement: Placement, control: Connection) -> None:
+    """Evaluate snapshots until the supervisor has said that no more will come."""
+    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))  # it wakes up without taking a core from anyone
+    os.nice(19)  # SCHED_IDLE would starve beside another program, and the run would not end
+    torch.set_num_threads(1)
+    folder, round, no_more = Path(placement.snapshot_folder), 0, False
+    ledger = Ledger(Path(placement.ledger_folder), placement.node)
+    ledger.write(Started(due_ns=0, actual_ns=0, role=placement.role, pid=os.getpid()))
+    module_name, _, function = placement.evaluate.rpartition(".")
+    module = importlib.import_module(module_name)
+    config = msgspec.convert(placement.settings, importlib.import_module(placement.module).Config)
+    while True:
+        path = snapshot_path(folder, round)
+        if path.exists():
+            snapshot = torch.load(path, weights_only=True)
+            if part := snapshot["awaits"]:  # it was written before the server could hear that the round is over
+                contribution = contribution_path(folder, round, part)
+                snapshot["parts"][part] = torch.load(contribution, weights_only=True)
+                contribution.unlink()
+            PULSE.begin("evaluation")
+            found = getattr(module, function)(config.task, snapshot["parts"])
+            PULSE.rest()
+            ledger.write(judgement(round, snapshot["due_ns"], snapshot["actual_ns"], snapshot["parts"], found))
+            path.unlink()
+            round += 1
+        elif no_more:
+            return
+        elif control.poll(POLL_S):
+            no_more = True

@@ -1,0 +1,392 @@
+"""Starts the processes of a timeline: the fork server, what comes before a timeline, and the nodes.
+
+Children come from a fork server that has preloaded torch and the algorithms. It is started from the main thread (the
+kernel's parent-death signal goes by thread). Each child holds the read end of a pipe whose only writer is this process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import multiprocessing
+import os
+import shutil
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from multiprocessing import forkserver, resource_tracker
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from emulator.clock.conductors import CLOCKS
+from emulator.compute.memory import reset_peak
+from emulator.errors import Bug, SplitbedError, UserError
+from emulator.host import cgroups, resources
+from emulator.host.liveness import SLOT_BYTES, Reporter, step_limit_s
+from emulator.ledger import events
+from emulator.ledger.events import Ledger
+from emulator.network.topology import Topology
+from emulator.preflight.dilation import LIMIT_S, Account, Choice, Forecast, Outlook, Rehearsed, choose
+from emulator.processes import environment
+from emulator.profiles.scenario import Scenario
+from emulator.runtime import child
+from emulator.runtime.child import Placement
+from emulator.runtime.supervision import TICK_S, Errand, Interrupted, Supervision
+
+STOPPING = (signal.SIGTERM, signal.SIGHUP)
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What is played: the same for all algorithms of a run but for ``settings``."""
+
+    scenario: Scenario
+    seed: int
+    clock: str
+    dilation: int | None  # None: chosen for each algorithm
+    memory_cap: str  # rlimit | account
+    evaluate: str  # dotted: (task, parts) -> (accuracy, loss)
+    prepare: str  # dotted: (settings, folder) -> settings, once before the nodes start
+    step_limit_s: float | None = None  # on the host, of one computation or of a coroutine between two waits
+
+
+class Ending(msgspec.Struct, frozen=True):
+    """How a timeline ended. ``outcome``: finished, does-not-fit, refused (the user can mend it: ``UserError``), failed,
+    stuck, interrupted. ``wall_s``: as in the ledger's ``Timeline``."""
+
+    outcome: str
+    detail: str
+    dilation: int
+    wall_s: float | None = None
+
+
+class Prepared(NamedTuple):
+    """What is known before anything is played: warnings to show; every algorithm's settings with their defaults; the
+    task as its data are prepared, and what these are (``clients_data``); how kernels are chosen (``arithmetic``)."""
+
+    warnings: list[str]
+    settings: dict[str, dict[str, Any]]
+    task: dict[str, Any]
+    data: dict[str, Any]
+    arithmetic: dict[str, Any]
+
+
+class Launcher:
+    """Use as a context: the fork server lives from ``__enter__`` to ``__exit__``."""
+
+    def __init__(self, run_folder: Path, plan: Plan, preload: list[str]) -> None:
+        self._folder, self._plan = run_folder, plan
+        self._context = multiprocessing.get_context("forkserver")
+        mine = ("emulator.runtime.worker", "emulator.transport.router", "emulator.preflight.profiling")
+        late = ("torch._dynamo", "numpy.random")  # torch imports them when the first optimizer is made
+        self._context.set_forkserver_preload(
+            ["emulator.processes", *mine, *late, *preload, "emulator.runtime.preloaded"]
+        )
+        self._reader, self._writer = multiprocessing.Pipe(duplex=False)
+        self._stop_reason = ""
+        self._task: dict[str, Any] = {}
+        self._prepared: Path | None = None
+        self._timelines = 0
+        self._kills = cgroups.memory_kills()
+        self._outlooks: dict[str, Outlook] = {}
+        self.report: Reporter = lambda _text: None  # is told what lasts long before a timeline
+
+    def __enter__(self) -> Launcher:
+        resources.allow_open_files(len(self._plan.scenario.clients))
+        cgroups.check_tasks(len(self._plan.scenario.clients))
+        if self._plan.clock in CLOCKS:  # else nobody's memory is measured
+            reset_peak()
+        # What is ignored (SIGHUP under nohup) stays ignored.
+        self._handlers = {
+            number: signal.signal(number, self._on_signal)
+            for number in STOPPING
+            if signal.getsignal(number) is not signal.SIG_IGN
+        }
+        self._handlers[signal.SIGINT] = signal.signal(signal.SIGINT, self._on_signal)
+        try:
+            self._scratch = resources.Scratch()
+            # Where multiprocessing puts its socket: its own folder would stay when we are killed, and be too long.
+            config = multiprocessing.current_process()._config  # type: ignore[attr-defined]
+            self._tempdir, config["tempdir"] = config.get("tempdir"), str(self._scratch.sockets)
+            resource_tracker.ensure_running()  # which the fork server wants first; it unblocks Ctrl-C
+            # What is blocked stays so in a new program: Ctrl-C reaches all processes of a terminal, we alone act on it.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            with environment():
+                forkserver.ensure_running()
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        except BaseException:
+            self._give_back()
+            raise
+        self._server_pid = int(forkserver._forkserver._forkserver_pid)  # type: ignore[attr-defined]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.close()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._server_pid, signal.SIGKILL)  # it has nothing to tidy up
+        forkserver._forkserver._stop()  # type: ignore[attr-defined]
+        multiprocessing.current_process()._config["tempdir"] = self._tempdir  # type: ignore[attr-defined]
+        self._scratch.close()
+        self._give_back()
+
+    def _give_back(self) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        self._stop_reason = "by Ctrl-C" if number == signal.SIGINT else f"by {signal.Signals(number).name}"
+
+    def _start(self, target: Callable[..., None], placement: Placement, *more: object) -> BaseProcess:
+        arguments = (placement, self._reader, self._server_pid, *more)
+        process = self._context.Process(target=target, args=arguments, name=placement.node, daemon=True)
+        try:
+            process.start()
+        except EOFError:
+            why = f"the fork server was ended{cgroups.for_memory(self._kills)}"
+            raise SplitbedError(f"{placement.node} cannot be started: {why}") from None
+        except OSError as error:
+            raise SplitbedError(f"{placement.node} cannot be started: {error}") from None
+        return process
+
+    def prepare(self, modules: dict[str, tuple[str, dict[str, Any]]]) -> Prepared:
+        """Check the settings of all algorithms (name -> module, settings) and prepare their data."""
+        if self._prepared:
+            shutil.rmtree(self._prepared, ignore_errors=True)  # a fit prepares once for each of its probes
+        self._prepared = folder = self._scratch.new_folder()
+        where = self._placement("", "", {}, self._scratch.folder, self._scratch.folder, snapshots=folder)
+        what = "the preparation of the data"
+        found = self._ask(what, child.prepare_data, where, self._plan.prepare, modules)
+        self._task, warnings, settings, facts, arithmetic = found
+        return Prepared(warnings, settings, self._task, facts, arithmetic)
+
+    def record_in(self, run_folder: Path) -> None:
+        """Record what is played from now on in another run's folder."""
+        self._folder = run_folder
+
+    def assume(self, algorithm: str, outlook: Outlook) -> None:
+        """Play ``algorithm`` next without a rehearsal."""
+        self._outlooks[algorithm] = outlook
+
+    def _placement(
+        self, algorithm: str, module: str, settings: dict[str, Any], ledger: Path, timeline: Path, snapshots: Path
+    ) -> Placement:
+        """What all processes of a timeline are told."""
+        heartbeats = timeline / "heartbeats"
+        with resources.filling():
+            heartbeats.write_bytes(bytes((len(self._plan.scenario.clients) + 3) * SLOT_BYTES))
+        self._timelines += 1
+        return Placement(
+            node="preparation",
+            role="preparation",
+            number=0,
+            algorithm=algorithm,
+            module=module,
+            evaluate=self._plan.evaluate,
+            settings={**settings, "task": self._task},
+            scenario=self._plan.scenario,
+            seed=self._plan.seed,
+            clock=self._plan.clock,
+            dilation=1,
+            memory_cap=self._plan.memory_cap,
+            address=f"ipc://{self._scratch.sockets}/{self._timelines}.network",
+            ledger_folder=str(ledger),
+            snapshot_folder=str(snapshots),
+            heartbeat_file=str(heartbeats),
+            costs={},
+            measured_ns={},
+        )
+
+    def foresee(self, modules: dict[str, tuple[str, dict[str, Any]]]) -> Forecast:
+        """What the algorithms will take of the host, up to the first that passes ``LIMIT_S`` seconds.
+
+        One that cannot be rehearsed counts nothing: playing it will say why.
+        """
+        seconds, choices, memory_bytes = 0.0, {}, 0
+        devices = Counter(client.device.name for client in self._plan.scenario.clients)
+        for algorithm, (module, settings) in modules.items():
+            folder = self._scratch.new_folder()
+            placement = self._placement(algorithm, module, settings, folder, folder, folder)
+            with contextlib.suppress(UserError, Bug):
+                outlook: Outlook = self._rehearsal(placement)
+                self._outlooks[algorithm] = outlook
+                cores = cgroups.cores()
+                clock = CLOCKS[self._plan.clock]
+                choice = self._choose(outlook.rehearsed)
+                dilation = clock.dilation(self._plan.dilation, choice.dilation)
+                if clock.dilates:
+                    choices[algorithm] = choice
+                memory_bytes = max(memory_bytes, outlook.host_memory_bytes(devices))
+                seconds += outlook.wall_s(dilation if clock.dilates else None, cores)
+            if seconds > LIMIT_S:
+                break
+        return Forecast(seconds, choices, memory_bytes)
+
+    def _rehearsal(self, placement: Placement, **how: Any) -> Outlook:
+        """What a rehearsal finds out, however long it takes."""
+        outlook: Outlook = self._ask(
+            f"the rehearsal of {placement.algorithm}", child.run_rehearsal, placement, limit_s=self._limit_s(), **how
+        )
+        return outlook
+
+    def _limit_s(self, slowest_host_ns: int = 0) -> float:
+        """How long one step may take on the host."""
+        return step_limit_s(self._plan.step_limit_s, slowest_host_ns / 1e9)
+
+    def _choose(self, rehearsed: Rehearsed) -> Choice:
+        plan = self._plan
+        devices = Counter(client.device.name for client in plan.scenario.clients)
+        shared_ns = Topology(plan.scenario, plan.seed).shared_delay_ns()
+        quota = cgroups.quota()
+        return choose(rehearsed, devices, cgroups.cores(), shared_ns, quota.period_ns if quota else None)
+
+    def play(self, algorithm: str, module: str, settings: dict[str, Any], tick: Callable[[], None]) -> Ending:
+        """Rehearse and play one algorithm; ``tick`` several times a second."""
+        plan = self._plan
+
+        def timeline(placement: Placement, ledger: Ledger) -> Ending:
+            outlook = self._outlooks.pop(algorithm, None)
+            if outlook is None:
+                outlook = self._rehearsal(placement, tick=tick, report=_writer(ledger))
+            rehearsed: Rehearsed = outlook.rehearsed
+            choice = self._choose(rehearsed)
+            placement = msgspec.structs.replace(
+                placement,
+                dilation=CLOCKS[plan.clock].dilation(plan.dilation, choice.dilation),
+                costs=rehearsed.costs,
+                measured_ns=rehearsed.measured_ns,
+            )
+            why = choice.explain(cgroups.cores()) if CLOCKS[plan.clock].dilates else ""
+            begun = events.Timeline(due_ns=0, actual_ns=0, outcome="", dilation=placement.dilation, why=why)
+            ledger.write(msgspec.structs.replace(begun, uncharged=rehearsed.uncharged))
+            _write_accounts(ledger, outlook.accounts)
+            supervision = Supervision(self, placement, ledger, tick, self._limit_s(rehearsed.slowest_host_ns()))
+            outcome, detail = supervision.play()
+            return Ending(outcome, detail, placement.dilation, supervision.wall_s)
+
+        return self._recorded(algorithm, module, settings, timeline)
+
+    def dry_run(self, algorithm: str, module: str, settings: dict[str, Any], tick: Callable[[], None]) -> Ending:
+        """Like ``play``, but one process foresees bytes and seconds and nothing is trained (``dryrun``)."""
+
+        def timeline(placement: Placement, ledger: Ledger) -> Ending:
+            ledger.write(events.Timeline(due_ns=0, actual_ns=0, outcome=""))
+            started_s = time.monotonic()
+            what, report = f"the dry run of {algorithm}", _writer(ledger)
+            found = self._ask(what, child.run_dry, placement, tick=tick, report=report, limit_s=self._limit_s())
+            accounts, uncharged = found
+            if uncharged:
+                ledger.write(events.Timeline(due_ns=0, actual_ns=0, outcome="", uncharged=uncharged))
+            _write_accounts(ledger, accounts)
+            return Ending("finished", "", 1, time.monotonic() - started_s)
+
+        return self._recorded(algorithm, module, settings, timeline)
+
+    def _recorded(
+        self,
+        algorithm: str,
+        module: str,
+        settings: dict[str, Any],
+        timeline: Callable[[Placement, Ledger], Ending],
+    ) -> Ending:
+        """How a timeline ended, in the ledger too."""
+        timeline_folder = self._scratch.new_folder()
+        ledger_folder = self._folder / "ledger" / algorithm
+        ledger_folder.mkdir(parents=True)
+        ledger = Ledger(ledger_folder, "supervisor")
+        placement = self._placement(algorithm, module, settings, ledger_folder, timeline_folder, timeline_folder)
+        try:
+            ending = timeline(placement, ledger)
+        except Interrupted as interrupted:
+            ending = Ending("interrupted", str(interrupted), 1)
+        except UserError as error:
+            ending = Ending("refused", str(error).removeprefix(f"{algorithm}: "), 1)
+        except SplitbedError as error:
+            ending = Ending("failed", str(error), 1)
+        ended = events.Timeline(
+            due_ns=0,
+            actual_ns=0,
+            outcome=ending.outcome,
+            detail=ending.detail,
+            dilation=ending.dilation,
+            wall_s=ending.wall_s,
+        )
+        ledger.write(ended)
+        ledger.close()
+        shutil.rmtree(timeline_folder, ignore_errors=True)  # it may hold snapshots that nobody judged
+        return ending
+
+    def _ask(
+        self,
+        what: str,
+        target: Callable[..., None],
+        placement: Placement,
+        *more: object,
+        tick: Callable[[], None] = lambda: None,
+        report: Reporter | None = None,
+        limit_s: float = math.inf,
+    ) -> Any:
+        """The answer of a child that does one thing, ``what`` in messages; one step of it may take ``limit_s``."""
+        answer, theirs = multiprocessing.Pipe(duplex=False)
+        process = self._start(target, placement, theirs, *more)
+        theirs.close()
+
+        def each() -> None:
+            tick()
+            self.check_stop()
+
+        found = Errand(what, process, answer, Path(placement.heartbeat_file), limit_s).wait(each, report or self.report)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def check_stop(self) -> None:
+        if self._stop_reason:
+            raise Interrupted(self._stop_reason)
+
+    def roles(self) -> list[tuple[str, str]]:
+        """Names and roles of all processes that connect to the network, in the order in which they start."""
+        scenario = self._plan.scenario
+        clients = [(client.name, "client") for client in scenario.clients]
+        return [("evaluator", "evaluator"), (scenario.server.name, "server"), *clients]
+
+    def start_all(
+        self, placement: Placement, control: Connection, done: Connection
+    ) -> Iterator[tuple[str, BaseProcess]]:
+        """Start the processes of a timeline one by one: the network, then the others."""
+        roles = [("network", "network"), *self.roles()]
+        bound, theirs = multiprocessing.Pipe(duplex=False)
+        more: dict[str, tuple[object, ...]] = {"network": (control, theirs), "evaluator": (done,)}
+        targets: dict[str, Callable[..., None]] = {"network": child.run_network, "evaluator": child.run_evaluator}
+        for number, (name, role) in enumerate(roles):
+            scenario = placement.scenario if role == "network" else self._plan.scenario.without_traces()
+            where = msgspec.structs.replace(placement, node=name, role=role, number=number, scenario=scenario)
+            self.check_stop()
+            yield name, self._start(targets.get(role, child.run_node), where, *more.get(role, ()))
+            if role == "network":  # a node connects once and never again
+                theirs.close()
+                while not bound.poll(TICK_S):  # its end closes the pipe too
+                    self.check_stop()
+        bound.close()
+
+
+def _writer(ledger: Ledger) -> Reporter:
+    """Writes down what lasts long before the clock starts."""
+    return lambda text: ledger.write(events.Lasting(due_ns=0, actual_ns=0, what=text))
+
+
+def _write_accounts(ledger: Ledger, accounts: list[Account]) -> None:
+    for account in accounts:
+        ledger.write(
+            events.Accounted(
+                due_ns=0,
+                actual_ns=0,
+                device=account.device,
+                kinds=account.kinds,
+                during=account.during.partition("(")[0].rpartition(".")[2],
+                needed_bytes=account.needed_bytes,
+            )
+        )

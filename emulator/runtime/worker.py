@@ -1,0 +1,218 @@
+"""A node's process: limits, seeds, clock, the algorithm's coroutine, last words."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import importlib
+import os
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+import zmq
+
+from emulator.clock.conductors import CLOCKS
+from emulator.clock.loop import EmulatedLoop
+from emulator.compute.counting import ComputeThread, Costs
+from emulator.compute.memory import KEEPING, MALLOC, MemoryCap, bytes_asked, is_out_of_memory, tune_malloc
+from emulator.errors import DoesNotFit, NoRoom, PeerLost, UserError, root_of, told
+from emulator.host import liveness
+from emulator.ledger import events
+from emulator.ledger.events import Ledger
+from emulator.node.node import ClientNode, Node, ServerNode
+from emulator.runtime import child, postmortem
+from emulator.runtime.child import Placement, Vigil
+from emulator.runtime.evaluator import write_contribution, write_snapshot
+from emulator.transport.endpoint import Port
+from emulator.transport.messages import StateDict, kind_of
+
+MOST_SNAPSHOTS = 32  # that wait for the evaluator
+SNAPSHOT_POLL_S = 0.05
+
+
+def run(placement: Placement, vigil: Vigil) -> int:
+    """Play the node's part of the timeline; the exit status that says how it ended."""
+    torch.set_num_threads(1)
+    torch.manual_seed(_seed_of(placement))  # of layers that draw, such as dropout
+    ledger = Ledger(Path(placement.ledger_folder), placement.node)
+    postmortem.watch(Path(placement.snapshot_folder), placement.node)
+    module = importlib.import_module(placement.module)
+    tune_malloc(MALLOC if placement.role == "client" else KEEPING)
+    context: zmq.Context[Any] = zmq.Context(io_threads=1)
+    types = {kind_of(message_type): message_type for message_type in module.MESSAGES}
+    port = Port(context, placement.address, placement.node, types)
+    thread = ComputeThread()
+    thread.submit(_throw_away_step, time.monotonic_ns, lambda: None).settle()
+    loop = EmulatedLoop(CLOCKS[placement.clock].pacer(port, lambda: node.awaits()))
+    port.attach(loop)
+    asyncio.set_event_loop(loop)
+
+    cap = MemoryCap(placement.budget_bytes, enforced=placement.memory_cap == "rlimit")
+    node, device_name, network_name, workers = _node(placement, loop, port, thread, ledger, cap)
+    ledger.write(
+        events.Started(
+            due_ns=0,
+            actual_ns=0,
+            role=placement.role,
+            pid=os.getpid(),
+            device=device_name,
+            network=network_name,
+            workers=workers,
+            baseline_bytes=cap.baseline_bytes,
+            budget_bytes=cap.budget_bytes,
+            limit_bytes=cap.limit_bytes,
+        )
+    )
+    written: list[Future[None]] = []
+    snapshots = ThreadPoolExecutor(1, "snapshots", initializer=lambda: os.setpriority(os.PRIO_PROCESS, 0, 19))
+    if isinstance(node, ServerNode):
+        node.on_snapshot = _snapshot_writer(placement, node, loop, snapshots, written)
+    elif isinstance(node, ClientNode):
+        node.on_contribution = partial(write_contribution, Path(placement.snapshot_folder))
+
+    def last_words(
+        outcome: str, detail: str = "", phase: str = "", asked_bytes: int | None = None, *, orderly: bool = True
+    ) -> None:
+        growth_bytes, peak_bytes = cap.growth_bytes()
+        now: dict[str, Any] = {"due_ns": loop.now_ns, "actual_ns": loop.pacer.actual_ns()}
+        for source, counter, incoming in port.leave() if orderly else ():
+            ledger.write(
+                events.Undelivered(
+                    **now,
+                    source=source,
+                    counter=counter,
+                    destination=placement.node,
+                    kind=incoming.kind,
+                    payload_bytes=incoming.sizes.payload,
+                )
+            )
+        ledger.write(
+            events.Memory(**now, growth_bytes=growth_bytes, peak_bytes=peak_bytes, budget_bytes=cap.budget_bytes)
+        )
+        ledger.write(events.Ended(**now, outcome=outcome, detail=detail, phase=phase, asked_bytes=asked_bytes))
+
+    vigil.last_words = lambda reason: last_words("interrupted", reason, orderly=False)
+    vigil.doing = partial(_doing, thread)
+    try:
+        config = msgspec.convert(placement.settings, module.Config)
+        role = module.server if placement.role == "server" else module.client
+        loop.run_until_complete(_until_failure(role(node, config), node))
+        if written:
+            written[-1].result()  # the last one too
+        status = child.FINISHED
+        last_words("finished")
+    except BaseException as raised:
+        cap.lift()
+        error = root_of(raised)
+        if isinstance(error, DoesNotFit):
+            status = child.DOES_NOT_FIT
+            last_words("does-not-fit", str(error), error.phase, error.asked_bytes)
+        elif is_out_of_memory(error, cap):
+            status = child.DOES_NOT_FIT
+            last_words("does-not-fit", str(error), node.phase or "between computations", bytes_asked(error))
+        elif isinstance(error, PeerLost):
+            status = child.ABORTED
+            last_words("peer-lost", str(error))
+        elif isinstance(error, NoRoom):
+            status = child.FAILED
+            last_words("failed", str(error))
+        elif isinstance(error, UserError):
+            status = child.REFUSED
+            last_words("refused", str(error))
+        else:
+            status = child.FAILED
+            last_words("failed", told(error, module.__file__))
+    snapshots.shutdown(wait=True)
+    port.close()
+    context.term()
+    return status
+
+
+async def _until_failure(coroutine: Coroutine[Any, Any, None], node: Node) -> None:
+    """The algorithm and what it still has on the link, unless the run fails around it."""
+
+    async def play() -> None:
+        await coroutine
+        await node.drained()
+
+    playing = asyncio.ensure_future(play())
+    await asyncio.wait((playing, node.failed), return_when=asyncio.FIRST_COMPLETED)
+    if playing.done():
+        playing.result()
+    else:
+        playing.cancel()
+        await asyncio.wait((playing,))
+        node.failed.result()
+
+
+def _node(
+    placement: Placement, loop: EmulatedLoop, port: Port, thread: ComputeThread, ledger: Ledger, cap: MemoryCap
+) -> tuple[Node, str, str, int]:
+    costs = Costs(placement.costs, placement.measured_ns, placement.scenario.host)
+    scenario = placement.scenario
+    if placement.role == "server":
+        server = scenario.server
+        names = tuple(client.name for client in scenario.clients)
+        node: Node = ServerNode(
+            server.name,
+            server.device,
+            loop,
+            port,
+            thread,
+            costs,
+            ledger.write,
+            workers=server.workers,
+            cap=cap,
+            clients=names,
+        )
+        return node, server.device.name, server.network.name, server.workers
+    client = next(client for client in scenario.clients if client.name == placement.node)
+    node = ClientNode(client.name, client.device, loop, port, thread, costs, ledger.write, cap=cap, index=client.index)
+    return node, client.device.name, client.network.name, 1
+
+
+def _seed_of(placement: Placement) -> int:
+    """A stream of the node's own, the same in every run of the seed."""
+    name = f"{placement.seed}:torch:{placement.algorithm}:{placement.node}"
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
+
+
+def _throw_away_step() -> None:
+    """One tiny training step, so that what torch allocates once does not count as growth."""
+    layer = torch.nn.Conv2d(1, 2, 3)
+    optimizer = torch.optim.Adam(layer.parameters())
+    loss = torch.nn.functional.cross_entropy(layer(torch.zeros(2, 1, 4, 4)).flatten(1), torch.zeros(2).long())
+    torch.autograd.backward(loss)
+    optimizer.step()
+
+
+def _snapshot_writer(
+    placement: Placement, node: Node, loop: EmulatedLoop, pool: ThreadPoolExecutor, written: list[Future[None]]
+) -> Callable[[int, dict[str, StateDict], str], None]:
+    folder = Path(placement.snapshot_folder)
+
+    def write(round: int, parts: dict[str, StateDict], awaits: str) -> None:
+        if written:
+            written[-1].result()  # a full disk ends the run
+        while len(list(folder.glob("*.pt"))) >= MOST_SNAPSHOTS:  # the evaluator is far behind; the host waits for it
+            time.sleep(SNAPSHOT_POLL_S)
+        copies = {
+            part: {name: tensor.detach().clone() for name, tensor in state.items()} for part, state in parts.items()
+        }
+        written.append(pool.submit(write_snapshot, folder, round, node.now(), loop.pacer.actual_ns(), copies, awaits))
+
+    return write
+
+
+def _doing(thread: ComputeThread) -> liveness.Doing | None:
+    """What this node does for long: a computation, else a coroutine that does not wait."""
+    run = thread.current
+    if run is not None and run.started_wall_ns:  # else it is handed to the thread, which has not begun with it
+        return liveness.lasting("computation", run.started_wall_ns, thread.ident)
+    return liveness.main_thread()

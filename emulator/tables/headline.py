@@ -1,0 +1,147 @@
+"""What a run's numbers say, in one sentence: who wins on what among the methods that finished. A view."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from emulator.tables.table import number
+
+Json = Mapping[str, Any]
+# Peaks this close are alike: the same command again gives each method's up to 0.16 MiB more or less (small models, ten
+# clients), and large ones within 2 %.
+ALIKE_MIB, ALIKE_SHARE = 0.25, 0.02
+PARTIAL = "partial, consistent as far as it goes"
+UNPLAYED = "none, nothing was played"
+TARGETS = ("0.9", "0.85")  # the higher one that somebody reached is spoken of
+
+
+def sentence(summary: Json) -> str:
+    """One sentence; of a run whose verdict is bad, or in which nothing finished, that there is nothing to say."""
+    if summary["health"]["reasons"]:
+        return "What the numbers say: nothing, since this run cannot be trusted."
+    done = {
+        name: each for name, each in summary["algorithms"].items() if each["outcome"] == "finished" and each["rounds"]
+    }
+    unfit = [name for name, each in summary["algorithms"].items() if each["does_not_fit"]]
+    diverged = [name for name, each in summary["algorithms"].items() if each["outcome"] == "diverged"]
+    if not summary["algorithms"]:
+        return "What the numbers say: nothing, since nothing was played."
+    if not done and not unfit and not diverged:
+        return "What the numbers say: nothing yet, since no method has finished."
+    total = len(summary["algorithms"]) + len(summary.get("not_played", []))
+    among = f" of the {len(done)} of {total} methods that finished" if partial(summary) else ""
+    parts = [*_target(done), *_accuracy(done), *_memory(done), *_slowest(done)] if done else []
+    if unfit:
+        stopped = any(summary["algorithms"][name]["does_not_fit"]["outcome"] == "does-not-fit" for name in unfit)
+        verb = ("do" if len(unfit) > 1 else "does") if stopped else "would"
+        parts.append(f"{_listed(unfit)} {verb} not fit in memory{' (foreseen)' * (not trained(summary))}")
+    if diverged:
+        parts.append(f"{_listed(diverged)} diverged")
+    return f"What the numbers say{among}: {'; '.join(parts) or 'no method stands out'}."
+
+
+def partial(summary: Json) -> list[str]:
+    """What a run lacks that was cut short, or still goes on; empty for a whole one."""
+    cut = [
+        f"{name} ({each['rounds']} {'round' if each['rounds'] == 1 else 'rounds'} ended)"
+        for name, each in summary["algorithms"].items()
+        if each["outcome"] in ("partial", "interrupted")
+    ]
+    lines = [f"PARTIAL: {', '.join(cut)} did not come to an end; the figures are those until then."] if cut else []
+    absent = summary.get("not_played", [])
+    return lines + ([f"PARTIAL: not played: {', '.join(absent)}."] if absent else [])
+
+
+def trained(summary: Json) -> bool:
+    """Whether there was anything to judge: in a dry run there is not."""
+    return bool(summary["health"]["verdict"] != "none")
+
+
+def clock_of(summary: Json) -> str:
+    """Which clock the run was played on, in words."""
+    return f"{summary['clock']} clock" if trained(summary) else "dry run: foreseen, nothing was trained"
+
+
+def standing(summary: Json) -> str:
+    """The verdict of a run on itself, in words."""
+    verdict: str = summary["health"]["verdict"]
+    return {"partial": PARTIAL, "unplayed": UNPLAYED}.get(verdict, verdict)
+
+
+def _target(done: Json) -> list[str]:
+    for target in TARGETS:
+        reached = {name: each["to_target"][target] for name, each in done.items() if each["to_target"].get(target)}
+        if reached:
+            percent = f"{100 * float(target):.0f} %"
+            fewest = _least({name: found["bytes"] for name, found in reached.items()})
+            soonest = _least({name: found["seconds"] for name, found in reached.items()})
+            bytes_ = f"{number(reached[fewest[0]]['bytes'] / 1e6)} MB"
+            seconds = f"{number(reached[soonest[0]]['seconds'])} s"
+            if len(reached) == 1:  # others were perhaps given less time
+                only = "only " if len(done) > 1 else ""
+                return [f"{only}{soonest[0]} reached {percent}, after {seconds} and {bytes_}"]
+            if fewest == soonest:
+                return [f"{_listed(fewest)} reached {percent} first ({seconds}) and with the fewest bytes ({bytes_})"]
+            return [
+                f"{_listed(soonest)} reached {percent} first ({seconds})",
+                f"{_listed(fewest)} with the fewest bytes ({bytes_})",
+            ]
+    return ["no method reached 85 %"] if any(each["accuracy"] is not None for each in done.values()) else []
+
+
+def _accuracy(done: Json) -> list[str]:
+    known = {name: each for name, each in done.items() if each["accuracy"] is not None}
+    if len(known) < 2:
+        return []
+    best = _least({name: -each["accuracy"] for name, each in known.items()})
+    percent, seconds = 100 * known[best[0]]["accuracy"], number(known[best[0]]["seconds"])
+    after = f" after {seconds} s" if len(best) == 1 else ""
+    return [f"{_listed(best)} ended with the highest accuracy ({percent:.1f} %{after})"]
+
+
+def _memory(done: Json) -> list[str]:
+    """Who needs the least at the largest peak; of a dry run, by the peaks that are foreseen."""
+    foreseen = any(each.get("foreseen") for each in done.values())
+    key = "needed_mib" if foreseen else "peak_mib"
+    peaks = {
+        name: max(found)
+        for name, each in done.items()
+        if (found := [client[key] for client in each["clients"] if client[key] is not None])
+    }
+    if len(peaks) < 2:
+        return []
+    lowest = min(peaks.values())
+    least = sorted(
+        (name for name in peaks if peaks[name] <= lowest * (1 + ALIKE_SHARE) + ALIKE_MIB), key=peaks.__getitem__
+    )
+    need, needs, how = ("would need", "would need", ", foreseen") if foreseen else ("need", "needs", "")
+    if len(least) == len(peaks):
+        return [f"all {need} about the same client memory"]
+    highest = peaks[least[-1]]
+    mib = number(lowest) if len(least) == 1 else f"{number(lowest)} to {number(highest)}"
+    return [f"{_listed(least)} {need if len(least) > 1 else needs} the least client memory ({mib} MiB{how})"]
+
+
+def _slowest(done: Json) -> list[str]:
+    """Who has the longest round, and what it mostly goes into."""
+    rounds = {name: each["round_latency_s"] for name, each in done.items() if each["round_latency_s"]}
+    if len(rounds) < 2:
+        return []
+    slowest = max(rounds, key=lambda name: sum(rounds[name].values()))
+    split = rounds[slowest]
+    cause, length = max(split, key=lambda cause: split[cause]), sum(split.values())
+    if not length:
+        return []
+    share = f"{100 * split[cause] / length:.0f} % of it {cause}"
+    return [f"{slowest} takes the longest round ({number(length)} s, {share})"]
+
+
+def _least(values: Mapping[str, float]) -> list[str]:
+    """Who has the least; several where they are equal."""
+    least = min(values.values())
+    return [name for name, value in values.items() if value == least]
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

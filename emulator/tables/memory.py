@@ -1,0 +1,133 @@
+"""What clients needed of their memory, as tables: by device, and what the tightest device's peak is made of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from emulator.ledger.events import MEMORY_KINDS
+from emulator.tables.table import NOTHING, Sheet, number
+
+Json = Mapping[str, Any]
+
+JUDGED = ("fits", "does-not-fit", "would-fit", "would-not-fit")
+NAMES = {"auxiliary": "auxiliary model", "messages": "messages out", "received": "messages in"}
+
+
+MEASURED = (
+    "Baseline: the process before its model exists (on the host). Budget: what the device leaves for training. Peak: "
+    "largest growth above the baseline that the system measured over the clients of this device. Tensors: the same by "
+    "an account of every tensor, played beforehand. Needs: the peak, or where a training was stopped, what is foreseen "
+    "from the account ('~'). A client fits when its peak is within the budget. 'no (1)': one client did not fit, which "
+    "ended the others before they could show; 'would not (1)': it was let go on (--memory-cap account)."
+)
+WITHIN = "by a fit to other runs: within about 10 % + 1 MiB"
+FORESEEN = (
+    "Foreseen, not measured. Budget: what the device leaves for training. Tensors: those of one client, by an account "
+    f"of every tensor. Peak: how far its process would grow, {WITHIN}. A client would fit when that is within the "
+    "budget. 'would not (1)': so many would not."
+)
+
+
+def foreseen(algorithms: Json) -> bool:
+    """Whether nobody measured any memory: in a dry run."""
+    return any(algorithm.get("foreseen") for algorithm in algorithms.values())
+
+
+def by_device(algorithms: Json) -> Sheet:
+    """Peaks beside budgets, and who fits; of a dry run, what is foreseen alone."""
+    rows, dry = [], foreseen(algorithms)
+    keys = ("budget_mib", "tensors_mib") if dry else ("baseline_mib", "budget_mib", "peak_mib", "tensors_mib")
+    for name, algorithm in algorithms.items():
+        devices: dict[str, list[Json]] = {}
+        for client in algorithm["clients"]:
+            devices.setdefault(client["device"], []).append(client)
+        for device, clients in devices.items():
+            cells = (number(_largest(clients, key)) for key in keys)
+            rows.append([name, device, *cells, _needed(clients, dry), _fitting(clients)])
+    heads = ["baseline\nMiB", "budget\nMiB", "peak\nMiB", "tensors\nMiB", "needs\nMiB", "clients\nthat fit"]
+    if dry:
+        heads = ["budget\nMiB", "tensors\nMiB", "peak, fore-\nseen MiB", "clients that\nwould fit"]
+    return Sheet(
+        title="Client memory",
+        heads=["algorithm", "device", *heads],
+        names=2,
+        rows=rows,
+        meaning=FORESEEN if dry else MEASURED,
+    )
+
+
+def _needed(clients: list[Json], dry: bool) -> str:
+    """What such a client needs; marked where that is foreseen beside what was measured."""
+    most = max((client for client in clients if client["needed_mib"] is not None), key=_needs, default=None)
+    if most is None:
+        return NOTHING
+    return "~" * (not dry and most["needed_mib"] != most["peak_mib"]) + number(most["needed_mib"])
+
+
+def _needs(client: Json) -> float:
+    return float(client["needed_mib"])
+
+
+def _fitting(clients: list[Json]) -> str:
+    outcomes = [client["outcome"] for client in clients]
+    would = outcomes.count("would-not-fit")
+    if would:
+        return f"would not ({would})"
+    if all(outcome in JUDGED for outcome in outcomes):
+        return f"{outcomes.count('fits') + outcomes.count('would-fit')} of {len(clients)}"
+    unfit = outcomes.count("does-not-fit")
+    return f"no ({unfit})" if unfit else NOTHING
+
+
+def by_category(algorithms: Json) -> list[Sheet]:
+    """What the peak of the tightest device is made of; nothing where no account was kept."""
+    known = {
+        name: clients
+        for name, algorithm in algorithms.items()
+        if (clients := [client for client in algorithm["clients"] if client["account_mib"]])
+    }
+    if not known:
+        return []
+    everyone = [client for clients in known.values() for client in clients]
+    tightest = min(everyone, key=lambda client: math.inf if client["budget_mib"] is None else client["budget_mib"])[
+        "device"
+    ]
+    shown = {name: [c for c in clients if c["device"] == tightest] for name, clients in known.items()}
+    shown = {name: clients for name, clients in shown.items() if clients}
+    rows = [
+        [NAMES.get(kind, kind), *(number(clients[0]["account_mib"][kind] or None) for clients in shown.values())]
+        for kind in MEMORY_KINDS
+    ]
+    rows.append(["tensors", *(number(clients[0]["tensors_mib"]) for clients in shown.values())])
+    dry = foreseen(algorithms)
+    if dry:
+        rows.append(["peak, foreseen", *(number(_largest(clients, "needed_mib")) for clients in shown.values())])
+    else:
+        beside = (number(_largest(clients, "beside_mib")) for clients in shown.values())
+        rows.append(["allocator\nand workspace", *beside])
+        rows.append(["peak, measured", *(_peak(clients) for clients in shown.values())])
+    last = (
+        "Allocator and workspace: the measured peak less the tensors, where the training was not stopped ('>': it was)."
+    )
+    if dry:
+        last = f"Peak, foreseen: what its process would need with allocator and workspace, {WITHIN}."
+    sheet = Sheet(
+        title=f"What a client's memory is made of ({tightest}, MiB)",
+        heads=["", *(name.replace("-", "\n-", 1) for name in shown)],
+        names=1,
+        rows=rows,
+        meaning="The tensors of one client when they were most, by what they were for; messages are its copies on the "
+        f"way out and what came in, temporaries what was being computed (–: none). {last}",
+    )
+    return [sheet]
+
+
+def _peak(clients: list[Json]) -> str:
+    stopped = all(client["beside_mib"] is None for client in clients)
+    return (">" if stopped else "") + number(_largest(clients, "peak_mib"))
+
+
+def _largest(rows: list[Json], key: str) -> float | None:
+    return max((row[key] for row in rows if row[key] is not None), default=None)

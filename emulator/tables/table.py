@@ -1,0 +1,109 @@
+"""A table as text, on a terminal and as Markdown; made for 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import msgspec
+from rich import box
+from rich.console import Console
+from rich.measure import Measurement
+from rich.segment import Segments
+from rich.table import Table
+from rich.text import Text
+
+from emulator.validation import printable
+
+WIDEST = 10_000  # columns
+NOTHING = "–"  # not reached, not measured
+BEST = "*"  # follows the best value of a column
+BEST_MEANS = f"{BEST}: the best of its column, by the value and not by its digits here."
+
+
+class Ranked(NamedTuple):
+    """A column's values in the order of the rows, of which the least or the most is best; None: no candidate."""
+
+    best: Literal["least", "most"]
+    values: Sequence[float | None]
+
+
+class Sheet(msgspec.Struct, frozen=True, kw_only=True):
+    """One table: heads and names may hold line breaks; the first ``names`` columns are words, the rest numbers."""
+
+    title: str
+    heads: list[str]
+    names: int
+    rows: list[list[str]]
+    meaning: str
+    results: list[str] = []  # sentences that belong to rows: what does not fit
+    best: dict[int, Ranked] = {}  # by column
+    ranked: list[int] | None = None  # rows among which the best is looked for; None: all
+
+    def marked(self) -> list[list[str]]:
+        """The rows, the best value of each such column followed by ``BEST``; none where all are equal."""
+        rows = [list(row) for row in self.rows]
+        among = range(len(rows)) if self.ranked is None else self.ranked
+        for column, (which, each) in self.best.items():
+            values = {index: value for index in among if (value := each[index]) is not None}
+            if len(set(values.values())) > 1:
+                best = min(values.values()) if which == "least" else max(values.values())
+                for index in (index for index, value in values.items() if value == best):
+                    rows[index][column] += BEST
+        return rows
+
+
+def show(sheet: Sheet, console: Console | None = None) -> None:
+    """Print it to a terminal (default: standard output), with its results and its meaning below."""
+    console = console or Console()
+    table = Table(
+        title=sheet.title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+        padding=(0, 1),
+    )
+    for index, head in enumerate(sheet.heads):
+        table.add_column(head, justify="left" if index < sheet.names else "right", no_wrap=True, vertical="bottom")
+    for row in sheet.marked():
+        table.add_row(*map(printable, row))
+    console.print()
+    # A terminal that is too narrow wraps lines; a number that was cut would be another number.
+    natural = Measurement.get(console, console.options.update(max_width=WIDEST), table).maximum
+    wide = console.options.update(width=max(natural, console.width))
+    console.print(Segments(console.render(table, wide)), end="", crop=False)
+    for result in sheet.results:
+        console.print(Text(printable(result), style="bold"))
+    console.print(Text(printable(sheet.meaning), style="dim"))
+
+
+def markdown(sheet: Sheet) -> list[str]:
+    """Its lines."""
+    rules = ["---" if index < sheet.names else "---:" for index in range(len(sheet.heads))]
+    heads = [_plain(head) for head in sheet.heads]
+    lines = [f"## {sheet.title}", ""]
+    rows = [[_bold(_plain(cell)) for cell in row] for row in sheet.marked()]
+    lines += [f"| {' | '.join(cells)} |" for cells in (heads, rules, *rows)]
+    for text in (*sheet.results, sheet.meaning):
+        lines += ["", text]
+    return [*lines, ""]
+
+
+def _plain(cell: str) -> str:
+    """In one line, and in one column."""
+    return " ".join(cell.split()).replace("|", "\\|")
+
+
+def _bold(cell: str) -> str:
+    return f"**{cell.removesuffix(BEST)}**" if cell.endswith(BEST) else cell
+
+
+def number(value: float | None, factor: float = 1.0) -> str:
+    """``value * factor`` with three digits or more, at most seven characters wide up to a million."""
+    if value is None:
+        return NOTHING
+    scaled = value * factor
+    digits = 0 if abs(scaled) >= 1000 else 1 if abs(scaled) >= 100 else 2
+    return f"{scaled:.{digits}f}"

@@ -1,0 +1,220 @@
+"""Traces as text: which ship, and one of them drawn over its time. Without colour, 80 columns wide."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable
+from itertools import pairwise
+from math import floor, log10
+from typing import Literal, get_args
+
+import msgspec
+from msgspec import Struct
+from rich.console import Console
+from rich.text import Text
+
+from algorithms.commands.flags import Flags
+from emulator.piecewise import Steps
+from emulator.profiles.schema import Holds, Rate, Time
+from emulator.tables.table import NOTHING, Sheet, show
+from emulator.traces import convert as trace_convert
+from emulator.traces import reading
+from emulator.traces.reading import Form, Trace
+from emulator.traces.statistics import Spread, spread
+from netprofiles.traces import make as trace_maker
+
+COLUMNS = 68  # of a drawing: 80 less the labels of its axis
+ROWS = 6
+BLOCKS = " ▁▂▃▄▅▆▇█"
+TICKS = 5  # of the time axis, the one at 0 apart
+
+
+class Quantity(Struct, frozen=True):
+    """What a trace has steps of; shown as ``value * factor / per`` in the unit."""
+
+    name: str
+    unit: str
+    steps: Steps
+    factor: int
+    per: int
+
+    @property
+    def is_rate(self) -> bool:
+        return self.unit.endswith("bit/s")
+
+
+def quantities(trace: Trace) -> list[Quantity]:
+    """What the trace has of up, down, round trip and loss; slow rates in kbit/s."""
+    rates = {name: steps for name, steps in (("up", trace.up), ("down", trace.down)) if steps}
+    slow = max(max(steps.values) for steps in rates.values()) < 10**6
+    unit, per = ("kbit/s", 10**3) if slow else ("Mbit/s", 10**6)
+    found = [Quantity(name, unit, steps, 1, per) for name, steps in rates.items()]
+    if trace.delays:
+        found.append(Quantity("round trip", "ms", trace.delays, 2, 10**6))
+    if trace.losses:
+        found.append(Quantity("loss", "%", trace.losses, 100, 10**9))
+    return found
+
+
+def show_traces(console: Console) -> None:
+    """What ships, a row a direction."""
+    rows = []
+    for name in reading.shipped():
+        for i, rate in enumerate(quantities(reading.find(name, "traces"))[:2]):
+            found = spread(rate.steps, rate.factor, rate.per)
+            values = (found.mean, found.p5, found.p50, found.p95, found.zero_share * 100, found.longest_zero_s)
+            cells = [*(_short(value, 3) for value in values), f"{found.variation:.2f}"]
+            rows.append(["" if i else name, rate.name, rate.unit, "" if i else f"{found.length_s:g}", *cells])
+    heads = ["trace", "", "", "length\ns", "mean", "p5", "p50", "p95", "at 0\n%", "outage\ns", "CV"]
+    meaning = (
+        "p5, p50, p95: at or below this 5, 50, 95 % of the time. at 0: share of the time; outage: longest time at 0."
+        " CV: standard deviation over mean."
+    )
+    show(Sheet(title="Bandwidth traces", heads=heads, names=3, rows=rows, meaning=meaning), console)
+    console.print("\n'run.py traces show NAME|FILE' draws one; 'traces convert --help' tells how to bring your own.")
+
+
+def show_trace(trace: Trace, console: Console) -> None:
+    """One trace: rates, round trip and loss over time, and the statistics."""
+    for line in trace_lines(trace):
+        console.print(Text(line), soft_wrap=True)
+    show(sheet(trace), console)
+
+
+def trace_lines(trace: Trace) -> list[str]:
+    """The drawing of a trace."""
+    drawn = quantities(trace)
+    length_s, steps = drawn[0].steps.length_ns / 10**9, len(drawn[0].steps.values)
+    some = f"{steps} steps" if steps > 1 else "one step"
+    lines = [f"trace {trace.name}: {length_s:g} s in {some}, then it starts over", trace.file]
+    if trace.up == trace.down:
+        drawn = [msgspec.structs.replace(drawn[0], name="up and down alike"), *drawn[2:]]
+    for quantity in drawn:
+        lines += ["", f"{quantity.name}, {quantity.unit}", *chart(quantity)]
+        lines += [*time_axis(quantity.steps.length_ns), *(outages(quantity.steps) if quantity.is_rate else [])]
+    column_s = _short(length_s / COLUMNS, 3)
+    marks = "; ×: at 0 for some of them" if any("×" in line for line in lines) else ""
+    return [*lines, "", f"Time in s. A column is the mean over {column_s} s{marks}."]
+
+
+def chart(quantity: Quantity) -> list[str]:
+    """Its means over as many spans as there are columns, as bars from 0."""
+    spans = list(pairwise(edges(quantity.steps.length_ns)))
+    means = [quantity.steps.integral(a, b) / (b - a) * quantity.factor / quantity.per for a, b in spans]
+    top = nice(max(means))
+    heights = [min(max(round(mean / top * ROWS * 8), 1 if mean else 0), ROWS * 8) for mean in means]  # in eighths
+    lines = []
+    for row in reversed(range(ROWS)):
+        bars = "".join(BLOCKS[min(max(height - row * 8, 0), 8)] for height in heights)
+        labels = {ROWS: _short(top, 3), ROWS // 2: _short(top / 2, 3)}
+        lines.append(f"{labels.get(row + 1, ''):>8} │{bars}".rstrip())
+    return lines
+
+
+def edges(length_ns: int) -> list[int]:
+    """Where the columns of a drawing begin, and the last ends; each is 1 ns long at least."""
+    return [max(length_ns * i // COLUMNS, i) for i in range(COLUMNS + 1)]
+
+
+def outages(steps: Steps) -> list[str]:
+    """A line that marks the columns in which there is no rate for some of the time; none where there always is."""
+    columns = edges(steps.length_ns)
+    marked: set[int] = set()
+    for (a, b), value in zip(pairwise(steps.edges_ns), steps.values, strict=True):
+        if value == 0:
+            marked.update(range(bisect_right(columns, a) - 1, bisect_right(columns, b - 1)))
+    marks = "".join("×" if i in marked else " " for i in range(COLUMNS))
+    return [f"{'at 0':>8}  {marks}".rstrip()] if marked else []
+
+
+def time_axis(length_ns: int) -> list[str]:
+    """A line, and below it numbers in s where their moments are."""
+    length_s = length_ns / 10**9
+    step = nice(length_s / TICKS)
+    labels = [" "] * COLUMNS
+    rule = ["─"] * COLUMNS
+    for i in range(int(length_s / step) + 1):
+        place = min(round(i * step / length_s * COLUMNS), COLUMNS - 1)
+        rule[place] = "┴"
+        text = _short(i * step, 4)
+        begin = min(place, COLUMNS - len(text))
+        labels[begin : begin + len(text)] = text
+    return [f"{'0':>8} └{''.join(rule)}", f"{'':>10}{''.join(labels)}".rstrip()]
+
+
+def nice(value: float) -> float:
+    """The next number from ``value`` on that is 1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6 or 8 times a power of ten."""
+    if value <= 0:
+        return 1.0
+    power = 10.0 ** floor(log10(value))
+    return next(step * power for step in (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10) if step * power >= value * (1 - 1e-9))
+
+
+def sheet(trace: Trace) -> Sheet:
+    """The statistics of a trace as a table, a column a quantity."""
+    shown = quantities(trace)
+    spreads = [spread(quantity.steps, quantity.factor, quantity.per) for quantity in shown]
+    rows = [[name, *map(cell, spreads)] for name, cell in STATISTICS.items()]
+    heads = ["", *(f"{quantity.name}\n{quantity.unit}" for quantity in shown)]
+    meaning = "Every step is weighted by its time; outages and autocorrelation go on where the trace starts over."
+    return Sheet(title="Statistics", heads=heads, names=1, rows=rows, meaning=meaning)
+
+
+def _short(value: float, digits: int = 4) -> str:
+    """So many digits that count, without an exponent or zeros at the end."""
+    if value == 0:
+        return "0"
+    text = f"{value:.{max(digits - 1 - floor(log10(abs(value))), 0)}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+STATISTICS: dict[str, Callable[[Spread], str]] = {
+    "mean": lambda spread: _short(spread.mean),
+    "standard deviation": lambda spread: _short(spread.std),
+    "smallest": lambda spread: _short(spread.least),
+    "5 % of the time at or below": lambda spread: _short(spread.p5),
+    "50 % (median)": lambda spread: _short(spread.p50),
+    "95 %": lambda spread: _short(spread.p95),
+    "largest": lambda spread: _short(spread.most),
+    "share of the time at 0, %": lambda spread: _short(spread.zero_share * 100),
+    "longest time at 0, s": lambda spread: _short(spread.longest_zero_s),
+    "coefficient of variation": lambda spread: f"{spread.variation:.2f}",
+    "autocorrelation at 1 s": lambda spread: (
+        NOTHING if spread.autocorrelation is None else f"{spread.autocorrelation:.2f}"
+    ),
+}
+
+
+def command(argv: list[str]) -> int:
+    """List the traces, draw one, or make one."""
+    flags = Flags(prog="run.py traces", description="Bandwidth traces: which there are; one drawn, converted, made up.")
+    actions = flags.add_subparsers(dest="action", metavar="show|convert|make")
+    shown = actions.add_parser("show", help="draw a trace over its time, with its statistics")
+    shown.add_argument(
+        "trace", metavar="NAME|FILE", help="a shipped trace, or its file: CSV, Mahimahi, JSON of periods, s and Mbit/s"
+    )
+    for name, kind, help in (
+        ("time", Time, "unit of the times of pairs (default s)"),
+        ("rate", Rate, "unit of the rates of pairs (default mbps)"),
+        ("format", Literal["", "mahimahi"], "ms of packets of 1500 bytes, however short"),
+        ("holds", Holds, "whether a row's rate holds after its time (the default), or before it, from the row above"),
+    ):
+        words = [word for word in get_args(kind) if word]
+        shown.add_argument(f"--{name}", choices=words, default=getattr(Form(), name), help=help)
+    trace_convert.add_flags(actions)
+    made = actions.add_parser("make", help="make a trace by the model of a shipped one")
+    made.add_argument("model", metavar="NAME", help="lte-walking, lte-driving, nb-iot or starlink")
+    made.add_argument("--seed", type=int, default=1, help="of all that is drawn (default 1: the shipped one)")
+    made.add_argument("--seconds", type=int, help="its length; default: the shipped one's")
+    made.add_argument("--out", required=True, metavar="FILE", help="where it is written; nothing may be there yet")
+    chosen = flags.parse_args(argv)
+    if chosen.action == "make":
+        trace_convert.write_new(chosen.out, trace_maker.make(chosen.model, chosen.seed, chosen.seconds))
+    elif chosen.action == "convert":
+        trace_convert.run(chosen)
+    elif chosen.action == "show":
+        form = Form(chosen.time, chosen.rate, chosen.format, chosen.holds)
+        show_trace(reading.find(chosen.trace, f"traces show {chosen.trace}", form=form), Console())
+    else:
+        show_traces(Console())
+    return 0
