@@ -27,8 +27,7 @@ from algorithms.training.settings import Rule, Settings, rare_uploads, uploads
 from algorithms.workload.loader import Shard
 from algorithms.workload.task import LARGEST, at_least
 from emulator.errors import UserError
-from emulator.node.node import ClientNode, ServerNode
-from emulator.transport.messages import Message, StateDict
+from emulator.node import ClientNode, Message, ServerNode, StateDict
 
 
 class Config(Settings, frozen=True, forbid_unknown_fields=True):

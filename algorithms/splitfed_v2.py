@@ -23,8 +23,7 @@ import torch
 from algorithms.training import rounds, steps
 from algorithms.training.settings import Settings
 from algorithms.workload.loader import Shard
-from emulator.node.node import ClientNode, ServerNode
-from emulator.transport.messages import Message, StateDict
+from emulator.node import ClientNode, Message, ServerNode, StateDict
 
 
 class Config(Settings, frozen=True, forbid_unknown_fields=True):

@@ -12,8 +12,8 @@ import heapq
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from emulator.checks.invariants import only
 from emulator.ledger.events import AnyEvent, Computed, Posted, Received
+from emulator.ledger.timeline import only
 
 
 class Task(NamedTuple):

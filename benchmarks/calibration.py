@@ -1,6 +1,6 @@
 """A device's speed from measured times: each step of a method is timed under the quota that it will have.
 
-    duration = operations x dispatch + dense FLOPs / dense rate + bytes / memory rate        (``emulator.compute.device``)
+    duration = operations x dispatch + dense FLOPs / dense rate + bytes / memory rate        (``compute.device``)
 
 fitted without negative terms, by least squares of error / sqrt(time): long steps count for more, and their sum has no
 bias. Depthwise convolutions are not in question.

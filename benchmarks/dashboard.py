@@ -23,10 +23,11 @@ import psutil
 
 from benchmarks.report import Section, Target
 from benchmarks.stage import Broken, Stage
-from benchmarks.virtual import ROOT, play_virtual
-from emulator.dashboard.app import OWNED
-from emulator.dashboard.follow import read_manifest
-from emulator.ledger.events import AnyEvent, Ledger, Timeline, encode_line, read_timeline
+from benchmarks.virtual import play_virtual
+from emulator.dashboard.launch import PROGRAM
+from emulator.ledger.events import AnyEvent, Timeline
+from emulator.ledger.files import Ledger, encode_line, read_timeline
+from emulator.ledger.run_folder import read_manifest
 
 ALGORITHM = "splitfed-v1"  # two messages a batch: the most lines a second of all
 CLIENTS = (10, 200)
@@ -92,7 +93,7 @@ def _follow(recorded: Path, shown: Path, events: Sequence[AnyEvent], size: tuple
             seen.set()
 
     threading.Thread(target=drain, daemon=True).start()
-    command = [sys.executable, str(ROOT / "run.py"), "watch", str(shown), OWNED]
+    command = [sys.executable, "-c", PROGRAM, str(shown)]
     environment = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES")}
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, env=environment | {"TERM": "xterm"})
     try:

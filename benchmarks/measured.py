@@ -23,8 +23,8 @@ from algorithms.workload.task import Task
 from benchmarks.report import Section, Target
 from benchmarks.stage import Broken, Stage
 from benchmarks.virtual import ROOT, play_virtual
-from emulator.checks.invariants import only
 from emulator.ledger.events import Computed
+from emulator.ledger.timeline import only
 
 WORKLOADS = {
     "resnet18": {"model": "resnet18", "batch": 32, "dataset": "synthetic:3x32x32:10:320"},

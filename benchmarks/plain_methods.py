@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from algorithms import fsl_sage, splitfed_v2
+from algorithms import splitfed_v2
 from algorithms.data.datasets import stream_seed
+from algorithms.fsl_sage import method as fsl_sage
 from algorithms.training import steps
 from algorithms.training.settings import uploads
 from benchmarks.plain_wire import Letter, Node

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from benchmarks import calibration
 from benchmarks.namespaces import Laboratory, enter, join
 from benchmarks.report import Section, Target, rate_text
+from emulator.analysis import recorded
 from emulator.errors import UserError
 from emulator.processes import die_with_parent
 
@@ -185,9 +186,8 @@ def scenario_text() -> str:
 def emulate(method: str, rounds: int, client: Any, server: Any, folder: Path) -> Outcome:
     """The same training, emulated in virtual time."""
     from benchmarks.plain_wire import Span
-    from emulator.checks.invariants import only
     from emulator.ledger.events import Carried, Computed, RoundEnded
-    from emulator.report import record
+    from emulator.ledger.timeline import only
 
     folder.mkdir()
     open_text = network_text(10**12, 10**12)
@@ -207,7 +207,7 @@ def emulate(method: str, rounds: int, client: Any, server: Any, folder: Path) ->
     if ended.returncode:
         said = (ended.stderr.strip() or ended.stdout.strip()).splitlines()
         raise UserError(f"kernel-check: the emulated run failed: {said[-1] if said else ended.returncode}")
-    events = record.read(folder / "run").timelines[method]
+    events = recorded.read(folder / "run").timelines[method]
     spans = [Span(e.node, "compute", e.function, e.start_ns / 1e9, e.due_ns / 1e9) for e in only(events, Computed)]
     for e in only(events, Carried):
         up = e.destination == "server"

@@ -19,9 +19,10 @@ import psutil
 from algorithms import ALGORITHMS
 from benchmarks.scenes import scene
 from emulator.errors import SplitbedError
-from emulator.ledger.events import AnyEvent, Host, read_timeline
+from emulator.ledger.events import AnyEvent, Host
+from emulator.ledger.files import read_timeline
 from emulator.profiles.scenario import Scenario
-from emulator.runtime.child import Placement
+from emulator.runtime.launch_spec import Placement
 from emulator.runtime.launcher import Launcher, Plan
 
 PLAYERS = tuple(f"benchmarks.players.{name}" for name in ("presence", "echo", "streams", "flood", "ticks"))

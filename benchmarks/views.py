@@ -19,10 +19,11 @@ from typing import Any
 from benchmarks.report import Section, Target
 from benchmarks.stage import Broken, Stage
 from benchmarks.virtual import ROOT
-from emulator.ledger import events
-from emulator.ledger.events import Event, Ledger
+from emulator.ledger import events, run_folder
+from emulator.ledger.events import Event
+from emulator.ledger.files import Ledger
 from emulator.profiles.reading import load_scenario
-from emulator.report import record
+from emulator.runtime import run_manifest
 
 CLIENTS, ROUNDS, STEPS = 20, 50, 100  # ten events a step
 STEP_NS = 300_000_000
@@ -95,9 +96,9 @@ def _write(folder: Path, rounds: int) -> int:
     """A run's folder without summary and tables; how many events it has."""
     scenario = load_scenario("iot-4g", CLIENTS)
     settings = {METHOD: {"rounds": rounds, "stop_after_s": None}}
-    manifest = record.make_manifest(scenario, settings, argv=["views"], clock="virtual", seed=1, dilation=None)
+    manifest = run_manifest.make_manifest(scenario, settings, argv=["views"], clock="virtual", seed=1, dilation=None)
     folder.mkdir()
-    record.write_manifest(folder, manifest)
+    run_folder.write_manifest(folder, manifest)
     (folder / "ledger" / METHOD).mkdir()
     names = [client.name for client in scenario.clients]
     made = _Record(folder / "ledger" / METHOD, ["network", "supervisor", "evaluator", "server", *names])

@@ -14,8 +14,6 @@ from itertools import accumulate, pairwise
 
 from msgspec import Struct
 
-from emulator.errors import Bug
-
 
 class Steps(Struct, frozen=True, dict=True):
     """``values[i]`` holds from ``starts_ns[i]`` to the next start; the first starts at 0, the last ends at the length.
@@ -31,7 +29,7 @@ class Steps(Struct, frozen=True, dict=True):
     def __post_init__(self) -> None:
         edges = self.edges_ns
         if len(self.values) != len(self.starts_ns) or edges[0] != 0 or any(b <= a for a, b in pairwise(edges)):
-            raise Bug("steps must begin at 0 and rise, one value each")
+            raise ValueError("steps must begin at 0 and rise, one value each")
 
     @cached_property
     def sums(self) -> tuple[int, ...]:

@@ -18,10 +18,10 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 OURS = ("emulator", "algorithms")
 # What takes part in every run: whatever is played, it goes through these.
-PLAYING = ("emulator.runtime.launcher", "emulator.runtime.child")
+PLAYING = ("emulator.runtime.launcher", "emulator.runtime.targets")
 # The table of methods, where a further one changes nothing for the others; tables and flags of commands that a module
 # has besides.
-UNCOUNTED = frozenset({"algorithms", "algorithms.commands.flags", "emulator.tables.table"})
+UNCOUNTED = frozenset({"algorithms", "algorithms.commands.options.flags", "emulator.tables.table"})
 _INSTALLED = ("site-packages", "dist-packages")
 _DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 

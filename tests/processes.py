@@ -19,8 +19,9 @@ from typing import Any, NamedTuple, Self, TypeVar
 
 import psutil
 
-from emulator.checks.invariants import only
-from emulator.ledger.events import AnyEvent, Event, Started, Tail, read_timeline
+from emulator.ledger.events import AnyEvent, Event, Started
+from emulator.ledger.files import Tail, read_timeline
+from emulator.ledger.timeline import only
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent

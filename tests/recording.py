@@ -17,7 +17,7 @@ from stage import Stage, make_scenario
 from algorithms.training.settings import Settings
 from emulator.compute.counting import Costs, HostRun
 from emulator.ledger.events import Event
-from emulator.preflight.profiling import InlineHost
+from emulator.preflight.in_process import InlineHost
 from emulator.profiles.scenario import Scenario
 from emulator.transport.messages import StateDict
 

@@ -13,14 +13,15 @@ import msgpack
 import zmq
 from stage import BYTE_NS, WAY_NS, Blob, Note, make_scenario
 
-from emulator.checks.invariants import only
 from emulator.clock.conductors import CLOCKS, Clock
 from emulator.clock.loop import EmulatedLoop
 from emulator.ledger import events
-from emulator.ledger.events import Ended, Ledger, Undelivered, read_node
+from emulator.ledger.events import Ended, Undelivered
+from emulator.ledger.files import Ledger, read_node
+from emulator.ledger.timeline import only
 from emulator.network.fabric import Fabric
 from emulator.node.node import ClientNode, Node, ServerNode
-from emulator.preflight.profiling import InlineHost, RehearsedCosts
+from emulator.preflight.in_process import InlineHost, RehearsedCosts
 from emulator.profiles.scenario import Device, Scenario
 from emulator.transport.control_channel import Line
 from emulator.transport.endpoint import CHUNK_BYTES, Port, open_socket

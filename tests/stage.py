@@ -17,8 +17,7 @@ from emulator.clock.loop import EmulatedLoop, InstantPacer
 from emulator.ledger.events import Event
 from emulator.network.fabric import Fabric
 from emulator.node.node import ClientNode, Host, Node, ServerNode
-from emulator.preflight.in_process import InlineFabric
-from emulator.preflight.profiling import InlineHost, InlineOutlet, RehearsedCosts, who_waits
+from emulator.preflight.in_process import InlineFabric, InlineHost, InlineOutlet, RehearsedCosts, who_waits
 from emulator.profiles.scenario import ClientSpec, Device, Direction, Network, Scenario, ServerSpec
 from emulator.transport.messages import Message, Parcel, kind_of
 

@@ -22,9 +22,9 @@ from emulator.network.jitter import Carriage
 from emulator.piecewise import Steps
 from emulator.preflight.dilation import Rehearsed
 from emulator.preflight.dry_run import dry_run
-from emulator.profiles.availability import Absences
+from emulator.profiles.availability import Absence, Absences
 from emulator.profiles.reading import load_scenario
-from emulator.profiles.scenario import Absence, ClientSpec, Direction, Network, Scenario, ServerSpec
+from emulator.profiles.scenario import ClientSpec, Direction, Network, Scenario, ServerSpec
 
 BACK_NS, LATE_NS = 9 * SECOND, 30 * SECOND
 KINDS = pytest.mark.parametrize("kind", ["outage", "away"])

@@ -21,9 +21,10 @@ from stage import make_scenario
 from torch import nn
 from torch.nn.functional import cosine_similarity, cross_entropy
 
-from algorithms import cse_fsl, fsl_sage, splitfed_v2
+from algorithms import cse_fsl, splitfed_v2
 from algorithms.data import datasets
 from algorithms.fsl_sage import alignment
+from algorithms.fsl_sage import method as fsl_sage
 from algorithms.training import steps
 from algorithms.training.settings import Rule
 from algorithms.workload.loader import Look, tensors

@@ -15,11 +15,11 @@ from test_depends import archive
 from toy import make_manifest, make_nodes, write_run
 
 import run
-from algorithms.commands import subcommand
 from algorithms.commands.sweep import dependencies
 from algorithms.commands.sweep.grid import BASE, Cell, Grid
 from algorithms.commands.sweep.records import Records
 from emulator.report import record
+from emulator.runtime import run_manifest, subcommand
 
 NAMES = ("fedavg", "sl", "cse-fsl")
 Fate = Callable[[list[str]], tuple[dict[str, str], int]]
@@ -141,7 +141,7 @@ def test_it_says_why_a_result_is_played_again(runs: Runs, tmp_path: Path, capsys
     runs.note = older_torch
     assert bench(tmp_path / "b") == 1  # as it was played, torch was another
     runs.note = lambda _manifest: None
-    torch = f"torch 2.9.0 -> {record._version('torch')}"
+    torch = f"torch 2.9.0 -> {run_manifest._version('torch')}"
     assert again(tmp_path / "b", capsys) == [
         f"Again: 2 results of fedavg, cse-fsl: {torch}",
         f"Again: 1 result of sl: algorithms/sl.py changed; {torch}",

@@ -11,7 +11,7 @@ from stage import MS, WAY_NS, Blob, Note, Stage, blob, link_ns, make_scenario, n
 
 from emulator.compute.counting import HostRun
 from emulator.ledger.events import Computed, Posted
-from emulator.preflight.profiling import InlineHost
+from emulator.preflight.in_process import InlineHost
 
 
 async def start(*tasks: asyncio.Task[Any]) -> None:

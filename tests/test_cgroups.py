@@ -11,13 +11,14 @@ import pytest
 from stage import MS, SECOND
 
 from emulator.checks.health import _figures, _host
-from emulator.checks.invariants import only
 from emulator.dashboard.progress import Progress
 from emulator.errors import UserError
 from emulator.host import cgroups
 from emulator.host import load as hostload
 from emulator.host.load import HostLoad, cpu_pressure
-from emulator.ledger.events import Host, Ledger, Timeline, read_node
+from emulator.ledger.events import Host, Timeline
+from emulator.ledger.files import Ledger, read_node
+from emulator.ledger.timeline import only
 from emulator.preflight.dilation import QUOTA_SHARE, Account, Outlook, Rehearsed, Span, choose
 from emulator.runtime.supervision import how
 

@@ -16,7 +16,7 @@ from emulator.network.fabric import Fabric
 from emulator.piecewise import Steps
 from emulator.profiles.reading import load_scenario
 from emulator.profiles.scenario import Cell, ClientSpec, Direction, Network, Scenario, ServerSpec
-from emulator.report.record import make_manifest
+from emulator.runtime.run_manifest import make_manifest
 
 SETTINGS = {"none": {"rounds": 1, "stop_after_s": None}}
 TRACE = Steps((0, SECOND, 3 * SECOND), (MBIT, 4 * MBIT, 0), 4 * SECOND)

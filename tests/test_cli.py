@@ -13,7 +13,8 @@ from processes import BATCH, ROOT, Board, Wire, play, write_scenario
 
 import run
 from algorithms import ALGORITHMS
-from algorithms.commands import overrides
+from algorithms.commands.options import overrides
+from algorithms.commands.run import status_of
 from emulator.runtime import launcher
 
 # Flags beside --profile, and what the line must name.
@@ -276,10 +277,10 @@ def test_a_full_disk_behind_the_output_is_one_line() -> None:
 
 
 def test_the_status_of_a_run_is_that_of_its_gravest_outcome() -> None:
-    assert run.status_of(["finished", "does-not-fit"]) == 0
-    assert run.status_of(["finished", "refused", "finished"]) == 2
-    assert run.status_of(["refused", "failed"]) == run.status_of(["finished", "stuck"]) == 1
-    assert run.status_of(["refused", "interrupted"]) == 130
+    assert status_of(["finished", "does-not-fit"]) == 0
+    assert status_of(["finished", "refused", "finished"]) == 2
+    assert status_of(["refused", "failed"]) == status_of(["finished", "stuck"]) == 1
+    assert status_of(["refused", "interrupted"]) == 130
 
 
 def test_a_mistake_of_a_real_command_is_one_line_too() -> None:

@@ -12,7 +12,7 @@ from algorithms.commands.sweep.dependencies import scenario_digest
 from emulator.errors import ProfileError
 from emulator.profiles.reading import describe, load_device, load_network, load_scenario
 from emulator.profiles.scenario import Scenario
-from emulator.report.record import make_manifest
+from emulator.runtime.run_manifest import make_manifest
 from emulator.tables.profiles import profile_lines
 
 PAPER = (  # long decimals, an identifier, a column that is none of ours

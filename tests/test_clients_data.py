@@ -15,9 +15,9 @@ from toy import make_manifest, make_timeline
 
 from algorithms.data import datasets
 from algorithms.workload.task import Task, evaluate, facts, prepare
-from emulator.analysis import clients_data
 from emulator.analysis.summary import summarize
 from emulator.ledger.events import Evaluated
+from emulator.tables import clients_data
 from emulator.tables import run as tables
 
 

@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 from test_text_mutations import FILES, NASTY, mutated, nasty_value
 
 import run
-from algorithms.commands import subcommand
-from emulator.runtime import launcher
+from emulator.runtime import launcher, subcommand
 
 EXAMPLES = int(os.environ.get("SPLITBED_EXAMPLES", "100"))  # of each kind
 RUN = "--profile s.toml --clients 2 --no-dashboard"
@@ -47,7 +46,7 @@ LINES = {  # commands, with what each may be followed by
         "traces convert rates.csv --time s --down kbps --out x.csv",
         "traces convert rates.csv --step 1s --down 2 --rate kbps --missing hold --gap 10s --out x.csv",
     ),
-    "records": ("compare toy toy", "trace toy"),
+    "records": ("compare toy toy", "report toy --only trace"),
 }
 WORDS = tuple(dict.fromkeys(word for lines in LINES.values() for line in lines for word in shlex.split(line)))
 TEXT = st.text(st.characters(exclude_characters="/", exclude_categories=["Cs"]), max_size=4)  # no path elsewhere

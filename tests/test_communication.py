@@ -14,13 +14,13 @@ from test_rounds import play
 from toy import make_manifest
 
 from emulator.analysis.metrics import FIGURES, KB, MB
+from emulator.analysis.recorded import Recorded
 from emulator.analysis.summary import summarize
-from emulator.checks.invariants import only
 from emulator.dashboard.progress import SECOND_NS, Progress
 from emulator.ledger.events import Carried, Evaluated, Posted, Received, RoundEnded
+from emulator.ledger.timeline import only
 from emulator.plots.data import curves, done
 from emulator.report.compare import sheets as compared
-from emulator.report.record import Recorded
 from emulator.tables.run import to_markdown
 from emulator.tables.table import number
 

@@ -15,10 +15,12 @@ from relay import NodeThread, Relay, Role, play, times
 from stage import MS, SECOND, WAY_NS, Blob, Note, blob, link_ns, make_device, make_scenario, note, operations
 
 from emulator.checks.digest import timeline_digest
-from emulator.checks.invariants import conserved, in_order, only
+from emulator.checks.invariants import conserved, in_order
 from emulator.clock.conductors import CLOCKS, Clock
 from emulator.errors import PeerLost, SplitbedError
-from emulator.ledger.events import Blocked, Clamped, Computed, Received, read_timeline
+from emulator.ledger.events import Blocked, Clamped, Computed, Received
+from emulator.ledger.files import read_timeline
+from emulator.ledger.timeline import only
 from emulator.node.node import ClientNode, Node, ServerNode
 
 DAY_S = 86_400

@@ -7,7 +7,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from algorithms.workload.cut_costs import BATCH, CLASSES, cuts, parse_shape, sheet
+from algorithms.commands.cuts import parse_shape, sheet
+from algorithms.workload.cut_costs import BATCH, CLASSES, cuts
 from algorithms.workload.parts import Parts
 from emulator.compute.counting import WorkCounter
 from emulator.errors import UserError

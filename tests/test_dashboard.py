@@ -24,9 +24,10 @@ from toy import make_manifest, make_nodes, write_run
 from emulator.dashboard import app
 from emulator.dashboard.app import Dashboard
 from emulator.dashboard.follow import Follower
+from emulator.dashboard.launch import PROGRAM
 from emulator.dashboard.progress import Progress
 from emulator.dashboard.terminal import ENTER, LEAVE, Terminal
-from emulator.ledger.events import Ledger
+from emulator.ledger.files import Ledger
 
 CODES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 COLOURS = re.compile(r"\x1b\[(?:[0-9]*;)*(?:3[0-7]|9[0-7]|4[0-9])(?:;[0-9]*)*m")
@@ -100,7 +101,7 @@ class Session:
         with contextlib.suppress(psutil.NoSuchProcess):
             for process in psutil.Process(self.process.pid).children(recursive=True):
                 with contextlib.suppress(psutil.NoSuchProcess):
-                    if "--owned" in process.cmdline():
+                    if PROGRAM in process.cmdline():
                         self._seen[process.pid] = process
                         return process
         return None

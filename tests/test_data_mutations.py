@@ -19,8 +19,8 @@ from PIL import Image
 
 from algorithms.data import datasets
 from algorithms.workload.task import Task, facts, write_data
-from emulator.analysis import clients_data
 from emulator.errors import UserError
+from emulator.tables import clients_data
 
 EXAMPLES = int(os.environ.get("SPLITBED_EXAMPLES", "80"))  # of each kind
 PIXELS = np.arange(6 * 4 * 5 * 3, dtype=np.uint8).reshape(6, 4, 5, 3)

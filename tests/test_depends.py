@@ -20,9 +20,10 @@ from algorithms.commands.sweep import dependencies
 from algorithms.commands.sweep.grid import BASE, Cell, Grid
 from algorithms.data import identity
 from emulator import sources
+from emulator.analysis import recorded
 from emulator.errors import UserError
 from emulator.host import kernels
-from emulator.report import compare, record
+from emulator.report import compare
 
 WORDS = ("--algorithm", "sl,fsl-sage", "--clock", "virtual")
 
@@ -85,7 +86,7 @@ def test_a_package_within_the_method_package_is_found(tree: Path) -> None:
     (tree / "algorithms" / "deep").mkdir()
     for file, text in (("__init__.py", ""), ("tricks.py", "x = 1")):
         (tree / "algorithms" / "deep" / file).write_text(text)
-    with (tree / "algorithms" / "alignment.py").open("a") as written:
+    with (tree / "algorithms" / "fsl_sage" / "alignment.py").open("a") as written:
         written.write("\nfrom algorithms.deep import tricks\n")
     forget()
     before = cells()
@@ -96,7 +97,7 @@ def test_a_package_within_the_method_package_is_found(tree: Path) -> None:
 
 def test_many_files_are_counted_and_some_named(tree: Path) -> None:
     before = cells()["sl"]
-    for name in ("clock", "fabric", "link", "node", "wire"):
+    for name in ("clock/loop", "network/fabric", "network/jitter", "node/node", "transport/messages"):
         with (tree / "emulator" / f"{name}.py").open("a") as written:
             written.write("\nx = 1\n")
     forget()
@@ -297,18 +298,17 @@ def test_what_kernels_are_chosen_by_is_noted_and_part_of_the_key_and_no_time_dep
 
 def test_compare_names_what_figures_depend_on_and_counts_files() -> None:
     manifests = [json.loads(json.dumps(cells()["sl"].manifest)) for _ in range(2)]
-    files = [
-        f"emulator/{name}.py" for name in sorted(("clock", "fabric", "link", "node", "port", "tcp", "wire", "work"))
-    ]
+    modules = ("clock/loop", "clock/conductors", "compute/device", "host/liveness", "network/fabric", "network/tcp")
+    files = sorted(f"emulator/{name}.py" for name in (*modules, "node/node", "node/inbox"))
     manifests[1]["depends"]["sources"]["emulator"] |= dict.fromkeys([*files, "emulator/runtime/worker.py"], "other")
     manifests[1]["depends"]["sources"]["fsl-sage"]["algorithms/training/steps.py"] = "other"
     manifests[1]["depends"]["sources"]["sl"]["algorithms/training/steps.py"] = "other"
     manifests[1]["depends"]["arithmetic"]["capability"] = "DEFAULT"
     manifests[1]["depends"]["data"]["sha256"] = "another"
-    runs = [record.Recorded(manifest, {}, {"algorithms": {}}) for manifest in manifests]
+    runs = [recorded.Recorded(manifest, {}, {"algorithms": {}}) for manifest in manifests]
     data, capability, source = compare.differences(runs, ["one", "two"])
-    assert data.startswith("  dependencies.data.sha256: one ") and data.endswith("; two another")
-    assert capability.startswith("  dependencies.arithmetic.capability: one ") and capability.endswith("; two DEFAULT")
+    assert data.startswith("  depends.data.sha256: one ") and data.endswith("; two another")
+    assert capability.startswith("  depends.arithmetic.capability: one ") and capability.endswith("; two DEFAULT")
     assert source == f"  source: not the same in {', '.join(files)} and 2 more"
 
 

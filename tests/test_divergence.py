@@ -28,7 +28,8 @@ from emulator.compute.finite import is_finite
 from emulator.dashboard.progress import Progress
 from emulator.dashboard.screen import Choice, make_screen
 from emulator.errors import UserError
-from emulator.ledger.events import AnyEvent, Evaluated, Posted, Reported, RoundEnded, merge
+from emulator.ledger.events import AnyEvent, Evaluated, Posted, Reported, RoundEnded
+from emulator.ledger.files import merge
 from emulator.plots import charts, data
 from emulator.plots.style import doubts
 from emulator.runtime.evaluator import judgement

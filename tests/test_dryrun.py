@@ -19,9 +19,10 @@ from algorithms import ALGORITHMS
 from algorithms.training import steps
 from algorithms.training.settings import Rule
 from emulator.checks.health import check
-from emulator.checks.invariants import conserved, only
+from emulator.checks.invariants import conserved
 from emulator.compute.counting import Costs, cost_key
 from emulator.ledger.events import Computed, Ended, Event, Posted, Received, Reported, RoundEnded, Started, Timeline
+from emulator.ledger.timeline import only
 from emulator.preflight.dilation import Rehearsed
 from emulator.preflight.dry_run import Foreseen, RememberedCosts, dry_run
 from emulator.profiles.reading import load_scenario

@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
-import run
 from algorithms import ALGORITHMS
-from algorithms.commands import overrides
+from algorithms.commands.options import overrides
+from algorithms.commands.options.run_flags import parser
 from algorithms.experiments import reading
 from emulator.errors import UserError
 
@@ -19,7 +19,7 @@ SMALL = 'kind = "experiment"\ndescription = "d"\n'
 
 
 def settings(experiment: str, name: str, *arguments: str) -> dict[str, Any]:
-    flags = run.parser().parse_args(["--profile", "iot-4g", *arguments])
+    flags = parser().parse_args(["--profile", "iot-4g", *arguments])
     return overrides.settings_of(name, flags, reading.find(experiment), 10)
 
 
@@ -49,7 +49,7 @@ def test_a_flag_goes_before_the_file_and_the_file_before_the_defaults() -> None:
     assert (said["task"]["batch"], said["rounds"], said["server_order"], said["l"]) == (32, 3, "arrival", 4)
     assert said["align"] == "none"
     assert said["task"]["dataset"] == "cifar100"
-    plain = overrides.settings_of("fsl-sage", run.parser().parse_args(["--profile", "iot-4g"]), reading.NONE, 10)
+    plain = overrides.settings_of("fsl-sage", parser().parse_args(["--profile", "iot-4g"]), reading.NONE, 10)
     assert plain == {"rounds": 12, "stop_after_s": 15.0, "task": {"seed": 1, "clients": 10}}
 
 

@@ -16,7 +16,8 @@ from stage import MBIT, MS, WAY_NS, Note, note
 
 from emulator.checks.health import Health, check
 from emulator.clock.conductors import CLOCKS
-from emulator.ledger.events import Timeline, read_timeline
+from emulator.ledger.events import Timeline
+from emulator.ledger.files import read_timeline
 from emulator.network.fabric import Fabric
 from emulator.node.node import ClientNode, ServerNode
 from emulator.transport.endpoint import ANNOUNCED, ARRIVING

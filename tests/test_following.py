@@ -12,7 +12,8 @@ from toy import GLOBAL, MB, MS, UPDATE, at, make_manifest, make_nodes, span, wri
 from emulator.dashboard.follow import Follower, Replay
 from emulator.dashboard.plain_lines import PlainLines
 from emulator.dashboard.progress import SECOND_NS, Progress
-from emulator.ledger.events import Ended, Ledger
+from emulator.ledger.events import Ended
+from emulator.ledger.files import Ledger
 
 
 def test_plain_lines_tell_each_round_once(tmp_path):

@@ -14,18 +14,20 @@ from test_report import write_run
 from toy import MIB, edit, make_manifest, make_timeline, renumber
 
 from algorithms import ALGORITHMS
-from emulator.analysis import computations
+from algorithms.commands import compare as compare_command
+from emulator.analysis import recorded
 from emulator.analysis.metrics import FIGURES
 from emulator.analysis.summary import summarize
-from emulator.checks.invariants import only
 from emulator.dashboard.progress import Progress
 from emulator.dashboard.screen import Choice, make_screen
 from emulator.ledger.events import MEMORY_KINDS, Accounted, AnyEvent, Ended, Evaluated, Event, Memory, Reported
+from emulator.ledger.timeline import only
 from emulator.plots import data
 from emulator.preflight.dilation import Rehearsed
 from emulator.preflight.dry_run import dry_run
 from emulator.profiles.reading import load_scenario
 from emulator.report import compare, html, perfetto, record
+from emulator.tables import computations as table_of_computations
 from emulator.tables import memory as memory_sheets
 from emulator.tables import run as tables
 from emulator.tables import sweep
@@ -136,7 +138,7 @@ def test_the_tables_of_a_dry_run_call_nothing_measured(events: Any) -> None:
     assert "measured" not in tables.to_markdown(summary).replace("Foreseen, not measured.", "")
     (latency,) = [sheet for sheet in tables.sheets(summary) if sheet.title == "Latency"]
     assert latency.rows[0][1] == "foreseen"
-    host = [row[-1] for row in computations.sheet(summary["algorithms"]).rows]
+    host = [row[-1] for row in table_of_computations.sheet(summary["algorithms"]).rows]
     assert host and set(host) == {NOTHING}  # a dry run carries out few computations
 
 
@@ -177,11 +179,11 @@ def test_what_is_foreseen_is_compared_with_no_measured_peak(tmp_path: Path, caps
     dry, run = tmp_path / "dry", tmp_path / "run"
     write_run(dry, {"fedavg": dry_events()}, clock="dry-run", memory={"cap": "account"})
     write_run(run, {"fedavg": make_timeline()})
-    (sheet,) = compare.sheets([record.recorded(folder) for folder in (dry, run)], ["dry", "run"])
+    (sheet,) = compare.sheets([recorded.recorded(folder) for folder in (dry, run)], ["dry", "run"])
     rows = {row[0]: row[1:] for row in sheet.rows}
     assert rows["peak MiB"] == [NOTHING, "42.00", NOTHING]
     assert rows[compare.FORESEEN] == ["35.00", NOTHING, NOTHING]
-    assert compare.command([str(dry), str(run)]) == 0
+    assert compare_command.command([str(dry), str(run)]) == 0
     said = capsys.readouterr().out
     assert "dry: toy, dry run: foreseen, nothing was trained\n" in said
     assert "run: toy, real clock, verdict" in said
@@ -193,7 +195,7 @@ def test_the_page_of_a_dry_run_says_that_nothing_was_trained_or_measured(tmp_pat
     assert "Nothing was trained: there is no accuracy." in text
     assert "Peaks are measured by the kernel" not in text
     assert "those of real training" not in text
-    page = html._clients("fedavg", record.recorded(folder).summary["algorithms"]["fedavg"])
+    page = html._clients("fedavg", recorded.recorded(folder).summary["algorithms"]["fedavg"])
     assert page.heads[-2:] == ["budget\nMiB", "peak, fore-\nseen MiB"]
     assert page.rows[0][-2:] == ["100.0", "35.00"]
 

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import pytest
 from processes import ROOT, Board, Wire, write_scenario
 
-from emulator.ledger.events import Computed, read_timeline
+from emulator.ledger.events import Computed
+from emulator.ledger.files import read_timeline
 from emulator.profiles.reading import load_device
 
 TINY = ["--samples-per-client", "32", "--rounds", "1", "--algorithm", "cse-fsl", "--no-dashboard"]

@@ -13,8 +13,9 @@ from test_messages import choices_none, flags_of
 from test_rounds import play
 
 from algorithms import ALGORITHMS, config_of
-from algorithms.commands import idle_options, overrides
+from algorithms.commands.options import overrides
 from algorithms.commands.sweep.grid import VARIED
+from algorithms.training import idle_options
 from emulator.checks.digest import timeline_digest
 from emulator.errors import UserError
 from emulator.ledger.events import Posted, Reported

@@ -11,7 +11,8 @@ import torch
 from recording import record
 from stage import make_scenario
 
-from algorithms import ALGORITHMS, fsl_sage, splitfed_v1
+from algorithms import ALGORITHMS, splitfed_v1
+from algorithms.fsl_sage import method as fsl_sage
 from algorithms.training.settings import Settings
 from algorithms.workload.task import Task, prepare
 from emulator.ledger.events import Reported

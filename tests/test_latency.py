@@ -10,8 +10,9 @@ from toy import MS, at, edit, make_manifest, make_nodes, make_timeline, renumber
 
 from emulator.analysis.latency import CAUSES, latency_split, latency_splits
 from emulator.analysis.summary import SECOND_NS, summarize
-from emulator.checks.health import length_of
-from emulator.ledger.events import Carried, Computed, RoundEnded, merge
+from emulator.ledger.events import Carried, Computed, RoundEnded
+from emulator.ledger.files import merge
+from emulator.ledger.timeline import length_of
 
 LENGTH_MS = 60
 

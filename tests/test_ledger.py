@@ -14,8 +14,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from emulator.ledger import events
-from emulator.ledger.events import AnyEvent, Event, Ledger, Refused, Reported, RoundEnded, Tail, merge, read_node
+from emulator.ledger import files
+from emulator.ledger.events import AnyEvent, Event, Refused, Reported, RoundEnded
+from emulator.ledger.files import Ledger, Tail, merge, read_node
 
 EVENT_TYPES = typing.get_args(AnyEvent)
 SAMPLES: dict[Any, Any] = {
@@ -90,7 +91,7 @@ def test_a_writer_numbers_its_lines_and_appends_to_what_is_there(writer: Ledger)
 def test_a_line_is_one_write(writer: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[bytes] = []
     real_write = os.write
-    monkeypatch.setattr(events.os, "write", lambda file, line: (written.append(line), real_write(file, line))[1])
+    monkeypatch.setattr(files.os, "write", lambda file, line: (written.append(line), real_write(file, line))[1])
     writer.write(sample(Refused))
     monkeypatch.undo()
     assert [line.count(b"\n") for line in written] == [1]
@@ -108,7 +109,7 @@ def test_threads_of_a_node_leave_whole_lines_in_the_order_of_their_numbers(
         time.sleep(0)  # lets another thread overtake this one, if it may
         return real_write(file, line)
 
-    monkeypatch.setattr(events.os, "write", late_write)
+    monkeypatch.setattr(files.os, "write", late_write)
 
     def write(thread: int) -> None:
         start.wait()
@@ -136,7 +137,7 @@ def test_a_tail_returns_each_line_once_and_a_half_written_one_when_it_is_whole(t
     path = tmp_path / "client-0.jsonl"
     tail = Tail(path)
     assert tail.read() == []
-    first, second, third = (events.encode_line(reported(i)) + b"\n" for i in range(3))
+    first, second, third = (files.encode_line(reported(i)) + b"\n" for i in range(3))
     path.write_bytes(first + second[:20])
     assert [event.due_ns for event in tail.read()] == [0]
     assert tail.read() == []
@@ -171,7 +172,7 @@ def test_a_timeline_is_the_merge_of_its_folder(tmp_path: Path) -> None:
             writer.write(reported(due_ns))
         writer.close()
     (tmp_path / "notes.txt").write_text("not a ledger")
-    assert [(event.due_ns, event.node) for event in events.read_timeline(tmp_path)] == [
+    assert [(event.due_ns, event.node) for event in files.read_timeline(tmp_path)] == [
         (1, "server"),
         (2, "client-0"),
         (3, "server"),

@@ -8,11 +8,12 @@ import pytest
 from stage import SECOND, make_device
 from traffic import WIDE, Sent, carry
 
+from algorithms.commands import profiles
+from emulator.inputs.shipped import ROOT
 from emulator.network.fabric import Fabric
 from emulator.profiles.reading import describe, load_device, load_network, load_scenario
 from emulator.profiles.scenario import ClientSpec, Direction, Network, Scenario, ServerSpec
-from emulator.profiles.schema import ROOT, shipped
-from emulator.tables import profiles as profile_views
+from emulator.profiles.schema import shipped
 
 WPT = {  # WebPageTest's connectivity.ini: down and up in kbit/s, round trip in ms
     "cable": (5000, 1000, 28),
@@ -108,7 +109,7 @@ def test_the_note_states_each_training_budget(name: str) -> None:
 
 def shown(name: str, capsys: pytest.CaptureFixture[str]) -> str:
     """What ``profiles NAME`` prints, as one line of words."""
-    profile_views.show_profiles(name)
+    profiles.show_profiles(name)
     return " ".join(capsys.readouterr().out.split())
 
 
@@ -131,7 +132,7 @@ def test_a_cell_is_shown_with_who_is_in_it_and_half_duplex_as_one_capacity(capsy
 
 
 def test_the_listing_names_all_that_ships_once_and_fits_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
-    profile_views.show_profiles(None)
+    profiles.show_profiles(None)
     lines = capsys.readouterr().out.splitlines()
     names = [line.split()[0] for line in lines if line.startswith("  ") and line[2] != " "]
     assert sorted(names) == sorted(name for kind in SHIPPED for name in shipped(kind))
@@ -140,7 +141,7 @@ def test_the_listing_names_all_that_ships_once_and_fits_80_columns(capsys: pytes
 
 @pytest.mark.parametrize("name", sorted({name for kind in SHIPPED for name in shipped(kind)}))
 def test_a_profile_is_shown_with_every_source_uncut(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    profile_views.show_profiles(name)
+    profiles.show_profiles(name)
     text = capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= 100
     words = " ".join(text.split())

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 from processes import Board, play, wait_for, write_scenario
 
-from algorithms.commands.run_flags import step_limit_s as asked_limit_s
+from algorithms.commands.options.run_flags import step_limit_s as asked_limit_s
 from emulator.dashboard.progress import Progress
 from emulator.errors import SplitbedError, UserError
 from emulator.host import liveness

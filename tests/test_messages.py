@@ -18,16 +18,17 @@ from rich.console import Console
 
 import run
 from algorithms import ALGORITHMS, config_of
-from algorithms.commands import overrides
-from algorithms.commands.run_flags import dropped_groups, parser
+from algorithms.commands.options import overrides
+from algorithms.commands.options.run_flags import dropped_groups, parser
 from algorithms.training.settings import rare_uploads
 from algorithms.workload.task import Task
 from emulator.analysis.summary import summarize
-from emulator.dashboard.follow import read_manifest
 from emulator.errors import SplitbedError, UserError, root_of, told
-from emulator.ledger.events import SCHEMA, Ledger, Reported, read_node
+from emulator.ledger.events import SCHEMA, Reported
+from emulator.ledger.files import Ledger, read_node
+from emulator.ledger.run_folder import read_manifest
 from emulator.profiles.reading import load_scenario
-from emulator.runtime import child, launcher
+from emulator.runtime import launcher, targets
 from emulator.tables.headline import sentence
 from emulator.tables.run import verdict
 from emulator.tables.table import Sheet, show
@@ -74,7 +75,7 @@ def test_a_method_s_options_are_known_from_its_source(name: str) -> None:
 
 
 def test_options_are_known_without_torch() -> None:
-    program = "import sys; from algorithms.commands.overrides import option_names; option_names('fsl-sage')"
+    program = "import sys; from algorithms.commands.options.overrides import option_names; option_names('fsl-sage')"
     program += "; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False"
@@ -104,7 +105,7 @@ def test_an_error_of_a_method_says_its_own_last_line_first() -> None:
         asyncio.run(main())
     line = Path(faulty.__file__).read_text().splitlines().index('    {}["labels"]  # the mistake') + 1
     assert told(root_of(caught.value), faulty.__file__) == f"faulty.py:{line}: KeyError: 'labels'"
-    found = child._in_one_thread(lambda: asyncio.run(main()), "mine", "players.faulty", "the rehearsal")
+    found = targets._in_one_thread(lambda: asyncio.run(main()), "mine", "players.faulty", "the rehearsal")
     assert str(found).splitlines()[0] == f"mine: the rehearsal failed: faulty.py:{line}: KeyError: 'labels'"
 
 
@@ -149,7 +150,7 @@ def test_a_folder_in_which_nothing_was_played_is_withdrawn(
     ],
 )
 def test_what_the_host_lacks_for_the_preparation_is_the_users_to_mend(error: Exception, said: str) -> None:
-    found = child._why_not_prepared(error)
+    found = targets._why_not_prepared(error)
     assert isinstance(found, UserError)
     assert said in str(found)
     assert "\n" not in str(found)

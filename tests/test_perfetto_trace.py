@@ -11,11 +11,13 @@ import pytest
 from test_report import write_run
 from test_time_adds_up import timeline
 
-from emulator.checks.invariants import only
+from algorithms.commands import report
+from emulator.analysis import recorded
 from emulator.ledger.events import Received, RoundEnded
+from emulator.ledger.timeline import only
 from emulator.profiles.reading import load_scenario
 from emulator.report import perfetto as perfetto_trace
-from emulator.report import record
+from emulator.runtime import run_manifest
 
 METHODS = ("sl", "local-loss", "fsl-sage")
 
@@ -26,11 +28,11 @@ def traced(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trace") / "run"
     settings = {name: {"rounds": 2, "stop_after_s": None} for name in METHODS}
     scenario = load_scenario("iot-4g", 3)
-    manifest = record.make_manifest(scenario, settings, argv=[], clock="virtual", seed=1, dilation=None)
+    manifest = run_manifest.make_manifest(scenario, settings, argv=[], clock="virtual", seed=1, dilation=None)
     write_run(folder, {name: timeline(name) for name in METHODS})
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    assert perfetto_trace.command([str(folder)]) == 0
-    return record.recorded(folder), json.loads((folder / perfetto_trace.NAME).read_text())["traceEvents"]
+    assert report.command([str(folder), "--only", "trace"]) == 0
+    return recorded.recorded(folder), json.loads((folder / perfetto_trace.NAME).read_text())["traceEvents"]
 
 
 def ns(event, key="ts"):

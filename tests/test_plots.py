@@ -15,11 +15,12 @@ from toy import MIB, MS, at, edit, make_manifest, make_nodes, make_timeline, ren
 import run
 from algorithms import ALGORITHMS
 from emulator.analysis.latency import latency_split
+from emulator.analysis.recorded import Recorded, recorded
 from emulator.analysis.summary import summarize
-from emulator.ledger.events import Carried, Ended, Evaluated, Ledger, Memory, Posted, RoundEnded, Timeline
+from emulator.ledger.events import Carried, Ended, Evaluated, Memory, Posted, RoundEnded, Timeline
+from emulator.ledger.files import Ledger
 from emulator.plots import charts, data, files, gantt
 from emulator.plots.style import FURTHER, KINDS, LOOKS, mark_of, page, save, style
-from emulator.report.record import Recorded, recorded
 
 NAMES = ["fedavg", "sl"]
 
@@ -330,7 +331,7 @@ def test_the_command_draws_from_manifest_and_ledger_alone_and_lists_what_it_wrot
             for event in events:
                 ledger.write(event)
     assert recorded(tmp_path) == make_run({"fedavg": make_timeline()})
-    assert run.main(["plots", str(tmp_path)]) == 0
+    assert run.main(["report", "--only", "plots", str(tmp_path)]) == 0
     listed = capsys.readouterr().out.splitlines()
     assert sorted(listed) == sorted(map(str, (tmp_path / "plots").iterdir()))
     assert len(listed) == 16
@@ -340,7 +341,7 @@ def test_the_command_draws_from_manifest_and_ledger_alone_and_lists_what_it_wrot
 def test_what_is_no_run_is_refused_in_one_line(tmp_path, capsys, text):
     if text is not None:
         (tmp_path / "manifest.json").write_text(text)
-    assert run.main(["plots", str(tmp_path)]) == 2
+    assert run.main(["report", "--only", "plots", str(tmp_path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert str(tmp_path) in line
     assert "run" in line
@@ -349,5 +350,5 @@ def test_what_is_no_run_is_refused_in_one_line(tmp_path, capsys, text):
 
 def test_a_run_that_has_recorded_nothing_yet_says_so(tmp_path, capsys):
     (tmp_path / "manifest.json").write_text(json.dumps(make_manifest()))
-    assert run.main(["plots", str(tmp_path)]) == 0
+    assert run.main(["report", "--only", "plots", str(tmp_path)]) == 0
     assert capsys.readouterr().out == "left out: everything: nothing is recorded yet\n"

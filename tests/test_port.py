@@ -14,9 +14,11 @@ from relay import PATIENCE_S, NodeThread, Place, Relay, play, times
 from stage import MS, Blob, Note, blob, make_scenario, note, operations
 from traffic import Sent, carry
 
-from emulator.checks.invariants import conserved, in_order, only, within_links
+from emulator.checks.invariants import conserved, in_order, within_links
 from emulator.errors import DoesNotFit, PeerLost
-from emulator.ledger.events import Carried, Posted, Received, Refused, Undelivered, read_timeline
+from emulator.ledger.events import Carried, Posted, Received, Refused, Undelivered
+from emulator.ledger.files import read_timeline
+from emulator.ledger.timeline import only
 from emulator.network.fabric import Fabric
 from emulator.node.node import ClientNode, Node, ServerNode
 from emulator.transport.control_channel import Lines

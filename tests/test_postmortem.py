@@ -12,7 +12,8 @@ import pytest
 from processes import ROOT, Board, play, write_scenario
 
 from emulator.compute.memory import MIB, MemoryCap, is_out_of_memory
-from emulator.ledger.events import Accounted, AnyEvent, Ended, Ledger, Memory, Started, read_node
+from emulator.ledger.events import Accounted, AnyEvent, Ended, Memory, Started
+from emulator.ledger.files import Ledger, read_node
 from emulator.runtime import postmortem
 from emulator.runtime.postmortem import Struck
 

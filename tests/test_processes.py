@@ -15,6 +15,7 @@ from processes import BATCH, ROUNDS, SERVER_BOARD, SERVER_WIRE, Board, Played, W
 
 from emulator.analysis.summary import summarize
 from emulator.checks.invariants import conserved, in_order, whole_ledgers, within_links
+from emulator.ledger import run_folder
 from emulator.ledger.events import Carried, Clamped, Computed, Posted, Received, Reported, Started
 from emulator.report import record
 
@@ -192,7 +193,7 @@ def test_the_summary_has_every_field_that_its_readers_count_on(three_clients: Pl
 
 def test_the_summary_is_a_function_of_manifest_and_ledger(three_clients: Played) -> None:
     manifest = three_clients.manifest
-    again = summarize(manifest, record.read_timelines(three_clients.folder, manifest))
+    again = summarize(manifest, run_folder.read_timelines(three_clients.folder, manifest))
     recorded = {key: value for key, value in three_clients.summary.items() if key != "made_by"}  # the views' own source
     assert json.loads(json.dumps(again)) == recorded
 

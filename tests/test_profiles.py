@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from algorithms.commands import profiles
 from emulator.errors import ProfileError
+from emulator.inputs.shipped import ROOT
 from emulator.profiles.reading import describe, load_device, load_network, load_scenario, share_out
 from emulator.profiles.scenario import Network
-from emulator.profiles.schema import ROOT, shipped
-from emulator.tables import profiles as profile_views
+from emulator.profiles.schema import shipped
 
 NETWORK = {"kind": '"network"', "description": '"a test"', "up_mbps": "2", "down_mbps": "5", "one_way_ms": "35"}
 DEVICE = {
@@ -349,4 +350,4 @@ def test_showing_an_unknown_profile_says_which_there_are() -> None:
         ProfileError,
         match=r"^profiles pi-9: no profile of this name; scenarios: factory.*; networks",
     ):
-        profile_views.show_profiles("pi-9")
+        profiles.show_profiles("pi-9")

@@ -18,8 +18,9 @@ from toy import make_manifest, make_nodes, span
 from algorithms import ALGORITHMS
 from emulator.analysis.latency import latency_splits
 from emulator.analysis.summary import SECOND_NS, summarize
-from emulator.checks.invariants import only
-from emulator.ledger.events import Computed, Event, Received, merge
+from emulator.ledger.events import Computed, Event, Received
+from emulator.ledger.files import merge
+from emulator.ledger.timeline import only
 from emulator.node.node import ServerNode
 from emulator.preflight.dilation import Rehearsed
 from emulator.preflight.dry_run import dry_run

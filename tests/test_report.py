@@ -15,9 +15,14 @@ import pytest
 from test_plots import make_two
 from toy import MS, edit, make_manifest, make_timeline
 
+from algorithms.commands import compare as compare_command
+from algorithms.commands import report as report_command
+from emulator.analysis import recorded
 from emulator.checks.health import CUT_OFF
 from emulator.errors import UserError
-from emulator.ledger.events import Ledger, RoundEnded
+from emulator.ledger import run_folder
+from emulator.ledger.events import RoundEnded
+from emulator.ledger.files import Ledger
 from emulator.report import compare, record
 from emulator.report import html as report
 from emulator.tables import run as tables
@@ -37,7 +42,7 @@ def write_run(folder, timelines, **changes):
         "profile_files": FILES,
     }
     folder.mkdir()
-    record.write_manifest(folder, manifest | whole | {"settings": {name: {"rounds": 3} for name in timelines}})
+    run_folder.write_manifest(folder, manifest | whole | {"settings": {name: {"rounds": 3} for name in timelines}})
     for name, events in timelines.items():
         (folder / "ledger" / name).mkdir()
         for node in {event.node for event in events}:
@@ -89,8 +94,8 @@ class Page(HTMLParser):
 def written(tmp_path_factory):
     """A run's folder, the run, and its page."""
     folder = write_run(tmp_path_factory.mktemp("report") / "run", make_two().timelines)
-    assert report.command([str(folder)]) == 0
-    return folder, record.recorded(folder), (folder / report.NAME).read_text()
+    assert report_command.command([str(folder)]) == 0
+    return folder, recorded.recorded(folder), (folder / report.NAME).read_text()
 
 
 def test_the_page_is_well_formed_and_needs_nothing_from_outside(written):
@@ -145,7 +150,7 @@ def test_a_report_rebuilds_what_was_lost_and_a_second_one_is_the_same(written):
     assert summary == json.loads(json.dumps(run.summary))
     for name in before:
         (folder / name).unlink()
-    assert report.command([str(folder)]) == 0
+    assert report_command.command([str(folder)]) == 0
     assert {name: (folder / name).read_bytes() for name in before} == before
 
 
@@ -154,7 +159,7 @@ def test_a_run_that_was_cut_off_has_its_page_marked_as_partial(tmp_path, capsys)
         return event.due_ns < 150 * MS
 
     folder = write_run(tmp_path / "cut", {"fedavg": [event for event in make_timeline() if early(event)]})
-    assert report.command([str(folder)]) == 0
+    assert report_command.command([str(folder)]) == 0
     text = (folder / report.NAME).read_text()
     assert "PARTIAL: fedavg" in text
     written = (folder / "tables.md").read_text()
@@ -167,11 +172,11 @@ def test_a_run_that_was_cut_off_has_its_page_marked_as_partial(tmp_path, capsys)
 def test_a_method_that_was_not_played_is_missed_by_name(tmp_path, capsys):
     folder = write_run(tmp_path / "short", make_two().timelines)
     shutil.rmtree(folder / "ledger" / "sl")
-    assert report.command([str(folder)]) == 0
+    assert report_command.command([str(folder)]) == 0
     for name in (report.NAME, "tables.md"):
         assert "PARTIAL: not played: sl." in (folder / name).read_text()
     assert "PARTIAL: not played: sl." in capsys.readouterr().out
-    assert compare.command([str(folder), str(folder)]) == 0
+    assert compare_command.command([str(folder), str(folder)]) == 0
     assert capsys.readouterr().out.count("PARTIAL: not played: sl.") == 2
 
 
@@ -188,11 +193,11 @@ def test_what_is_gone_of_the_ledger_is_read_from_the_merged_one(tmp_path, gone):
 def test_a_merged_ledger_that_holds_more_than_its_parts_is_not_replaced(tmp_path):
     folder = write_run(tmp_path / "run", make_two().timelines)
     record.rebuild(folder)
-    before = (folder / record.MERGED).read_bytes()
+    before = (folder / run_folder.MERGED).read_bytes()
     (folder / "ledger" / "sl" / "client-1.jsonl").unlink()
     with pytest.raises(UserError, match=r"ledger\.jsonl: holds more than the files of ledger/"):
         record.rebuild(folder)
-    assert (folder / record.MERGED).read_bytes() == before
+    assert (folder / run_folder.MERGED).read_bytes() == before
     assert not list(folder.glob("*.new"))
 
 
@@ -219,7 +224,7 @@ def test_a_line_that_cannot_be_read_is_named(tmp_path, line):
     lines[2] = line
     path.write_text("\n".join(lines) + "\n")
     with pytest.raises(UserError) as caught:
-        record.recorded(folder)
+        recorded.recorded(folder)
     assert str(caught.value).startswith(f"{path}, line 3: ")
 
 
@@ -238,23 +243,23 @@ def test_a_manifest_that_is_not_of_this_version_or_whole_is_named(tmp_path, chan
     change(manifest)
     path.write_text(json.dumps(manifest))
     with pytest.raises(UserError, match=f"^{re.escape(f'{path}: {said}')}"):
-        report.command([str(folder)])
+        report_command.command([str(folder)])
 
 
 def test_a_manifest_that_is_no_json_is_named(tmp_path):
     (tmp_path / "manifest.json").write_text("{bad")
     with pytest.raises(UserError, match=r"manifest\.json: cannot be read \(.*line 1 column 2"):
-        report.command([str(tmp_path)])
+        report_command.command([str(tmp_path)])
 
 
 def test_a_folder_of_runs_such_as_verify_leaves_says_where_they_are(tmp_path):
     write_run(tmp_path / "virtual", make_two().timelines)
     with pytest.raises(UserError, match=r"holds runs: name one of them, such as .*virtual"):
-        report.command([str(tmp_path)])
+        report_command.command([str(tmp_path)])
 
 
 def test_what_is_no_run_is_refused_in_one_line(tmp_path):
-    for command in (report.command, lambda argv: compare.command([*argv, *argv])):
+    for command in (report_command.command, lambda argv: compare_command.command([*argv, *argv])):
         with pytest.raises(UserError, match=r"name a run's folder"):
             command([str(tmp_path / "nowhere")])
 
@@ -285,13 +290,13 @@ def test_runs_side_by_side_show_the_summaries_figures_and_their_differences(tmp_
     slow = edit(make_timeline(), lambda e: isinstance(e, RoundEnded), lambda e: {"actual_ns": e.actual_ns + 3 * MS})
     first = write_run(tmp_path / "one", {"fedavg": make_timeline()})
     second = write_run(tmp_path / "two", {"fedavg": slow}, seed=2)
-    runs = [record.recorded(folder) for folder in (first, second)]
+    runs = [recorded.recorded(folder) for folder in (first, second)]
     (sheet,) = compare.sheets(runs, ["one", "two"])
     (row,) = [row for row in sheet.rows if row[0] == "s per round"]
     seconds = [run.summary["algorithms"]["fedavg"]["seconds"] / 3 for run in runs]
     assert row[1:] == [f"{seconds[0]:.2f}", f"{seconds[1]:.2f}", compare._signed(seconds[1] - seconds[0])]
     assert compare.differences(runs, ["one", "two"]) == ["  seed: one 1; two 2"]
-    assert compare.command([str(first), str(second)]) == 0
+    assert compare_command.command([str(first), str(second)]) == 0
     assert "seed: one 1; two 2" in capsys.readouterr().out
-    assert compare.command([str(first), str(first)]) == 0
+    assert compare_command.command([str(first), str(first)]) == 0
     assert "The manifests say the same." in capsys.readouterr().out

@@ -14,7 +14,7 @@ from emulator.dashboard.progress import Progress
 from emulator.dashboard.screen import Choice, make_screen
 from emulator.ledger.events import AnyEvent, Timeline
 from emulator.profiles.reading import load_scenario
-from emulator.report import record
+from emulator.runtime import run_manifest
 from emulator.tables.run import remarks
 
 OWN = {"fedavg": {"rounds": 12, "stop_after_s": 15.0}, "sl": {"rounds": 2, "stop_after_s": None}}
@@ -41,7 +41,7 @@ def ended(progress: Progress, algorithm: str, wall_s: float) -> None:
 
 
 def test_a_manifest_has_them_in_each_methods_settings_and_nowhere_else() -> None:
-    made = record.make_manifest(load_scenario("lan", 2), OWN, argv=[], clock="virtual", seed=1, dilation=None)
+    made = run_manifest.make_manifest(load_scenario("lan", 2), OWN, argv=[], clock="virtual", seed=1, dilation=None)
     assert {name: round_limits(made, name) for name in OWN} == {
         "fedavg": RoundLimits(12, 15.0),
         "sl": RoundLimits(2, None),

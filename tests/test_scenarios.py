@@ -8,8 +8,9 @@ import pytest
 from stage import SECOND
 
 from emulator.errors import ProfileError
+from emulator.profiles.availability import Absence
 from emulator.profiles.reading import load_network, load_scenario
-from emulator.profiles.scenario import Absence, Cell
+from emulator.profiles.scenario import Cell
 
 HEAD = """
 kind = "scenario"

@@ -24,8 +24,8 @@ from emulator.compute import memory
 from emulator.compute.memory import MemoryCap
 from emulator.errors import NoRoom, UserError
 from emulator.host import resources
+from emulator.ledger import run_folder
 from emulator.profiles.reading import load_scenario
-from emulator.report import record
 from emulator.runtime import evaluator, launcher
 
 
@@ -208,8 +208,8 @@ def test_a_file_has_no_holes_and_a_full_folder_is_one_line(tmp_path: Path, monke
 
 def test_runs_begun_in_one_second_have_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(record.time, "strftime", lambda _form: "20261126-120000")
-    found = [record.open_folder(None, "iot-4g", "fedavg").name for _ in range(3)]
+    monkeypatch.setattr(run_folder.time, "strftime", lambda _form: "20261126-120000")
+    found = [run_folder.open_folder(None, "iot-4g", "fedavg").name for _ in range(3)]
     first = "20261126-120000-iot-4g-fedavg"
     assert found == [first, f"{first}-2", f"{first}-3"]
 

@@ -17,14 +17,15 @@ from toy import make_manifest, make_timeline
 from algorithms import ALGORITHMS
 from emulator.analysis.summary import summarize
 from emulator.checks.health import check
-from emulator.checks.invariants import only
 from emulator.checks.send_queues import beyond_memory, blocked, held_peak_bytes, unused_limits
 from emulator.ledger.events import Blocked, Carried, Event, Posted, RoundEnded
+from emulator.ledger.timeline import only
 from emulator.preflight.dilation import Rehearsed
 from emulator.preflight.dry_run import dry_run
+from emulator.profiles.availability import Absence
 from emulator.profiles.reading import load_device, load_scenario
-from emulator.profiles.scenario import Absence, Device, Scenario
-from emulator.report.record import make_manifest as manifest_of
+from emulator.profiles.scenario import Device, Scenario
+from emulator.runtime.run_manifest import make_manifest as manifest_of
 from emulator.transport.messages import SharedCopies
 
 MIB = 2**20

@@ -17,7 +17,8 @@ from emulator.network.fairness import FINENESS, UNLIMITED, Flow, Resource, fill,
 from emulator.network.jitter import Carriage
 from emulator.piecewise import Steps
 from emulator.preflight.dilation import Rehearsed, choose, patience_ns
-from emulator.profiles.scenario import Absence, Cell, ClientSpec, Direction, Network, Scenario, ServerSpec
+from emulator.profiles.availability import Absence
+from emulator.profiles.scenario import Cell, ClientSpec, Direction, Network, Scenario, ServerSpec
 
 SIZE = 125_000  # bytes: a second at 1 Mbit/s
 

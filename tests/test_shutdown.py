@@ -12,7 +12,8 @@ from typing import NamedTuple
 import pytest
 from processes import Board, Command, Played, play, wait_for, write_scenario
 
-from emulator.ledger.events import Computed, Ended, Started, Tail
+from emulator.ledger.events import Computed, Ended, Started
+from emulator.ledger.files import Tail
 from emulator.report import record
 
 pytestmark = pytest.mark.processes

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from processes import ROOT
-from test_architecture import VIEWS
 
 from algorithms import ALGORITHMS
 from emulator import sources
@@ -123,12 +122,16 @@ def test_the_project_is_all_of_its_files_in_packages_within_packages_too(
     forget()
 
 
+VIEWS = tuple(f"emulator/{package}/" for package in ("checks", "analysis", "tables", "plots", "report", "dashboard"))
+
+
 def test_what_takes_part_is_counted_and_no_view() -> None:
-    counted = {file.removesuffix(".py") for file in sources.digests(*sources.PLAYING, *ALGORITHMS.values())}
-    playing = ("worker", "network", "fabric", "node", "evaluator", "rehearsal", "dryrun", "child", "launcher")
-    assert {f"emulator/{name}" for name in playing} <= counted
-    assert not counted & {f"emulator/{name}" for name in (*VIEWS, "record", "findings", "conservation", "health")}
-    assert {"algorithms/__init__", "algorithms/bench", "algorithms/run_flags"}.isdisjoint(counted)
+    counted = sources.digests(*sources.PLAYING, *ALGORITHMS.values())
+    playing = ("runtime/worker", "runtime/evaluator", "runtime/targets", "runtime/launcher", "transport/router")
+    playing += ("network/fabric", "node/node", "preflight/profiling", "preflight/dry_run")
+    assert {f"emulator/{name}.py" for name in playing} <= counted.keys()
+    assert not [file for file in counted if file.startswith((*VIEWS, "algorithms/commands/"))]
+    assert "algorithms/__init__.py" not in counted
 
 
 # Each method in a process of its own, forked from one that has loaded torch and nothing of ours.
@@ -142,7 +145,7 @@ def play(name, module_name):
     import msgspec
     from algorithms.data import identity
     from algorithms.workload import task
-    from emulator.runtime import child, evaluator, launcher, worker
+    from emulator.runtime import targets, evaluator, launcher, worker
     from emulator.preflight import estimate
     from emulator.transport import router
     from emulator.preflight.dry_run import dry_run
@@ -179,11 +182,10 @@ for name, module in json.loads(sys.argv[1]).items():
 print(json.dumps(found))
 """
 # Loaded by what a test asks for, or described above: no part of playing.
-BESIDE = {"emulator", "algorithms", "algorithms.data.identity", "algorithms.commands.flags", "emulator.tables.table"}
-BESIDE |= {f"emulator.{name}" for name in ("profile_reading", "profile_files", "traces", "absence_files")}
-BESIDE |= {f"emulator.{name}" for name in ("text_files", "toml_files", "text_tables", "mahimahi", "client_tables")}
-BESIDE |= {"emulator.profiles.networks"}
-BESIDE |= {f"emulator.{name}" for name in ("trace_periods", "trace_rows", "trace_statistics")}
+BESIDE = {"emulator", "algorithms", "algorithms.data.identity", "emulator.inputs", "emulator.traces"}
+BESIDE |= {f"emulator.profiles.{name}" for name in ("reading", "schema", "networks", "client_tables", "absence_files")}
+BESIDE |= {f"emulator.inputs.{name}" for name in ("shipped", "text_files", "text_tables", "toml_files")}
+BESIDE |= {f"emulator.traces.{name}" for name in ("format", "reading", "rows", "mahimahi", "periods")}
 
 
 def test_everything_that_a_method_loads_as_it_is_played_was_found() -> None:
@@ -200,5 +202,5 @@ def test_everything_that_a_method_loads_as_it_is_played_was_found() -> None:
             "algorithms.workload.loader",
             "emulator.preflight.in_process",
         } <= set(loaded[name])
-        missed = set(loaded[name]) - counted - BESIDE - {f"emulator.{view}" for view in VIEWS}
+        missed = set(loaded[name]) - counted - BESIDE
         assert sorted(missed) == [], name

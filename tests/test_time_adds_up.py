@@ -16,9 +16,9 @@ from algorithms import ALGORITHMS
 from algorithms.workload.task import Task, prepare
 from emulator.analysis.latency import latency_split
 from emulator.analysis.summary import split_time
-from emulator.checks.health import length_of
-from emulator.checks.invariants import only
-from emulator.ledger.events import AnyEvent, Carried, Computed, Ended, Posted, Received, Waiting, merge
+from emulator.ledger.events import AnyEvent, Carried, Computed, Ended, Posted, Received, Waiting
+from emulator.ledger.files import merge
+from emulator.ledger.timeline import length_of, only
 from emulator.preflight.dilation import Rehearsed
 from emulator.preflight.dry_run import dry_run
 from emulator.profiles.reading import load_scenario

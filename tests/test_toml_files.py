@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_architecture import SOURCES, imported_packages
 
 from algorithms.experiments import reading
 from emulator.errors import UserError
 from emulator.profiles.reading import load_device, load_network, load_scenario
-from tests.test_architecture import SOURCES, packages
 
 NETWORK = 'kind = "network"\ndescription = "é"\nup_mbps = 0.026\ndown_mbps = 5\none_way_ms = 35\n'
 EXPERIMENT = 'kind = "experiment"\ndescription = "é"\nrounds = 3\n[settings]\nclient_lr = 1e-2\n'
@@ -128,4 +128,4 @@ def test_a_key_that_an_experiment_lacks_or_does_not_know_is_named(tmp_path: Path
 
 
 def test_there_is_no_other_reader_of_toml() -> None:
-    assert [path.stem for path in SOURCES if "tomllib" in packages(path)] == ["toml_files"]
+    assert [path.stem for path in SOURCES if "tomllib" in imported_packages(path)] == ["toml_files"]

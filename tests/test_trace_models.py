@@ -18,8 +18,8 @@ from rich.console import Console
 
 import run
 from emulator.errors import UserError
+from emulator.inputs.shipped import ROOT
 from emulator.piecewise import Steps
-from emulator.profiles.schema import ROOT
 from emulator.tables import traces as trace_views
 from emulator.traces.reading import Form, Trace, find, load, shipped
 from emulator.traces.statistics import statistics

@@ -12,11 +12,12 @@ import pytest
 from processes import ROOT, Board, Command, write_scenario
 from toy import MS, edit, is_message, make_manifest, make_timeline, renumber
 
+from emulator.analysis.recorded import Run
 from emulator.analysis.summary import summarize
-from emulator.checks.clock_agreement import compare, reordered, sheet, verdict_of
+from emulator.checks.clock_agreement import compare, reordered, verdict_of
 from emulator.checks.digest import numerics_digest, timeline_digest
 from emulator.ledger.events import AnyEvent, Clamped, Computed, Ended, Evaluated, Posted, Received, Reported, RoundEnded
-from emulator.report.record import Run
+from emulator.tables.clock_agreement import sheet
 
 Edit = Callable[[Sequence[AnyEvent]], list[AnyEvent]]
 

@@ -27,7 +27,6 @@ from emulator.ledger.events import (
     Ended,
     Evaluated,
     Event,
-    Ledger,
     Memory,
     Posted,
     Received,
@@ -36,8 +35,8 @@ from emulator.ledger.events import (
     Started,
     Timeline,
     Waiting,
-    merge,
 )
+from emulator.ledger.files import Ledger, merge
 
 MS = 10**6
 MB = 10**6

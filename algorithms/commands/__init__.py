@@ -1,0 +1,1 @@
+"""The commands of ``run.py``: the only place that may import both packages and that knows argparse."""

@@ -1,6 +1,6 @@
 """What this machine's torch does in one thread, as a device profile: dense, depthwise, memory, dispatch.
 
-Training steps of known work are timed, by the CPU time of the thread, and the four rates of ``emulator.compute.device`` are
+Training steps of known work are timed, by the CPU time of the thread, and the four rates of ``compute.device`` are
 fitted to them without negative terms, by least squares of the relative error: each step shows one rate best.
 
     seconds = operations x dispatch + dense FLOPs / dense + depthwise FLOPs / depthwise + bytes / memory rate
@@ -24,7 +24,7 @@ from scipy.optimize import nnls
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from algorithms.commands.flags import Flags
+from algorithms.commands.options.flags import Flags
 from algorithms.workload import models
 from emulator.compute.counting import WorkCounter
 from emulator.compute.device import Work

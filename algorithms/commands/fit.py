@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from algorithms import ALGORITHMS
-from algorithms.commands import overrides
-from algorithms.commands.flags import Flags
+from algorithms.commands.options import overrides
+from algorithms.commands.options.flags import Flags
 from algorithms.experiments import reading
 from algorithms.workload.task import Task
 from emulator.errors import UserError
+from emulator.ledger import run_folder
+from emulator.runtime import run_manifest
 
 if TYPE_CHECKING:
     from emulator.profiles.scenario import Device, Scenario
@@ -119,7 +121,7 @@ class Prober:
         settings = _settings(algorithm, self._flags, batch)
         folder = self._folder / f"{algorithm}-{batch}"
         folder.mkdir()
-        manifest = record.make_manifest(
+        manifest = run_manifest.make_manifest(
             self._scenario,
             {algorithm: settings},
             argv=["fit"],
@@ -128,7 +130,7 @@ class Prober:
             dilation=None,
             memory_cap="account",
         )
-        record.write_manifest(folder, manifest)
+        run_folder.write_manifest(folder, manifest)
         self._launcher.record_in(folder)
         self._launcher.prepare({algorithm: (ALGORITHMS[algorithm], settings)})
         self._launcher.assume(algorithm, Outlook(Rehearsed(), 0, 0, whole=False))
@@ -149,14 +151,13 @@ def command(argv: list[str]) -> int:
     """Probe, and print the table; the exit status."""
     flags = _parsed(argv)
     from emulator.profiles.reading import load_device
-    from emulator.report import record
     from emulator.tables.table import show
 
     device = load_device(flags.device)
     scenario = _scenario(device, flags.network)
     _check(flags)
     budget_mib = device.budget_bytes / 2**20
-    folder = record.open_folder(flags.out, Path(flags.device).stem, f"fit-{flags.model}")
+    folder = run_folder.open_folder(flags.out, Path(flags.device).stem, f"fit-{flags.model}")
     found: dict[str, Fit] = {}
     try:
         with Prober(scenario, flags, folder) as prober:
@@ -166,7 +167,7 @@ def command(argv: list[str]) -> int:
         if found:
             (folder / "fit.json").write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1))
         else:
-            record.withdraw_folder(folder)
+            run_folder.discard_run_folder(folder)
     if all(fit.refused for fit in found.values()):
         raise UserError("; ".join(dict.fromkeys(fit.refused for fit in found.values())))
     show(sheet(found, flags, device.name, budget_mib))

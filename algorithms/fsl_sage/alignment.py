@@ -19,8 +19,7 @@ from algorithms.training.settings import Settings
 from algorithms.workload.models import has_batch_norm
 from algorithms.workload.task import at_least, rates
 from emulator.errors import UserError
-from emulator.node.node import ClientNode, ServerNode
-from emulator.transport.messages import Message, StateDict
+from emulator.node import ClientNode, Message, ServerNode, StateDict
 
 
 class Options(Settings, frozen=True, forbid_unknown_fields=True):

@@ -36,8 +36,7 @@ from algorithms.training import rounds, steps
 from algorithms.training.settings import rare_uploads, uploads
 from algorithms.workload.loader import Shard
 from algorithms.workload.task import at_least, rates
-from emulator.node.node import ClientNode, ServerNode
-from emulator.transport.messages import Message, StateDict
+from emulator.node import ClientNode, Message, ServerNode, StateDict
 
 
 class Config(alignment.Options, frozen=True, forbid_unknown_fields=True):

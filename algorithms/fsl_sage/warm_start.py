@@ -14,8 +14,7 @@ from torch import Tensor
 from algorithms.training import rounds, steps
 from algorithms.training.settings import uploads
 from algorithms.workload.loader import Shard
-from emulator.node.node import ClientNode, ServerNode
-from emulator.transport.messages import Message, StateDict
+from emulator.node import ClientNode, Message, ServerNode, StateDict
 
 
 class Warm(Message, frozen=True, kw_only=True, tag="warm"):

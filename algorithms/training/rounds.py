@@ -16,8 +16,7 @@ from typing import Any, Generic, TypeVar, overload
 from algorithms.training import steps
 from algorithms.training.settings import Settings, round_half_up
 from emulator.errors import UserError
-from emulator.node.node import ClientNode, ServerNode
-from emulator.transport.messages import Message, StateDict
+from emulator.node import ClientNode, Message, ServerNode, StateDict
 
 U = TypeVar("U", bound=Message)
 M1 = TypeVar("M1", bound=Message)

@@ -21,7 +21,7 @@ from algorithms.training.settings import Rule
 from algorithms.workload.models import fill, has_batch_norm
 from emulator.compute.counting import computation, uncounted
 from emulator.compute.tensor_account import AUXILIARY, GRADIENTS, OPTIMIZER, PARAMETERS, mark
-from emulator.transport.messages import StateDict
+from emulator.node import StateDict
 
 
 class Part:

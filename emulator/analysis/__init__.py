@@ -1,0 +1,3 @@
+"""The figures of a run, from its manifest and ledger alone: latency, communication, client memory, computations,
+summary.
+"""

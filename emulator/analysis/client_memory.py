@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from emulator.checks.health import limits_of
-from emulator.checks.invariants import only
 from emulator.ledger.events import Accounted, AnyEvent, Ended, Memory, Started
+from emulator.ledger.timeline import only
 
 MIB = 2**20
 

@@ -16,8 +16,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from emulator.checks.divergence import Divergence
-from emulator.checks.invariants import only
 from emulator.ledger.events import AnyEvent, Carried, Evaluated, Posted, RoundEnded
+from emulator.ledger.timeline import only
 
 SIZES = ("payload", "framed", "wire")
 SECOND_NS = 10**9

@@ -22,9 +22,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.checks.health import length_of
-from emulator.checks.invariants import only
 from emulator.ledger.events import AnyEvent, Carried, Computed, Received, Started
+from emulator.ledger.timeline import length_of, only
 
 CAUSES = ("compute", "serialisation", "propagation", "queueing", "waiting")
 

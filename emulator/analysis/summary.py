@@ -5,9 +5,9 @@ the virtual clock it is the due time. ``due_s`` and ``actual_s`` of the history 
 name says otherwise; ``up`` is what clients sent, ``down`` what they received, ``total_bytes`` has each message once;
 ``history`` and ``to_target`` count what was posted until a round's end (``communication``). 1 MiB is 2^20 bytes.
 ``client_rounds``: in how many rounds clients took part, that is sent something, added up over clients.
-``latency_s`` is where a client's time goes, in due seconds by the causes of ``emulator.analysis.latency``, over the whole
+``latency_s`` is where a client's time goes, in due seconds by the causes of ``latency``, over the whole
 timeline (an algorithm's: mean over clients); ``round_latency_s`` is that of a mean round, until the last one's end.
-``diverged``: from which round (from 0) on there is no accuracy, and where that began (``emulator.checks.divergence``); then
+``diverged``: from which round (from 0) on there is no accuracy, and where that began (``checks.divergence``); then
 ``accuracy``, ``loss`` and ``to_target`` are None. ``foreseen``: by a dry run, so that nothing was trained, and no
 memory and no time of the host was measured.
 """
@@ -27,8 +27,7 @@ from emulator.analysis.latency import CAUSES, latency_splits
 from emulator.checks import divergence
 from emulator.checks.digest import numerics_digest, timeline_digest
 from emulator.checks.divergence import Divergence
-from emulator.checks.health import check, length_of
-from emulator.checks.invariants import Sorted, ending_of, only
+from emulator.checks.health import check
 from emulator.checks.send_queues import held_peak_bytes
 from emulator.ledger.events import (
     SCHEMA,
@@ -41,6 +40,7 @@ from emulator.ledger.events import (
     RoundEnded,
     Timeline,
 )
+from emulator.ledger.timeline import Sorted, ending_of, length_of, only
 
 TARGETS = ("0.85", "0.9")
 SECOND_NS = 10**9
@@ -51,7 +51,7 @@ Json = dict[str, Any]
 def summarize(manifest: Mapping[str, Any], timelines: Mapping[str, Sequence[AnyEvent]]) -> Json:
     """What ``summary.json`` holds: the run, its verdict on itself, and one entry for each algorithm.
 
-    ``timelines`` are the merged events of each algorithm, as ``emulator.ledger.events.read_timeline`` gives them.
+    ``timelines`` are the merged events of each algorithm, as ``emulator.ledger.files.read_timeline`` gives them.
     """
     timelines = {name: events if isinstance(events, Sorted) else Sorted(events) for name, events in timelines.items()}
     algorithms = {name: _algorithm(manifest, events) for name, events in timelines.items()}

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from emulator.checks.invariants import only
 from emulator.ledger.events import AnyEvent, Carried, Computed, Ended, Evaluated, Posted, Received, Reported, RoundEnded
+from emulator.ledger.timeline import only
 
 Line = tuple[int | str | float | None, ...]
 

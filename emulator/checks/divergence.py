@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from emulator.checks.invariants import only
 from emulator.ledger.events import AnyEvent, Evaluated, Posted, Reported
+from emulator.ledger.timeline import only
 
 SECOND_NS = 10**9
 LOSS, HALF = "loss", "half"  # of signs that are no message

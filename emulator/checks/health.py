@@ -29,18 +29,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from emulator.checks import divergence
-from emulator.checks.invariants import (
-    by_node,
-    conserved,
-    ending_of,
-    in_order,
-    nodes_of,
-    only,
-    tally,
-    whole_ledgers,
-    within_channels,
-    within_links,
-)
+from emulator.checks.invariants import conserved, in_order, tally, whole_ledgers, within_channels, within_links
 from emulator.checks.omissions import uncharged, unknown_arithmetic
 from emulator.checks.round_limits import unequal_limits
 from emulator.checks.send_queues import beyond_memory, blocked, unused_limits
@@ -51,13 +40,13 @@ from emulator.ledger.events import (
     Computed,
     Evaluated,
     Host,
-    Posted,
     Received,
     Reported,
     RoundEnded,
     Timeline,
     Undelivered,
 )
+from emulator.ledger.timeline import by_node, ending_of, length_of, nodes_of, only
 
 MS = 10**6
 LAG_SHARE, LAG_NS, LAG_ROUNDS_SHARE = 0.01, 5 * MS, 0.95
@@ -168,12 +157,6 @@ def check(manifest: Mapping[str, Any], timelines: Mapping[str, Sequence[AnyEvent
 
 def _why_refused(events: Sequence[AnyEvent]) -> str:
     return "".join(f": {event.detail}" for event in only(events, Timeline) if event.outcome == "refused")
-
-
-def length_of(events: Sequence[AnyEvent]) -> int:
-    """Length of a timeline in ns: the latest due time of anything that takes place in emulated time."""
-    lasting = (only(events, kind) for kind in (Posted, Received, Computed, RoundEnded))
-    return max((event.due_ns for found in lasting for event in found), default=0)
 
 
 def percentile(values: Iterable[int], share: float) -> int | None:

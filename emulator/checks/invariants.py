@@ -10,61 +10,23 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any
 
 from emulator.ledger.events import (
     AnyEvent,
     Carried,
     Ended,
-    Event,
     Posted,
     Received,
     Refused,
-    Timeline,
     Undelivered,
 )
+from emulator.ledger.timeline import by_node, nodes_of, only
 from emulator.piecewise import Larger, Steps, constant
 
 SECOND_NS = 10**9
 
-E = TypeVar("E", bound=Event)
 Message = tuple[str, int]  # source and its counter: names one message of a timeline
-
-
-class Sorted(list[AnyEvent]):
-    """Events that are also at hand by their type: for views that ask many times for a few of very many."""
-
-    def __init__(self, events: Iterable[AnyEvent]) -> None:
-        super().__init__(events)
-        self.by_type: dict[type, list[Any]] = defaultdict(list)
-        for event in self:
-            self.by_type[type(event)].append(event)
-
-
-def only(events: Iterable[AnyEvent], kind: type[E]) -> list[E]:
-    """The events of one type, in their order."""
-    if isinstance(events, Sorted):
-        return list(events.by_type.get(kind, ()))
-    return [event for event in events if isinstance(event, kind)]
-
-
-def by_node(events: Iterable[AnyEvent], kind: type[E]) -> dict[str, list[E]]:
-    """Events of one type by node, in the order in which the node wrote them."""
-    grouped: dict[str, list[E]] = defaultdict(list)
-    for event in only(events, kind):
-        grouped[event.node].append(event)
-    return {node: sorted(found, key=lambda event: event.seq) for node, found in sorted(grouped.items())}
-
-
-def nodes_of(manifest: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The manifest's nodes by name."""
-    return {node["name"]: node for node in manifest.get("nodes", [])}
-
-
-def ending_of(events: Iterable[AnyEvent]) -> str:
-    """How the supervisor saw a timeline end; "partial" where it did not live to see it."""
-    outcomes = [event.outcome for event in only(events, Timeline) if event.outcome]
-    return outcomes[-1] if outcomes else "partial"
 
 
 def conserved(events: Sequence[AnyEvent], ending: str) -> tuple[list[str], list[str]]:

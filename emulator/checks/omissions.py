@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from emulator.checks.invariants import only
 from emulator.ledger.events import AnyEvent, Computed, Timeline
+from emulator.ledger.timeline import only
 
 
 def uncharged(events: Sequence[AnyEvent]) -> list[str]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from emulator.checks.invariants import by_node, nodes_of, only
 from emulator.ledger.events import AnyEvent, Blocked, Carried, Posted
+from emulator.ledger.timeline import by_node, nodes_of, only
 
 MIB = 2**20
 SECOND_NS = 10**9

@@ -13,19 +13,16 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from algorithms.commands.flags import Flags
-from emulator.dashboard.follow import Follower, Replay, Source, read_manifest
+from emulator.dashboard.follow import Follower, Replay, Source
 from emulator.dashboard.plain_lines import PlainLines
 from emulator.dashboard.progress import Progress
 from emulator.dashboard.screen import Choice, make_screen
 from emulator.dashboard.terminal import Terminal, is_ours
-from emulator.errors import UserError
+from emulator.ledger.run_folder import read_manifest
 
 SMALL, FEW = (80, 24), 50  # a screen up to this with so many clients is drawn twice a second, a larger one once
 SMALL_S, LARGE_S = 0.5, 1.0
 LOWEST = 19  # of all priorities: what is computed goes first
-FASTEST = 1_000_000  # times emulated time
-OWNED = "--owned"  # by a run: q and Ctrl-C are not ours
 
 
 class Suspended(Exception):
@@ -139,7 +136,7 @@ def can_draw() -> bool:
     return sys.stdout.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown", "") and is_ours(1)
 
 
-def _show(progress: Progress, source: Source, owned: bool) -> None:
+def draw(progress: Progress, source: Source, owned: bool) -> None:
     """In a terminal the dashboard, else the log's lines as they come."""
     os.nice(LOWEST)
     if can_draw():
@@ -154,30 +151,16 @@ def _show(progress: Progress, source: Source, owned: bool) -> None:
         lines.read()
 
 
-def watch(argv: list[str]) -> int:
-    """Show a run that goes on."""
-    flags = Flags(prog="run.py watch", description="The dashboard of a run that goes on, e.g. in another terminal.")
-    flags.add_argument("folder", metavar="DIR", help="the run's folder")
-    flags.add_argument(OWNED, action="store_true", help="as a run shows itself: only the run's end ends it")
-    chosen = flags.parse_args(argv)
-    folder = Path(chosen.folder)
+def watch(folder: Path, owned: bool = False) -> None:
+    """Show the run of ``folder``, which goes on; ``owned``: by that run, whose end alone ends it."""
     manifest = read_manifest(folder)
     follower = Follower(folder, manifest)
-    _show(Progress(manifest), follower, chosen.owned)
+    draw(Progress(manifest), follower, owned)
     if follower.cut:
         print(f"{folder}: its process is gone; 'run.py report {folder}' shows what it recorded")
-    return 0
 
 
-def replay(argv: list[str]) -> int:
-    """Show a run again."""
-    flags = Flags(prog="run.py replay", description="The dashboard of a run again, by its emulated time.")
-    flags.add_argument("folder", metavar="DIR", help="the run's folder; it may have been interrupted")
-    flags.add_argument("--speed", type=float, default=1.0, metavar="N", help="so many emulated seconds a second")
-    chosen = flags.parse_args(argv)
-    if not 0 < chosen.speed <= FASTEST:
-        raise UserError(f"--speed {chosen.speed:g}: say a number above 0, up to {FASTEST:,}")
-    folder = Path(chosen.folder)
+def replay(folder: Path, speed: float) -> None:
+    """Show a recorded run again, at ``speed`` emulated seconds a second."""
     manifest = read_manifest(folder)
-    _show(Progress(manifest), Replay(folder, manifest, chosen.speed), owned=False)
-    return 0
+    draw(Progress(manifest), Replay(folder, manifest, speed), owned=False)

@@ -22,7 +22,6 @@ from typing import Any, Protocol, Self
 
 import psutil
 
-from emulator.dashboard.app import OWNED
 from emulator.dashboard.follow import Follower
 from emulator.dashboard.plain_lines import PlainLines
 from emulator.dashboard.progress import Progress
@@ -32,7 +31,7 @@ from emulator.processes import die_with_parent
 READ_S = 0.5
 LEAVE_S = 2.0  # from the end of the run to the kill of a dashboard that hangs on a stopped terminal
 STOP_S = 1.0  # for it to leave the terminal at Ctrl-Z
-PROGRAM = "import sys; from emulator.dashboard.app import watch; sys.exit(watch(sys.argv[1:]))"
+PROGRAM = "import sys, pathlib; from emulator.dashboard import app; app.watch(pathlib.Path(sys.argv[1]), owned=True)"
 
 
 class View(Protocol):
@@ -47,7 +46,7 @@ class Drawn:
     """The dashboard, in a process of its own; whatever becomes of that, the terminal is given back as it was."""
 
     def __init__(self, _manifest: Mapping[str, Any], folder: Path) -> None:
-        self._command = [sys.executable, "-c", PROGRAM, str(folder.absolute()), OWNED]
+        self._command = [sys.executable, "-c", PROGRAM, str(folder.absolute())]
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:

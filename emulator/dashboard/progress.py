@@ -36,8 +36,7 @@ from emulator.ledger.events import (
     Undelivered,
     Waiting,
 )
-from emulator.profiles.availability import of_client
-from emulator.profiles.scenario import Absence
+from emulator.profiles.availability import Absence, of_client
 from emulator.validation import printable
 
 SECOND_NS = 10**9

@@ -15,12 +15,12 @@ from typing import NamedTuple
 
 from emulator.network import tcp
 from emulator.network.fairness import FINENESS, Resource
-from emulator.piecewise import Larger, Steps, larger
+from emulator.piecewise import Larger, Steps
 from emulator.profiles.availability import Absences, of_client
+from emulator.profiles.capacity import Way, wider
 from emulator.profiles.scenario import Cell, ClientSpec, Direction, Network, Scenario, ServerSpec
 
 MS = 10**6
-FOR_EVER_NS = 10**18  # thirty years
 
 
 class Channel(Resource):
@@ -48,13 +48,6 @@ class Channel(Resource):
         rates_ns = self.rates.change_ns(t_ns) if self.rates else None
         absences_ns = self.absences.next_ns(t_ns) if self.absences else None
         return min((ns for ns in (rates_ns, absences_ns) if ns is not None), default=None)
-
-
-class Way(NamedTuple):
-    """What a direction of a link or a cell can carry: at most so much, and what it follows, where that is a trace."""
-
-    peak_bps: int
-    rates: Steps | Larger | None
 
 
 class Side(NamedTuple):
@@ -177,20 +170,6 @@ class Topology:
         channel = Channel(name, way.peak_bps, way.rates, gone)
         self.channels.append(channel)
         return [channel]
-
-
-def wider(up: Way, down: Way) -> Way:
-    """The larger of both rates, at each moment where they follow traces."""
-    if not up.rates and not down.rates:
-        return max(up, down, key=lambda way: way.peak_bps)
-    first, second = (
-        way.rates if isinstance(way.rates, Steps) else Steps((0,), (way.peak_bps,), FOR_EVER_NS) for way in (up, down)
-    )
-    rates = larger(first, second)
-    for way, steps in ((up, first), (down, second)):
-        if rates is steps:
-            return way
-    return Way(max(up.peak_bps, down.peak_bps), rates)
 
 
 def _less_acks(way: Way) -> Way:

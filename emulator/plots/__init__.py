@@ -1,0 +1,1 @@
+"""Figures as pictures: what each shows, as numbers; how it looks; PNG and SVG files."""

@@ -12,9 +12,8 @@ from statistics import fmean, median
 from typing import Any, NamedTuple
 
 from emulator.analysis.latency import Spans, union
-from emulator.checks.health import length_of
-from emulator.checks.invariants import only
 from emulator.ledger.events import AnyEvent, Carried, Computed, Posted, RoundEnded
+from emulator.ledger.timeline import length_of, only
 
 Json = Mapping[str, Any]
 

@@ -1,4 +1,4 @@
-"""A run in pictures: ``run.py plots DIR`` writes ``DIR/plots/``, PNG and SVG, from manifest and ledger."""
+"""A run in pictures: ``draw`` writes ``DIR/plots/``, PNG and SVG, from manifest and ledger."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.console import Console
-
-from algorithms.commands.flags import Flags
+from emulator.analysis.recorded import Recorded, recorded
 from emulator.errors import UserError
 from emulator.ledger.events import AnyEvent
 from emulator.plots import charts, data, gantt
 from emulator.plots.style import save, style
-from emulator.report.record import Recorded, recorded
 from emulator.tables.headline import trained
 
 Json = Mapping[str, Any]
@@ -88,17 +85,3 @@ def _draw(folder: Path, manifest: Json, summary: Json, timelines: Mapping[str, S
             keep(f"round-{strip.algorithm}", gantt.one(strip, summary))
     leave_out("a round over time (nothing happened)", {strip.algorithm for strip in strips})
     return drawn
-
-
-def command(argv: list[str]) -> int:
-    """Write a run's plots and list them."""
-    flags = Flags(prog="run.py plots", description="A run's plots, PNG and SVG, from its record.")
-    flags.add_argument("folder", metavar="DIR", type=Path, help="the folder of a run")
-    folder = flags.parse_args(argv).folder
-    drawn = draw(folder, recorded(folder))
-    console = Console()
-    for path in drawn.paths:
-        console.print(str(path), soft_wrap=True, highlight=False)
-    for what in drawn.left_out or ["everything: nothing is recorded yet"] * (not drawn.paths):
-        console.print(f"left out: {what}", soft_wrap=True, highlight=False)
-    return 0

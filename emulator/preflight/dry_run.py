@@ -34,8 +34,7 @@ from emulator.network.fabric import Fabric, Happening
 from emulator.network.jitter import SECOND_NS, Carriage
 from emulator.node.node import ClientNode, Node, ServerNode
 from emulator.preflight.dilation import Rehearsed
-from emulator.preflight.in_process import InlineFabric
-from emulator.preflight.profiling import REFERENCE, who_waits
+from emulator.preflight.in_process import REFERENCE, InlineFabric, who_waits
 from emulator.profiles.scenario import ClientSpec, Device, Scenario, ServerSpec
 from emulator.transport.messages import Incoming, Message, Parcel, kind_of
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from emulator.compute.tensor_account import TensorAccount
 from emulator.preflight.dilation import Account
-from emulator.preflight.profiling import play, representatives
+from emulator.preflight.in_process import play, representatives
 from emulator.profiles.scenario import ClientSpec, Scenario
 
 BUDGET_NS = 6 * 10**9  # of work on ``rehearsal.REFERENCE``

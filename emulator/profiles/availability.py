@@ -4,10 +4,24 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_right
+from typing import Literal
 
-from emulator.profiles.scenario import Absence
+from msgspec import Struct
 
 MS = 10**6
+
+
+class Absence(Struct, frozen=True):
+    """When a client cannot be reached: spans from-to in ns, or drawn, present and absent in turn, with these means.
+
+    An "outage" stops the link and what is on it goes on afterwards; a client that is "away" has lost its connections:
+    what was being sent starts over when it is back.
+    """
+
+    kind: Literal["outage", "away"]
+    spans: tuple[tuple[int, int], ...] = ()
+    mean_present_ns: int = 0
+    mean_absent_ns: int = 0
 
 
 class Absences:

@@ -21,9 +21,10 @@ from msgspec import Struct, structs
 
 from emulator.inputs.text_files import profile_error
 from emulator.profiles import absence_files, client_tables
+from emulator.profiles.availability import Absence
 from emulator.profiles.client_tables import ClientTable
 from emulator.profiles.networks import cell_of, network_of
-from emulator.profiles.scenario import Absence, ClientSpec, Device, Network, Scenario, ServerSpec
+from emulator.profiles.scenario import ClientSpec, Device, Network, Scenario, ServerSpec
 from emulator.profiles.schema import (
     KINDS,
     AbsencePart,

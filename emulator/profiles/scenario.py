@@ -8,6 +8,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from emulator.piecewise import Steps
+from emulator.profiles.availability import Absence
 
 
 class Direction(Struct, frozen=True):
@@ -52,19 +53,6 @@ class Cell(Struct, frozen=True):
     duplex: Literal["full", "half"] = "full"
     up_rates: Steps | None = None
     down_rates: Steps | None = None
-
-
-class Absence(Struct, frozen=True):
-    """When a client cannot be reached: spans from-to in ns, or drawn, present and absent in turn, with these means.
-
-    An "outage" stops the link and what is on it goes on afterwards; a client that is "away" has lost its connections:
-    what was being sent starts over when it is back.
-    """
-
-    kind: Literal["outage", "away"]
-    spans: tuple[tuple[int, int], ...] = ()
-    mean_present_ns: int = 0
-    mean_absent_ns: int = 0
 
 
 class Device(Struct, frozen=True):

@@ -17,11 +17,11 @@ import msgspec
 from msgspec import Struct
 
 from emulator.inputs import toml_files
+from emulator.inputs.shipped import ROOT
 from emulator.inputs.text_files import profile_error
+from emulator.traces.format import LONGEST_DELAY_MS, Holds, Rate, Time
 
-ROOT = Path(__file__).resolve().parents[2] / "netprofiles"
 KINDS = ("scenario", "network", "device")
-LONGEST_DELAY_MS = 60_000  # one way: a satellite's is 300, NB-IoT in bad coverage has 10,000
 AT_MOST = {  # in its own unit, without up_ and down_; why: nothing real is above, and a slip of the unit is
     "one_way_ms": (LONGEST_DELAY_MS, "a delay is in ms"),
     "rtt_ms": (2 * LONGEST_DELAY_MS, "a round trip is in ms"),
@@ -31,9 +31,6 @@ AT_MOST = {  # in its own unit, without up_ and down_; why: nothing real is abov
     "mean_absent_s": (10**7, "10^7 s are 116 days"),
 }
 LARGEST = 10**9  # of any number in its own unit: far above anything real, and 10^9 × 10^9 still fits 63 bits
-Time = Literal["", "s", "ms", "us"]  # units of a trace's columns
-Rate = Literal["", "bps", "kbps", "mbps", "bytes_per_s", "kbytes_per_s", "mbytes_per_s"]
-Holds = Literal["after", "before"]  # when a row's rate holds: from its time on, or until then
 
 
 class Number(Struct, frozen=True, forbid_unknown_fields=True):

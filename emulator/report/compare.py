@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from algorithms.commands.flags import Flags
+from emulator.analysis import recorded
 from emulator.analysis.metrics import FIGURES
-from emulator.report import record
-from emulator.tables.headline import clock_of, partial, standing, trained
-from emulator.tables.table import NOTHING, Sheet, number, show
-from emulator.validation import printable
+from emulator.tables.table import NOTHING, Sheet, number
 
 Json = Mapping[str, Any]
 
@@ -29,13 +25,13 @@ SHOWN = (
 FORESEEN = "peak, foreseen, MiB"  # a row of its own: no difference is taken between it and a measured one
 
 
-def sheets(runs: Sequence[record.Recorded], names: Sequence[str]) -> list[Sheet]:
+def sheets(runs: Sequence[recorded.Recorded], names: Sequence[str]) -> list[Sheet]:
     """A table for each algorithm that at least two of the runs have."""
-    algorithms = [name for name, count in _held(runs).items() if count > 1]
+    algorithms = [name for name, count in algorithm_counts(runs).items() if count > 1]
     return [_sheet(name, [run.summary["algorithms"].get(name) for run in runs], names) for name in algorithms]
 
 
-def _held(runs: Sequence[record.Recorded]) -> Counter[str]:
+def algorithm_counts(runs: Sequence[recorded.Recorded]) -> Counter[str]:
     """How many of the runs have each algorithm."""
     return Counter(name for run in runs for name in run.summary["algorithms"])
 
@@ -66,10 +62,10 @@ def _signed(value: float | None) -> str:
     return f"{'+' if value > 0 else ''}{number(value)}"
 
 
-def differences(runs: Sequence[record.Recorded], names: Sequence[str]) -> list[str]:
+def differences(runs: Sequence[recorded.Recorded], names: Sequence[str]) -> list[str]:
     """What is not the same in the manifests, in lines; settings only of algorithms that all runs have."""
     flat = [dict(_flat(run.manifest)) for run in runs]
-    held = _held(runs)
+    held = algorithm_counts(runs)
     ignored = (*IGNORED, *FOLLOWS, *(f"settings.{name}." for name, count in held.items() if count < len(runs)))
     lines = []
     changed: dict[str, None] = {}  # files of our source
@@ -100,33 +96,3 @@ def _flat(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
 
 def _short(text: str) -> str:
     return text if len(text) <= MOST else f"{text[: MOST - 1]}…"
-
-
-def command(argv: list[str]) -> int:
-    """Print runs side by side; the exit status."""
-    flags = Flags(prog="run.py compare", description="The figures of several runs side by side, and what differs.")
-    flags.add_argument("first", metavar="DIR", type=Path, help="the run that the others are compared with")
-    flags.add_argument("others", metavar="DIR", type=Path, nargs="+", help="other runs")
-    chosen = flags.parse_args(argv)
-    folders = [chosen.first, *chosen.others]
-    runs = [record.recorded(folder) for folder in folders]
-    names = _names(folders)
-    for name, run in zip(names, runs, strict=True):
-        health = run.summary["health"]
-        verdict = f", verdict {standing(run.summary)}" if trained(run.summary) else ""
-        print(f"{name}: {run.summary['profile']}, {clock_of(run.summary)}{verdict}")
-        for line in (*partial(run.summary), *health["reasons"]):
-            print(printable(f"  - {line}"))
-    for sheet in sheets(runs, names):
-        show(sheet)
-    if alone := [name for name, count in _held(runs).items() if count == 1]:
-        print(f"In one run alone: {', '.join(alone)}")
-    found = differences(runs, names)
-    print("\n".join(["", "What differs in the manifests:", *found] if found else ["", "The manifests say the same."]))
-    return 0
-
-
-def _names(folders: Sequence[Path]) -> list[str]:
-    """The folders' own names, or their paths where two have the same."""
-    own = [folder.resolve().name for folder in folders]
-    return own if len(set(own)) == len(own) else [str(folder) for folder in folders]

@@ -16,14 +16,14 @@ from typing import Any, NamedTuple
 
 import jinja2
 
-from algorithms.commands.flags import Flags
-from emulator.analysis import clients_data, computations
+from emulator.analysis import recorded
 from emulator.analysis.latency import CAUSES
 from emulator.errors import UserError
+from emulator.inputs.shipped import ROOT
+from emulator.ledger import run_folder
 from emulator.plots import files as plots
 from emulator.profiles.reading import Row, describe
-from emulator.profiles.schema import ROOT
-from emulator.report import perfetto, record
+from emulator.tables import clients_data, computations
 from emulator.tables import run as tables
 from emulator.tables.headline import partial, sentence, trained
 from emulator.tables.profiles import GRADES
@@ -86,15 +86,15 @@ class Source(NamedTuple):
     rows: list[Row]
 
 
-def write(folder: Path, run: record.Recorded) -> Path:
+def write(folder: Path, run: recorded.Recorded) -> Path:
     """Draw the plots and write the page; its path. UserError where it cannot be written."""
     drawn = plots.draw(folder, run)
     path = folder / NAME
-    record.write_anew(path, page(folder, run, drawn))
+    run_folder.atomic_write(path, page(folder, run, drawn))
     return path
 
 
-def page(folder: Path, run: record.Recorded, drawn: plots.Drawn) -> str:
+def page(folder: Path, run: recorded.Recorded, drawn: plots.Drawn) -> str:
     """The page of a run whose plots are ``drawn``."""
     manifest, summary = run.manifest, run.summary
     for key in ("started", "command", "settings", "clock", "profile_files"):
@@ -200,21 +200,3 @@ def _source(file: str, sha256: str) -> Source:
     except UserError as error:
         return Source(file, f"it cannot be read any more: {error}", [])
     return Source(f"{profile.kind} {profile.name}", note, list(profile.rows))
-
-
-# --- the command ------------------------------------------------------------------------------------------------------
-
-
-def command(argv: list[str]) -> int:
-    """Write everything anew that comes from the ledgers of some runs; the exit status."""
-    flags = Flags(prog="run.py report", description="Summary, tables, plots and report.html anew, from a run's ledger.")
-    flags.add_argument("folders", metavar="DIR", type=Path, nargs="+", help="the folder of a run")
-    for folder in flags.parse_args(argv).folders:
-        run = record.rebuild(folder)
-        print(f"{folder}: {', '.join(record.WRITTEN)}")
-        print(f"Trace: {perfetto.write(folder, run)}")
-        print(f"Report: {write(folder, run)}")
-        for line in partial(run.summary):
-            print(line)
-        print(sentence(run.summary))
-    return 0

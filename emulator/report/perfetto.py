@@ -25,14 +25,13 @@ from typing import Any
 
 import msgspec
 
-from algorithms.commands.flags import Flags
 from emulator.analysis.latency import union
+from emulator.analysis.recorded import Recorded
 from emulator.checks import divergence
-from emulator.checks.health import length_of, limits_of
-from emulator.checks.invariants import only
+from emulator.checks.health import limits_of
 from emulator.errors import UserError
 from emulator.ledger.events import AnyEvent, Carried, Computed, Evaluated, Memory, Posted, Received, RoundEnded, Waiting
-from emulator.report.record import Recorded, recorded
+from emulator.ledger.timeline import length_of, only
 
 Json = Mapping[str, Any]
 Line = dict[str, Any]
@@ -221,12 +220,3 @@ def _rounds(pid: int, events: Sequence[AnyEvent]) -> Iterator[Line]:
         accuracy = {"accuracy": scores[ended.round]} if ended.round in scores else {}
         at = {"pid": pid, "tid": 0, "ts": _us(ended.due_ns), "s": "p"}
         yield {"ph": "i", **at, "name": f"round {ended.round + 1} ends", "cat": "round", "args": accuracy}
-
-
-def command(argv: list[str]) -> int:
-    """Write a run's trace; the exit status."""
-    flags = Flags(prog="run.py trace", description="A run's trace.json, for Perfetto.")
-    flags.add_argument("folder", metavar="DIR", type=Path, help="the folder of a run")
-    folder = flags.parse_args(argv).folder
-    print(f"{write(folder, recorded(folder))}: open it at ui.perfetto.dev, or in any viewer of Chrome traces")
-    return 0

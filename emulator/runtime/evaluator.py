@@ -19,8 +19,9 @@ import torch
 from emulator.compute.finite import is_finite
 from emulator.host.liveness import PULSE
 from emulator.host.resources import filling
-from emulator.ledger.events import Evaluated, Ledger, Started
-from emulator.runtime.child import Placement
+from emulator.ledger.events import Evaluated, Started
+from emulator.ledger.files import Ledger
+from emulator.runtime.launch_spec import Placement
 from emulator.transport.messages import StateDict
 
 POLL_S = 0.05

@@ -29,13 +29,12 @@ from emulator.errors import Bug, SplitbedError, UserError
 from emulator.host import cgroups, resources
 from emulator.host.liveness import SLOT_BYTES, Reporter, step_limit_s
 from emulator.ledger import events
-from emulator.ledger.events import Ledger
+from emulator.ledger.files import Ledger
 from emulator.network.topology import Topology
 from emulator.preflight.dilation import LIMIT_S, Account, Choice, Forecast, Outlook, Rehearsed, choose
 from emulator.processes import environment
 from emulator.profiles.scenario import Scenario
-from emulator.runtime import child
-from emulator.runtime.child import Placement
+from emulator.runtime.launch_spec import Placement, run_target
 from emulator.runtime.supervision import TICK_S, Errand, Interrupted, Supervision
 
 STOPPING = (signal.SIGTERM, signal.SIGHUP)
@@ -81,7 +80,12 @@ class Launcher:
     def __init__(self, run_folder: Path, plan: Plan, preload: list[str]) -> None:
         self._folder, self._plan = run_folder, plan
         self._context = multiprocessing.get_context("forkserver")
-        mine = ("emulator.runtime.worker", "emulator.transport.router", "emulator.preflight.profiling")
+        mine = (
+            "emulator.runtime.targets",
+            "emulator.runtime.worker",
+            "emulator.transport.router",
+            "emulator.preflight.profiling",
+        )
         late = ("torch._dynamo", "numpy.random")  # torch imports them when the first optimizer is made
         self._context.set_forkserver_preload(
             ["emulator.processes", *mine, *late, *preload, "emulator.runtime.preloaded"]
@@ -140,9 +144,9 @@ class Launcher:
     def _on_signal(self, number: int, _frame: object) -> None:
         self._stop_reason = "by Ctrl-C" if number == signal.SIGINT else f"by {signal.Signals(number).name}"
 
-    def _start(self, target: Callable[..., None], placement: Placement, *more: object) -> BaseProcess:
-        arguments = (placement, self._reader, self._server_pid, *more)
-        process = self._context.Process(target=target, args=arguments, name=placement.node, daemon=True)
+    def _start(self, target: str, placement: Placement, *more: object) -> BaseProcess:
+        arguments = (target, placement, self._reader, self._server_pid, *more)
+        process = self._context.Process(target=run_target, args=arguments, name=placement.node, daemon=True)
         try:
             process.start()
         except EOFError:
@@ -159,7 +163,7 @@ class Launcher:
         self._prepared = folder = self._scratch.new_folder()
         where = self._placement("", "", {}, self._scratch.folder, self._scratch.folder, snapshots=folder)
         what = "the preparation of the data"
-        found = self._ask(what, child.prepare_data, where, self._plan.prepare, modules)
+        found = self._ask(what, "prepare_data", where, self._plan.prepare, modules)
         self._task, warnings, settings, facts, arithmetic = found
         return Prepared(warnings, settings, self._task, facts, arithmetic)
 
@@ -228,7 +232,7 @@ class Launcher:
     def _rehearsal(self, placement: Placement, **how: Any) -> Outlook:
         """What a rehearsal finds out, however long it takes."""
         outlook: Outlook = self._ask(
-            f"the rehearsal of {placement.algorithm}", child.run_rehearsal, placement, limit_s=self._limit_s(), **how
+            f"the rehearsal of {placement.algorithm}", "run_rehearsal", placement, limit_s=self._limit_s(), **how
         )
         return outlook
 
@@ -276,7 +280,7 @@ class Launcher:
             ledger.write(events.Timeline(due_ns=0, actual_ns=0, outcome=""))
             started_s = time.monotonic()
             what, report = f"the dry run of {algorithm}", _writer(ledger)
-            found = self._ask(what, child.run_dry, placement, tick=tick, report=report, limit_s=self._limit_s())
+            found = self._ask(what, "run_dry", placement, tick=tick, report=report, limit_s=self._limit_s())
             accounts, uncharged = found
             if uncharged:
                 ledger.write(events.Timeline(due_ns=0, actual_ns=0, outcome="", uncharged=uncharged))
@@ -322,7 +326,7 @@ class Launcher:
     def _ask(
         self,
         what: str,
-        target: Callable[..., None],
+        target: str,
         placement: Placement,
         *more: object,
         tick: Callable[[], None] = lambda: None,
@@ -360,12 +364,12 @@ class Launcher:
         roles = [("network", "network"), *self.roles()]
         bound, theirs = multiprocessing.Pipe(duplex=False)
         more: dict[str, tuple[object, ...]] = {"network": (control, theirs), "evaluator": (done,)}
-        targets: dict[str, Callable[..., None]] = {"network": child.run_network, "evaluator": child.run_evaluator}
+        by_role = {"network": "run_network", "evaluator": "run_evaluator"}
         for number, (name, role) in enumerate(roles):
             scenario = placement.scenario if role == "network" else self._plan.scenario.without_traces()
             where = msgspec.structs.replace(placement, node=name, role=role, number=number, scenario=scenario)
             self.check_stop()
-            yield name, self._start(targets.get(role, child.run_node), where, *more.get(role, ()))
+            yield name, self._start(by_role.get(role, "run_node"), where, *more.get(role, ()))
             if role == "network":  # a node connects once and never again
                 theirs.close()
                 while not bound.poll(TICK_S):  # its end closes the pipe too

@@ -23,7 +23,8 @@ from typing import NamedTuple
 
 from emulator.compute.memory import MIB
 from emulator.errors import DoesNotFit
-from emulator.ledger.events import Accounted, AnyEvent, Computed, Ended, Ledger, Memory, Started, read_node
+from emulator.ledger.events import Accounted, AnyEvent, Computed, Ended, Memory, Started
+from emulator.ledger.files import Ledger, read_node
 
 OF_MEMORY = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS)
 ACCOUNT_OFF_SHARE, ACCOUNT_OFF_BYTES = 0.10, MIB  # an account is within so much of what a run measures

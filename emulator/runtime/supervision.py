@@ -21,9 +21,9 @@ from emulator.host import cgroups
 from emulator.host.liveness import STEP_LEAST_S, Reporter, Sign, Teller, Watch, longest, spoken
 from emulator.host.load import HostLoad
 from emulator.ledger import events
-from emulator.ledger.events import Ledger, Tail
-from emulator.runtime import child, postmortem
-from emulator.runtime.child import Placement
+from emulator.ledger.files import Ledger, Tail
+from emulator.runtime import launch_spec, postmortem
+from emulator.runtime.launch_spec import Placement
 
 TICK_S = 0.25
 GRACE_S = 2.0  # from the end of a run to the kill of what is still there
@@ -129,7 +129,7 @@ class Supervision:
                 if process.exitcode is not None:
                     del waiting[name]
                     self._tell("gone", name)
-                    if process.exitcode != child.FINISHED:
+                    if process.exitcode != launch_spec.FINISHED:
                         return self._verdict(name, process)
             for name in ("network", "evaluator"):
                 if self._processes[name].exitcode is not None:
@@ -156,9 +156,9 @@ class Supervision:
             postmortem.speak_for(folder, name, ran)
             return "does-not-fit", f"{name}: {ran.words}"
         match process.exitcode:
-            case child.DOES_NOT_FIT:
+            case launch_spec.DOES_NOT_FIT:
                 return "does-not-fit", f"{name}: {words}"
-            case child.REFUSED:
+            case launch_spec.REFUSED:
                 return "refused", words
             case _:
                 where = f" in {struck.function} ({struck.line})" if struck and struck.function else ""

@@ -15,7 +15,6 @@ from typing import Any
 
 import msgspec
 import torch
-import zmq
 
 from emulator.clock.conductors import CLOCKS
 from emulator.clock.loop import EmulatedLoop
@@ -24,12 +23,13 @@ from emulator.compute.memory import KEEPING, MALLOC, MemoryCap, bytes_asked, is_
 from emulator.errors import DoesNotFit, NoRoom, PeerLost, UserError, root_of, told
 from emulator.host import liveness
 from emulator.ledger import events
-from emulator.ledger.events import Ledger
+from emulator.ledger.files import Ledger
 from emulator.node.node import ClientNode, Node, ServerNode
-from emulator.runtime import child, postmortem
-from emulator.runtime.child import Placement, Vigil
+from emulator.runtime import launch_spec, postmortem
 from emulator.runtime.evaluator import write_contribution, write_snapshot
-from emulator.transport.endpoint import Port
+from emulator.runtime.launch_spec import Placement
+from emulator.runtime.watchdog import Vigil
+from emulator.transport.endpoint import Port, new_context
 from emulator.transport.messages import StateDict, kind_of
 
 MOST_SNAPSHOTS = 32  # that wait for the evaluator
@@ -44,7 +44,7 @@ def run(placement: Placement, vigil: Vigil) -> int:
     postmortem.watch(Path(placement.snapshot_folder), placement.node)
     module = importlib.import_module(placement.module)
     tune_malloc(MALLOC if placement.role == "client" else KEEPING)
-    context: zmq.Context[Any] = zmq.Context(io_threads=1)
+    context = new_context()
     types = {kind_of(message_type): message_type for message_type in module.MESSAGES}
     port = Port(context, placement.address, placement.node, types)
     thread = ComputeThread()
@@ -105,28 +105,28 @@ def run(placement: Placement, vigil: Vigil) -> int:
         loop.run_until_complete(_until_failure(role(node, config), node))
         if written:
             written[-1].result()  # the last one too
-        status = child.FINISHED
+        status = launch_spec.FINISHED
         last_words("finished")
     except BaseException as raised:
         cap.lift()
         error = root_of(raised)
         if isinstance(error, DoesNotFit):
-            status = child.DOES_NOT_FIT
+            status = launch_spec.DOES_NOT_FIT
             last_words("does-not-fit", str(error), error.phase, error.asked_bytes)
         elif is_out_of_memory(error, cap):
-            status = child.DOES_NOT_FIT
+            status = launch_spec.DOES_NOT_FIT
             last_words("does-not-fit", str(error), node.phase or "between computations", bytes_asked(error))
         elif isinstance(error, PeerLost):
-            status = child.ABORTED
+            status = launch_spec.ABORTED
             last_words("peer-lost", str(error))
         elif isinstance(error, NoRoom):
-            status = child.FAILED
+            status = launch_spec.FAILED
             last_words("failed", str(error))
         elif isinstance(error, UserError):
-            status = child.REFUSED
+            status = launch_spec.REFUSED
             last_words("refused", str(error))
         else:
-            status = child.FAILED
+            status = launch_spec.FAILED
             last_words("failed", told(error, module.__file__))
     snapshots.shutdown(wait=True)
     port.close()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from textwrap import wrap
 
-from algorithms.commands.flags import Flags
-from emulator.network.topology import Way, wider
 from emulator.piecewise import Larger, Steps
+from emulator.profiles.availability import Absence
+from emulator.profiles.capacity import Way, wider
 from emulator.profiles.reading import Profile, Row, describe
-from emulator.profiles.scenario import Absence, Cell, Device, Network
+from emulator.profiles.scenario import Cell, Device, Network
 from emulator.profiles.schema import KINDS, shipped
 
 NARROWEST, WIDEST = 80, 100  # narrower terminals wrap by themselves; longer lines of prose are hard to read
@@ -18,20 +17,6 @@ GRADES = (
     "Grades: A measured, open data or many users; B standard or data sheet; "
     "C secondary page or a single tester; R assumption, no source found."
 )
-
-
-def show_profiles(name: str | None) -> None:
-    """Prints what ships, or with ``name`` (or a path) every profile of that name with its sources."""
-    width = max(NARROWEST, min(shutil.get_terminal_size().columns, WIDEST))
-    print("\n".join(profile_lines(describe(name), width) if name else list_lines(width)))
-
-
-def command(argv: list[str]) -> int:
-    """``run.py profiles [NAME]``; the exit status."""
-    flags = Flags(prog="run.py profiles", description="The shipped profiles; of one, every number with its source.")
-    flags.add_argument("name", metavar="NAME|FILE", nargs="?", help="one of them, or a profile's file")
-    show_profiles(flags.parse_args(argv).name)
-    return 0
 
 
 def list_lines(width: int) -> list[str]:

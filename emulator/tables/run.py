@@ -15,12 +15,11 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
-from emulator.analysis import clients_data, computations
 from emulator.analysis.communication import SIZES
 from emulator.analysis.latency import CAUSES
 from emulator.analysis.metrics import FIGURES
 from emulator.checks.health import limits_of
-from emulator.tables import communication
+from emulator.tables import clients_data, communication, computations
 from emulator.tables import memory as memory_sheets
 from emulator.tables.headline import partial, standing, trained
 from emulator.tables.table import BEST_MEANS, Ranked, Sheet, markdown, number, show

@@ -55,7 +55,7 @@ OVER_SEEDS = "Mean ± standard deviation over seeds; (k of n): only k of n seeds
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """One algorithm of one run. ``figures``: by the names of ``emulator.analysis.metrics``, in its units; ``why``: why it cannot
+    """One algorithm of one run. ``figures``: by the names of ``analysis.metrics``, in its units; ``why``: why it cannot
     be counted, or empty."""
 
     profile: str

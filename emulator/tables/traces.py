@@ -6,22 +6,17 @@ from bisect import bisect_right
 from collections.abc import Callable
 from itertools import pairwise
 from math import floor, log10
-from typing import Literal, get_args
 
 import msgspec
 from msgspec import Struct
 from rich.console import Console
 from rich.text import Text
 
-from algorithms.commands.flags import Flags
 from emulator.piecewise import Steps
-from emulator.profiles.schema import Holds, Rate, Time
 from emulator.tables.table import NOTHING, Sheet, show
-from emulator.traces import convert as trace_convert
 from emulator.traces import reading
-from emulator.traces.reading import Form, Trace
+from emulator.traces.reading import Trace
 from emulator.traces.statistics import Spread, spread
-from netprofiles.traces import make as trace_maker
 
 COLUMNS = 68  # of a drawing: 80 less the labels of its axis
 ROWS = 6
@@ -183,38 +178,3 @@ STATISTICS: dict[str, Callable[[Spread], str]] = {
         NOTHING if spread.autocorrelation is None else f"{spread.autocorrelation:.2f}"
     ),
 }
-
-
-def command(argv: list[str]) -> int:
-    """List the traces, draw one, or make one."""
-    flags = Flags(prog="run.py traces", description="Bandwidth traces: which there are; one drawn, converted, made up.")
-    actions = flags.add_subparsers(dest="action", metavar="show|convert|make")
-    shown = actions.add_parser("show", help="draw a trace over its time, with its statistics")
-    shown.add_argument(
-        "trace", metavar="NAME|FILE", help="a shipped trace, or its file: CSV, Mahimahi, JSON of periods, s and Mbit/s"
-    )
-    for name, kind, help in (
-        ("time", Time, "unit of the times of pairs (default s)"),
-        ("rate", Rate, "unit of the rates of pairs (default mbps)"),
-        ("format", Literal["", "mahimahi"], "ms of packets of 1500 bytes, however short"),
-        ("holds", Holds, "whether a row's rate holds after its time (the default), or before it, from the row above"),
-    ):
-        words = [word for word in get_args(kind) if word]
-        shown.add_argument(f"--{name}", choices=words, default=getattr(Form(), name), help=help)
-    trace_convert.add_flags(actions)
-    made = actions.add_parser("make", help="make a trace by the model of a shipped one")
-    made.add_argument("model", metavar="NAME", help="lte-walking, lte-driving, nb-iot or starlink")
-    made.add_argument("--seed", type=int, default=1, help="of all that is drawn (default 1: the shipped one)")
-    made.add_argument("--seconds", type=int, help="its length; default: the shipped one's")
-    made.add_argument("--out", required=True, metavar="FILE", help="where it is written; nothing may be there yet")
-    chosen = flags.parse_args(argv)
-    if chosen.action == "make":
-        trace_convert.write_new(chosen.out, trace_maker.make(chosen.model, chosen.seed, chosen.seconds))
-    elif chosen.action == "convert":
-        trace_convert.run(chosen)
-    elif chosen.action == "show":
-        form = Form(chosen.time, chosen.rate, chosen.format, chosen.holds)
-        show_trace(reading.find(chosen.trace, f"traces show {chosen.trace}", form=form), Console())
-    else:
-        show_traces(Console())
-    return 0

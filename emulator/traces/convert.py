@@ -7,9 +7,7 @@ are exact until they are written, in ns and whole bit/s, rounded down.
 
 from __future__ import annotations
 
-import argparse
 import re
-import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -18,18 +16,17 @@ from fractions import Fraction
 from itertools import accumulate, groupby, pairwise
 from pathlib import Path
 from statistics import median_low
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from algorithms.commands.flags import Flags
 from emulator.errors import UserError
-from emulator.inputs.text_files import decoded, profile_error, read, shown
+from emulator.inputs.text_files import profile_error, shown
 from emulator.inputs.text_tables import Row, Table, table_of
 from emulator.piecewise import Steps
-from emulator.profiles.schema import LONGEST_DELAY_MS, Rate
-from emulator.traces.reading import LARGEST_BYTES, LONGEST_S, Form, parsed, plausible
+from emulator.traces.format import LONGEST_DELAY_MS, Rate
+from emulator.traces.reading import LONGEST_S, Form, parsed, plausible
 from emulator.traces.rows import MOST_BPS, NUMBER, RATES, TIMES
 
 MISSING = ("", "-", "--", "nan", "na", "n/a", "null", "none", "?")
@@ -332,68 +329,3 @@ def _one_line(text: str) -> str:
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
-
-
-def add_flags(actions: argparse._SubParsersAction[Flags]) -> None:
-    """The flags of ``traces convert``."""
-    flags = actions.add_parser(
-        "convert",
-        help="make a trace of a log: its columns by name, their units, times, missing values",
-        description="Write a log's rates as a CSV that profiles can name. Columns: by name, or number from 1.",
-    )
-    flags.add_argument(
-        "file", metavar="FILE", help="a table: CSV, or with semicolons, tabs or spaces between its cells"
-    )
-    flags.add_argument("--time", default="", metavar="COLUMN", help="the time of a row; without it, --step counts rows")
-    flags.add_argument(
-        "--time-format", default="", metavar="FORM", help="s, ms, us, iso, or a pattern such as %%Y-%%m-%%d_%%H:%%M:%%S"
-    )
-    flags.add_argument("--step", default="", metavar="TIME", help="between rows, or numbers of the time's column: 1s")
-    flags.add_argument("--down", default="", metavar="COLUMN", help="rates towards the client")
-    flags.add_argument("--up", default="", metavar="COLUMN", help="rates from it; may be left out, or the same column")
-    flags.add_argument("--rtt", default="", metavar="COLUMN", help="round trips in ms, if there are any")
-    units = [unit for unit in get_args(Rate) if unit]
-    flags.add_argument(
-        "--rate", choices=units, default="", help="unit of the rates, where their columns' names say none"
-    )
-    flags.add_argument(
-        "--missing",
-        choices=[word for word in get_args(Missing) if word],
-        default="",
-        help='values that are "-", empty or NaN: leave the row out, hold the value before, or take 0',
-    )
-    flags.add_argument("--gap", default="", metavar="TIME", help="rows further apart are a pause, and taken out: 10s")
-    flags.add_argument(
-        "--drop-bad", action="store_true", help="leave out rows that are negative, unreadable or unordered"
-    )
-    flags.add_argument(
-        "--out", metavar="FILE", help="where it is written (nothing may be there); default: the terminal"
-    )
-
-
-def run(chosen: argparse.Namespace) -> None:
-    """Convert as the flags say; the trace goes to a new file or to standard output, what was done beside it."""
-    asked = f"traces convert {chosen.file}"
-    try:
-        content = read(Path(chosen.file), LARGEST_BYTES)
-    except OSError as error:
-        raise profile_error(asked, "", f"cannot be read ({error.strerror}); name a file") from None
-    if len(content) > LARGEST_BYTES:
-        raise profile_error(asked, "", f"is larger than {LARGEST_BYTES >> 20} MiB; cut it")
-    choice = Choice(**{name: getattr(chosen, name) for name in Choice.__struct_fields__})
-    made = convert(chosen.file, decoded(chosen.file, content), choice)
-    if chosen.out:
-        write_new(chosen.out, made.text)
-    else:
-        sys.stdout.write(made.text)
-    print(*made.notes, sep="\n", file=sys.stdout if chosen.out else sys.stderr)
-
-
-def write_new(out: str, text: str) -> None:
-    """Write a file that is not there yet; UserError where that cannot be."""
-    try:
-        with Path(out).open("x", encoding="utf-8") as file:
-            file.write(text)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no file name"
-        raise UserError(f"--out {out}: cannot write it ({reason}); name a new file") from None

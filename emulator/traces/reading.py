@@ -22,11 +22,12 @@ from typing import Literal
 
 from msgspec import Struct
 
+from emulator.inputs.shipped import ROOT
 from emulator.inputs.text_files import decoded, lines, profile_error, read, shown
 from emulator.piecewise import Steps
-from emulator.profiles.schema import ROOT, Holds, Rate, Time
 from emulator.traces import mahimahi, rows
 from emulator.traces import periods as trace_periods
+from emulator.traces.format import Holds, Rate, Time
 from emulator.traces.rows import CONVERT, HEAD, NUMBER, ONE_COLUMN
 
 SUFFIXES = (".csv", ".txt", ".up", ".down", ".trace", ".log", ".json")

@@ -21,7 +21,7 @@ from msgspec import Struct
 from emulator.errors import ProfileError
 from emulator.inputs.text_files import Line, profile_error, shown
 from emulator.piecewise import Steps, merged
-from emulator.profiles.schema import LONGEST_DELAY_MS, Holds
+from emulator.traces.format import LONGEST_DELAY_MS, Holds
 
 MOST_S = 10**7  # of a trace's length: 116 days
 MOST_BPS = 10**12

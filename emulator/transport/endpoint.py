@@ -81,6 +81,11 @@ def file_of(socket: zmq.Socket[Any]) -> int:
     return int(socket.getsockopt(zmq.FD))
 
 
+def new_context() -> zmq.Context[Any]:
+    """What a process has once, for all its sockets."""
+    return zmq.Context(io_threads=1)
+
+
 class Port:
     """The real port of a node process. The node sets the three ``on_`` callbacks before the loop runs."""
 

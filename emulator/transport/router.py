@@ -24,7 +24,7 @@ from emulator.clock.conductors import Conductor
 from emulator.clock.loop import DELIVERY_RANK, LEFT_RANK
 from emulator.errors import WireError
 from emulator.ledger import events
-from emulator.ledger.events import Ledger
+from emulator.ledger.files import Ledger
 from emulator.network.fabric import Fabric, Happening
 from emulator.network.jitter import Carriage
 from emulator.transport.control_channel import Lines

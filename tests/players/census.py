@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 
 from algorithms.training.settings import Settings
-from emulator.node.node import ClientNode, Node, ServerNode
-from emulator.transport.messages import Message
+from emulator.node import ClientNode, Message, Node, ServerNode
 
 
 class Config(Settings, frozen=True, forbid_unknown_fields=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from algorithms import cse_fsl
 from algorithms.cse_fsl import MESSAGES, Config, server
 from algorithms.training import steps
-from emulator.node.node import ClientNode
+from emulator.node import ClientNode
 
 __all__ = ["MESSAGES", "Config", "server"]
 

@@ -7,8 +7,7 @@ import asyncio
 from typing import Literal
 
 from algorithms.training.settings import Settings
-from emulator.node.node import ClientNode, ServerNode
-from emulator.transport.messages import Message
+from emulator.node import ClientNode, Message, ServerNode
 
 
 class Config(Settings, frozen=True, forbid_unknown_fields=True):

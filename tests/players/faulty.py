@@ -7,8 +7,7 @@ import asyncio
 import msgspec
 
 from algorithms.workload.task import Task
-from emulator.node.node import ClientNode, ServerNode
-from emulator.transport.messages import Message
+from emulator.node import ClientNode, Message, ServerNode
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

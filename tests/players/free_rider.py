@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from algorithms.cse_fsl import Config, Initial, Smashed
 from algorithms.training import rounds, steps
-from emulator.node.node import ClientNode, ServerNode
-from emulator.transport.messages import Message
+from emulator.node import ClientNode, Message, ServerNode
 
 MESSAGES: tuple[type[Message], ...] = (Initial, Smashed, *rounds.ENDINGS)
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 
 from algorithms.training.settings import Settings
-from emulator.node.node import ClientNode, ServerNode
-from emulator.transport.messages import Message
+from emulator.node import ClientNode, Message, ServerNode
 
 FLOATS_A_MIB = 2**18
 

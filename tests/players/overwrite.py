@@ -8,8 +8,7 @@ from __future__ import annotations
 import torch
 
 from algorithms.training.settings import Settings
-from emulator.node.node import ClientNode, ServerNode
-from emulator.transport.messages import Message, StateDict
+from emulator.node import ClientNode, Message, ServerNode, StateDict
 
 VALUES = 2**20  # 4 MiB: far above the 64 KiB up to which ZeroMQ copies by itself
 

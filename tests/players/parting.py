@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from algorithms.training.settings import Settings
-from emulator.node.node import ClientNode, ServerNode
-from emulator.transport.messages import Message
+from emulator.node import ClientNode, Message, ServerNode
 
 
 class Config(Settings, frozen=True, forbid_unknown_fields=True):

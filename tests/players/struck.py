@@ -10,8 +10,7 @@ import threading
 import torch
 
 from algorithms.training.settings import Settings
-from emulator.node.node import ClientNode, ServerNode
-from emulator.transport.messages import Message
+from emulator.node import ClientNode, Message, ServerNode
 
 FLOATS_A_MIB = 2**18
 

@@ -1,9 +1,9 @@
 """Many runs: profiles, settings and seeds, each a run of its own in a folder of its own; tables over all of them.
 
-What is recorded is not played again: a run is known by what its figures depend on (``algorithms.commands.sweep.dependencies``), and looked
-for among the records of the bench's folder. The same command with the same folder goes on where it was interrupted,
-and one with more seeds, profiles or values plays what it adds; where something changed that results depend on, it says
-what. A run that a method ends leaves the others of it to a run of their own.
+What is recorded is not played again: a run is known by what its figures depend on (``dependencies``), and looked for
+among the records of the bench's folder. The same command with the same folder goes on where it was interrupted, and one
+with more seeds, profiles or values plays what it adds; where something changed that results depend on, it says what.
+A run that a method ends leaves the others of it to a run of their own.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from algorithms.commands.flags import Flags
+from algorithms.commands.options.flags import RUN, Flags
 from algorithms.commands.sweep.grid import BASE, Cell, Grid, Variant, unvaried, variants
 from algorithms.commands.sweep.records import Found, Records, again
 from emulator.errors import UserError
+from emulator.ledger import run_folder
 
 if TYPE_CHECKING:
     from emulator.tables.sweep import Ablation, Result, Results
     from emulator.tables.table import Sheet
 
-RUN = Path(__file__).parents[3] / "run.py"
 MOST_SEEDS = 10_000
 MOST_NAMED = 10  # of the results that are missing
 OWN = ("--profile", "--seed", "--clock", "--dilation", "--out")
@@ -193,7 +193,7 @@ class Bench:
 
     def _play(self, job: Sequence[Cell], quiet: bool) -> tuple[Path, int, str]:
         """One run: its folder, its exit status, and what went wrong, in words."""
-        from algorithms.commands import subcommand
+        from emulator.runtime import subcommand
 
         first, run = job[0], self.records.new(job[0])
         run.parent.mkdir(parents=True, exist_ok=True)
@@ -271,11 +271,10 @@ def _minutes(seconds: float) -> str:
 
 def _folder(out: str | None, grid: Grid) -> Path:
     """The bench's folder: a new one, or one that holds a bench; UserError for any other."""
-    from emulator.report import record
 
     if out and (Path(out) / "bench.json").exists():
         return Path(out)
-    return record.open_folder(out, "+".join(Path(name).stem for name in grid.profiles), f"{len(grid.seeds)}-seeds")
+    return run_folder.open_folder(out, "+".join(Path(name).stem for name in grid.profiles), f"{len(grid.seeds)}-seeds")
 
 
 @contextlib.contextmanager

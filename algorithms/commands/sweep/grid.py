@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from algorithms import ALGORITHMS, config_of
-from algorithms.commands import overrides, run_flags
+from algorithms.commands.options import overrides, run_flags
 from algorithms.commands.sweep import dependencies
 from algorithms.experiments import reading
 from emulator.errors import UserError
+from emulator.runtime import run_manifest
 
 if TYPE_CHECKING:
     from emulator.profiles.scenario import Scenario
@@ -83,7 +84,6 @@ class Grid(NamedTuple):
 
 def _cells(flags: argparse.Namespace, profile: str, variant: Variant, seeds: Sequence[int]) -> Iterator[Cell]:
     from emulator.host.kernels import arithmetic
-    from emulator.report import record
 
     experiment = reading.find(flags.experiment) if flags.experiment else reading.NONE
     names = overrides.algorithms_of(flags, experiment)
@@ -99,7 +99,7 @@ def _cells(flags: argparse.Namespace, profile: str, variant: Variant, seeds: Seq
         if seed == seeds[0]:
             check(settings)
             noted = dependencies.stamp(scenario, settings, arithmetic())
-        manifest = record.make_manifest(
+        manifest = run_manifest.make_manifest(
             scenario,
             settings,
             argv=[],

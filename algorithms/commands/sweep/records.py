@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from algorithms.commands.sweep import dependencies
 from algorithms.commands.sweep.grid import Cell
 from emulator.errors import SplitbedError
+from emulator.ledger import run_folder
 
 COUNTED = ("finished", "diverged", "does-not-fit", "would-not-fit")  # outcomes that are results
 
@@ -108,7 +109,7 @@ def _summary(run: Path) -> dict[str, Any]:
     from emulator.report import record
 
     path = run / "summary.json"
-    recorded = (run / "ledger").is_dir() or (run / record.MERGED).exists()
+    recorded = (run / "ledger").is_dir() or (run / run_folder.MERGED).exists()
     if not path.exists() or (recorded and json.loads(path.read_text()).get("made_by") != record.made_by()):
         record.rebuild(run)
     found: dict[str, Any] = json.loads(path.read_text())

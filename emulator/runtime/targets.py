@@ -1,18 +1,11 @@
-"""What the supervisor starts: targets of child processes, light to import (torch is preloaded in the children).
-
-``Placement`` is everything that a child is told. ``enter`` makes any child end with the supervisor, and shows that it
-is alive.
-"""
+"""The functions that child processes run: light to import, since torch is preloaded in the children."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import select
-import signal
 import sys
 import tempfile
-import threading
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -21,77 +14,12 @@ from typing import Any
 
 import msgspec
 
-from emulator.compute.device import Work
 from emulator.errors import Bug, SplitbedError, UserError, root_of, told
 from emulator.host import liveness, resources
 from emulator.preflight.dilation import Account, Outlook, patience_ns
-from emulator.processes import die_with_parent
-from emulator.profiles.scenario import Scenario
+from emulator.runtime.launch_spec import FAILED, Placement
+from emulator.runtime.watchdog import enter
 from emulator.validation import mistake
-
-# Exit status of a node
-FINISHED, DOES_NOT_FIT, FAILED, ABORTED, ORPHANED, REFUSED = 0, 3, 4, 5, 7, 8
-
-
-class Placement(msgspec.Struct, frozen=True):
-    """One node's place in a timeline. ``settings`` becomes the ``Config`` of the algorithm's module."""
-
-    node: str
-    role: str  # server | client | network | evaluator
-    number: int  # its slot among the signs of life
-    algorithm: str
-    module: str
-    evaluate: str  # dotted name of the function that judges a snapshot
-    settings: dict[str, Any]
-    scenario: Scenario
-    seed: int
-    clock: str
-    dilation: int
-    memory_cap: str
-    address: str
-    ledger_folder: str
-    snapshot_folder: str
-    heartbeat_file: str
-    costs: dict[str, Work]
-    measured_ns: dict[str, int]
-
-    @property
-    def budget_bytes(self) -> int | None:
-        for client in self.scenario.clients:
-            if client.name == self.node:
-                return client.device.budget_bytes
-        return None
-
-
-class Vigil(threading.Thread):
-    """Watches over one child: shows that it lives and what it is ``doing``, ends it when the supervisor is gone."""
-
-    def __init__(self, placement: Placement, lifeline: Connection) -> None:
-        super().__init__(name="vigil", daemon=True)
-        self._placement, self._lifeline = placement, lifeline
-        self._heartbeats = os.open(placement.heartbeat_file, os.O_WRONLY)
-        self.doing: Callable[[], liveness.Doing | None] = liveness.main_thread
-        self.last_words: Callable[[str], None] = lambda _reason: None
-
-    def run(self) -> None:
-        while True:
-            beat = liveness.slot(self.doing())
-            os.pwrite(self._heartbeats, beat, self._placement.number * liveness.SLOT_BYTES)
-            # The supervisor never writes: readable means that it is gone.
-            if select.select([self._lifeline], [], [], liveness.BEAT_S)[0]:
-                self.last_words("the supervisor is gone")
-                os._exit(ORPHANED)
-
-
-def enter(placement: Placement, lifeline: Connection, parent: int) -> Vigil:
-    """To be called first in every child."""
-    die_with_parent(parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides what Ctrl-C means
-    sys.setswitchinterval(0.0005)  # the event loop must not wait 5 ms for a computing thread's GIL
-    threading.stack_size(512 * 1024)
-    vigil = Vigil(placement, lifeline)
-    vigil.start()
-    return vigil
 
 
 def run_node(placement: Placement, lifeline: Connection, parent: int) -> None:
@@ -109,7 +37,8 @@ def run_network(
     enter(placement, lifeline, parent)
     from emulator.clock.conductors import CLOCKS
     from emulator.compute.memory import KEEPING, tune_malloc
-    from emulator.ledger.events import Ledger, Started
+    from emulator.ledger.events import Started
+    from emulator.ledger.files import Ledger
     from emulator.network.fabric import Fabric
     from emulator.transport.router import Network
 
@@ -153,7 +82,7 @@ def run_rehearsal(placement: Placement, lifeline: Connection, parent: int, answe
 def run_dry(placement: Placement, lifeline: Connection, parent: int, answer: Connection) -> None:
     """Rehearses and plays dry; writes every node's ledger; sends back the accounts, or the error to show."""
     enter(placement, lifeline, parent)
-    from emulator.ledger.events import Ledger
+    from emulator.ledger.files import Ledger
     from emulator.preflight.dry_run import dry_run
     from emulator.preflight.memory_estimate import account_memory
     from emulator.preflight.profiling import rehearse

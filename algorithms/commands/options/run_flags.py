@@ -9,8 +9,8 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from algorithms import ALGORITHMS
-from algorithms.commands.flags import Flags
-from algorithms.commands.overrides import DEFAULT_ROUNDS, DEFAULT_STOP_AFTER_S
+from algorithms.commands.options.flags import Flags
+from algorithms.commands.options.overrides import DEFAULT_ROUNDS, DEFAULT_STOP_AFTER_S
 from emulator.errors import UserError
 from emulator.host.liveness import STEP_FACTOR, STEP_LEAST_S
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from algorithms import ALGORITHMS, config_of
-from algorithms.commands.idle_options import NEVER
+from algorithms.training.idle_options import NEVER
 from emulator.errors import UserError
 
 if TYPE_CHECKING:

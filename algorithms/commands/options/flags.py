@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import NoReturn
 
 from emulator.errors import UserError
+
+RUN = Path(__file__).resolve().parents[3] / "run.py"
 
 
 class Flags(argparse.ArgumentParser):

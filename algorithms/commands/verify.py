@@ -1,0 +1,50 @@
+"""``run.py verify``: a run under both clocks."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+
+from algorithms.commands.options.flags import RUN
+from algorithms.commands.options.run_flags import parser
+from emulator.analysis import recorded
+from emulator.errors import UserError
+from emulator.ledger import run_folder
+from emulator.tables import clock_agreement
+
+VERIFY = "Plays a run under both clocks, each as a command of its own, and shows how far the two agree."
+
+
+def command(argv: list[str]) -> int:
+    """Play the algorithms of ``argv`` under both clocks, each as a command of its own, and compare; 0: they agree."""
+    flags = parser("run.py verify", VERIFY).parse_args(argv)
+    from rich.console import Console
+
+    from emulator.checks import clock_agreement as both
+    from emulator.clock.conductors import CLOCKS
+    from emulator.report import record
+    from emulator.runtime import subcommand
+    from emulator.tables.table import show
+
+    if any(word.split("=")[0] == "--clock" for word in argv):
+        raise UserError("--clock: verify plays both; leave it out")
+    if flags.dry_run:
+        raise UserError("--dry-run: verify compares two runs, and a dry run is none; leave it out")
+    console = Console()
+    say = partial(console.print, soft_wrap=True, markup=False, highlight=False)
+    folder = run_folder.open_folder(flags.out, flags.profile, "verify")
+    for clock in both.PLAYED:
+        arguments = [*argv, "--clock", clock, "--out", str(folder / clock)]
+        arguments += [] if CLOCKS[clock].dilates else ["--dilation", "auto"]
+        status = subcommand.run([sys.executable, str(RUN), *arguments])
+        if status:
+            run_folder.discard_run_folder(folder)  # where nothing was played
+            if folder.exists():
+                how = subcommand.how(status)
+                say(f"verify: the {clock} run {how}; its record: {folder / clock}")
+            return status if status > 0 else 1
+    comparisons = both.compare(*(recorded.read(folder / clock) for clock in both.PLAYED))
+    record.write_comparison(folder, comparisons)
+    show(clock_agreement.sheet(comparisons), console)
+    say(f"Verdict: {both.verdict_of(comparisons)}. Record: {folder}")
+    return 0 if both.verdict_of(comparisons) == "agrees" else 1

@@ -1,0 +1,52 @@
+"""A run read from its folder, whether it has ended, was cut short, or still goes on."""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from emulator.analysis.summary import summarize
+from emulator.errors import UserError
+from emulator.ledger.events import AnyEvent
+from emulator.ledger.run_folder import read_manifest, read_timelines
+from emulator.ledger.timeline import Sorted
+
+
+class Run(NamedTuple):
+    """A run that has ended."""
+
+    summary: dict[str, Any]
+    timelines: dict[str, list[AnyEvent]]
+
+
+def read(folder: Path) -> Run:
+    """A run from its folder."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    return Run(json.loads((folder / "summary.json").read_text()), read_timelines(folder, manifest))
+
+
+class Recorded(NamedTuple):
+    """A run as its manifest and ledger say it was, whether it has ended, was cut short, or still goes on."""
+
+    manifest: dict[str, Any]
+    timelines: Mapping[str, Sequence[AnyEvent]]
+    summary: dict[str, Any]
+
+
+def recorded(folder: Path) -> Recorded:
+    """A run from its folder, for views; UserError where the folder holds none."""
+    manifest = read_manifest(folder)
+    gc.disable()  # a million events that live until the end would be looked through again and again
+    try:
+        timelines = {name: Sorted(events) for name, events in read_timelines(folder, manifest).items()}
+    except OSError as error:
+        raise UserError(f"{folder}: its ledger cannot be read ({error.strerror}); name a run's folder") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder}: is no record that this version can read ({error}); name a run's folder") from None
+    else:
+        return Recorded(manifest, timelines, summarize(manifest, timelines))
+    finally:
+        gc.enable()

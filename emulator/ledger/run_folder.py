@@ -1,0 +1,150 @@
+"""A run's folder: claimed before anything starts, withdrawn where nothing was played; its manifest and timelines."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import re
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from emulator.errors import UserError
+from emulator.ledger.events import SCHEMA, AnyEvent
+from emulator.ledger.files import read_merged, read_timeline
+from emulator.validation import printable
+
+MERGED = "ledger.jsonl"
+
+
+def open_folder(out: str | Path | None, profile: str, what: str) -> Path:
+    """A new, empty folder: ``out``, or ``runs/<time>-<profile>-<what>``; UserError where it cannot be."""
+    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{Path(profile).stem}-{what}"
+    folder = Path(out) if out else Path("runs") / stem
+    try:
+        if not out:
+            return _first_free(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise UserError(
+                f"--out {folder}: the folder is not empty and nothing recorded is overwritten; name a new one"
+            )
+    except OSError as error:
+        raise UserError(f"--out {folder}: cannot be written ({error.strerror}); name a folder that can") from None
+    return folder
+
+
+def _first_free(folder: Path) -> Path:
+    """``folder``, made now, or where another run has begun in the same second, it with a number."""
+    for number in itertools.count(1):
+        free = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        with contextlib.suppress(FileExistsError):
+            free.mkdir(parents=True)
+            return free
+    raise AssertionError
+
+
+def discard_run_folder(folder: Path, refused: Iterable[str] = ()) -> None:
+    """Remove what ``open_folder`` and ``write_manifest`` made, and the ledgers of the algorithms ``refused``, where
+    nothing else is in it."""
+    for name in refused:
+        shutil.rmtree(folder / "ledger" / name, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        (folder / "ledger").rmdir()
+        (folder / "manifest.json").unlink()
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    """The first thing in a run's folder, beside an empty ledger; written anew once all defaults are known."""
+    (folder / "ledger").mkdir(exist_ok=True)
+    new = folder / "manifest.json.new"
+    new.write_text(json.dumps(manifest, indent=1) + "\n")
+    new.replace(folder / "manifest.json")
+
+
+def read_timelines(folder: Path, manifest: dict[str, Any]) -> dict[str, list[AnyEvent]]:
+    """The merged events of each algorithm that has begun, in the order of the manifest: from its folder, or where that
+    is gone from ``ledger.jsonl``."""
+    folders = {name: folder / "ledger" / name for name in manifest["algorithms"]}
+    merged = folder / MERGED
+    kept = read_merged(merged) if merged.exists() and not all(path.is_dir() for path in folders.values()) else {}
+    return {
+        name: read_timeline(path) if path.is_dir() else kept[name]
+        for name, path in folders.items()
+        if path.is_dir() or name in kept
+    }
+
+
+def atomic_write(path: Path, text: str) -> None:
+    """Write a file whole or not at all; UserError where it cannot be."""
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+@contextlib.contextmanager
+def replacing(path: Path, keeps: bool = False) -> Iterator[IO[bytes]]:
+    """A file that takes the place of ``path`` when it is whole; with ``keeps`` only if it is no shorter."""
+    new = path.with_name(f"{path.name}.new")
+    try:
+        with new.open("wb") as file:
+            yield file
+        if keeps and path.exists() and new.stat().st_size < path.stat().st_size:
+            raise UserError(
+                f"{path}: holds more than the files of ledger/ beside it, some of which are gone or cut; restore them, "
+                f"or remove them all: it is read in their place"
+            )
+        new.replace(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); copy the run to where you can") from None
+    finally:
+        with contextlib.suppress(OSError):
+            new.unlink(missing_ok=True)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """A run's manifest; UserError where ``folder`` is none's."""
+    path = folder / "manifest.json"
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text())
+        schema = manifest["schema"]
+        manifest["algorithms"], manifest["nodes"]
+    except OSError:
+        if (folder / "bench.json").exists():
+            raise UserError(f"{folder}: is a bench: see its tables.md, or name one of its runs, in runs/") from None
+        if inner := sorted(folder.glob("*/manifest.json")):  # as verify leaves them
+            raise UserError(f"{folder}: holds runs: name one of them, such as {inner[0].parent}") from None
+        raise UserError(f"{folder}: it has no manifest.json of a run; name a run's folder, as under runs/") from None
+    except KeyError as error:
+        raise UserError(f"{path}: lacks {error}; name a run's folder, as under runs/") from None
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); restore it") from None
+    if wrong := _misnamed(manifest):
+        raise UserError(f"{path}: {wrong}; names are small letters, digits and hyphens: restore it")
+    if schema != SCHEMA:
+        raise UserError(f"{path}: schema: is {schema!r}, and this version reads {SCHEMA!r}; take the one that wrote it")
+    scrubbed: dict[str, Any] = _scrubbed(manifest)
+    return scrubbed
+
+
+NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+
+
+def _misnamed(manifest: Mapping[str, Any]) -> str:
+    """A method or node whose name could be another path than its own in this folder."""
+    named = [("algorithms", manifest["algorithms"]), ("nodes", [node["name"] for node in manifest["nodes"]])]
+    found = [(key, name) for key, names in named for name in names if not NAME.fullmatch(name)]
+    return f"{found[0][0]}: there is a {printable(found[0][1])!r}" if found else ""
+
+
+def _scrubbed(value: Any) -> Any:
+    """The same without control characters in its texts."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, dict):
+        return {printable(key): _scrubbed(item) for key, item in value.items()}
+    return [_scrubbed(item) for item in value] if isinstance(value, list) else value

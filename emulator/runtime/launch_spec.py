@@ -1,0 +1,49 @@
+"""What a child process is told when it starts, and the exit statuses by which it answers."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import msgspec
+
+from emulator.compute.device import Work
+from emulator.profiles.scenario import Scenario
+
+# Exit status of a node
+FINISHED, DOES_NOT_FIT, FAILED, ABORTED, ORPHANED, REFUSED = 0, 3, 4, 5, 7, 8
+
+
+class Placement(msgspec.Struct, frozen=True):
+    """One node's place in a timeline. ``settings`` becomes the ``Config`` of the algorithm's module."""
+
+    node: str
+    role: str  # server | client | network | evaluator
+    number: int  # its slot among the signs of life
+    algorithm: str
+    module: str
+    evaluate: str  # dotted name of the function that judges a snapshot
+    settings: dict[str, Any]
+    scenario: Scenario
+    seed: int
+    clock: str
+    dilation: int
+    memory_cap: str
+    address: str
+    ledger_folder: str
+    snapshot_folder: str
+    heartbeat_file: str
+    costs: dict[str, Work]
+    measured_ns: dict[str, int]
+
+    @property
+    def budget_bytes(self) -> int | None:
+        for client in self.scenario.clients:
+            if client.name == self.node:
+                return client.device.budget_bytes
+        return None
+
+
+def run_target(name: str, *arguments: Any) -> None:
+    """In the child: call ``name`` of ``targets``, which only a child loads."""
+    getattr(importlib.import_module("emulator.runtime.targets"), name)(*arguments)

@@ -1,0 +1,58 @@
+"""Both clocks side by side, as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from emulator.checks.clock_agreement import MS_A_SECOND, Comparison
+from emulator.tables.table import NOTHING, Sheet
+
+
+def sheet(comparisons: Mapping[str, Comparison]) -> Sheet:
+    """The table that ``run.py verify`` prints."""
+    rows = []
+    for name, found in comparisons.items():
+        apart = None if found.real_s is None or found.virtual_s is None else found.real_s - found.virtual_s
+        rows.append(
+            [
+                name,
+                found.verdict,
+                str(found.rounds),
+                *(NOTHING if value is None else f"{value:.4f}" for value in (found.real_s, found.virtual_s)),
+                NOTHING if apart is None else f"{apart * MS_A_SECOND:+.2f}",
+                NOTHING if found.worst_ms is None else f"{found.worst_ms:.2f}",
+                "equal" if found.bytes_equal else "NOT",
+                f"{found.reordered}/{found.deliveries}",
+            ]
+        )
+    return Sheet(
+        title="Both clocks",
+        heads=[
+            "algorithm",
+            "verdict",
+            "rounds",
+            "real\ns/round",
+            "virtual\ns/round",
+            "apart\nms",
+            "worst\nms",
+            "bytes",
+            "other\norder",
+        ],
+        names=2,
+        rows=rows,
+        meaning="Seconds a round, as the real clock showed them and as the model has them (virtual), and their "
+        "difference in ms; the largest difference between the ends of one round; payload, framed, wire bytes and "
+        "messages of each kind; deliveries that came in another order. A method agrees when its bytes are equal and "
+        "every round ended within 1 % of its length + 5 ms.",
+        results=_sentences(comparisons),
+    )
+
+
+def _sentences(comparisons: Mapping[str, Comparison]) -> list[str]:
+    """What does not agree and why; which runs were the same run."""
+    sentences = [f"{name}: {found.verdict}: {found.why}" for name, found in comparisons.items() if found.why]
+    same = [name for name, found in comparisons.items() if found.same_timeline and found.same_numbers]
+    if same:
+        which = "every method" if len(same) == len(comparisons) else ", ".join(same)
+        sentences.append(f"The same timeline to the nanosecond and the same numbers to the last bit: {which}.")
+    return sentences

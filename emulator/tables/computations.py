@@ -1,0 +1,32 @@
+"""What a computation costs, as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from emulator.tables.table import Sheet, number
+
+
+def sheet(algorithms: Mapping[str, Any]) -> Sheet:
+    """What one computation of each kind costs, in the mean."""
+    rows = []
+    for name, algorithm in algorithms.items():
+        for row in algorithm["computations"]:
+            times = row["times"]
+            sizes = [row["dense_flops"] / 1e6, row["depthwise_flops"] / 1e6, row["moved_bytes"] / 1e6]
+            counts = [str(times), number(row["operations"] / times), *(number(size / times or None) for size in sizes)]
+            each = [number(1e3 * row["seconds"] / times), number(row["host_ms"])]
+            rows.append([name, row["device"], row["function"], *counts, *each])
+    return Sheet(
+        title="What a computation costs",
+        heads=[
+            *("algorithm", "device", "function", "times", "oper-\nations"),
+            *("dense\nMFLOP", "depthwise\nMFLOP", "moved\nMB", "emulated\nms", "host\nms"),
+        ],
+        names=3,
+        rows=rows,
+        meaning="Means over so many computations: dispatched operations; floating-point operations of dense and of "
+        "depthwise convolutions and products (a multiply-add is two); bytes that the other operations touch; the "
+        "device's time for that. Host: what this machine took, the median (–: a dry run carries out few of them).",
+    )
