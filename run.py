@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import os
 import shlex
 import sys
@@ -19,6 +20,7 @@ from algorithms import ALGORITHMS
 from algorithms.choices import algorithms_of, idle_options, seed_of, settings_of
 from algorithms.run_flags import DRY_RUN, chosen_dilation, dropped_groups, hosted, memory_cap, parser, step_limit_s
 from emulator.errors import SplitbedError, UserError, one_line
+from emulator.flags import without
 
 if TYPE_CHECKING:
     from emulator.display import View
@@ -96,7 +98,8 @@ def status_of(outcomes: Iterable[str]) -> int:
 
 def run(argv: list[str], alone: bool = False) -> int:
     """Play the algorithms of ``argv`` and print the tables; the exit status. ``alone``: in a process of its own."""
-    flags = parser().parse_args(argv)
+    line = parser()
+    flags = line.parse_args(argv)
     from rich.console import Console
     from rich.text import Text
 
@@ -128,7 +131,12 @@ def run(argv: list[str], alone: bool = False) -> int:
         print(note)
     settings = {name: settings_of(name, flags, experiment, len(scenario.clients)) for name in names}
     Task(**settings[names[0]]["task"]).check()
-    warnings = [*idle_options(flags, names), *idle.warnings(settings), *dropped_groups(scenario, flags.profile)]
+    warnings = [
+        *line.overwritten,
+        *idle_options(flags, names),
+        *idle.warnings(settings),
+        *dropped_groups(scenario, flags.profile),
+    ]
     clock = DRY_RUN if flags.dry_run else flags.clock
     how = {"clock": clock, "seed": flags.seed, "dilation": dilation, "memory_cap": memory_cap(flags)}
     manifest = record.make_manifest(scenario, settings, argv=argv, **how)
@@ -158,8 +166,8 @@ def run(argv: list[str], alone: bool = False) -> int:
             manifest["data"] = prepared.data
             manifest["depends"] = depends.stamp(scenario, settings, prepared.arithmetic)
             record.write_manifest(folder, manifest)
-            for line in clients_data.first_lines(prepared.data):
-                say(line)
+            for text in clients_data.first_lines(prepared.data):
+                say(text)
             for warning in [*warnings, *prepared.warnings]:
                 say(f"warning: {warning}")
             if not flags.dry_run and not flags.force:
@@ -207,8 +215,8 @@ def verify(argv: list[str]) -> int:
     say = partial(console.print, soft_wrap=True, markup=False, highlight=False)
     folder = record.open_folder(flags.out, flags.profile, "verify")
     for clock in both.PLAYED:
-        arguments = [*argv, "--clock", clock, "--out", str(folder / clock)]
-        arguments += [] if CLOCKS[clock].dilates else ["--dilation", "auto"]
+        arguments = without(argv, "--out", *([] if CLOCKS[clock].dilates else ["--dilation"]))
+        arguments += ["--clock", clock, "--out", str(folder / clock)]
         status = subcommand.run([sys.executable, str(Path(__file__).resolve()), *arguments])
         if status:
             record.withdraw_folder(folder)  # where nothing was played
@@ -242,6 +250,9 @@ def command(argv: list[str], alone: bool = False) -> int:
 def main(argv: list[str], alone: bool = False) -> int:
     """The exit status of a command; a user's mistake is one line and 2. ``alone``: the process is the command's, which
     may lower its priority; it stays what it was for whoever calls this from a program of his own."""
+    if alone:
+        _open_what_is_closed()
+        _print_whatever()
     try:
         try:
             return command(argv, alone)
@@ -267,6 +278,23 @@ def main(argv: list[str], alone: bool = False) -> int:
         _forget_output()
         print(f"run.py: {error.filename or 'its output'}: cannot be written ({error.strerror})", file=sys.stderr)
         return 2
+
+
+def _open_what_is_closed() -> None:
+    """Where a shell closed standard streams (``>&-``), files and sockets of ours would be taken for them."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free: this one
+            setattr(sys, name, open(number, "w" if number else "r"))  # noqa: PTH123, SIM115
+
+
+def _print_whatever() -> None:
+    """A sign that the terminal's encoding lacks becomes a question mark; a file's name keeps its bytes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # none where it was closed
+            stream.reconfigure(errors="surrogateescape" if stream.encoding.startswith("utf") else "replace")
 
 
 def _forget_output() -> None:

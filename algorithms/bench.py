@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from algorithms.bench_records import Found, Records, again
 from algorithms.grid import BASE, Cell, Grid, Variant, unvaried, variants
 from emulator.errors import UserError
-from emulator.flags import Flags
+from emulator.flags import Flags, without
 
 if TYPE_CHECKING:
     from emulator.bench_tables import Ablation, Result, Results
@@ -197,7 +197,7 @@ class Bench:
 
         first, run = job[0], self.records.new(job[0])
         run.parent.mkdir(parents=True, exist_ok=True)
-        words = self.grid.command(first.profile, first.variant, first.seed)
+        words = without(self.grid.command(first.profile, first.variant, first.seed), "--algorithm")
         words += ["--algorithm", ",".join(cell.algorithm for cell in job), "--out", str(run)]
         words += ["--no-dashboard", "--force"] if quiet else []
         log = run.with_name(f"{run.name}.log") if quiet else None

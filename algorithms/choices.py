@@ -47,10 +47,11 @@ def algorithms_of(flags: argparse.Namespace, experiment: Experiment) -> list[str
 
 def settings_of(name: str, flags: argparse.Namespace, experiment: Experiment, clients: int) -> dict[str, Any]:
     """What becomes the ``Config`` of an algorithm: the defaults, over them the experiment, over it the flags."""
+    from algorithms.settings import MOST_ROUNDS
 
     rounds = flags.rounds if flags.rounds is not None else experiment.rounds
-    if rounds is not None and rounds < 1:
-        raise UserError(f"--rounds {rounds}: say a number from 1")
+    if rounds is not None and not 1 <= rounds <= MOST_ROUNDS:
+        raise UserError(f"--rounds {rounds}: say a number from 1 to {MOST_ROUNDS}")
     said = {key: getattr(flags, key) for key in TASK_FLAGS if getattr(flags, key) is not None}
     settings: dict[str, Any] = {
         "rounds": rounds or DEFAULT_ROUNDS,
@@ -107,8 +108,8 @@ def idle_options(flags: argparse.Namespace, names: list[str]) -> list[str]:
     keys = [option.partition("=")[0] for option in flags.options]
     for index, option in enumerate(flags.options):
         algorithm, field, value = split_option(option)
-        if keys[index] in keys[index + 1 :]:
-            warnings.append(f"--set {option}: a later --set {keys[index]} holds, so this one changes nothing")
+        if later := {keys[index], field} & {*keys[index + 1 :]}:
+            warnings.append(f"--set {option}: a later --set {min(later)} holds, so this one changes nothing")
         if algorithm and algorithm not in names:
             if wrong := mistake({field: value}, config_of(algorithm), hidden=("task",)):
                 raise UserError(f"--set {option}: {wrong}")

@@ -183,6 +183,9 @@ def _in_one_thread(play: Callable[[], Any], algorithm: str, module: str, what: s
             return UserError(f"{algorithm}: {root}")
         if isinstance(root, SplitbedError):
             return root
+        if isinstance(root, OSError) and root.errno in scratch.FULL:
+            where = root.filename or tempfile.gettempdir()
+            return UserError(f"{where}: cannot be written ({root.strerror}); make room, or say another --out")
         source = getattr(sys.modules.get(module), "__file__", None)
         lines = "".join(traceback.format_exception(root)).rstrip()
         return Bug(f"{algorithm}: {what} failed: {told(root, source)}\n{lines}")

@@ -24,6 +24,7 @@ from algorithms.task import Task
 from emulator import child, launcher
 from emulator.errors import SplitbedError, UserError, root_of, told
 from emulator.findings import sentence
+from emulator.flags import without
 from emulator.following import read_manifest
 from emulator.ledger import SCHEMA, Ledger, Reported, read_node
 from emulator.profile_reading import load_scenario
@@ -53,12 +54,25 @@ def test_a_value_of_the_wrong_kind_is_shown(values: dict[str, Any], line: str) -
 
 
 def test_a_setting_that_changes_nothing_is_said_and_of_two_the_later_holds() -> None:
-    flags = flags_of("--algorithm", "cse-fsl", "--set", "fsl-sage:l=2", "--set", "q=2", "--set", "q=3")
+    flags = flags_of(
+        *("--algorithm", "cse-fsl", "--set", "fsl-sage:l=2", "--set", "cse-fsl:q=4", "--set", "q=2", "--set", "q=3")
+    )
     assert choices.idle_options(flags, ["cse-fsl"]) == [
         "--set fsl-sage:l=2: fsl-sage is not played, so it changes nothing",
+        "--set cse-fsl:q=4: a later --set q holds, so this one changes nothing",
         "--set q=2: a later --set q holds, so this one changes nothing",
     ]
     assert choices.settings_of("cse-fsl", flags, choices_none(), 10)["q"] == 3
+
+
+def test_of_a_flag_that_is_there_twice_the_later_holds_and_it_is_said_unless_both_are_alike() -> None:
+    line = parser()
+    flags = line.parse_args(["--profile", "lan", "--clients", "3", "--clients=5", "--seed", "2", "--seed", "2"])
+    assert (flags.clients, flags.seed) == (5, 2)
+    assert line.overwritten == ["--clients 3: a later --clients 5 holds, so it changes nothing"]
+    line.parse_args(["--profile", "lan"])
+    assert line.overwritten == []
+    assert without(["--out", "a", "--batch=4", "--set", "q=1", "--out=b"], "--out", "--batch") == ["--set", "q=1"]
 
 
 def choices_none() -> Any:
