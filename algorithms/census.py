@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from algorithms import classes
-from algorithms.image_folders import Files, shown
+from algorithms.classes import shown
+from algorithms.image_folders import Files
 
 if TYPE_CHECKING:
     from algorithms.data import Description, Loaded, Written

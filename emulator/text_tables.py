@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import re
+from collections.abc import Collection
 from difflib import get_close_matches
 from io import StringIO
 
@@ -11,6 +13,9 @@ from msgspec import Struct
 from emulator.text_files import profile_error
 
 SEPARATORS = (",", ";", "\t")  # the first that is in the first line; else white space
+
+
+BYTES = re.compile(r"([kKMG]?)B(ps|/s|_per_s)")  # a rate's unit with a capital B, which is no bit
 
 
 class Row(Struct, frozen=True):
@@ -38,8 +43,7 @@ class Table(Struct, frozen=True):
             return there[0]
         if name.isascii() and name.isdigit() and 0 < int(name[:9]) <= len(self.names):
             return int(name) - 1
-        near = get_close_matches(name, self.names, 1)
-        guess = f"did you mean {near[0]}? " if near else ""
+        guess = nearest(name, self.names)
         raise profile_error(self.file, f"{asker} {name}", f"there is no such column; {guess}{self.listed()}")
 
     def listed(self) -> str:
@@ -47,6 +51,17 @@ class Table(Struct, frozen=True):
         return (
             f"Columns: {', '.join(self.names)}" if self.is_named else f"Columns: 1 to {len(self.names)}, without names"
         )
+
+
+def nearest(name: str, known: Collection[str], cutoff: float = 0.6) -> str:
+    """``did you mean …? `` for a column that is unknown, "" where none is near. Units are not guessed: capitals make no
+    other unit of one, but for a B, which is a byte."""
+    if found := BYTES.search(name):
+        column = f"{name[: found.start()]}{found[1].lower()}bytes_per_s"
+        return f"did you mean {column}? " if column in known else "a B is a byte: multiply by 8 for bits. "
+    folded = {each.lower(): each for each in reversed(list(known))}
+    near = get_close_matches(name.strip().lower(), folded, 1, cutoff)
+    return f"did you mean {folded[near[0]]}? " if near else ""
 
 
 def table_of(file: str, text: str) -> Table:
