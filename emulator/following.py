@@ -8,7 +8,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 import psutil
@@ -16,16 +16,95 @@ import psutil
 from emulator.errors import UserError
 from emulator.ledger import SCHEMA, AnyEvent, Ended, Evaluated, Tail, Timeline, read_timeline
 from emulator.progress import SECOND_NS, Progress
+from emulator.text_files import read
 from emulator.values import printable
 
 SAME_S = 1.0  # two begins of a process that are as close are of the same process
+
+
+LARGEST_BYTES = 2**30  # of a manifest: 10,000 clients take some 10 MB
+
+
+class _Node(msgspec.Struct):
+    name: str
+    role: str = ""
+    device: str = ""
+    network: str = ""
+    transport: str = ""
+    cell: str = ""
+    workers: int = 1
+    up_bps: int = 0
+    down_bps: int = 0
+    up_channels: list[int] = []
+    down_channels: list[int] = []
+    budget_bytes: int | None = None
+    training_bytes: int | None = None
+    send_queue_bytes: int | None = None
+
+
+class _Channel(msgspec.Struct):
+    name: str
+    bps: int
+
+
+class _Trace(msgspec.Struct):
+    starts_ns: list[int]
+    values: list[int]
+    length_ns: int
+
+
+class _Held(msgspec.Struct):
+    samples: int
+    classes: dict[str, int]
+
+
+class _Census(msgspec.Struct):
+    dataset: str
+    shape: list[int]
+    names: list[str]
+    partition: str
+    remarks: list[str]
+    train: _Held
+    test: _Held
+    clients: list[_Held]
+
+
+class _Data(msgspec.Struct):
+    data: _Census
+
+
+class _Process(msgspec.Struct):
+    host: str
+    pid: int
+    began: float
+
+
+class _Manifest(msgspec.Struct):
+    """The kinds of what views read of a manifest, whatever else it has; records made before have less."""
+
+    algorithms: list[str]
+    nodes: list[_Node]
+    profile: str = ""
+    clock: Literal["real", "virtual", "dry-run"] = "real"
+    seed: int = 1
+    started: str = ""
+    command: list[str] = []
+    settings: dict[str, dict[str, Any]] = {}
+    channels: list[_Channel] = []
+    traces: list[_Trace] = []
+    memory: dict[str, Any] = {}
+    versions: dict[str, Any] = {}
+    profile_files: dict[str, str] = {}
+    data: dict[str, Any] | None = None
+    depends: dict[str, Any] | None = None
+    process: _Process | None = None
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """A run's manifest; UserError where ``folder`` is none's."""
     path = folder / "manifest.json"
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text())
+        manifest: dict[str, Any] = json.loads(read(path, LARGEST_BYTES))
         schema = manifest["schema"]
         manifest["algorithms"], manifest["nodes"]
     except OSError:
@@ -36,14 +115,26 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder}: it has no manifest.json of a run; name a run's folder, as under runs/") from None
     except KeyError as error:
         raise UserError(f"{path}: lacks {error}; name a run's folder, as under runs/") from None
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({error}); restore it") from None
-    if wrong := _misnamed(manifest):
-        raise UserError(f"{path}: {wrong}; names are small letters, digits and hyphens: restore it")
     if schema != SCHEMA:
         raise UserError(f"{path}: schema: is {schema!r}, and this version reads {SCHEMA!r}; take the one that wrote it")
+    if wrong := _mistake(manifest) or _misnamed(manifest):
+        raise UserError(f"{path}: {wrong}: restore it")
     scrubbed: dict[str, Any] = _scrubbed(manifest)
     return scrubbed
+
+
+def _mistake(manifest: Mapping[str, Any]) -> str:
+    """The first value of another kind than views take it for, after its key."""
+    try:
+        msgspec.convert(manifest, _Manifest)
+        if data := manifest.get("data"):  # {} where nothing was prepared yet
+            msgspec.convert({"data": data}, _Data)
+    except msgspec.ValidationError as error:
+        text, _, place = str(error).rpartition(" - at `$.")
+        return f"{place.rstrip('`')}: {text}" if text else str(error)
+    return ""
 
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
@@ -53,7 +144,9 @@ def _misnamed(manifest: Mapping[str, Any]) -> str:
     """A method or node whose name could be another path than its own in this folder."""
     named = [("algorithms", manifest["algorithms"]), ("nodes", [node["name"] for node in manifest["nodes"]])]
     found = [(key, name) for key, names in named for name in names if not NAME.fullmatch(name)]
-    return f"{found[0][0]}: there is a {printable(found[0][1])!r}" if found else ""
+    if not found:
+        return ""
+    return f"{found[0][0]}: there is a {printable(found[0][1])!r}; names are small letters, digits and hyphens"
 
 
 def _scrubbed(value: Any) -> Any:

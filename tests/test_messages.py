@@ -6,6 +6,7 @@ import asyncio
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -209,6 +210,39 @@ def test_names_in_a_foreign_record_become_no_paths(case: str, tmp_path: Path) ->
         read_manifest(tmp_path)
     assert "\x1b" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+EDITED = {
+    "seed": ("x", "seed: Expected `int`, got `str`"),
+    "clock": ("lunar", "clock: Invalid enum value 'lunar'"),
+    "settings": ([1], "settings: Expected `object`, got `array`"),
+    "data": ("x", "data: Expected `object | null`, got `str`"),
+    "nodes": ([{"name": "client-0", "up_bps": None}], "nodes[0].up_bps: Expected `int`, got `null`"),
+    "algorithms": ([None], "algorithms[0]: Expected `str`, got `null`"),
+    "channels": ([{"name": "client-0 up"}], "channels[0]: Object missing required field `bps`"),
+}
+
+
+@pytest.mark.parametrize("key", EDITED)
+def test_a_value_of_a_manifest_that_somebody_edited_is_named_by_its_key(key: str, tmp_path: Path) -> None:
+    value, said = EDITED[key]
+    (tmp_path / "manifest.json").write_text(manifest_of(**{key: value}))
+    with pytest.raises(UserError, match=re.escape(f"manifest.json: {said}")):
+        read_manifest(tmp_path)
+
+
+def test_a_census_that_somebody_edited_and_a_manifest_that_is_none_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    path.write_text(manifest_of(data={"dataset": "digits"}))
+    with pytest.raises(UserError, match=r"manifest\.json: data: Object missing required field"):
+        read_manifest(tmp_path)
+    path.write_text("[" * 100_000)
+    with pytest.raises(UserError, match=r"manifest\.json: cannot be read"):
+        read_manifest(tmp_path)
+    path.unlink()
+    os.mkfifo(path)  # to read it would wait for ever
+    with pytest.raises(UserError, match=r"it has no manifest\.json of a run"):
+        read_manifest(tmp_path)
 
 
 def test_texts_of_a_foreign_record_cannot_steer_a_terminal(tmp_path: Path) -> None:
