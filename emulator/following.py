@@ -8,12 +8,13 @@ import re
 from bisect import bisect_right
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import msgspec
 import psutil
 
 from emulator.errors import UserError
+from emulator.health import LIMITS
 from emulator.ledger import SCHEMA, AnyEvent, Ended, Evaluated, Tail, Timeline, read_timeline
 from emulator.progress import SECOND_NS, Progress
 from emulator.text_files import read
@@ -85,7 +86,7 @@ class _Manifest(msgspec.Struct):
     algorithms: list[str]
     nodes: list[_Node]
     profile: str = ""
-    clock: Literal["real", "virtual", "dry-run"] = "real"
+    clock: str | None = None
     seed: int = 1
     started: str = ""
     command: list[str] = []
@@ -128,6 +129,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def _mistake(manifest: Mapping[str, Any]) -> str:
     """The first value of another kind than views take it for, after its key."""
     try:
+        if (clock := manifest.get("clock")) and clock not in LIMITS:
+            return f"clock: there is no {clock!r}"
         msgspec.convert(manifest, _Manifest)
         if data := manifest.get("data"):  # {} where nothing was prepared yet
             msgspec.convert({"data": data}, _Data)
