@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from algorithms import ALGORITHMS, config_of
 from algorithms.idle import NEVER
-from emulator.errors import UserError
+from emulator.errors import Bug, UserError, told
 
 if TYPE_CHECKING:
     from algorithms.experiment_files import Experiment
@@ -51,7 +51,8 @@ def settings_of(name: str, flags: argparse.Namespace, experiment: Experiment, cl
 
     rounds = flags.rounds if flags.rounds is not None else experiment.rounds
     if rounds is not None and not 1 <= rounds <= MOST_ROUNDS:
-        raise UserError(f"--rounds {rounds}: say a number from 1 to {MOST_ROUNDS}")
+        where = f"--rounds {rounds}" if flags.rounds is not None else f"{experiment.path}: rounds: is {rounds}"
+        raise UserError(f"{where}: say a number from 1 to {MOST_ROUNDS}")
     said = {key: getattr(flags, key) for key in TASK_FLAGS if getattr(flags, key) is not None}
     settings: dict[str, Any] = {
         "rounds": rounds or DEFAULT_ROUNDS,
@@ -148,7 +149,10 @@ def option_names(name: str) -> tuple[str, ...]:
 def _fields_of(module: str, struct: str) -> Iterator[str]:
     found = importlib.util.find_spec(module)
     assert found and found.origin
-    tree = ast.parse(Path(found.origin).read_text())
+    try:
+        tree = ast.parse(Path(found.origin).read_bytes(), found.origin)
+    except SyntaxError as error:
+        raise Bug(f"{module}: cannot be read: {told(error, None)}") from None
     imported = {
         alias.asname or alias.name: (node.module or "", alias.name)
         for node in tree.body

@@ -82,7 +82,8 @@ class Launcher:
         self._context = multiprocessing.get_context("forkserver")
         mine = ("emulator.worker", "emulator.network", "emulator.rehearsal")
         late = ("torch._dynamo", "numpy.random")  # torch imports them when the first optimizer is made
-        self._context.set_forkserver_preload(["emulator.preload", *mine, *late, *preload, "emulator.preloaded"])
+        self._context.set_forkserver_preload(["emulator.preload", *mine, *late, "emulator.preloaded"])
+        self._methods = preload
         self._reader, self._writer = multiprocessing.Pipe(duplex=False)
         self._stop_reason = ""
         self._task: dict[str, Any] = {}
@@ -112,7 +113,7 @@ class Launcher:
             resource_tracker.ensure_running()  # which the fork server wants first; it unblocks Ctrl-C
             # What is blocked stays so in a new program: Ctrl-C reaches all processes of a terminal, we alone act on it.
             before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-            with environment():
+            with environment(self._methods):
                 forkserver.ensure_running()
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         except BaseException:

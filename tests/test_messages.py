@@ -28,6 +28,7 @@ from emulator.findings import sentence
 from emulator.flags import without
 from emulator.following import read_manifest
 from emulator.ledger import SCHEMA, Ledger, Reported, read_node
+from emulator.preload import METHODS_VARIABLE
 from emulator.profile_reading import load_scenario
 from emulator.sheets import Sheet, show
 from emulator.summary import summarize
@@ -120,6 +121,52 @@ def test_an_error_of_a_method_says_its_own_last_line_first() -> None:
     assert told(root_of(caught.value), faulty.__file__) == f"faulty.py:{line}: KeyError: 'labels'"
     found = child._in_one_thread(lambda: asyncio.run(main()), "mine", "players.faulty", "the rehearsal")
     assert str(found).splitlines()[0] == f"mine: the rehearsal failed: faulty.py:{line}: KeyError: 'labels'"
+
+
+BROKEN = {
+    "def x(:": "SyntaxError: invalid syntax",
+    "1 / 0": "ZeroDivisionError: division by zero",
+    "import nowhere_at_all": "ModuleNotFoundError: No module named 'nowhere_at_all'",
+    "raise SystemExit(3)": "SystemExit: 3",
+}
+
+
+@pytest.mark.parametrize("text", BROKEN)
+def test_a_method_that_cannot_be_imported_is_told_by_its_name_and_line(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "broken_method.py").write_text(f"import json\n{text}\n")
+    with pytest.raises(SplitbedError) as caught:
+        child.method("mine", "broken_method")
+    assert str(caught.value).splitlines()[0] == f"mine: cannot be imported: broken_method.py:2: {BROKEN[text]}"
+    with pytest.raises(SplitbedError, match=r"mine: .*json.*: has no Config: write class Config\(Settings\)"):
+        child.method("mine", "json")
+
+
+def test_options_of_a_method_that_cannot_be_read_are_told_by_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "half_method.py").write_text("class Config(:\n")
+    monkeypatch.setitem(ALGORITHMS, "half", "half_method")
+    with pytest.raises(SplitbedError, match=r"half_method: cannot be read: half_method\.py:1: SyntaxError: "):
+        choices.option_names("half")
+    with pytest.raises(SplitbedError, match=r"half: cannot be imported: half_method\.py:1: SyntaxError: "):
+        config_of("half")
+
+
+def test_a_method_that_cannot_be_imported_keeps_no_other_from_being_loaded(tmp_path: Path) -> None:
+    for name, text in {"broken": "def x(:", "leaving": "raise SystemExit(3)", "sound": "print('sound')"}.items():
+        (tmp_path / f"{name}_method.py").write_text(text)
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    done = subprocess.run(
+        [sys.executable, "-c", "import emulator.preloaded"],
+        env=os.environ | {METHODS_VARIABLE: "broken_method,leaving_method,sound_method", "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "sound\n", "")
 
 
 def test_an_error_inside_a_library_is_told_by_the_line_of_the_method_that_called_it() -> None:
