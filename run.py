@@ -6,6 +6,7 @@ Children of the fork server import this file again, so it imports nothing heavy 
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 
@@ -47,6 +48,9 @@ def command(argv: list[str], alone: bool = False) -> int:
 def main(argv: list[str], alone: bool = False) -> int:
     """The exit status of a command; a user's mistake is one line and 2. ``alone``: the process is the command's, which
     may lower its priority; it stays what it was for whoever calls this from a program of his own."""
+    if alone:
+        _open_what_is_closed()
+        _print_whatever()
     try:
         try:
             return command(argv, alone)
@@ -72,6 +76,23 @@ def main(argv: list[str], alone: bool = False) -> int:
         _forget_output()
         print(f"run.py: {error.filename or 'its output'}: cannot be written ({error.strerror})", file=sys.stderr)
         return 2
+
+
+def _open_what_is_closed() -> None:
+    """Where a shell closed standard streams (``>&-``), files and sockets of ours would be taken for them."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free: this one
+            setattr(sys, name, open(number, "w" if number else "r"))  # noqa: PTH123, SIM115
+
+
+def _print_whatever() -> None:
+    """A sign that the terminal's encoding lacks becomes a question mark; a file's name keeps its bytes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # none where it was closed
+            stream.reconfigure(errors="surrogateescape" if stream.encoding.startswith("utf") else "replace")
 
 
 def _forget_output() -> None:

@@ -29,6 +29,6 @@ ALGORITHMS = {
 
 def config_of(name: str) -> Any:
     """The class ``Config`` of an algorithm, whose module, and with it torch, is imported now."""
-    import importlib
+    from emulator.runtime.targets import method
 
-    return importlib.import_module(ALGORITHMS[name]).Config
+    return method(name, ALGORITHMS[name]).Config

@@ -24,10 +24,10 @@ import psutil
 from benchmarks.report import Section, Target
 from benchmarks.stage import Broken, Stage
 from benchmarks.virtual import play_virtual
+from emulator.checks.manifests import read_manifest
 from emulator.dashboard.launch import PROGRAM
 from emulator.ledger.events import AnyEvent, Timeline
 from emulator.ledger.files import Ledger, encode_line, read_timeline
-from emulator.ledger.run_folder import read_manifest
 
 ALGORITHM = "splitfed-v1"  # two messages a batch: the most lines a second of all
 CLIENTS = (10, 200)

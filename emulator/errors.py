@@ -85,6 +85,8 @@ def root_of(error: BaseException) -> BaseException:
 
 def told(error: BaseException, source: str | None) -> str:
     """``FILE:LINE: kind: text`` of an error: its last line in the file ``source`` (a method's), else its very last."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{Path(error.filename).name}:{error.lineno}: {type(error).__name__}: {error.msg}"
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if frame.filename == source] or frames
     where = f"{Path(own[-1].filename).name}:{own[-1].lineno}: " if own else ""

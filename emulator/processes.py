@@ -11,10 +11,11 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 PR_SET_PDEATHSIG = 1
 SUPERVISOR_VARIABLE = "SPLITBED_SUPERVISOR"
+METHODS_VARIABLE = "SPLITBED_METHODS"  # modules that the fork server imports last, with commas
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -26,10 +27,11 @@ def die_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> Non
 
 
 @contextlib.contextmanager
-def environment() -> Iterator[None]:
+def environment(methods: Sequence[str] = ()) -> Iterator[None]:
     """The fork server's environment, which is the caller's own again afterwards: another child of a program that plays
-    a run is none of ours, and would end as an orphan."""
+    a run is none of ours, and would end as an orphan. ``methods``: modules of users' own, which may be broken."""
     own = dict.fromkeys(THREAD_VARIABLES, "1") | {SUPERVISOR_VARIABLE: str(os.getpid())}
+    own[METHODS_VARIABLE] = ",".join(methods)
     # The fork server takes over neither sys.path nor, when a preload cannot be found, says so.
     own["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     before = {name: os.environ.get(name) for name in own}

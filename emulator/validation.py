@@ -68,3 +68,17 @@ def _choices(kind: type[msgspec.Struct], key: str, value: Any) -> str:
     types = [field.type for field in info.fields if field.name == key]
     words = [str(word) for kind in types if isinstance(kind, msgspec.inspect.LiteralType) for word in kind.values]
     return f"there is no {value!r}: say {' or '.join(words)}" if words else ""
+
+
+BYTES = re.compile(r"([kKMG]?)B(ps|/s|_per_s)")  # a rate's unit with a capital B, which is no bit
+
+
+def nearest(name: str, known: Collection[str], cutoff: float = 0.6) -> str:
+    """``did you mean …? `` for a column that is unknown, "" where none is near. Units are not guessed: capitals make no
+    other unit of one, but for a B, which is a byte."""
+    if found := BYTES.search(name):
+        column = f"{name[: found.start()]}{found[1].lower()}bytes_per_s"
+        return f"did you mean {column}? " if column in known else "a B is a byte: multiply by 8 for bits. "
+    folded = {each.lower(): each for each in reversed(list(known))}
+    near = get_close_matches(name.strip().lower(), folded, 1, cutoff)
+    return f"did you mean {folded[near[0]]}? " if near else ""

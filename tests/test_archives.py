@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -270,6 +271,30 @@ def test_images_that_are_in_both_parts_are_counted(tmp_path: Path) -> None:
     draws[1, :7] = draws[0, 3]
     write(tmp_path, images=draws[0], test_images=draws[1])
     assert prepared(tmp_path)[1]["remarks"] == ["7 of 60 test images are training images too, pixel by pixel"]
+
+
+ENTRIES = {
+    "an array twice": (["images.npy", "labels.npy", "images.npy"], "has images more than once: save each array once"),
+    "a name with its ending and without": (["images.npy", "images"], "has images more than once"),
+    "files that are no arrays": (["images", "labels"], "there is no images .*; it has images, labels"),
+    "capitals": (["Images.npy"], "it has Images: call Images images"),
+    "a folder": (["set/x_train.npy"], "it has set/x_train: call set/x_train x_train"),
+    "a name that steers a terminal": (["\x1b[31m.npy"], r"it has \\x1b\[31m$"),
+}
+
+
+@pytest.mark.parametrize("case", ENTRIES)
+def test_an_archive_s_names_are_each_there_once_and_as_they_are_called(case: str, tmp_path: Path) -> None:
+    names, said = ENTRIES[case]
+    with warnings.catch_warnings(), zipfile.ZipFile(tmp_path / "mine.npz", "w") as archive:
+        warnings.simplefilter("ignore")  # zipfile's, of a name that is there twice
+        for name in names:
+            array = io.BytesIO()
+            np.save(array, BYTES)
+            archive.writestr(name, array.getvalue())
+    with pytest.raises(UserError, match=rf"mine\.npz: .*{said}") as caught:
+        datasets.describe("mine", str(tmp_path))
+    assert str(caught.value).isprintable()
 
 
 def test_an_archive_s_images_are_read_when_it_is_prepared_and_only_then(

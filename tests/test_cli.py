@@ -56,6 +56,11 @@ MISTAKES = {
     "a flag without its value": (["--seed"], ["--seed"]),
     "a setting without a value": (["--set", "q"], ["--set q", "KEY=VALUE"]),
     "a setting of an unknown algorithm": (["--set", "sgd:q=1"], ["--set sgd:q=1"]),
+    "no algorithm, by a variable that is not set": (["--algorithm", ""], ["--algorithm: it is empty", "leave it out"]),
+    "no cut": (["--cut="], ["--cut: it is empty"]),
+    "an empty setting": (["--set", ""], ["--set: it is empty"]),
+    "no folder": (["--out", ""], ["--out: it is empty"]),
+    "more rounds than anybody plays": (["--rounds", "1" + "0" * 18], ["--rounds", "from 1 to 1000000"]),
     "an unknown setting of a method that is not played": (
         ["--algorithm", "sl", "--set", "fsl-sage:qq=2"],
         ["--set fsl-sage:qq=2", "unknown key", "did you mean q?"],
@@ -138,7 +143,7 @@ def test_a_mistake_in_a_profile_is_one_line_with_file_and_key(
     assert_names(refused(["--profile", str(scenario)]), words)
 
 
-@pytest.mark.parametrize("name", ["iot-5g", "5g", "missing.toml", "/", ""])
+@pytest.mark.parametrize("name", ["iot-5g", "5g", "missing.toml", "/"])
 def test_an_unknown_profile_is_named(name: str, refused: Callable[[list[str]], str]) -> None:
     assert_names(refused(["--profile", name]), [name, "iot-4g"])
 
@@ -274,6 +279,29 @@ def test_a_full_disk_behind_the_output_is_one_line() -> None:
         )
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert_names(done.stderr, ["its output: cannot be written", "No space left on device"])
+
+
+def test_standard_streams_that_are_closed_or_lack_a_sign_lose_nothing() -> None:
+    command = f"{sys.executable} run.py profiles pi-zero-2w"
+    narrow = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, shell=True, cwd=ROOT, env=narrow, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "") and "162" in done.stdout
+    for closed in (">&-", "2>&-", "<&- >&- 2>&-"):
+        assert subprocess.run(f"{command} {closed}", shell=True, cwd=ROOT, capture_output=True).returncode == 0
+    refusal = subprocess.run(
+        f"{sys.executable} run.py --profile nokia <&- >&-", shell=True, cwd=ROOT, capture_output=True, text=True
+    )
+    assert (refusal.returncode, refusal.stderr.count("\n")) == (2, 1)
+
+
+def test_a_name_that_is_no_text_is_printed_by_its_bytes() -> None:
+    shown = subprocess.run(
+        [sys.executable, "run.py", "report", b"/nowhere/\xff"],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONIOENCODING": "utf-8:strict"},
+        capture_output=True,
+    )
+    assert (shown.returncode, shown.stderr.count(b"\n")) == (2, 1) and b"/nowhere/" in shown.stderr
 
 
 def test_the_status_of_a_run_is_that_of_its_gravest_outcome() -> None:

@@ -141,6 +141,9 @@ def test_the_tables_content_is_in_the_manifest_in_a_results_key_and_in_the_view(
         ),
         ("up_mpbs\n1\n", 'clients.csv: first line: unknown column "up_mpbs"; did you mean up_mbps? A column is'),
         ("Up_mbps\n1\n", 'clients.csv: first line: unknown column "Up_mbps"; did you mean up_mbps?'),
+        ("up_Mbps\n1\n", 'clients.csv: first line: unknown column "up_Mbps"; did you mean up_mbps?'),
+        ("up_MBps\n1\n", 'clients.csv: first line: unknown column "up_MBps"; a B is a byte: multiply by 8'),
+        ("up_mbps\n5 Mbps\n", "clients.csv:2: has 2 cells, not 1 as the first line; a comma or a unit in a number?"),
         ("1,2\n3,4\n", "clients.csv: first line: begins with numbers; write the names of the columns"),
         ("client\n0\n", "clients.csv: first line: has no column that overrides anything; write count = NUMBER"),
         ("up_mbps\n", "clients.csv: has no rows; write a row for each client"),
@@ -169,7 +172,7 @@ def test_the_tables_content_is_in_the_manifest_in_a_results_key_and_in_the_view(
         ),
         (
             "up_mbps,down_mbps\n0,5,1\n",
-            "clients.csv:2: has 3 cells, not 2 as the first line; a comma in a number? write a point",
+            "clients.csv:2: has 3 cells, not 2 as the first line; a comma or a unit in a number? write a point",
         ),
         ("one_way_s\n100\n", "clients.csv:2: one_way_ms: must be at most 60000 ms, not 100000; a delay is in ms"),
         ("memory_mib\n100\n", "clients.csv:2: memory_mib: 100 - 300 - 220 MiB leave no memory to train in"),

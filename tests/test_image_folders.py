@@ -246,7 +246,7 @@ def test_what_a_folder_has_besides_is_said(tmp_path: Path) -> None:
     grey(tmp_path / "train" / "loose.png", RAMP)
     assert image_folders.describe("folder:3x4x5", str(tmp_path)).remarks == [
         "1 images of train/ are in no class folder, and left out",
-        "1 files in class folders of train/ are no images (1 .gif)",
+        "1 files in class folders of train/ are no images that are read (1 .gif)",
         "val/ is not used: test/ is the test part",
     ]
 

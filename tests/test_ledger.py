@@ -14,9 +14,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from emulator.errors import UserError
 from emulator.ledger import files
 from emulator.ledger.events import AnyEvent, Event, Refused, Reported, RoundEnded
 from emulator.ledger.files import Ledger, Tail, merge, read_node
+from emulator.runtime import targets
 
 EVENT_TYPES = typing.get_args(AnyEvent)
 SAMPLES: dict[Any, Any] = {
@@ -177,3 +179,15 @@ def test_a_timeline_is_the_merge_of_its_folder(tmp_path: Path) -> None:
         (2, "client-0"),
         (3, "server"),
     ]
+
+
+def test_a_full_disk_in_a_dry_run_is_one_line_that_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "server.jsonl").symlink_to("/dev/full")
+
+    def play() -> None:
+        with Ledger(tmp_path, "server") as written:
+            written.write(sample(Reported))
+
+    refused = targets._in_one_thread(play, "fedavg", "players.faulty", "the dry run")
+    assert isinstance(refused, UserError)
+    assert str(refused).startswith(f"{tmp_path}/server.jsonl: cannot be written (No space left on device)")

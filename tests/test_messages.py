@@ -6,6 +6,7 @@ import asyncio
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,14 +20,16 @@ from rich.console import Console
 import run
 from algorithms import ALGORITHMS, config_of
 from algorithms.commands.options import overrides
+from algorithms.commands.options.flags import without
 from algorithms.commands.options.run_flags import dropped_groups, parser
 from algorithms.training.settings import rare_uploads
 from algorithms.workload.task import Task
 from emulator.analysis.summary import summarize
+from emulator.checks.manifests import read_manifest
 from emulator.errors import SplitbedError, UserError, root_of, told
 from emulator.ledger.events import SCHEMA, Reported
 from emulator.ledger.files import Ledger, read_node
-from emulator.ledger.run_folder import read_manifest
+from emulator.processes import METHODS_VARIABLE
 from emulator.profiles.reading import load_scenario
 from emulator.runtime import launcher, targets
 from emulator.tables.headline import sentence
@@ -55,12 +58,25 @@ def test_a_value_of_the_wrong_kind_is_shown(values: dict[str, Any], line: str) -
 
 
 def test_a_setting_that_changes_nothing_is_said_and_of_two_the_later_holds() -> None:
-    flags = flags_of("--algorithm", "cse-fsl", "--set", "fsl-sage:l=2", "--set", "q=2", "--set", "q=3")
+    flags = flags_of(
+        *("--algorithm", "cse-fsl", "--set", "fsl-sage:l=2", "--set", "cse-fsl:q=4", "--set", "q=2", "--set", "q=3")
+    )
     assert overrides.idle_options(flags, ["cse-fsl"]) == [
         "--set fsl-sage:l=2: fsl-sage is not played, so it changes nothing",
+        "--set cse-fsl:q=4: a later --set q holds, so this one changes nothing",
         "--set q=2: a later --set q holds, so this one changes nothing",
     ]
     assert overrides.settings_of("cse-fsl", flags, choices_none(), 10)["q"] == 3
+
+
+def test_of_a_flag_that_is_there_twice_the_later_holds_and_it_is_said_unless_both_are_alike() -> None:
+    line = parser()
+    flags = line.parse_args(["--profile", "lan", "--clients", "3", "--clients=5", "--seed", "2", "--seed", "2"])
+    assert (flags.clients, flags.seed) == (5, 2)
+    assert line.overwritten == ["--clients 3: a later --clients 5 holds, so it changes nothing"]
+    line.parse_args(["--profile", "lan"])
+    assert line.overwritten == []
+    assert without(["--out", "a", "--batch=4", "--set", "q=1", "--out=b"], "--out", "--batch") == ["--set", "q=1"]
 
 
 def choices_none() -> Any:
@@ -107,6 +123,52 @@ def test_an_error_of_a_method_says_its_own_last_line_first() -> None:
     assert told(root_of(caught.value), faulty.__file__) == f"faulty.py:{line}: KeyError: 'labels'"
     found = targets._in_one_thread(lambda: asyncio.run(main()), "mine", "players.faulty", "the rehearsal")
     assert str(found).splitlines()[0] == f"mine: the rehearsal failed: faulty.py:{line}: KeyError: 'labels'"
+
+
+BROKEN = {
+    "def x(:": "SyntaxError: invalid syntax",
+    "1 / 0": "ZeroDivisionError: division by zero",
+    "import nowhere_at_all": "ModuleNotFoundError: No module named 'nowhere_at_all'",
+    "raise SystemExit(3)": "SystemExit: 3",
+}
+
+
+@pytest.mark.parametrize("text", BROKEN)
+def test_a_method_that_cannot_be_imported_is_told_by_its_name_and_line(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "broken_method.py").write_text(f"import json\n{text}\n")
+    with pytest.raises(SplitbedError) as caught:
+        targets.method("mine", "broken_method")
+    assert str(caught.value).splitlines()[0] == f"mine: cannot be imported: broken_method.py:2: {BROKEN[text]}"
+    with pytest.raises(SplitbedError, match=r"mine: .*json.*: has no Config: write class Config\(Settings\)"):
+        targets.method("mine", "json")
+
+
+def test_options_of_a_method_that_cannot_be_read_are_told_by_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "half_method.py").write_text("class Config(:\n")
+    monkeypatch.setitem(ALGORITHMS, "half", "half_method")
+    with pytest.raises(SplitbedError, match=r"half_method: cannot be read: half_method\.py:1: SyntaxError: "):
+        overrides.option_names("half")
+    with pytest.raises(SplitbedError, match=r"half: cannot be imported: half_method\.py:1: SyntaxError: "):
+        config_of("half")
+
+
+def test_a_method_that_cannot_be_imported_keeps_no_other_from_being_loaded(tmp_path: Path) -> None:
+    for name, text in {"broken": "def x(:", "leaving": "raise SystemExit(3)", "sound": "print('sound')"}.items():
+        (tmp_path / f"{name}_method.py").write_text(text)
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    done = subprocess.run(
+        [sys.executable, "-c", "import emulator.runtime.preloaded"],
+        env=os.environ | {METHODS_VARIABLE: "broken_method,leaving_method,sound_method", "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "sound\n", "")
 
 
 def test_an_error_inside_a_library_is_told_by_the_line_of_the_method_that_called_it() -> None:
@@ -197,6 +259,39 @@ def test_names_in_a_foreign_record_become_no_paths(case: str, tmp_path: Path) ->
         read_manifest(tmp_path)
     assert "\x1b" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+EDITED = {
+    "seed": ("x", "seed: Expected `int`, got `str`"),
+    "clock": ("lunar", "clock: there is no 'lunar'"),
+    "settings": ([1], "settings: Expected `object`, got `array`"),
+    "data": ("x", "data: Expected `object | null`, got `str`"),
+    "nodes": ([{"name": "client-0", "up_bps": None}], "nodes[0].up_bps: Expected `int`, got `null`"),
+    "algorithms": ([None], "algorithms[0]: Expected `str`, got `null`"),
+    "channels": ([{"name": "client-0 up"}], "channels[0]: Object missing required field `bps`"),
+}
+
+
+@pytest.mark.parametrize("key", EDITED)
+def test_a_value_of_a_manifest_that_somebody_edited_is_named_by_its_key(key: str, tmp_path: Path) -> None:
+    value, said = EDITED[key]
+    (tmp_path / "manifest.json").write_text(manifest_of(**{key: value}))
+    with pytest.raises(UserError, match=re.escape(f"manifest.json: {said}")):
+        read_manifest(tmp_path)
+
+
+def test_a_census_that_somebody_edited_and_a_manifest_that_is_none_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    path.write_text(manifest_of(data={"dataset": "digits"}))
+    with pytest.raises(UserError, match=r"manifest\.json: data: Object missing required field"):
+        read_manifest(tmp_path)
+    path.write_text("[" * 100_000)
+    with pytest.raises(UserError, match=r"manifest\.json: cannot be read"):
+        read_manifest(tmp_path)
+    path.unlink()
+    os.mkfifo(path)  # to read it would wait for ever
+    with pytest.raises(UserError, match=r"it has no manifest\.json of a run"):
+        read_manifest(tmp_path)
 
 
 def test_texts_of_a_foreign_record_cannot_steer_a_terminal(tmp_path: Path) -> None:

@@ -81,6 +81,19 @@ def test_a_csvs_columns_name_their_units(tmp_path: Path) -> None:
     assert said == "t.txt: is read as CSV: its columns name their units (time_ms, up_kbps); leave time and rate out"
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("time_s,up_MBps\n0,1\n1,2\n", 'unknown column "up_MBps"; did you mean up_mbytes_per_s? '),
+        ("time_s,up_Mbps\n0,1\n1,2\n", 'unknown column "up_Mbps"; did you mean up_mbps? '),
+        ("time_s,KBps\n0,1\n1,2\n", 'unknown column "KBps"; a B is a byte: multiply by 8 for bits. '),
+        ('time_s,up_mbps\n0,"1,5"\n', "has 3 numbers, not 2; read as CSV, a line is time_s,up_mbps; a comma in a num"),
+    ],
+)
+def test_a_units_capitals_are_told_apart_and_a_comma_is_named(tmp_path: Path, content: str, said: str) -> None:
+    assert said in refused(tmp_path, content)
+
+
 # --- Mahimahi ---------------------------------------------------------------------------------------------------------
 
 

@@ -83,7 +83,8 @@ def status_of(outcomes: Iterable[str]) -> int:
 
 def command(argv: list[str], alone: bool = False) -> int:
     """Play the algorithms of ``argv`` and print the tables; the exit status. ``alone``: in a process of its own."""
-    flags = parser().parse_args(argv)
+    line = parser()
+    flags = line.parse_args(argv)
     from rich.console import Console
     from rich.text import Text
 
@@ -119,7 +120,12 @@ def command(argv: list[str], alone: bool = False) -> int:
         print(note)
     settings = {name: settings_of(name, flags, experiment, len(scenario.clients)) for name in names}
     Task(**settings[names[0]]["task"]).check()
-    warnings = [*idle_options(flags, names), *idle.warnings(settings), *dropped_groups(scenario, flags.profile)]
+    warnings = [
+        *line.overwritten,
+        *idle_options(flags, names),
+        *idle.warnings(settings),
+        *dropped_groups(scenario, flags.profile),
+    ]
     clock = DRY_RUN if flags.dry_run else flags.clock
     how = {"clock": clock, "seed": flags.seed, "dilation": dilation, "memory_cap": memory_cap(flags)}
     manifest = run_manifest.make_manifest(scenario, settings, argv=argv, **how)
@@ -149,8 +155,8 @@ def command(argv: list[str], alone: bool = False) -> int:
             manifest["data"] = prepared.data
             manifest["depends"] = dependencies.stamp(scenario, settings, prepared.arithmetic)
             run_folder.write_manifest(folder, manifest)
-            for line in clients_data.first_lines(prepared.data):
-                say(line)
+            for text in clients_data.first_lines(prepared.data):
+                say(text)
             for warning in [*warnings, *prepared.warnings]:
                 say(f"warning: {warning}")
             if not flags.dry_run and not flags.force:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 
-from algorithms.commands.options.flags import RUN
+from algorithms.commands.options.flags import RUN, without
 from algorithms.commands.options.run_flags import parser
 from emulator.analysis import recorded
 from emulator.errors import UserError
@@ -34,8 +34,8 @@ def command(argv: list[str]) -> int:
     say = partial(console.print, soft_wrap=True, markup=False, highlight=False)
     folder = run_folder.open_folder(flags.out, flags.profile, "verify")
     for clock in both.PLAYED:
-        arguments = [*argv, "--clock", clock, "--out", str(folder / clock)]
-        arguments += [] if CLOCKS[clock].dilates else ["--dilation", "auto"]
+        arguments = without(argv, "--out", *([] if CLOCKS[clock].dilates else ["--dilation"]))
+        arguments += ["--clock", clock, "--out", str(folder / clock)]
         status = subcommand.run([sys.executable, str(RUN), *arguments])
         if status:
             run_folder.discard_run_folder(folder)  # where nothing was played

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ import numpy as np
 import psutil
 
 from algorithms.data import labels as classes
+from algorithms.data.labels import shown
 from emulator.errors import UserError
 
 NAMES = {  # what an array may be called: our names, MedMNIST's and others', Keras's
@@ -132,19 +133,29 @@ def _scaled(part: Array, factor: float) -> Array:
 def _names(path: Path) -> tuple[dict[str, str], list[str]]:
     """What each of ``NAMES`` is called in the archive, and arrays that are none of them."""
     with _reading(path), zipfile.ZipFile(path) as archive:
-        held = [name.removesuffix(".npy") for name in archive.namelist()]
+        files = archive.namelist()
+    held = [name.removesuffix(".npy") for name in files if name.endswith(".npy")]
+    if twice := sorted({name for name in held if held.count(name) > 1 or name in files}):
+        raise UserError(f"{path}: has {classes.some(list(map(shown, twice)))} more than once: save each array once")
     found = {}
     for array, known in NAMES.items():
         there = [name for name in known if name in held]
         if len(there) > 1:
             raise UserError(f"{path}: has {' and '.join(there)}: leave one of them out")
         if not there:
+            has = classes.some([shown(name) for name in held or files]) or "nothing"
             raise UserError(
                 f"{path}: not an archive of images, labels, test_images and test_labels (numpy.savez): there is no"
-                f" {' nor '.join(known)}; it has {classes.some(held) or 'nothing'}"
+                f" {' nor '.join(known)}; it has {has}{_folded(held, known)}"
             )
         found[array] = there[0]
-    return found, [name for name in held if name not in found.values()]
+    return found, [shown(name) for name in held if name not in found.values()]
+
+
+def _folded(held: Sequence[str], known: Sequence[str]) -> str:
+    """Where only capitals or folders keep an array from being found."""
+    near = [name for name in held if name.lower().rpartition("/")[2] in known]
+    return f": call {shown(near[0])} {near[0].lower().rpartition('/')[2]}" if near else ""
 
 
 def _header(path: Path, name: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
@@ -179,6 +190,7 @@ def _reading(path: Path) -> Iterator[None]:
         raise
     except Exception as error:  # whatever zipfile, its decompressors and numpy make of bytes; memory too
         what = " ".join(str(error).split()) or type(error).__name__
+        what = what if " object at 0x" not in what else "a header is no plain text"
         raise UserError(
             f"{path}: not an archive of images, labels, test_images and test_labels (numpy.savez): {what[:200]}"
         ) from None

@@ -131,7 +131,7 @@ def _folder(dataset: str, data_dir: str, skip_bad: bool) -> Loaded:
     for name, (files, labels) in zip(("training", "test"), image_folders.load(folder), strict=True):
         rows = files.whole() if skip_bad else range(len(labels))
         if files.broken:
-            left_out = classes.some([image_folders.shown(path) for path in files.broken], 3)
+            left_out = classes.some([classes.shown(path) for path in files.broken], 3)
             remarks.append(
                 f"left out {len(files.broken)} of {len(labels)} {name} images that cannot be read: {left_out}"
             )
@@ -158,7 +158,7 @@ def _others(dataset: str, data_dir: str) -> str:
     """Files there that may have been meant."""
     folder = Path(data_dir)
     named = [path.name for path in folder.iterdir() if path.stem == dataset] if folder.is_dir() else []
-    found = classes.some([image_folders.shown(name) for name in sorted(named)])
+    found = classes.some([classes.shown(name) for name in sorted(named)])
     return f", which has {found}" if found else ""
 
 

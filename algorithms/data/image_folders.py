@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from algorithms.data.labels import some
+from algorithms.data.labels import shown, some
 from emulator.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ NO_CLASSES = ("__macosx", "lost+found", "thumbs.db", "desktop.ini", "@eadir", "$
 LARGEST = 2**28  # values of an image: more is a slip of the pen
 SIXTEEN = ("I;16", "I;16L", "I;16B", "I;16N")
 ORIENTATION, BITS = 0x0112, 258  # tags of EXIF and TIFF
+TURNED = range(2, 9)  # values of the first; others mean nothing
 
 Shape = tuple[int, int, int]
 Pixels = np.ndarray[Any, Any]
@@ -118,7 +119,7 @@ class Files:
         with Image.open(path) as image:
             if getattr(image, "n_frames", 1) > 1:
                 self._see("have several frames: the first is taken", path)
-            if image.getexif().get(ORIENTATION, 1) not in (0, 1):
+            if image.getexif().get(ORIENTATION) in TURNED:
                 self._see("are turned upright by their EXIF", path)
             bits = max(getattr(image, "tag_v2", {}).get(BITS, (16,)))  # of TIFF: mode I may be 16 or 32 there
             plain = self._plain(ImageOps.exif_transpose(image), bits, path)
@@ -165,12 +166,6 @@ def _why(error: Exception, path: str) -> str:
     """What Pillow or the system says, without the path."""
     said = getattr(error, "strerror", None) or str(error).replace(repr(path), "")
     return shown(" ".join(said.split())[:200]) or type(error).__name__
-
-
-def shown(name: str) -> str:
-    """A name as it can be printed and written, whatever its bytes."""
-    text = os.fsencode(name).decode("utf-8", "backslashreplace")
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
 def describe(dataset: str, data_dir: str) -> Folder:
@@ -270,7 +265,11 @@ def _part(part: Path) -> Part:
     odd = [f"no classes: {some(left_out)}"] if left_out else []
     odd += [f"{loose} images of {part.name}/ are in no class folder, and left out"] if loose else []
     kinds = ", ".join(f"{count} {shown(kind)}" for kind, count in others.most_common(3))
-    odd += [f"{others.total()} files in class folders of {part.name}/ are no images ({kinds})"] if others else []
+    odd += (
+        [f"{others.total()} files in class folders of {part.name}/ are no images that are read ({kinds})"]
+        if others
+        else []
+    )
     alike = Counter(name.strip().casefold() for name in images)
     twins = [repr(shown(name)) for name in images if alike[name.strip().casefold()] > 1]
     odd += [f"classes of {part.name}/ differ in capitals or spaces alone: {some(twins)}"] if twins else []

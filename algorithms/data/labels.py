@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,12 @@ SKEWED = 0.5, 1.5  # of the test part in one class, and times its even share: ab
 
 Labels = np.ndarray[Any, Any]
 RENUMBER = "number the classes from 0 without gaps (numpy.unique(labels, return_inverse=True)[1], both parts together)"
+
+
+def shown(name: str) -> str:
+    """A name as it can be printed and written, whatever its bytes."""
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
 def some(items: Sequence[object], most: int = SHOWN) -> str:

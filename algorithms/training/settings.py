@@ -13,6 +13,7 @@ from algorithms.data.datasets import stream
 from algorithms.workload.task import Task, at_least, rates
 from emulator.errors import UserError
 
+MOST_ROUNDS = 10**6  # of a run: more is a slip of the pen
 LONGEST_S = 1e9  # thirty years, in ns far within an integer of 64 bits
 
 
@@ -101,6 +102,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """UserError, one line, for the first value that cannot be."""
         self.task.check()
         at_least(1, rounds=self.rounds)
+        if self.rounds > MOST_ROUNDS:
+            raise UserError(f"rounds: must be at most {MOST_ROUNDS}, not {self.rounds}")
         rates(client_lr=self.client_lr, server_lr=self.server_lr)
         for name, value in (("weight_decay", self.weight_decay), ("momentum", self.momentum)):
             if not 0 <= value < 1:

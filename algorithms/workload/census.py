@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from algorithms.data import labels as classes
-from algorithms.data.image_folders import Files, shown
+from algorithms.data.image_folders import Files
+from algorithms.data.labels import shown
 
 if TYPE_CHECKING:
     from algorithms.data.datasets import Description, Loaded, Written

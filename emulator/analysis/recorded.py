@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from emulator.analysis.summary import summarize
+from emulator.checks.manifests import read_manifest
 from emulator.errors import UserError
 from emulator.ledger.events import AnyEvent
-from emulator.ledger.run_folder import read_manifest, read_timelines
+from emulator.ledger.run_folder import read_timelines
 from emulator.ledger.timeline import Sorted
 
 

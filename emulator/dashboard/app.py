@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from emulator.checks.manifests import read_manifest
 from emulator.dashboard.follow import Follower, Replay, Source
 from emulator.dashboard.plain_lines import PlainLines
 from emulator.dashboard.progress import Progress
 from emulator.dashboard.screen import Choice, make_screen
 from emulator.dashboard.terminal import Terminal, is_ours
-from emulator.ledger.run_folder import read_manifest
 
 SMALL, FEW = (80, 24), 50  # a screen up to this with so many clients is drawn twice a second, a larger one once
 SMALL_S, LARGE_S = 0.5, 1.0

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-from difflib import get_close_matches
 from io import StringIO
 
 from msgspec import Struct
 
 from emulator.inputs.text_files import profile_error
+from emulator.validation import nearest
 
 SEPARATORS = (",", ";", "\t")  # the first that is in the first line; else white space
 
@@ -38,8 +38,7 @@ class Table(Struct, frozen=True):
             return there[0]
         if name.isascii() and name.isdigit() and 0 < int(name[:9]) <= len(self.names):
             return int(name) - 1
-        near = get_close_matches(name, self.names, 1)
-        guess = f"did you mean {near[0]}? " if near else ""
+        guess = nearest(name, self.names)
         raise profile_error(self.file, f"{asker} {name}", f"there is no such column; {guess}{self.listed()}")
 
     def listed(self) -> str:

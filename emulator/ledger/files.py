@@ -36,7 +36,10 @@ class Ledger:
         with self._lock:
             line = self._encoder.encode(msgspec.structs.replace(event, node=self._node, seq=self._seq)) + b"\n"
             file = self._file.fileno()
-            written = os.write(file, line)
+            try:
+                written = os.write(file, line)
+            except OSError as error:  # which knows a number alone
+                raise OSError(error.errno, error.strerror, str(self.path)) from None
             if written != len(line):  # a full disk: the next line would be appended to a part of this one
                 os.ftruncate(file, os.fstat(file).st_size - written)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))

@@ -5,17 +5,15 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import re
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from emulator.errors import UserError
-from emulator.ledger.events import SCHEMA, AnyEvent
+from emulator.ledger.events import AnyEvent
 from emulator.ledger.files import read_merged, read_timeline
-from emulator.validation import printable
 
 MERGED = "ledger.jsonl"
 
@@ -104,47 +102,3 @@ def replacing(path: Path, keeps: bool = False) -> Iterator[IO[bytes]]:
     finally:
         with contextlib.suppress(OSError):
             new.unlink(missing_ok=True)
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """A run's manifest; UserError where ``folder`` is none's."""
-    path = folder / "manifest.json"
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text())
-        schema = manifest["schema"]
-        manifest["algorithms"], manifest["nodes"]
-    except OSError:
-        if (folder / "bench.json").exists():
-            raise UserError(f"{folder}: is a bench: see its tables.md, or name one of its runs, in runs/") from None
-        if inner := sorted(folder.glob("*/manifest.json")):  # as verify leaves them
-            raise UserError(f"{folder}: holds runs: name one of them, such as {inner[0].parent}") from None
-        raise UserError(f"{folder}: it has no manifest.json of a run; name a run's folder, as under runs/") from None
-    except KeyError as error:
-        raise UserError(f"{path}: lacks {error}; name a run's folder, as under runs/") from None
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); restore it") from None
-    if wrong := _misnamed(manifest):
-        raise UserError(f"{path}: {wrong}; names are small letters, digits and hyphens: restore it")
-    if schema != SCHEMA:
-        raise UserError(f"{path}: schema: is {schema!r}, and this version reads {SCHEMA!r}; take the one that wrote it")
-    scrubbed: dict[str, Any] = _scrubbed(manifest)
-    return scrubbed
-
-
-NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
-
-
-def _misnamed(manifest: Mapping[str, Any]) -> str:
-    """A method or node whose name could be another path than its own in this folder."""
-    named = [("algorithms", manifest["algorithms"]), ("nodes", [node["name"] for node in manifest["nodes"]])]
-    found = [(key, name) for key, names in named for name in names if not NAME.fullmatch(name)]
-    return f"{found[0][0]}: there is a {printable(found[0][1])!r}" if found else ""
-
-
-def _scrubbed(value: Any) -> Any:
-    """The same without control characters in its texts."""
-    if isinstance(value, str):
-        return printable(value)
-    if isinstance(value, dict):
-        return {printable(key): _scrubbed(item) for key, item in value.items()}
-    return [_scrubbed(item) for item in value] if isinstance(value, list) else value

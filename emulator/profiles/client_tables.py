@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from decimal import Context, Decimal
-from difflib import get_close_matches
 from fractions import Fraction
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from emulator.inputs.text_files import decoded, profile_error, read, shown
 from emulator.inputs.text_tables import Table, table_of
 from emulator.profiles.schema import DeviceFile, NetworkFile, Number, unit_of
 from emulator.traces.rows import NUMBER
+from emulator.validation import nearest
 
 LARGEST_BYTES = 16 * 2**20
 LABELS = ("client", "name", "id")
@@ -126,7 +126,11 @@ def load(path: Path, asker: str, key: str, ignored: tuple[str, ...]) -> ClientTa
     for row in table.rows:
         if len(row.cells) != len(table.names):
             problem = f"has {len(row.cells)} cells, not {len(table.names)} as the first line"
-            raise profile_error(row.where, "", f"{problem}; a comma in a number? write a point")
+            raise profile_error(
+                row.where,
+                "",
+                f"{problem}; a comma or a unit in a number? write a point, and the unit in the column's name",
+            )
         numbers: dict[str, Number] = {}
         for place, column in columns.items():
             exact = _value(row.where, column, row.cells[place])
@@ -159,9 +163,8 @@ def _known(table: Table, ignored: tuple[str, ...]) -> dict[int, Column]:
             continue
         column = COLUMNS.get(name)
         if column is None:
-            near = get_close_matches(name, COLUMNS, 1, 0.7)
-            guess = f"did you mean {near[0]}? " if near else ""
-            remedy = f'{guess}A column is a key of devices or networks; to pass it over: ignore = ["{name}"]'
+            near = nearest(name, COLUMNS, 0.7)
+            remedy = f'{near}A column is a key of devices or networks; to pass it over: ignore = ["{name}"]'
             raise profile_error(head, "", f"unknown column {shown(name)}; {remedy}")
         for key in ("dense_gflops", "depthwise_gflops") if column.keys == (FLOPS,) else column.keys:
             if key in taken:

@@ -87,9 +87,8 @@ class Launcher:
             "emulator.preflight.profiling",
         )
         late = ("torch._dynamo", "numpy.random")  # torch imports them when the first optimizer is made
-        self._context.set_forkserver_preload(
-            ["emulator.processes", *mine, *late, *preload, "emulator.runtime.preloaded"]
-        )
+        self._context.set_forkserver_preload(["emulator.processes", *mine, *late, "emulator.runtime.preloaded"])
+        self._methods = preload
         self._reader, self._writer = multiprocessing.Pipe(duplex=False)
         self._stop_reason = ""
         self._task: dict[str, Any] = {}
@@ -119,7 +118,7 @@ class Launcher:
             resource_tracker.ensure_running()  # which the fork server wants first; it unblocks Ctrl-C
             # What is blocked stays so in a new program: Ctrl-C reaches all processes of a terminal, we alone act on it.
             before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-            with environment():
+            with environment(self._methods):
                 forkserver.ensure_running()
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         except BaseException:

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -112,6 +113,9 @@ def _in_one_thread(play: Callable[[], Any], algorithm: str, module: str, what: s
             return UserError(f"{algorithm}: {root}")
         if isinstance(root, SplitbedError):
             return root
+        if isinstance(root, OSError) and root.errno in resources.FULL:
+            where = root.filename or tempfile.gettempdir()
+            return UserError(f"{where}: cannot be written ({root.strerror}); make room, or say another --out")
         source = getattr(sys.modules.get(module), "__file__", None)
         lines = "".join(traceback.format_exception(root)).rstrip()
         return Bug(f"{algorithm}: {what} failed: {told(root, source)}\n{lines}")
@@ -139,7 +143,7 @@ def prepare_data(
         trials: list[tuple[Callable[[Any], None], Any]] = []
         whole: dict[str, Any] = {}
         for name, (module_name, settings) in modules.items():
-            module = importlib.import_module(module_name)
+            module = method(name, module_name)
             said = {key: value for key, value in settings.items() if key != "task"}
             if wrong := mistake(said, module.Config, hidden=("task",)):
                 raise UserError(f"--set for {name}: {wrong}")
@@ -160,6 +164,21 @@ def prepare_data(
     except Exception as error:
         answer_with = _why_not_prepared(error)
     answer.send(answer_with)
+
+
+def method(name: str, module_name: str) -> ModuleType:
+    """A method's module; Bug, which names the method and the line, where it cannot be imported or is none."""
+    import importlib
+
+    try:
+        module = importlib.import_module(module_name)
+    except (Exception, SystemExit) as error:
+        lines = "".join(traceback.format_exception(error)).rstrip()
+        raise Bug(f"{name}: cannot be imported: {told(error, None)}\n{lines}") from None
+    config = getattr(module, "Config", None)
+    if not (isinstance(config, type) and issubclass(config, msgspec.Struct)):
+        raise Bug(f"{name}: {module.__file__}: has no Config: write class Config(Settings), with its options")
+    return module
 
 
 def _why_not_prepared(error: Exception) -> SplitbedError:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from decimal import Context, Decimal
-from difflib import get_close_matches
 from itertools import pairwise
 from statistics import median_low
 
@@ -22,6 +21,7 @@ from emulator.errors import ProfileError
 from emulator.inputs.text_files import Line, profile_error, shown
 from emulator.piecewise import Steps, merged
 from emulator.traces.format import LONGEST_DELAY_MS, Holds
+from emulator.validation import nearest
 
 MOST_S = 10**7  # of a trace's length: 116 days
 MOST_BPS = 10**12
@@ -104,8 +104,7 @@ def csv(file: str, lines: list[Line], holds: Holds) -> dict[str, Steps]:
         raise wrong(head, f"has {len(names)} columns ({some}) and none of {', '.join(USUAL)}; {CONVERT}")
     for i, name in enumerate(names):
         if name not in COLUMNS:
-            close = get_close_matches(name, (*USUAL, *COLUMNS), n=1)
-            guess = f"did you mean {close[0]}? " if close else ""
+            guess = nearest(name, (*USUAL, *COLUMNS))
             raise wrong(head, f"unknown column {shown(name)}; {guess}Columns: {', '.join(USUAL)}; {CONVERT}")
         if name in names[:i]:
             raise wrong(head, f"column {name} is there twice; leave one out")
@@ -131,7 +130,10 @@ def _rows(
         cells = line.text.split(mark)
         if len(cells) != len(columns):
             wanted = (mark or " ").join(column.name for column in columns)
-            raise wrong(line, f"has {len(cells)} numbers, not {len(columns)}; read as {form}, a line is {wanted}")
+            comma = "; a comma in a number? write a point" if mark == "," and len(cells) > len(columns) else ""
+            raise wrong(
+                line, f"has {len(cells)} numbers, not {len(columns)}; read as {form}, a line is {wanted}{comma}"
+            )
         for column, cell in zip(columns, cells, strict=True):
             value = whole(line, column, cell.strip().strip('"'))
             if column.quantity != "time":

@@ -1,18 +1,66 @@
-"""Flags of a command line, whose mistakes are told like any other."""
+"""Flags of a command line, whose mistakes are told like any other.
+
+An empty value is refused (a shell's variable that is not set). Of a flag that is there twice the later holds, as
+scripts that append to a command line expect; where the values differ, that is said.
+"""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from emulator.errors import UserError
 
 RUN = Path(__file__).resolve().parents[3] / "run.py"
+EMPTY = "it is empty (a variable that is not set?): give a value, or leave it out"
+
+
+class _Store(argparse.Action):
+    """``store``, that notes what it overwrites."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        if option and isinstance(parser, Flags):
+            before = parser.said.get(self.dest, values)
+            if before != values:
+                parser.overwritten.append(f"{option} {before}: a later {option} {values} holds, so it changes nothing")
+            parser.said[self.dest] = values
+        setattr(namespace, self.dest, values)
 
 
 class Flags(argparse.ArgumentParser):
     """argparse, but a mistake is one line like any other."""
 
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.said: dict[str, Any] = {}  # in the command line that is being read
+        self.overwritten: list[str] = []  # warnings: what of it changes nothing
+        for action in (None, "store"):
+            self.register("action", action, _Store)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """argparse's, for one command line."""
+        self.said, self.overwritten = {}, []
+        return super().parse_known_args(args, namespace)
+
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        if "" in arg_strings:  # before a type makes something of it, as Path does of ""
+            raise UserError(f"{'/'.join(action.option_strings) or action.metavar or action.dest}: {EMPTY}")
+        return super()._get_values(action, arg_strings)
+
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; {self.prog} --help shows the flags")
+
+
+def without(words: Sequence[str], *flags: str) -> list[str]:
+    """A command line without these flags and their values."""
+    left, is_value = [], False
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if not is_value and name not in flags:
+            left.append(word)
+        is_value = not is_value and name in flags and not equals
+    return left

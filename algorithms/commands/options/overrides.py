@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from algorithms import ALGORITHMS, config_of
 from algorithms.training.idle_options import NEVER
-from emulator.errors import UserError
+from emulator.errors import Bug, UserError, told
 
 if TYPE_CHECKING:
     from algorithms.experiments.reading import Experiment
@@ -47,10 +47,12 @@ def algorithms_of(flags: argparse.Namespace, experiment: Experiment) -> list[str
 
 def settings_of(name: str, flags: argparse.Namespace, experiment: Experiment, clients: int) -> dict[str, Any]:
     """What becomes the ``Config`` of an algorithm: the defaults, over them the experiment, over it the flags."""
+    from algorithms.training.settings import MOST_ROUNDS
 
     rounds = flags.rounds if flags.rounds is not None else experiment.rounds
-    if rounds is not None and rounds < 1:
-        raise UserError(f"--rounds {rounds}: say a number from 1")
+    if rounds is not None and not 1 <= rounds <= MOST_ROUNDS:
+        where = f"--rounds {rounds}" if flags.rounds is not None else f"{experiment.path}: rounds: is {rounds}"
+        raise UserError(f"{where}: say a number from 1 to {MOST_ROUNDS}")
     said = {key: getattr(flags, key) for key in TASK_FLAGS if getattr(flags, key) is not None}
     settings: dict[str, Any] = {
         "rounds": rounds or DEFAULT_ROUNDS,
@@ -107,8 +109,8 @@ def idle_options(flags: argparse.Namespace, names: list[str]) -> list[str]:
     keys = [option.partition("=")[0] for option in flags.options]
     for index, option in enumerate(flags.options):
         algorithm, field, value = split_option(option)
-        if keys[index] in keys[index + 1 :]:
-            warnings.append(f"--set {option}: a later --set {keys[index]} holds, so this one changes nothing")
+        if later := {keys[index], field} & {*keys[index + 1 :]}:
+            warnings.append(f"--set {option}: a later --set {min(later)} holds, so this one changes nothing")
         if algorithm and algorithm not in names:
             if wrong := mistake({field: value}, config_of(algorithm), hidden=("task",)):
                 raise UserError(f"--set {option}: {wrong}")
@@ -147,7 +149,10 @@ def option_names(name: str) -> tuple[str, ...]:
 def _fields_of(module: str, struct: str) -> Iterator[str]:
     found = importlib.util.find_spec(module)
     assert found and found.origin
-    tree = ast.parse(Path(found.origin).read_text())
+    try:
+        tree = ast.parse(Path(found.origin).read_bytes(), found.origin)
+    except SyntaxError as error:
+        raise Bug(f"{module}: cannot be read: {told(error, None)}") from None
     imported = {
         alias.asname or alias.name: (node.module or "", alias.name)
         for node in tree.body

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from algorithms.commands.options.flags import RUN, Flags
+from algorithms.commands.options.flags import RUN, Flags, without
 from algorithms.commands.sweep.grid import BASE, Cell, Grid, Variant, unvaried, variants
 from algorithms.commands.sweep.records import Found, Records, again
 from emulator.errors import UserError
@@ -197,7 +197,7 @@ class Bench:
 
         first, run = job[0], self.records.new(job[0])
         run.parent.mkdir(parents=True, exist_ok=True)
-        words = self.grid.command(first.profile, first.variant, first.seed)
+        words = without(self.grid.command(first.profile, first.variant, first.seed), "--algorithm")
         words += ["--algorithm", ",".join(cell.algorithm for cell in job), "--out", str(run)]
         words += ["--no-dashboard", "--force"] if quiet else []
         log = run.with_name(f"{run.name}.log") if quiet else None

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from algorithms import ALGORITHMS, config_of
 from algorithms.commands.options import overrides, run_flags
+from algorithms.commands.options.flags import without
 from algorithms.commands.sweep import dependencies
 from algorithms.experiments import reading
 from emulator.errors import UserError
@@ -71,7 +72,8 @@ class Grid(NamedTuple):
 
     def command(self, profile: str, variant: Variant, seed: int) -> list[str]:
         """The command line of one run of it."""
-        return ["--profile", profile, *self.words, *variant.words, "--seed", str(seed)]
+        flags = [word.partition("=")[0] for word in variant.words if "=" in word and word.startswith("--")]
+        return ["--profile", profile, *without(self.words, *flags), *variant.words, "--seed", str(seed)]
 
     def cells(self) -> list[Cell]:
         """In the order in which they are played, so that whole tables come early; UserError for what cannot be."""
@@ -166,7 +168,7 @@ def _axis(text: str) -> list[Variant]:
     each = [value for value in values.split(",") if value]
     if not field or not each or len(set(each)) < len(each) or (colon and only not in ALGORITHMS):
         raise UserError(f"--vary {text}: say [ALGORITHM:]KEY=VALUE,VALUE, such as q=1,5 or fsl-sage:l=2,10")
-    if hasattr(run_flags.parser().parse_args(["--profile", ""]), flag.replace("-", "_")) and flag not in VARIED:
+    if hasattr(run_flags.parser().parse_args(["--profile", "any"]), flag.replace("-", "_")) and flag not in VARIED:
         raise UserError(
             f"--vary {text}: {field} cannot be varied; it can be {', '.join(VARIED)} or algorithms' options"
         )

@@ -66,7 +66,7 @@ class Records:
                 key, found = keys[name], Found(run, name, entry, _doubt(name, entry, summary))
                 if key and (key not in self.found or self.found[key].why):
                     self.found[key] = found
-        except (SplitbedError, OSError, ValueError, KeyError, TypeError) as error:
+        except (SplitbedError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             self.unread.append(f"{run}: is no record that this version can read ({error}); it is left as it is")
 
     def counts(self, key: str) -> bool:
