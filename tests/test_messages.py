@@ -79,6 +79,11 @@ def test_of_a_flag_that_is_there_twice_the_later_holds_and_it_is_said_unless_bot
     assert without(["--out", "a", "--batch=4", "--set", "q=1", "--out=b"], "--out", "--batch") == ["--set", "q=1"]
 
 
+def test_an_empty_value_of_a_command_in_a_command_is_named_by_its_flag() -> None:
+    with pytest.raises(UserError, match=r"^--time-format: it is empty"):
+        run.command(["traces", "convert", "x.csv", "--time-format", "", "--out", "y.csv"])
+
+
 def choices_none() -> Any:
     from algorithms.experiments.reading import NONE
 

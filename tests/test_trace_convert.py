@@ -226,3 +226,20 @@ def test_the_command_writes_a_new_file_and_says_what_it_did(tmp_path: Path, caps
         assert "name a new file" in capsys.readouterr().err
     assert run.main(["traces", "convert", str(tmp_path)]) == 2
     assert "cannot be read (Is a directory); name a file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "bits"),
+    [("DL MB/s", 8 * MBIT), ("DL Mb/s", MBIT), ("DL MBps", 8 * MBIT), ("DL Mbps", MBIT), ("dl_kBps", 8000)],
+)
+def test_a_capital_b_in_a_columns_name_is_a_byte(name: str, bits: int) -> None:
+    done = made(f"t,{name}\n0,1\n1,2\n2,4\n", time="t", time_format="s", down=name)
+    assert done.steps["down"].values == (bits, 2 * bits, 4 * bits)
+
+
+def test_a_column_whose_name_says_another_unit_than_the_flag_and_one_that_nobody_knows_are_refused() -> None:
+    common = {"time": "t", "time_format": "s", "down": "2"}
+    with pytest.raises(UserError, match=r'"DL MB/s" says mbytes_per_s, and --rate kbps; say one'):
+        made("t,DL MB/s\n0,1\n1,2\n", rate="kbps", **common)
+    with pytest.raises(UserError, match=r'say the unit of "DL MBPS"'):
+        made("t,DL MBPS\n0,1\n1,2\n", **common)

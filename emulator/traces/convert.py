@@ -25,13 +25,13 @@ from emulator.errors import UserError
 from emulator.inputs.text_files import profile_error, shown
 from emulator.inputs.text_tables import Row, Table, table_of
 from emulator.piecewise import Steps
+from emulator.profiles.schema import LONGEST_DELAY_MS, Rate
 from emulator.traces.format import LONGEST_DELAY_MS, Rate
 from emulator.traces.reading import LONGEST_S, Form, parsed, plausible
-from emulator.traces.rows import MOST_BPS, NUMBER, RATES, TIMES
+from emulator.traces.rows import MOST_BPS, NUMBER, RATES, TIMES, unit_written
 
 MISSING = ("", "-", "--", "nan", "na", "n/a", "null", "none", "?")
 UNIT_IN_NAME = re.compile(r"(?:^|[\s_(\[])([a-z/]+)[)\]]?$", re.IGNORECASE)
-WRITTEN = {name: unit for unit, (_, written) in RATES.items() for name in (unit, written.lower())}
 SPAN = re.compile(r"(\d+\.?\d*|\.\d+)\s*(s|ms|us)", re.ASCII)
 WIDE = 10  # a gap of so many times the usual one is told
 HEADS = {"up": "up_mbps", "down": "down_mbps", "rtt": "rtt_ms"}
@@ -149,9 +149,10 @@ def _unit(table: Table, choice: Choice, name: str, place: int) -> _Unit:
     """The unit of a column of rates, that its name or the user says; round trips are in ms."""
     if name == "rtt":
         return _Unit(1, Fraction(2 * LONGEST_DELAY_MS))
-    unit: str = choice.rate
-    if not unit and (found := UNIT_IN_NAME.search(table.names[place])):
-        unit = WRITTEN.get(found[1].lower(), "")
+    found = UNIT_IN_NAME.search(table.names[place])
+    named = unit_written(found[1]) if found else ""
+    if named not in ("", unit := choice.rate or named):
+        raise profile_error(table.file, "", f"{shown(table.names[place])} says {named}, and --rate {unit}; say one")
     if not unit:
         units = ", ".join(RATES)
         raise profile_error(table.file, "", f"say the unit of {shown(table.names[place])}: --rate, one of {units}")

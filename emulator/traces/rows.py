@@ -37,6 +37,8 @@ RATES = {  # in bit/s, and as they are written
     "kbytes_per_s": (8 * 10**3, "kbytes/s"),
     "mbytes_per_s": (8 * 10**6, "Mbytes/s"),
 }
+WRITTEN = {name: unit for unit, (_, written) in RATES.items() for name in (unit, written.lower())}
+BITS_OR_BYTES = re.compile(r"([kKmM]?)([bB])(?:ps|/s)")
 HEAD = "time_s,up_mbps,down_mbps"
 NAME_TIME = 'name the unit: time = "ms" in a profile, --time ms for traces show'
 ONE_COLUMN = "run.py traces convert FILE --rate mbps --step 1s reads rates, one a line"
@@ -57,6 +59,13 @@ class Column(Struct, frozen=True):
     unit: str
     remedy: str
     parts: int = 1
+
+
+def unit_written(text: str) -> str:
+    """The unit of a rate that is written so, "" for none: a capital B is a byte, and what BPS is nobody knows."""
+    if found := BITS_OR_BYTES.fullmatch(text):
+        return f"{found[1].lower()}{'bps' if found[2] == 'b' else 'bytes_per_s'}"
+    return "" if text.endswith("BPS") else WRITTEN.get(text.lower(), "")
 
 
 def time_column(unit: str) -> Column:

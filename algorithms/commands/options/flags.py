@@ -47,7 +47,9 @@ class Flags(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
     def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
-        if "" in arg_strings:  # before a type makes something of it, as Path does of ""
+        if (
+            "" in arg_strings and action.nargs != argparse.PARSER
+        ):  # whose words are another parser's; before a type makes something of it, as Path does of ""
             raise UserError(f"{'/'.join(action.option_strings) or action.metavar or action.dest}: {EMPTY}")
         return super()._get_values(action, arg_strings)
 
