@@ -25,7 +25,6 @@ from emulator.errors import UserError
 from emulator.inputs.text_files import profile_error, shown
 from emulator.inputs.text_tables import Row, Table, table_of
 from emulator.piecewise import Steps
-from emulator.profiles.schema import LONGEST_DELAY_MS, Rate
 from emulator.traces.format import LONGEST_DELAY_MS, Rate
 from emulator.traces.reading import LONGEST_S, Form, parsed, plausible
 from emulator.traces.rows import MOST_BPS, NUMBER, RATES, TIMES, unit_written
