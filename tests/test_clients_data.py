@@ -17,6 +17,7 @@ from algorithms.data import datasets
 from algorithms.workload.task import Task, evaluate, facts, prepare
 from emulator.analysis.summary import summarize
 from emulator.ledger.events import Evaluated
+from emulator.report import figures_csv
 from emulator.tables import clients_data
 from emulator.tables import run as tables
 
@@ -141,5 +142,5 @@ def test_balanced_accuracy_is_in_history_summary_and_csv_and_older_ledgers_have_
         algorithm = summarize(make_manifest(), {"fedavg": played})["algorithms"]["fedavg"]
         assert algorithm["balanced_accuracy"] == expected
         assert [row["balanced_accuracy"] for row in algorithm["history"]] == [expected] * len(algorithm["history"])
-    text = tables.to_csv(summarize(make_manifest(), {"fedavg": new}))
+    text = figures_csv.to_csv(summarize(make_manifest(), {"fedavg": new}))
     assert next(csv.DictReader(io.StringIO(text)))["balanced_accuracy"] == "0.25"

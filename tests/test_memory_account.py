@@ -18,8 +18,10 @@ from algorithms.training.settings import Rule
 from algorithms.workload.task import Task
 from benchmarks import closed_form
 from benchmarks.closed_form import BATCHES, FORMS
+from emulator.analysis import model_memory
 from emulator.compute.tensor_account import MESSAGES, RECEIVED, TEMPORARIES, Peak, TensorAccount, mark, owned_by
 from emulator.ledger.events import MEMORY_KINDS
+from emulator.preflight.memory_estimate import needed_bytes
 from emulator.tables import memory as memory_sheets
 
 TASK = Task(model="resnet18", dataset="synthetic:3x32x32:10:100")
@@ -90,6 +92,15 @@ def test_training_without_backward_passes_needs_less_than_split_learning(batch: 
         mark((*client.module.parameters(), *aux.module.parameters(), x), "parameters")
         zeroth_order.replayed_step(client, aux, x, y, torch.Generator().manual_seed(1), 2, 1e-3, 1e-2)
     assert account.peaks["client"].total_bytes < peaks["sl", batch].total_bytes
+
+
+@pytest.mark.parametrize("method", ["sl", "fedavg"])
+def test_the_shipped_figures_of_the_papers_model_are_what_the_account_says_today(
+    method: str, peaks: dict[tuple[str, int], Peak]
+) -> None:
+    need = model_memory.computed().methods[method]
+    assert need.tensors_bytes == pytest.approx(peaks[method, 256].total_bytes, rel=0.002)
+    assert need.needed_bytes == pytest.approx(needed_bytes(need.tensors_bytes), abs=2)
 
 
 def test_tensors_without_memory_are_accounted_for_as_those_with_it(peaks: dict[tuple[str, int], Peak]) -> None:

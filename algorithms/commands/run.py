@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -86,7 +85,6 @@ def command(argv: list[str], alone: bool = False) -> int:
     line = parser()
     flags = line.parse_args(argv)
     from rich.console import Console
-    from rich.text import Text
 
     from algorithms.commands.sweep import dependencies
     from algorithms.experiments import reading
@@ -98,10 +96,10 @@ def command(argv: list[str], alone: bool = False) -> int:
     from emulator.profiles.reading import load_scenario
     from emulator.report import record
     from emulator.runtime.launcher import Launcher, Plan
-    from emulator.tables import clients_data
+    from emulator.tables import clients_data, overview
     from emulator.tables import run as tables
-    from emulator.tables.headline import sentence
 
+    shown = tables.chosen(flags.tables)
     experiment = reading.find(flags.experiment) if flags.experiment else reading.NONE
     flags.seed = seed_of(flags, experiment)
     if flags.seeds is not None:
@@ -171,16 +169,14 @@ def command(argv: list[str], alone: bool = False) -> int:
         )  # where nothing was played
         raise
     recorded = record.rebuild(folder)
-    tables.print_tables(recorded.summary, console)
-    say(f"Record: {folder}")
+    overview.print_run(recorded.summary, console, shown)
     if flags.report:
         from emulator.report import html, perfetto
 
-        say(f"Trace: {perfetto.write(folder, recorded)}")
-        say(f"Report: {html.write(folder, recorded)}")
-    else:
-        say(f"A page with pictures: python run.py report {shlex.quote(str(folder))}", style="dim")
-    console.print(Text(sentence(recorded.summary), style="bold"))
+        perfetto.write(folder, recorded)
+        html.write(folder, recorded)
+    for text in overview.where(folder, argv, flags.report):
+        say(text)
     for name, ending in endings.items():
         if STATUS.get(ending.outcome, 1):
             what = f"{name}: {ending.outcome}" if ending.outcome == "refused" else ending.outcome

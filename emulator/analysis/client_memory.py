@@ -119,5 +119,22 @@ def does_not_fit(events: Sequence[AnyEvent], clients: Sequence[Json]) -> Json | 
     }
 
 
+def budget_share(algorithm: Mapping[str, Any]) -> float | None:
+    """The largest share of a client's budget that its peak takes, or of a dry run what is foreseen; of an algorithm's
+    entry in the summary."""
+    key = "needed_mib" if algorithm["foreseen"] else "peak_mib"
+    shares = [each[key] / each["budget_mib"] for each in algorithm["clients"] if each[key] and each["budget_mib"]]
+    return max(shares, default=None)
+
+
+def clients_that_fit(clients: Sequence[Json]) -> int | None:
+    """How many of a summary's clients fit, or would; None where one was stopped, which ended the others before they
+    could show, or where not all were judged."""
+    outcomes = [client["outcome"] for client in clients]
+    if not all(outcome in ("fits", "would-fit", "would-not-fit") for outcome in outcomes):
+        return None
+    return len(outcomes) - outcomes.count("would-not-fit")
+
+
 def _mib(size_bytes: int | None) -> float | None:
     return None if size_bytes is None else size_bytes / MIB

@@ -8,8 +8,8 @@ name says otherwise; ``up`` is what clients sent, ``down`` what they received, `
 ``latency_s`` is where a client's time goes, in due seconds by the causes of ``latency``, over the whole
 timeline (an algorithm's: mean over clients); ``round_latency_s`` is that of a mean round, until the last one's end.
 ``diverged``: from which round (from 0) on there is no accuracy, and where that began (``checks.divergence``); then
-``accuracy``, ``loss`` and ``to_target`` are None. ``foreseen``: by a dry run, so that nothing was trained, and no
-memory and no time of the host was measured.
+``accuracy``, ``loss`` and ``to_target`` are None. ``workload``: model, cut and batch of all methods.
+``foreseen``: by a dry run, so that nothing was trained, and no memory and no time of the host was measured.
 """
 
 from __future__ import annotations
@@ -69,10 +69,17 @@ def summarize(manifest: Mapping[str, Any], timelines: Mapping[str, Sequence[AnyE
         "seed": manifest.get("seed"),
         "dilation": max((_dilation(events) for events in timelines.values()), default=1),
         "health": health,  # verdict: good | bad | partial (consistent, but cut short) | unplayed | none (a dry run)
+        "workload": _workload(manifest),
         "data": manifest.get("data"),
         "not_played": absent,
         "algorithms": algorithms,
     }
+
+
+def _workload(manifest: Mapping[str, Any]) -> Json | None:
+    """Model, cut and batch that every method trains; None where the record does not say."""
+    task: Mapping[str, Any] = next((own.get("task", {}) for own in manifest.get("settings", {}).values()), {})
+    return {key: task[key] for key in ("model", "cut", "batch")} if {"model", "cut", "batch"} <= task.keys() else None
 
 
 def _algorithm(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:

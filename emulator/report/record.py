@@ -16,6 +16,7 @@ from emulator.checks.clock_agreement import Comparison, verdict_of
 from emulator.ledger.events import SCHEMA
 from emulator.ledger.files import merged_lines
 from emulator.ledger.run_folder import MERGED, atomic_write, replacing
+from emulator.report import figures_csv
 from emulator.tables import clients_data
 from emulator.tables import run as tables
 from emulator.tables.clock_agreement import sheet
@@ -49,7 +50,7 @@ def rebuild(folder: Path) -> Recorded:
             merged.writelines(merged_lines(name, events))
     atomic_write(folder / "summary.json", json.dumps({**run.summary, "made_by": made_by()}, indent=1) + "\n")
     atomic_write(folder / "tables.md", tables.to_markdown(run.summary))
-    atomic_write(folder / "tables.csv", tables.to_csv(run.summary))
+    atomic_write(folder / "tables.csv", figures_csv.to_csv(run.summary))
     if data := run.summary["data"]:
         atomic_write(folder / clients_data.NAME, clients_data.to_csv(data))
     return run

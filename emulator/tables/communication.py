@@ -27,7 +27,7 @@ def in_all(algorithms: Json, ranked: list[int]) -> Sheet:
     heads += [f"{size}\nMB" for size in (*SIZES, "official")]
     heads += [FIGURES[key].head for key in ("mb_to_85", "mb_to_90")]
     return Sheet(
-        title="Bytes",
+        title="Communication volume",
         heads=["algorithm", *heads],
         names=1,
         rows=rows,
@@ -82,7 +82,7 @@ def by_kind(algorithms: Json) -> Sheet:
             kilobytes = (number(size, 1 / KB) if size else "0" for size in cells)
             rows.append([name, kind, str(found["messages"]), *kilobytes])
     return Sheet(
-        title="Bytes by kind of message",
+        title="Communication volume by kind of message",
         heads=["algorithm", "kind", "messages", *(f"{head}\nkB" for head in ("up", "down", *SIZES[1:], "official"))],
         names=2,
         rows=rows,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from emulator.analysis import model_memory
 from emulator.tables.table import number
 
 Json = Mapping[str, Any]
@@ -20,9 +21,7 @@ def sentence(summary: Json) -> str:
     """One sentence; of a run whose verdict is bad, or in which nothing finished, that there is nothing to say."""
     if summary["health"]["reasons"]:
         return "What the numbers say: nothing, since this run cannot be trusted."
-    done = {
-        name: each for name, each in summary["algorithms"].items() if each["outcome"] == "finished" and each["rounds"]
-    }
+    done = _done(summary)
     unfit = [name for name, each in summary["algorithms"].items() if each["does_not_fit"]]
     diverged = [name for name, each in summary["algorithms"].items() if each["outcome"] == "diverged"]
     if not summary["algorithms"]:
@@ -36,6 +35,7 @@ def sentence(summary: Json) -> str:
         stopped = any(summary["algorithms"][name]["does_not_fit"]["outcome"] == "does-not-fit" for name in unfit)
         verb = ("do" if len(unfit) > 1 else "does") if stopped else "would"
         parts.append(f"{_listed(unfit)} {verb} not fit in memory{' (foreseen)' * (not trained(summary))}")
+    parts += _with_model(summary) if done else []
     if diverged:
         parts.append(f"{_listed(diverged)} diverged")
     return f"What the numbers say{among}: {'; '.join(parts) or 'no method stands out'}."
@@ -69,25 +69,64 @@ def standing(summary: Json) -> str:
     return {"partial": PARTIAL, "unplayed": UNPLAYED}.get(verdict, verdict)
 
 
+def target_of(summary: Json) -> str | None:
+    """The higher target that a method which finished has reached; None where none has."""
+    return _highest(_done(summary))
+
+
+def _highest(done: Json) -> str | None:
+    return next((target for target in TARGETS if any(each["to_target"].get(target) for each in done.values())), None)
+
+
+def _done(summary: Json) -> dict[str, Any]:
+    """The methods that finished a round and came to their end."""
+    return {
+        name: each for name, each in summary["algorithms"].items() if each["outcome"] == "finished" and each["rounds"]
+    }
+
+
+def _with_model(summary: Json) -> list[str]:
+    """Which methods would not fit the run's devices with a paper's model, by what is computed."""
+    found = model_memory.of(summary)
+    if found is None:
+        return []
+    fits: dict[str, dict[str, bool | None]] = {}  # by method and device
+    for name, algorithm in summary["algorithms"].items():
+        if need := found.methods.get(name):
+            clients = {client["device"]: client["budget_mib"] for client in algorithm["clients"]}
+            fits[name] = {device: model_memory.fits(need, budget_mib) for device, budget_mib in clients.items()}
+    if not fits:
+        return []
+    what = f"with {found.model} (computed)"
+    devices = [*dict.fromkeys(device for each in fits.values() for device in each if each[device] is False)]
+    unfit = [name for name, each in fits.items() if False in each.values()]
+    maybe = [name for name, each in fits.items() if name not in unfit and None in each.values()]
+    if not unfit:
+        return [f"{what} {_listed(maybe)} may not fit"] if maybe else [f"{what} all would fit"]
+    perhaps = f", {_listed(maybe)} may not" if maybe else ""
+    others = ", the others would" if len(unfit) + len(maybe) < len(fits) else ""
+    return [f"{what} {_listed(unfit)} would not fit a {_listed(devices)}{perhaps}{others}"]
+
+
 def _target(done: Json) -> list[str]:
-    for target in TARGETS:
-        reached = {name: each["to_target"][target] for name, each in done.items() if each["to_target"].get(target)}
-        if reached:
-            percent = f"{100 * float(target):.0f} %"
-            fewest = _least({name: found["bytes"] for name, found in reached.items()})
-            soonest = _least({name: found["seconds"] for name, found in reached.items()})
-            bytes_ = f"{number(reached[fewest[0]]['bytes'] / 1e6)} MB"
-            seconds = f"{number(reached[soonest[0]]['seconds'])} s"
-            if len(reached) == 1:  # others were perhaps given less time
-                only = "only " if len(done) > 1 else ""
-                return [f"{only}{soonest[0]} reached {percent}, after {seconds} and {bytes_}"]
-            if fewest == soonest:
-                return [f"{_listed(fewest)} reached {percent} first ({seconds}) and with the fewest bytes ({bytes_})"]
-            return [
-                f"{_listed(soonest)} reached {percent} first ({seconds})",
-                f"{_listed(fewest)} with the fewest bytes ({bytes_})",
-            ]
-    return ["no method reached 85 %"] if any(each["accuracy"] is not None for each in done.values()) else []
+    target = _highest(done)
+    if target is None:
+        return ["no method reached 85 %"] if any(each["accuracy"] is not None for each in done.values()) else []
+    reached = {name: each["to_target"][target] for name, each in done.items() if each["to_target"].get(target)}
+    percent = f"{100 * float(target):.0f} %"
+    fewest = _least({name: found["bytes"] for name, found in reached.items()})
+    soonest = _least({name: found["seconds"] for name, found in reached.items()})
+    bytes_ = f"{number(reached[fewest[0]]['bytes'] / 1e6)} MB"
+    seconds = f"{number(reached[soonest[0]]['seconds'])} s"
+    if len(reached) == 1:  # others were perhaps given less time
+        only = "only " if len(done) > 1 else ""
+        return [f"{only}{soonest[0]} reached {percent}, after {seconds} and {bytes_}"]
+    if fewest == soonest:
+        return [f"{_listed(fewest)} reached {percent} first ({seconds}) and with the fewest bytes ({bytes_})"]
+    return [
+        f"{_listed(soonest)} reached {percent} first ({seconds})",
+        f"{_listed(fewest)} with the fewest bytes ({bytes_})",
+    ]
 
 
 def _accuracy(done: Json) -> list[str]:

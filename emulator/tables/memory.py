@@ -1,4 +1,4 @@
-"""What clients needed of their memory, as tables: by device, and what the tightest device's peak is made of."""
+"""What clients needed of their memory, as tables: by device, with a paper's model, and what a peak is made of."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from emulator.analysis import model_memory
 from emulator.ledger.events import MEMORY_KINDS
 from emulator.tables.table import NOTHING, Sheet, number
 
@@ -79,6 +80,32 @@ def _fitting(clients: list[Json]) -> str:
         return f"{outcomes.count('fits') + outcomes.count('would-fit')} of {len(clients)}"
     unfit = outcomes.count("does-not-fit")
     return f"no ({unfit})" if unfit else NOTHING
+
+
+def with_model(summary: Json) -> list[Sheet]:
+    """What a client would need with a paper's model: a row for each method and kind of device."""
+    found = model_memory.of(summary)
+    if found is None:
+        return []
+    rows, words = [], {True: "fits", False: "does not fit", None: "open"}
+    for name, algorithm in summary["algorithms"].items():
+        need = found.methods.get(name)
+        for device, budget_mib in {c["device"]: c["budget_mib"] for c in algorithm["clients"]}.items():
+            sizes = [need.tensors_mib, need.needed_mib] if need else [None, None]
+            fit = words[model_memory.fits(need, budget_mib)] if need else NOTHING
+            rows.append([name, device, *map(number, (budget_mib, *sizes)), fit])
+    return [
+        Sheet(
+            title=f"Client memory with {found.model}, computed and not measured",
+            heads=["algorithm", "device", "budget\nMiB", "tensors\nMiB", "at most\nMiB", "a client"],
+            names=2,
+            rows=rows,
+            meaning=f"What a client of these devices would need with {found.model} {found.workload}: its tensors by an "
+            "account of each, and what its process takes at most (1.12 x tensors + 1.6 MiB); open: the budget lies "
+            f"between the two. From {model_memory.SHOWN}, written by `{found.made_by}`; as a dry run: "
+            f"`{found.command}`.",
+        )
+    ]
 
 
 def by_category(algorithms: Json) -> list[Sheet]:

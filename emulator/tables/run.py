@@ -1,29 +1,25 @@
-"""The run's tables, from ``summary.json`` alone: on the terminal, as Markdown and as CSV.
+"""The run's tables by name, from ``summary.json`` alone: each by itself, all as Markdown.
 
 A verdict that is bad stands above the tables, with its reasons. Every head says the unit; a sentence or two below a
-table say what its columns mean. Made for 80 columns.
+table say what its columns mean. Made for 80 columns. What a run prints of them: ``overview``.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 import msgspec
-from rich.console import Console
-from rich.text import Text
 
-from emulator.analysis.communication import SIZES
 from emulator.analysis.latency import CAUSES
 from emulator.analysis.metrics import FIGURES
 from emulator.checks.health import limits_of
+from emulator.errors import UserError
 from emulator.tables import clients_data, communication, computations
 from emulator.tables import memory as memory_sheets
 from emulator.tables.headline import partial, standing, trained
-from emulator.tables.table import BEST_MEANS, Ranked, Sheet, markdown, number, show
-from emulator.validation import printable
+from emulator.tables.table import BEST_MEANS, Ranked, Sheet, markdown, number
 
 Json = Mapping[str, Any]
 
@@ -35,101 +31,60 @@ DRY_RUN = (
 FULL_PERCENT = 100.0
 
 
-def print_tables(summary: Json, console: Console) -> None:
-    """Print verdict, tables and their meaning to a terminal."""
-    bad = bool(summary["health"]["reasons"])
-    console.print(Text(printable(title(summary)), style="bold"))
-    for line in partial(summary):
-        console.print(Text(printable(line), style="bold red"))
-    for line in verdict(summary):
-        console.print(Text(printable(line), style="bold red" if bad else ""))
-    for sheet in sheets(summary):
-        show(sheet, console)
-    for line in remarks(summary):
-        console.print()
-        console.print(Text(printable(line)))
-
-
 def to_markdown(summary: Json) -> str:
-    """The same as ``tables.md``, with what each computation costs, and what each client has of the data."""
+    """``tables.md``: verdict, every table, and notes."""
     lines = [f"# {title(summary)}", ""]
     for line in partial(summary):
         lines += [f"**{line}**", ""]
     for line in verdict(summary):
         lines += [f"**{line}**" if summary["health"]["reasons"] else line, ""]
-    for sheet in sheets(summary):
-        lines += markdown(sheet)
-    for sheet in [computations.sheet(summary["algorithms"]), *clients_data.sheets(summary)]:
+    for sheet in named(summary, [*TABLES]):
         lines += markdown(sheet)
     for line in remarks(summary):
         lines += [line, ""]
     return "\n".join(lines)
 
 
-def to_csv(summary: Json) -> str:
-    """Long form: a row for each algorithm, then for its kinds of messages, then for its clients.
-
-    Cells that do not apply are empty. A client's rows have its own bytes and times, an algorithm's the totals over
-    clients, but for ``latency_..._s``, the mean over clients. Bytes are whole bytes.
-    """
-    sizes = [(size, way) for size in SIZES for way in ("up", "down")]
-    heads = ["row", "algorithm", "name", "device", "network", "outcome", "rounds", "seconds_s"]
-    heads += ["accuracy", "balanced_accuracy", "loss"]
-    heads += ["messages", "official_bytes", *(f"{size}_{way}_bytes" for size, way in sizes)]
-    heads += ["to_0.85_s", "to_0.85_bytes", "to_0.9_s", "to_0.9_bytes"]
-    heads += ["server_busy_s", "server_align_s", "server_queue_wait_s", "server_align_wait_s", "server_held_mib"]
-    heads += ["budget_mib", "baseline_mib", "peak_mib", "tensors_mib", "beside_mib", "needed_mib"]
-    heads += ["compute_s", "transfer_s", "wait_s", *(f"latency_{cause}_s" for cause in CAUSES)]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, heads, restval="", lineterminator="\n")
-    writer.writeheader()
-    for name, algorithm in summary["algorithms"].items():
-        row = {
-            key: algorithm[key]
-            for key in ("outcome", "rounds", "accuracy", "balanced_accuracy", "loss", "official_bytes")
-        }
-        row |= {"row": "algorithm", "algorithm": name, "seconds_s": algorithm["seconds"], **_latencies(algorithm)}
-        row |= {f"{size}_{way}_bytes": algorithm["bytes"][size][way] for size, way in sizes}
-        for target, reached in algorithm["to_target"].items():
-            row[f"to_{target}_s"] = reached["seconds"] if reached else ""
-            row[f"to_{target}_bytes"] = reached["bytes"] if reached else ""
-        for key in ("busy_s", "align_s", "queue_wait_s", "align_wait_s", "held_mib"):
-            row[f"server_{key}"] = (algorithm["server"] or {}).get(key, "")
-        writer.writerow(row)
-        for kind, sent in communication.kinds(algorithm).items():
-            row = {"row": "kind", "algorithm": name, "name": kind, "messages": sent["messages"]}
-            row |= {f"{size}_{way}_bytes": sent[way][size] for size, way in sizes}
-            writer.writerow(row | {"official_bytes": sent["official"]})
-        for client in algorithm["clients"]:
-            row = {key: value for key, value in client.items() if key in heads}
-            row |= {"row": "client", "algorithm": name, **_latencies(client)}
-            row |= {f"{size}_{way}_bytes": client["bytes"][size][way] for size, way in sizes}
-            writer.writerow(row)
-    return text.getvalue()
-
-
-def _latencies(entry: Json) -> dict[str, float]:
-    return {f"latency_{cause}_s": seconds for cause, seconds in (entry["latency_s"] or {}).items()}
-
-
 # --- the tables ---------------------------------------------------------------------------------------------------
 
 
+def named(summary: Json, names: Sequence[str]) -> list[Sheet]:
+    """The tables of these names; a name has none where the run has nothing of its kind."""
+    return [sheet for name in names for sheet in TABLES[name](summary)]
+
+
+def chosen(text: str | None) -> list[str]:
+    """The names that ``--tables`` says, in the tables' order; UserError where there is none of a name."""
+    names = [name.strip() for name in text.split(",")] if text is not None else []
+    if names == ["all"]:
+        return [*TABLES]
+    for name in names:
+        if name not in TABLES:
+            near = get_close_matches(name, TABLES, 1)
+            meant = f"did you mean {near[0]}? " if near else ""
+            raise UserError(f"--tables {name}: there is none of this name; {meant}say all, or any of {listed()}")
+    return [name for name in TABLES if name in names]
+
+
+def listed() -> str:
+    """The names of all tables."""
+    return ", ".join(TABLES)
+
+
 def sheets(summary: Json) -> list[Sheet]:
-    """The tables, in order; the best values are looked for among the algorithms that finished."""
-    algorithms = summary["algorithms"]
-    ranked = _finished(algorithms)
-    sent = [communication.in_all(algorithms, ranked), communication.by_kind(algorithms)]
-    memory = [memory_sheets.by_device(algorithms), *memory_sheets.by_category(algorithms)]
-    found = [_latency(algorithms), _causes(algorithms), *sent, *memory, _server(algorithms)]
-    beside = clients_data.accuracy_of_the_largest(summary) if trained(summary) else ""
-    found[0] = msgspec.structs.replace(found[0], meaning=f"{found[0].meaning} {beside}".rstrip())
-    return found + [_alignment(algorithms)] * any(algorithm["alignment"] for algorithm in algorithms.values())
+    """The tables that have a row for each method."""
+    return named(summary, [name for name in TABLES if name not in ("computations", "data")])
 
 
-def _finished(algorithms: Json) -> list[int]:
-    """The rows of those whose figures may be compared."""
+def finished(algorithms: Json) -> list[int]:
+    """The rows of methods that finished, whose figures may be compared."""
     return [index for index, each in enumerate(algorithms.values()) if each["outcome"] == "finished"]
+
+
+def _latency_beside_chance(summary: Json) -> Sheet:
+    found = _latency(summary["algorithms"])
+    beside = clients_data.accuracy_of_the_largest(summary) if trained(summary) else ""
+    return msgspec.structs.replace(found, meaning=f"{found.meaning} {beside}".rstrip())
 
 
 def _latency(algorithms: Json) -> Sheet:
@@ -139,7 +94,7 @@ def _latency(algorithms: Json) -> Sheet:
     for index, (name, algorithm) in enumerate(algorithms.items()):
         first, *others = (number(values[key][index]) for key in keys)
         ended = "foreseen" if algorithm["foreseen"] and algorithm["outcome"] == "finished" else algorithm["outcome"]
-        what = [name, _outcome(ended), str(algorithm["rounds"])]
+        what = [name, outcome(ended), str(algorithm["rounds"])]
         rows.append([*what, first, number(algorithm["seconds"]), *others])
     return Sheet(
         title="Latency",
@@ -150,26 +105,26 @@ def _latency(algorithms: Json) -> Sheet:
         "whose joined model has 85 or 90 % top-1 accuracy on the test set; accuracy after the last round. "
         f"{BEST_MEANS}",
         best={column: Ranked(FIGURES[key].best, values[key]) for column, key in zip((3, 5, 6, 7), keys, strict=True)},
-        ranked=_finished(algorithms),
-        results=[text for name, algorithm in algorithms.items() if (text := _unfit(name, algorithm))],
+        ranked=finished(algorithms),
+        results=unfit(algorithms),
     )
 
 
 def _causes(algorithms: Json) -> Sheet:
-    rows, short = [], ("compute", "leaving", "on its way", "queueing", "waiting")
+    rows, heads = [], ("compute\ns", "seriali-\nsation s", "propa-\ngation s", "queueing\ns", "idle,\nwaiting s")
     for name, algorithm in algorithms.items():
         split = algorithm["round_latency_s"]
         whole = sum(split.values()) if split else None
         rows.append([name, *(number(split[cause] if split else None) for cause in CAUSES), number(whole)])
     return Sheet(
-        title="Where the seconds of a round go",
-        heads=["algorithm", *(f"{cause}\ns" for cause in short), "round\ns"],
+        title="Latency of a round by cause",
+        heads=["algorithm", *heads, "round\ns"],
         names=1,
         rows=rows,
-        meaning="Of a mean round, mean over clients, by due times; every instant counts once, to the first that holds: "
-        "the client computes; bits of a message of its own are leaving, either way (serialisation); one is on its way "
-        "(propagation); one waits for the link (TCP's set-up too), or at the server for its computation to begin; else "
-        "the client waits for others.",
+        meaning="Of a mean round, mean over clients, by due times. Each instant is attributed to the first matching "
+        "state: the client computes; bits of a message of its own are leaving, either way (serialisation delay); one "
+        "is on its way (propagation delay); one waits for the link (TCP's set-up too), or at the server for its "
+        "computation to begin (queueing delay); else the client is idle and waits for others.",
     )
 
 
@@ -210,6 +165,25 @@ def _alignment(algorithms: Json) -> Sheet:
         "an alignment's first step and after its last: sum of squares over that of the true gradients, mean over "
         "clients. 1.00 is what predicting zero has.",
     )
+
+
+TABLES: dict[str, Callable[[Json], list[Sheet]]] = {  # by the names of ``--tables``
+    "latency": lambda summary: [_latency_beside_chance(summary)],
+    "causes": lambda summary: [_causes(summary["algorithms"])],
+    "volume": lambda summary: [communication.in_all(summary["algorithms"], finished(summary["algorithms"]))],
+    "kinds": lambda summary: [communication.by_kind(summary["algorithms"])],
+    "memory": lambda summary: [memory_sheets.by_device(summary["algorithms"])],
+    "memory-parts": lambda summary: memory_sheets.by_category(summary["algorithms"]),
+    "model-memory": memory_sheets.with_model,
+    "server": lambda summary: [_server(summary["algorithms"])],
+    "alignment": lambda summary: [_alignment(summary["algorithms"])] * _aligned(summary),
+    "computations": lambda summary: [computations.sheet(summary["algorithms"])],
+    "data": clients_data.sheets,
+}
+
+
+def _aligned(summary: Json) -> bool:
+    return any(algorithm["alignment"] for algorithm in summary["algorithms"].values())
 
 
 # --- lines around them --------------------------------------------------------------------------------------------
@@ -259,10 +233,15 @@ def verdict(summary: Json) -> list[str]:
     return [f"Verdict: {verdict}", *(f"- {reason}" for reason in health["reasons"])]
 
 
+def notes(summary: Json) -> list[str]:
+    """What the verdict noted, and what is odd about the data."""
+    noted = [note for note in summary["health"]["notes"] if not note.endswith(": does-not-fit")]
+    return [f"Note: {note}" for note in (*noted, *clients_data.remarks(summary))]
+
+
 def remarks(summary: Json) -> list[str]:
-    """What stands below the tables: what the verdict noted, and where the host was tightest."""
-    notes = [note for note in summary["health"]["notes"] if not note.endswith(": does-not-fit")]
-    remarks = [f"Note: {note}" for note in (*notes, *clients_data.remarks(summary))]
+    """What stands below the tables: notes, and where the host was tightest."""
+    remarks = notes(summary)
     slowest = max(summary["algorithms"].items(), key=lambda each: each[1]["dilation"], default=None)
     if slowest and slowest[1].get("dilation_why"):
         name, algorithm = slowest
@@ -280,6 +259,11 @@ def remarks(summary: Json) -> list[str]:
     return remarks
 
 
+def unfit(algorithms: Json) -> list[str]:
+    """A sentence for each method that does not fit a client's memory."""
+    return [text for name, algorithm in algorithms.items() if (text := _unfit(name, algorithm))]
+
+
 def _unfit(name: str, algorithm: Json) -> str:
     unfit = algorithm["does_not_fit"]
     if unfit is None:
@@ -293,12 +277,13 @@ def _unfit(name: str, algorithm: Json) -> str:
     peak = f", peak {number(unfit['peak_mib'])} MiB" if unfit["peak_mib"] is not None else ""
     needs = f"; it needs about {number(unfit['needed_mib'])} MiB" if unfit["needed_mib"] is not None else ""
     return (
-        f"{name} {_outcome(unfit['outcome'])}: {unfit['client']} ({unfit['device']}), in phase {unfit['phase']}, "
+        f"{name} {outcome(unfit['outcome'])}: {unfit['client']} ({unfit['device']}), in phase {unfit['phase']}, "
         f"budget {number(unfit['budget_mib'])} MiB{peak}{asked}{needs}."
     )
 
 
-def _outcome(outcome: str) -> str:
+def outcome(outcome: str) -> str:
+    """In words."""
     return OUTCOMES.get(outcome, outcome)
 
 

@@ -42,6 +42,8 @@ ABOUT = (
 
 def parser(prog: str = "run.py", about: str = ABOUT) -> Flags:
     """The flags of a run, for it or for a command that plays one."""
+    from emulator.tables.run import listed
+
     flags = Flags(
         prog=prog,
         description=about,
@@ -155,6 +157,11 @@ def parser(prog: str = "run.py", about: str = ABOUT) -> Flags:
         f" default: {STEP_LEAST_S:.0f}, or {STEP_FACTOR:.0f} times the longest in the rehearsal",
     )
     flags.add_argument("--out", metavar="DIR", help="the run's folder; default: runs/<time>-<profile>-<algorithms>")
+    flags.add_argument(
+        "--tables",
+        metavar="all|A,B",
+        help=f"print these tables too, which are in tables.md and the report: {listed()}",
+    )
     flags.add_argument("--report", action="store_true", help="end with plots, trace.json and report.html")
     flags.add_argument("--version", action="version", version=f"splitbed {importlib.metadata.version('splitbed')}")
     flags.add_argument("--no-dashboard", action="store_true", help="plain lines instead of the live dashboard")

@@ -1,0 +1,236 @@
+"""What a run prints at its end, from its summary alone: verdict, the tables of the three questions, what they say.
+
+80 columns, and with eight methods at most 45 lines from the verdict to the last. Every figure is in ``tables.csv``.
+All other tables are in ``tables.md`` and the report; ``--tables`` prints those that are named.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from textwrap import wrap
+from typing import Any
+
+import msgspec
+from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
+
+from emulator.analysis import model_memory
+from emulator.analysis.client_memory import budget_share, clients_that_fit
+from emulator.analysis.latency import CAUSES
+from emulator.analysis.metrics import FIGURES
+from emulator.tables import run as tables
+from emulator.tables.headline import partial, sentence, target_of
+from emulator.tables.table import BEST, NOTHING, Ranked, Sheet, number, show
+from emulator.validation import printable
+
+Json = Mapping[str, Any]
+
+Line = tuple[str, str]  # its style, and its text
+
+MOST_LINES, SAID_AFTER = 45, 2  # with eight methods; of them, where the record is and what comes next
+WIDTH = 80
+WORDS = {
+    "compute": "\ncompute",
+    "serialisation": "seriali-\nsation",
+    "propagation": "propa-\ngation",
+    "queueing": "\nqueueing",
+    "waiting": "idle,\nwaiting",
+}
+
+
+class Column:
+    """A head, a text for each method, and where one is best, values to find it by."""
+
+    def __init__(self, head: str, cells: Iterable[str], best: Ranked | None = None) -> None:
+        self.head, self.cells, self.best = head, [*cells], best
+
+
+def print_run(summary: Json, console: Console, more: Sequence[str] = ()) -> None:
+    """Print the verdict, the two tables (and those named in ``more``), notes, and what the numbers say."""
+
+    def show_lines(lines: Iterable[Line]) -> None:
+        for style, line in lines:
+            console.print(Text(line, style=style), soft_wrap=True)  # a number is never cut off
+
+    above, below = _above(summary, console.width), _wrapped(sentence(summary), console.width, "bold")
+    show_lines(above)
+    for sheet in tables.named(summary, more):
+        show(sheet, console)
+    room = MOST_LINES - len(above) - len(below) - SAID_AFTER - 1
+    show_lines([("", ""), *_notes(summary, console.width, room), *below])
+
+
+def _above(summary: Json, width: int) -> list[Line]:
+    """Verdict and tables."""
+    bad = bool(summary["health"]["reasons"])
+    head, *rest = tables.verdict(summary)
+    lines = _wrapped(f"{tables.title(summary)}. {head}", width, "bold red" if bad else "bold")
+    for text in partial(summary):
+        lines += _wrapped(text, width, "bold red")
+    for text in rest:
+        lines += _wrapped(text, width, "bold red" if bad else "")
+    if summary["algorithms"]:
+        for sheet, groups in ((latency(summary), {}), volume_and_memory(summary)):
+            lines += [("", ""), *drawn(sheet, groups)]
+            for result in sheet.results:
+                lines += _wrapped(result, width, "bold")
+            lines += _wrapped(sheet.meaning, width, "dim")
+    return lines
+
+
+def _wrapped(text: str, width: int, style: str = "") -> list[Line]:
+    return [(style, line) for line in wrap(printable(text), width, break_long_words=False, break_on_hyphens=False)]
+
+
+def _notes(summary: Json, width: int, room: int) -> list[Line]:
+    """The first notes, as many as there is ``room`` for, but one at least; of the others, how many there are."""
+    found = [_wrapped(note, width) for note in tables.notes(summary)]
+    shown: list[Line] = []
+    for place, lines in enumerate(found):
+        last = place == len(found) - 1
+        if place and len(shown) + len(lines) + (not last) > room:
+            return [*shown, ("", f"Note: {len(found) - place} more in tables.md.")]
+        shown += lines
+    return shown
+
+
+def where(folder: Path, argv: Sequence[str], report: bool) -> list[str]:
+    """Where the record is, and the one command that comes next."""
+    if not report:
+        next_ = f"Next: python run.py report {shlex.quote(str(folder))}"
+        return [f"Record: {folder} (tables.md: all tables)", next_]
+    words = [word for word in _without(argv, ("--out", "--seed", "--tables")) if word != "--report"]
+    again = shlex.join(["python", "run.py", *words, "--seeds", "5"])
+    return [f"Record: {folder} (report.html: every table, pictures, sources)", f"Next: {again}"]
+
+
+def _without(argv: Sequence[str], flags: Sequence[str]) -> Iterator[str]:
+    """The words of a command line but for these flags and their values."""
+    words = iter(argv)
+    for word in words:
+        if word in flags:
+            next(words, None)
+        elif not word.startswith(tuple(f"{flag}=" for flag in flags)):
+            yield word
+
+
+def _sheet(title: str, summary: Json, columns: Sequence[Column], meaning: str) -> Sheet:
+    algorithms = summary["algorithms"]
+    names = [_named(name, each) for name, each in algorithms.items()]
+    return Sheet(
+        title=title,
+        heads=["method", *(column.head for column in columns)],
+        names=1,
+        rows=[list(row) for row in zip(names, *(column.cells for column in columns), strict=True)],
+        meaning=meaning,
+        best={index: column.best for index, column in enumerate(columns, 1) if column.best},
+        ranked=tables.finished(algorithms),
+    )
+
+
+def _named(name: str, algorithm: Json) -> str:
+    """A method, and below it how it ended where it did not finish."""
+    return name if algorithm["outcome"] == "finished" else f"{name}\n{tables.outcome(algorithm['outcome'])}"
+
+
+def _figure(summary: Json, key: str, head: str = "") -> Column:
+    """A column of ``FIGURES``, with its best marked."""
+    figure = FIGURES[key]
+    values = [figure.of(algorithm) for algorithm in summary["algorithms"].values()]
+    return Column(head or figure.head, map(number, values), Ranked(figure.best, values))
+
+
+def latency(summary: Json) -> Sheet:
+    """Seconds of a mean round by cause, until the target, and the accuracy at the end."""
+    each, target = [*summary["algorithms"].values()], target_of(summary)
+    columns = [Column("\nrounds", (str(algorithm["rounds"]) for algorithm in each))]
+    columns.append(_figure(summary, "s_per_round", "one\nround"))
+    for cause in CAUSES:
+        splits = [algorithm["round_latency_s"] for algorithm in each]
+        columns.append(Column(WORDS[cause], (number(split[cause] if split else None) for split in splits)))
+    until = ""
+    if target:
+        percent = round(100 * float(target))
+        until = f", and until {percent} % accuracy"
+        columns.append(_figure(summary, f"s_to_{percent}", f"to\n{percent} %"))
+    if any(algorithm["accuracy"] is not None for algorithm in each):
+        columns.append(_figure(summary, "accuracy_percent", "accu-\nracy %"))
+    meaning = f"Emulated time, mean over clients. Queueing: for link or server. {BEST}: best."
+    found = _sheet("Latency, s: a mean round by cause" + until, summary, columns, meaning)
+    return msgspec.structs.replace(found, results=tables.unfit(summary["algorithms"]))
+
+
+def volume_and_memory(summary: Json) -> tuple[Sheet, dict[int, str]]:
+    """Communication volume and client memory beside each other, and the columns at which groups begin."""
+    each, target = [*summary["algorithms"].values()], target_of(summary)
+    groups = {1: "Communication volume"}
+    columns = [_figure(summary, "up_kb", "up\nkB"), _figure(summary, "down_kb", "down\nkB")]
+    columns.append(Column("total\nMB", (number(FIGURES["payload_mb"].of(algorithm)) for algorithm in each)))
+    if target:
+        percent = round(100 * float(target))
+        columns.append(_figure(summary, f"mb_to_{percent}", f"MB to\n{percent} %"))
+    dry = any(algorithm["foreseen"] for algorithm in each)
+    model = (summary.get("workload") or {}).get("model")
+    groups[len(columns) + 1] = f"Client memory{f' ({model})' if model else ''}"
+    key = "needed_mib" if dry else "peak_mib"
+    columns.append(Column("at most\nMiB" if dry else "peak\nMiB", (number(FIGURES[key].of(a)) for a in each)))
+    columns.append(Column("% of\nbudget", (number(budget_share(algorithm), 100) for algorithm in each)))
+    columns.append(Column("clients\nthat fit", map(_fitting, each)))
+    meaning = "kB: tensor bytes of a client's round, without initial weights; MB: of all messages. "
+    meaning += "Memory: foreseen, at most." if dry else "Peak: measured."
+    if found := model_memory.of(summary):
+        groups[len(columns) + 1] = found.model
+        needs = [found.methods.get(name) for name in summary["algorithms"]]
+        columns.append(Column("needs\nMiB", (model_memory.span_mib(need) if need else NOTHING for need in needs)))
+        fitting = zip(needs, each, strict=True)
+        columns.append(
+            Column(
+                "clients\nthat fit",
+                (str(model_memory.fitting(need, a["clients"])) if need else NOTHING for need, a in fitting),
+            )
+        )
+        meaning += f" {found.model}: computed, not measured, {found.workload}; from tensors alone to the most that a"
+        meaning += " process takes."
+    return _sheet("", summary, columns, meaning), groups
+
+
+def _fitting(algorithm: Json) -> str:
+    fit = clients_that_fit(algorithm["clients"])
+    unfit = sum(client["outcome"] == "does-not-fit" for client in algorithm["clients"])
+    if fit is None:
+        return f"no ({unfit})" if unfit else NOTHING
+    return f"{fit} of {len(algorithm['clients'])}"
+
+
+def drawn(sheet: Sheet, groups: Mapping[int, str]) -> list[tuple[str, str]]:
+    """The lines of a table with their styles: a title or ``groups`` by their first columns, heads, a rule, rows.
+
+    Nothing is ever cut off: where the terminal is too narrow, it wraps.
+    """
+    heads, rows = [head.split("\n") for head in sheet.heads], [[c.split("\n") for c in row] for row in sheet.marked()]
+    for row in (heads, *rows):
+        height = max(map(len, row))
+        for index, cell in enumerate(row):
+            blank = [""] * (height - len(cell))
+            row[index] = blank + cell if row is heads else cell + blank
+    widths = [max(cell_len(line) for row in (heads, *rows) for line in row[index]) for index in range(len(heads))]
+    if sum(widths) + len(widths) - 1 + len(groups) <= WIDTH:  # room to set groups apart
+        widths = [width + (index in groups) for index, width in enumerate(widths)]
+    starts = [sum(width + 1 for width in widths[:index]) + (index in groups) for index in range(len(widths))]
+
+    def line(row: Sequence[Sequence[str]], at: int) -> str:
+        cells = [" " * (width - cell_len(c[at])) for width, c in zip(widths, row, strict=True)]
+        padded = [row[i][at] + cells[i] if i < sheet.names else cells[i] + row[i][at] for i in range(len(row))]
+        return " ".join(padded).rstrip()
+
+    above = sheet.title
+    for index, text in groups.items():
+        above = f"{above.ljust(starts[index] - 1)} {text}" if above else f"{'':{starts[index]}}{text}"
+    lines = [("bold", above)]
+    lines += [("", line(heads, at)) for at in range(len(heads[0]))]
+    lines.append(("", "─" * (sum(widths) + len(widths) - 1)))
+    lines += [("", line(row, at)) for row in rows for at in range(len(row[0]))]
+    return [(style, printable(text)) for style, text in lines]
