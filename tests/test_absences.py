@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -112,12 +113,15 @@ def test_a_client_that_is_never_there_for_long_enough_is_named() -> None:
     assert carry(fair, [Sent("server", "client-0", 1000)])[0].left_ns < 100 * SECOND
 
 
-def test_the_end_of_a_dry_run_is_the_networks_error(task: Any) -> None:
+def test_the_end_of_a_dry_run_is_the_networks_error(task: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """And the coroutines that it ends leave nothing for asyncio to complain about."""
     scenario = absent("away")
     clients = list(scenario.clients)
     clients[1] = msgspec.structs.replace(clients[1], absence=Absence("away", (), MS, 1000 * SECOND))
     with pytest.raises(UserError, match=r"^client-1: a message of"):
         played("fedavg", msgspec.structs.replace(scenario, clients=tuple(clients)), task)
+    gc.collect()
+    assert caplog.messages == []
 
 
 def traffic(network: Network, absence: Absence) -> Scenario:

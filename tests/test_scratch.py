@@ -214,6 +214,13 @@ def test_runs_begun_in_one_second_have_folders_of_their_own(tmp_path: Path, monk
     assert found == [first, f"{first}-2", f"{first}-3"]
 
 
+def test_of_two_runs_that_find_one_folder_empty_one_is_let_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "iterdir", lambda _folder: iter(()))  # as it was when either looked
+    assert run_folder.open_folder(tmp_path / "x", "iot-4g", "sl") == tmp_path / "x"
+    with pytest.raises(UserError, match="the folder is not empty and nothing recorded is overwritten"):
+        run_folder.open_folder(tmp_path / "x", "iot-4g", "sl")
+
+
 @pytest.mark.parametrize("name", ["deadline_s", "stop_after_s"])
 @pytest.mark.parametrize("seconds", [0.0, -1.0, 1e300, float("inf"), 1.1e9])
 def test_seconds_beyond_any_clock_are_refused(name: str, seconds: float) -> None:

@@ -176,3 +176,12 @@ def test_normalising_shifts_and_scales_each_channel() -> None:
     x, _ = tensors(samples, np.arange(3), GREY._replace(normalise="imagenet"))
     for channel, (mean, deviation) in enumerate(zip(*IMAGENET, strict=True)):
         assert torch.allclose(x[:, channel] * deviation + mean, plain[:, channel], atol=1e-6)
+
+
+@pytest.mark.parametrize("partition", ["iid", "dirichlet-unequal:0.5", "shards:2"])
+def test_a_client_has_two_sizes_of_a_batch_at_most(partition: str, tmp_path: Path) -> None:
+    """torch keeps memory for each: a full batch and the last one of its samples, in every round and epoch."""
+    made = prepare(Task(clients=5, samples_per_client=0, batch=16, epochs=2, partition=partition), tmp_path)
+    for index in range(5):
+        shard = made.shard(index)
+        assert len({len(y) for round in range(3) for _, y in shard.batches(round)}) <= 2

@@ -6,6 +6,7 @@ import argparse
 import os
 from collections.abc import Iterable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from algorithms import ALGORITHMS
@@ -30,10 +31,13 @@ if TYPE_CHECKING:
 STATUS = {"finished": 0, "does-not-fit": 0, "refused": 2, "interrupted": 130}  # of other outcomes: 1
 
 
-def refuse(launcher: Launcher, modules: dict[str, tuple[str, dict[str, Any]]], flags: argparse.Namespace) -> str:
+def refuse(
+    launcher: Launcher, modules: dict[str, tuple[str, dict[str, Any]]], flags: argparse.Namespace, folder: Path
+) -> list[str]:
     """UserError for what will take more than an hour on the wall, or more than this host has at the dilation asked;
-    a warning where its memory may not do, else ""."""
+    warnings where its memory may not do, or its record will be large."""
     from emulator.host import cgroups
+    from emulator.preflight import record_size
     from emulator.preflight.dilation import LIMIT_S
 
     forecast = launcher.foresee(modules)
@@ -51,7 +55,7 @@ def refuse(launcher: Launcher, modules: dict[str, tuple[str, dict[str, Any]]], f
             f"--profile {flags.profile}: this run will take over {how_long} on the wall; say --force if it may, fewer"
             " --rounds or --algorithm, --clock virtual where it is the clock that takes long, or --dry-run for figures"
         )
-    return cgroups.warning(forecast.memory_bytes)
+    return [cgroups.warning(forecast.memory_bytes), record_size.warning(forecast.events, folder)]
 
 
 def in_full(prepared: Prepared) -> dict[str, dict[str, Any]]:
@@ -148,7 +152,8 @@ def command(argv: list[str], alone: bool = False) -> int:
             launcher.report = say
             if alone:
                 os.nice(10)  # from here on this process only watches and draws
-            prepared = launcher.prepare({name: (ALGORITHMS[name], settings[name]) for name in names})
+            played = {name: (ALGORITHMS[name], settings[name]) for name in names}
+            prepared = launcher.prepare(played)
             manifest["settings"] = in_full(prepared)
             manifest["data"] = prepared.data
             manifest["depends"] = dependencies.stamp(scenario, settings, prepared.arithmetic)
@@ -159,7 +164,7 @@ def command(argv: list[str], alone: bool = False) -> int:
                 say(f"warning: {warning}")
             if not flags.dry_run and not flags.force:
                 console.print("Rehearsing: what each computation costs, and how long the run will take.")
-                if warning := refuse(launcher, {name: (ALGORITHMS[name], settings[name]) for name in names}, flags):
+                for warning in filter(None, refuse(launcher, played, flags, folder)):
                     say(f"warning: {warning}")
             with view_type(manifest, folder) as view:
                 endings = play_all(launcher, settings, view, flags.dry_run)

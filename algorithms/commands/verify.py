@@ -32,7 +32,7 @@ def command(argv: list[str]) -> int:
         raise UserError("--dry-run: verify compares two runs, and a dry run is none; leave it out")
     console = Console()
     say = partial(console.print, soft_wrap=True, markup=False, highlight=False)
-    folder = run_folder.open_folder(flags.out, flags.profile, "verify")
+    folder = run_folder.open_folder(flags.out, flags.profile, "verify", first=both.PLAYED[0])
     for clock in both.PLAYED:
         arguments = without(argv, "--out", *([] if CLOCKS[clock].dilates else ["--dilation"]))
         arguments += ["--clock", clock, "--out", str(folder / clock)]

@@ -136,6 +136,16 @@ class EmulatedLoop(asyncio.SelectorEventLoop):
     sock_connect = sock_accept = sock_recv = sock_recv_into = sock_recvfrom = refuse
     sock_recvfrom_into = sock_sendall = sock_sendto = sock_sendfile = refuse
 
+    def wind_up(self) -> None:
+        """Cancel all that waits, and close: also after a failure."""
+        self.failure = None
+        waiting = asyncio.all_tasks(self)
+        for task in waiting:
+            task.cancel()
+        if waiting:
+            self.run_until_complete(asyncio.gather(*waiting, return_exceptions=True))
+        self.close()
+
     def advance(self, sleep: Callable[[float | None], list[Any]]) -> list[Any]:
         """Nothing is ready: handle the next event, or return input that asyncio itself must handle."""
         if self.failure is not None:

@@ -18,21 +18,31 @@ from emulator.ledger.files import read_merged, read_timeline
 MERGED = "ledger.jsonl"
 
 
-def open_folder(out: str | Path | None, profile: str, what: str) -> Path:
-    """A new, empty folder: ``out``, or ``runs/<time>-<profile>-<what>``; UserError where it cannot be."""
+def open_folder(out: str | Path | None, profile: str, what: str, first: str = "ledger") -> Path:
+    """A new folder with nothing but ``first`` in it, which only one of several runs can make there: ``out``, or
+    ``runs/<time>-<profile>-<what>``; UserError where it cannot be."""
     stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{Path(profile).stem}-{what}"
     folder = Path(out) if out else Path("runs") / stem
     try:
         if not out:
             return _first_free(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
+        if any(folder.iterdir()) or not _made(folder / first):
             raise UserError(
                 f"--out {folder}: the folder is not empty and nothing recorded is overwritten; name a new one"
             )
     except OSError as error:
         raise UserError(f"--out {folder}: cannot be written ({error.strerror}); name a folder that can") from None
     return folder
+
+
+def _made(folder: Path) -> bool:
+    """Whether it is this process that has made it."""
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return False
+    return True
 
 
 def _first_free(folder: Path) -> Path:

@@ -50,7 +50,8 @@ class Span(msgspec.Struct, frozen=True):
 class Rehearsed(msgspec.Struct, frozen=True):
     """What a rehearsal found out. ``host_ns`` and ``clients`` by device; ``elapsed_ns`` is emulated.
 
-    ``whole``: the algorithm came to its end within the rehearsal. ``measured_ns``: CPU time of one run by cost key,
+    ``whole``: the algorithm came to its end within the rehearsal, in which ``rounds`` ended; ``events`` is what a run
+    would have recorded of it, about. ``measured_ns``: CPU time of one run by cost key,
     where durations are to come from it. ``uncharged``: lines of the method that work on tensors outside a computation.
     """
 
@@ -63,6 +64,8 @@ class Rehearsed(msgspec.Struct, frozen=True):
     whole: bool = False
     measured_ns: dict[str, int] = {}
     uncharged: list[str] = []
+    rounds: int = 0
+    events: int = 0
 
     def slowest_host_ns(self) -> int:
         return max((span.host_ns for span in self.spans), default=0)
@@ -149,11 +152,12 @@ def _ratio(span: Span) -> float:
 
 class Forecast(msgspec.Struct, frozen=True):
     """Seconds on the wall that a run takes at least, and the choice for each of its algorithms, where it matters; what
-    its processes need of the host's memory, about."""
+    its processes need of the host's memory, and how many events it will record, about."""
 
     seconds: float
     choices: dict[str, Choice]
     memory_bytes: int = 0
+    events: int = 0
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -175,7 +179,7 @@ class Account(msgspec.Struct, frozen=True):
 class Outlook(msgspec.Struct, frozen=True):
     """What is to come: emulated time, and host time of one core. ``whole`` False: at least so much.
 
-    ``accounts``: a client's tensors, for each kind of device.
+    ``accounts``: a client's tensors, for each kind of device. ``events``: that will be recorded, about.
     """
 
     rehearsed: Rehearsed
@@ -183,6 +187,7 @@ class Outlook(msgspec.Struct, frozen=True):
     host_ns: int
     whole: bool
     accounts: list[Account] = []
+    events: int = 0
 
     def wall_s(self, dilation: int | None, cores: float) -> float:
         """Seconds on the wall: of the real clock at this dilation, or (None) of the virtual one."""

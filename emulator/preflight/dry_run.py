@@ -302,7 +302,7 @@ def dry_run(
         network.close()
         return Foreseen(loop.now_ns, remembered.asked, remembered.carried_out, remembered.host_ns, whole)
     finally:
-        loop.close()
+        loop.wind_up()
 
 
 def _without_values(record: Record, event: Event) -> None:

@@ -16,7 +16,7 @@ import msgspec
 from emulator.errors import UserError
 from emulator.ledger.events import Event, RoundEnded
 from emulator.network.jitter import SECOND_NS
-from emulator.preflight.dilation import LIMIT_S, Outlook
+from emulator.preflight.dilation import LIMIT_S, Outlook, Rehearsed
 from emulator.preflight.dry_run import Bounds, dry_run
 from emulator.preflight.memory_estimate import account_memory
 from emulator.preflight.profiling import rehearse
@@ -29,7 +29,17 @@ SURELY = 10  # a rehearsal that is so many times below the limit, however its cl
 def foresee(module: str, settings: dict[str, Any], scenario: Scenario, seed: int) -> Outlook:
     """Rehearse, look further where the rehearsal alone does not settle it, and account for the clients' memory."""
     outlook = _foresee(module, settings, scenario, seed)
-    return msgspec.structs.replace(outlook, accounts=account_memory(module, settings, scenario, seed))
+    accounts = account_memory(module, settings, scenario, seed)
+    return msgspec.structs.replace(outlook, accounts=accounts, events=_events(outlook.rehearsed, settings, scenario))
+
+
+def _events(rehearsed: Rehearsed, settings: dict[str, Any], scenario: Scenario) -> int:
+    """As many a round as in the rehearsal, of as many more clients; where no round ended in it, at least so many."""
+    rounds, stop_after_s = int(settings["rounds"]), settings.get("stop_after_s")
+    if stop_after_s is not None and rehearsed.rounds:
+        rounds = min(rounds, int(stop_after_s * SECOND_NS * rehearsed.rounds / max(rehearsed.elapsed_ns, 1)) + 1)
+    clients = len(scenario.clients) / max(sum(rehearsed.clients.values()), 1)
+    return int(rehearsed.events / max(rehearsed.rounds, 1) * clients * rounds)
 
 
 def _foresee(module: str, settings: dict[str, Any], scenario: Scenario, seed: int) -> Outlook:

@@ -23,7 +23,7 @@ from emulator.compute.tensor_account import RECEIVED, TEMPORARIES, owned_by
 from emulator.compute.uncharged import Uncharged
 from emulator.errors import UserError
 from emulator.host.liveness import PULSE
-from emulator.ledger.events import Computed, Event, RoundEnded
+from emulator.ledger.events import Computed, Event, Posted, RoundEnded
 from emulator.network.fabric import Fabric, Happening
 from emulator.node.node import ClientNode, Node, ServerNode
 from emulator.profiles.scenario import ClientSpec, Device, Scenario
@@ -209,6 +209,8 @@ class Players(NamedTuple):
     elapsed_ns: int
     whole: bool
     uncharged: list[str]
+    rounds: int  # that have ended
+    events: int  # that a run would have recorded of this, about: a message's way over its links among them
 
 
 def representatives(module_name: str, settings: dict[str, Any], scenario: Scenario) -> list[ClientSpec]:
@@ -244,8 +246,11 @@ def play(
     ended: list[RoundEnded] = []
 
     computed_ns = dict.fromkeys(members, 0)
+    events = 0
 
     def record(name: str, event: Event) -> None:
+        nonlocal events
+        events += 2 if isinstance(event, Posted) else 1
         if isinstance(event, Computed):
             computed_ns[name] += event.due_ns - event.start_ns
         if isinstance(event, RoundEnded):
@@ -294,6 +299,6 @@ def play(
     try:
         with watch:
             whole = loop.run_until_complete(within_budget())
-        return Players(nodes, hosts, costs, loop.now_ns, whole, watch.lines(computed_ns))
+        return Players(nodes, hosts, costs, loop.now_ns, whole, watch.lines(computed_ns), len(ended), events)
     finally:
-        loop.close()
+        loop.wind_up()

@@ -59,6 +59,8 @@ def rehearse(
         whole=players.whole,
         measured_ns=measured_ns,
         uncharged=players.uncharged,
+        rounds=players.rounds,
+        events=players.events,
     )
 
 

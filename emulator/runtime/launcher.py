@@ -208,7 +208,7 @@ class Launcher:
 
         One that cannot be rehearsed counts nothing: playing it will say why.
         """
-        seconds, choices, memory_bytes = 0.0, {}, 0
+        seconds, choices, memory_bytes, recorded = 0.0, {}, 0, 0
         devices = Counter(client.device.name for client in self._plan.scenario.clients)
         for algorithm, (module, settings) in modules.items():
             folder = self._scratch.new_folder()
@@ -223,10 +223,11 @@ class Launcher:
                 if clock.dilates:
                     choices[algorithm] = choice
                 memory_bytes = max(memory_bytes, outlook.host_memory_bytes(devices))
+                recorded += outlook.events
                 seconds += outlook.wall_s(dilation if clock.dilates else None, cores)
             if seconds > LIMIT_S:
                 break
-        return Forecast(seconds, choices, memory_bytes)
+        return Forecast(seconds, choices, memory_bytes, recorded)
 
     def _rehearsal(self, placement: Placement, **how: Any) -> Outlook:
         """What a rehearsal finds out, however long it takes."""

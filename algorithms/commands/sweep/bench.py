@@ -274,7 +274,8 @@ def _folder(out: str | None, grid: Grid) -> Path:
 
     if out and (Path(out) / "bench.json").exists():
         return Path(out)
-    return run_folder.open_folder(out, "+".join(Path(name).stem for name in grid.profiles), f"{len(grid.seeds)}-seeds")
+    profiles, seeds = "+".join(Path(name).stem for name in grid.profiles), f"{len(grid.seeds)}-seeds"
+    return run_folder.open_folder(out, profiles, seeds, first="runs")
 
 
 @contextlib.contextmanager
