@@ -49,7 +49,7 @@ class Global(Message, frozen=True, kw_only=True, tag="global"):
     model: StateDict
 
 
-MESSAGES: tuple[type[Message], ...] = (Initial, Update, Global, *rounds.ENDINGS)
+MESSAGES: tuple[type[Message], ...] = (Initial, Update, Global, *rounds.CONTROL_MESSAGES)
 
 
 async def client(node: ClientNode, config: Config) -> None:

@@ -77,7 +77,7 @@ class Global(Message, frozen=True, kw_only=True, tag="global"):
     aux: StateDict
 
 
-MESSAGES: tuple[type[Message], ...] = (Initial, Smashed, Update, Global, *rounds.ENDINGS)
+MESSAGES: tuple[type[Message], ...] = (Initial, Smashed, Update, Global, *rounds.CONTROL_MESSAGES)
 
 
 async def client(node: ClientNode, config: Config) -> None:

@@ -92,7 +92,8 @@ class Done(Message, frozen=True, kw_only=True, tag="done"):
     """Client to server, instead of its weights."""
 
 
-MESSAGES: tuple[type[Message], ...] = (Turn, Initial, Handover, Smashed, Gradient, Update, Done, *rounds.ENDINGS)
+MESSAGES: tuple[type[Message], ...] = (Turn, Initial, Handover, Smashed, Gradient, Update, Done)
+MESSAGES += rounds.CONTROL_MESSAGES
 
 
 async def client(node: ClientNode, config: Config) -> None:

@@ -86,7 +86,7 @@ class ServerHalf(Message, frozen=True, kw_only=True, tag="server-half"):
     server: StateDict
 
 
-MESSAGES: tuple[type[Message], ...] = (Initial, Smashed, Gradient, Update, Global, ServerHalf, *rounds.ENDINGS)
+MESSAGES: tuple[type[Message], ...] = (Initial, Smashed, Gradient, Update, Global, ServerHalf, *rounds.CONTROL_MESSAGES)
 
 
 async def client(node: ClientNode, config: Config) -> None:

@@ -70,7 +70,7 @@ class Global(Message, frozen=True, kw_only=True, tag="global"):
     client: StateDict
 
 
-MESSAGES: tuple[type[Message], ...] = (Initial, Smashed, Gradient, Update, Global, *rounds.ENDINGS)
+MESSAGES: tuple[type[Message], ...] = (Initial, Smashed, Gradient, Update, Global, *rounds.CONTROL_MESSAGES)
 
 
 async def client(node: ClientNode, config: Config) -> None:

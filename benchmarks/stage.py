@@ -22,7 +22,7 @@ from emulator.errors import SplitbedError
 from emulator.ledger.events import AnyEvent, Host
 from emulator.ledger.files import read_timeline
 from emulator.profiles.scenario import Scenario
-from emulator.runtime.launch_spec import Placement
+from emulator.runtime.launch_spec import LaunchSpec
 from emulator.runtime.launcher import Launcher, Plan
 
 PLAYERS = tuple(f"benchmarks.players.{name}" for name in ("presence", "echo", "streams", "flood", "ticks"))
@@ -92,19 +92,17 @@ class Stage(Launcher):
         """Play ``module`` once; ``name`` names its ledger."""
         self._plan = Plan(scenario, 1, clock, 1, "rlimit", self._blank.evaluate, "")
         self._usage = []
-        ending = self.play(name, module, settings, self._read_usage)
-        if ending.outcome == "interrupted":
+        outcome = self.play(name, module, settings, self._read_usage)
+        if outcome.name == "interrupted":
             raise KeyboardInterrupt
-        if ending.outcome != "finished":
-            raise Broken(f"{name}: {ending.outcome}: {ending.detail}")
+        if outcome.name != "finished":
+            raise Broken(f"{name}: {outcome.name}: {outcome.detail}")
         return Played(read_timeline(self._folder / "ledger" / name), self._starting_ns, self._usage)
 
-    def start_all(
-        self, placement: Placement, control: Connection, done: Connection
-    ) -> Iterator[tuple[str, BaseProcess]]:
+    def start_all(self, spec: LaunchSpec, control: Connection, done: Connection) -> Iterator[tuple[str, BaseProcess]]:
         self._starting_ns = time.monotonic_ns()
         self._watched = {}
-        for name, process in super().start_all(placement, control, done):
+        for name, process in super().start_all(spec, control, done):
             if process.pid is not None:
                 self._watched[name] = psutil.Process(process.pid)
             yield name, process

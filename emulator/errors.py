@@ -1,8 +1,8 @@
 """What can go wrong, by whose fault it is; the text of every error is shown to the user as it is.
 
 ``SplitbedError`` is the base. Its subclasses say who has to act: the user (``UserError`` and below), the author of
-an algorithm (``ProtocolError``), the world (``PeerLost``) or us (``Bug``). Running out of memory is an outcome
-(``DoesNotFit``), not a fault.
+an algorithm (``ProtocolError``), the world (``PeerLost``) or us (``InternalError``). Running out of memory is an
+outcome (``DoesNotFit``), not a fault.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Deadlock(SplitbedError):
     """All nodes wait, no timer is set and nothing is in flight; the text names who waits for what."""
 
 
-class Bug(SplitbedError):
+class InternalError(SplitbedError):
     """An invariant of the emulator itself does not hold: our fault."""
 
 

@@ -85,7 +85,7 @@ def test_every_message_of_an_algorithm_is_listed_once_and_names_tensors_that_it_
         thing for thing in vars(module).values() if inspect.isclass(thing) and thing.__module__ == module.__name__
     ]
     messages = [thing for thing in defined if issubclass(thing, Message)]
-    shared = (*rounds.ENDINGS, *((warm_start.Warm, alignment.Aligned) if name == "fsl-sage" else ()))
+    shared = (*rounds.CONTROL_MESSAGES, *((warm_start.Warm, alignment.Aligned) if name == "fsl-sage" else ()))
     assert sorted(map(kind_of, module.MESSAGES)) == sorted(map(kind_of, [*messages, *shared]))
     assert len({kind_of(message) for message in messages}) == len(messages)
     for message in module.MESSAGES:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from emulator.clock.conductors import CLOCKS, VirtualConductor
 from emulator.clock.loop import DELIVERY_RANK, LEFT_RANK, TIMER_RANK
-from emulator.errors import Bug
+from emulator.errors import InternalError
 
 
 def begun(*nodes: str) -> VirtualConductor:
@@ -85,10 +85,10 @@ def test_nobody_waits_for_a_node_that_has_ended() -> None:
 def test_a_node_that_posts_in_the_past_or_promises_it_is_a_bug_by_name() -> None:
     conductor = waiting(a=5)
     conductor.grant(None)
-    with pytest.raises(Bug, match="a posted at 4 ns"):
+    with pytest.raises(InternalError, match="a posted at 4 ns"):
         conductor.posts("a", 4)
     conductor.posts("a", 5)
-    with pytest.raises(Bug, match="a promised 4 ns"):
+    with pytest.raises(InternalError, match="a promised 4 ns"):
         conductor.waits("a", 4, TIMER_RANK)
 
 
@@ -188,5 +188,5 @@ def test_an_event_granted_before_an_earlier_node_has_gone_on_is_caught() -> None
     """The node that was passed over posts into the past, or what happens is out of order."""
     slow_then_posts: list[Script] = [[(1, [(2, 1)])], [(10, [])], []]
     assert play(slow_then_posts, [], VirtualConductor) == [(1, "n0"), (2, "to n2"), (2, "at n2"), (10, "n1")]
-    with pytest.raises(Bug, match="n0 posted at 1 ns what it could only post at 10 ns"):
+    with pytest.raises(InternalError, match="n0 posted at 1 ns what it could only post at 10 ns"):
         play(slow_then_posts, [1, 0, 1, 0, 1, 0], Impatient)

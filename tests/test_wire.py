@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.errors import Bug, ProtocolError, WireError
+from emulator.errors import InternalError, ProtocolError, WireError
 from emulator.transport import messages
 from emulator.transport.messages import (
     Header,
@@ -386,7 +386,7 @@ def test_a_message_is_not_to_be_had_before_its_last_byte() -> None:
     incoming.fill(b"abcd")
     incoming.fill(b"ef")
     assert incoming.missing_bytes == 1
-    with pytest.raises(Bug, match="is not complete"):
+    with pytest.raises(InternalError, match="is not complete"):
         incoming.message()
     incoming.fill(b"g")
     message = incoming.message()

@@ -134,12 +134,12 @@ class Prober:
         self._launcher.record_in(folder)
         self._launcher.prepare({algorithm: (ALGORITHMS[algorithm], settings)})
         self._launcher.assume(algorithm, Outlook(Rehearsed(), 0, 0, whole=False))
-        ending = self._launcher.play(algorithm, ALGORITHMS[algorithm], settings, _nothing)
-        if ending.outcome == "interrupted":
+        outcome = self._launcher.play(algorithm, ALGORITHMS[algorithm], settings, _nothing)
+        if outcome.name == "interrupted":
             raise KeyboardInterrupt
         client: dict[str, Any] = record.conclude(folder)["algorithms"][algorithm]["clients"][0]
-        if ending.outcome != "finished" or client["peak_mib"] is None:
-            raise UserError(f"{algorithm}, batch {batch}: {ending.detail or ending.outcome}")
+        if outcome.name != "finished" or client["peak_mib"] is None:
+            raise UserError(f"{algorithm}, batch {batch}: {outcome.detail or outcome.name}")
         return float(client["peak_mib"])
 
 

@@ -26,7 +26,7 @@ from emulator.runtime import run_manifest
 
 if TYPE_CHECKING:
     from emulator.dashboard.launch import View
-    from emulator.runtime.launcher import Ending, Launcher, Prepared
+    from emulator.runtime.launcher import Launcher, Outcome, Prepared
 
 STATUS = {"finished": 0, "does-not-fit": 0, "refused": 2, "interrupted": 130}  # of other outcomes: 1
 
@@ -64,18 +64,18 @@ def in_full(prepared: Prepared) -> dict[str, dict[str, Any]]:
     return {name: {**settings, "task": settings["task"] | named} for name, settings in prepared.settings.items()}
 
 
-def play_all(launcher: Launcher, settings: dict[str, dict[str, Any]], view: View, dry: bool) -> dict[str, Ending]:
+def play_all(launcher: Launcher, settings: dict[str, dict[str, Any]], view: View, dry: bool) -> dict[str, Outcome]:
     """Each algorithm on a timeline of its own, until one is broken off; UserError where all are refused."""
-    endings: dict[str, Ending] = {}
+    outcomes: dict[str, Outcome] = {}
     play = launcher.dry_run if dry else launcher.play
     for name, algorithm_settings in settings.items():
-        ending = play(name, ALGORITHMS[name], algorithm_settings, view.tick)
-        endings[name] = ending
-        if ending.outcome not in ("finished", "does-not-fit", "refused"):
+        outcome = play(name, ALGORITHMS[name], algorithm_settings, view.tick)
+        outcomes[name] = outcome
+        if outcome.name not in ("finished", "does-not-fit", "refused"):
             break
-    if all(ending.outcome == "refused" for ending in endings.values()):
-        raise UserError("; ".join(f"{name}: {ending.detail}" for name, ending in endings.items()))
-    return endings
+    if all(outcome.name == "refused" for outcome in outcomes.values()):
+        raise UserError("; ".join(f"{name}: {outcome.detail}" for name, outcome in outcomes.items()))
+    return outcomes
 
 
 def status_of(outcomes: Iterable[str]) -> int:
@@ -146,7 +146,7 @@ def command(argv: list[str], alone: bool = False) -> int:
         **how,
     )
     modules = [*ALGORITHMS.values(), "algorithms.workload.parts"]
-    endings: dict[str, Ending] = {}
+    outcomes: dict[str, Outcome] = {}
     try:
         with Launcher(folder, plan, modules) as launcher:
             launcher.report = say
@@ -167,7 +167,7 @@ def command(argv: list[str], alone: bool = False) -> int:
                 for warning in filter(None, refuse(launcher, played, flags, folder)):
                     say(f"warning: {warning}")
             with view_type(manifest, folder) as view:
-                endings = play_all(launcher, settings, view, flags.dry_run)
+                outcomes = play_all(launcher, settings, view, flags.dry_run)
     except BaseException as error:
         run_folder.discard_run_folder(
             folder, settings if isinstance(error, UserError) else ()
@@ -182,8 +182,8 @@ def command(argv: list[str], alone: bool = False) -> int:
         html.write(folder, recorded)
     for text in overview.where(folder, argv, flags.report):
         say(text)
-    for name, ending in endings.items():
-        if STATUS.get(ending.outcome, 1):
-            what = f"{name}: {ending.outcome}" if ending.outcome == "refused" else ending.outcome
-            say(f"{what}: {ending.detail}")
-    return status_of(ending.outcome for ending in endings.values())
+    for name, outcome in outcomes.items():
+        if STATUS.get(outcome.name, 1):
+            what = f"{name}: {outcome.name}" if outcome.name == "refused" else outcome.name
+            say(f"{what}: {outcome.detail}")
+    return status_of(outcome.name for outcome in outcomes.values())

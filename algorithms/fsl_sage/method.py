@@ -98,7 +98,7 @@ class Global(Message, frozen=True, kw_only=True, tag="global"):
 
 try_out = alignment.try_out
 MESSAGES: tuple[type[Message], ...] = (Initial, Smashed, alignment.Aligned, Update, Global, warm_start.Warm)
-MESSAGES += rounds.ENDINGS
+MESSAGES += rounds.CONTROL_MESSAGES
 
 
 async def client(node: ClientNode, config: Config) -> None:

@@ -33,7 +33,7 @@ class Finish(Message, frozen=True, kw_only=True, tag="finish"):
     """Server to client: there will be no further round."""
 
 
-ENDINGS: tuple[type[Message], ...] = (LeftOut, Finish)
+CONTROL_MESSAGES: tuple[type[Message], ...] = (LeftOut, Finish)
 
 
 class Gathering(Generic[U]):

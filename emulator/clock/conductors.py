@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from emulator.clock.loop import Entry, Pacer, RealPacer, Sleep, VirtualPacer, WallTime
-from emulator.errors import Bug
+from emulator.errors import InternalError
 from emulator.network.jitter import SECOND_NS
 
 HEAD_START_NS = 20_000_000  # between START and time 0, so that every node has read it
@@ -117,16 +117,16 @@ class VirtualConductor(Conductor):
 
     def posts(self, node: str, stamp_ns: int) -> None:
         if stamp_ns != self._now_ns:
-            raise Bug(f"{node} posted at {stamp_ns} ns what it could only post at {self._now_ns} ns")
+            raise InternalError(f"{node} posted at {stamp_ns} ns what it could only post at {self._now_ns} ns")
 
     def waits(self, node: str, until_ns: int | None, rank: int) -> None:
         if until_ns is not None and until_ns < self._now_ns:
-            raise Bug(f"{node} promised {until_ns} ns when it was {self._now_ns} ns")
+            raise InternalError(f"{node} promised {until_ns} ns when it was {self._now_ns} ns")
         self._running.discard(node)
         self._promise(node, None if until_ns is None else (until_ns, rank))
 
     def misses(self, node: str) -> None:
-        raise Bug(f"{node} was told something while it ran")
+        raise InternalError(f"{node} was told something while it ran")
 
     def tells(self, node: str, due_ns: int, rank: int) -> None:
         promise = self._promises.get(node)
@@ -177,7 +177,7 @@ class VirtualConductor(Conductor):
 
     def _advance(self, due_ns: int) -> None:
         if due_ns < self._now_ns:
-            raise Bug(f"time would go back from {self._now_ns} to {due_ns} ns")
+            raise InternalError(f"time would go back from {self._now_ns} to {due_ns} ns")
         self._now_ns = due_ns
 
     def rest_s(self, planned_ns: int | None) -> None:

@@ -25,7 +25,7 @@ from collections.abc import Callable, Mapping
 from contextvars import Context
 from typing import Any, NoReturn, Protocol
 
-from emulator.errors import Bug, Deadlock, SplitbedError
+from emulator.errors import Deadlock, InternalError, SplitbedError
 from emulator.host.liveness import PULSE
 from emulator.network.jitter import SECOND_NS
 
@@ -316,7 +316,7 @@ class VirtualPacer:
             self._waiting = False
             return False
         if entry.due_ns < granted_ns:
-            raise Bug(f"{entry.what} is due at {entry.due_ns} ns, but {granted_ns} ns was granted")
+            raise InternalError(f"{entry.what} is due at {entry.due_ns} ns, but {granted_ns} ns was granted")
         if entry.ready is not None and not entry.ready():
             sleep(None)
             return False

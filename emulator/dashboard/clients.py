@@ -82,7 +82,7 @@ SORTS: dict[str, Callable[[Progress, Seen], object]] = {
 def ordered(progress: Progress, sort: str) -> list[Seen]:
     """The clients by one of ``SORTS``; equal ones stay in their order. Those out of the run are not slow."""
     if sort == "slowest":
-        return sorted(progress.clients, key=lambda client: (bool(client.ending), SORTS[sort](progress, client)))
+        return sorted(progress.clients, key=lambda client: (bool(client.outcome), SORTS[sort](progress, client)))
     return sorted(progress.clients, key=lambda client: SORTS[sort](progress, client))  # type: ignore[arg-type,return-value]
 
 

@@ -13,7 +13,7 @@ from emulator.ledger.events import AnyEvent, Computed, Ended, Memory, Received, 
 
 SECOND_NS = 10**9
 RATE_WINDOW_NS = 2 * SECOND_NS
-ENDINGS = {"does-not-fit": "does not fit", "peer-lost": "peer lost"}
+OUTCOME_LABELS = {"does-not-fit": "does not fit", "peer-lost": "peer lost"}
 ONGOING = {"compute": COMPUTE, "upload": UPLOAD, "download": DOWNLOAD}
 
 
@@ -39,7 +39,7 @@ class Seen:
     function: str = ""  # last computed
     awaited: str = ""  # kinds, while it waits
     last_ns: int = 0  # its last own line
-    ending: str = ""
+    outcome: str = ""
     phase: str = ""
     round: int | None = None
     loss: float | None = None
@@ -58,8 +58,8 @@ class Seen:
     @property
     def state(self) -> str:
         """compute, upload, download, wait; away, where it would be one of the last three; starting; or how it ended."""
-        if self.ending:
-            return self.ending
+        if self.outcome:
+            return self.outcome
         if not self.alive:
             return "starting"
         if not self.awaited:
@@ -85,7 +85,7 @@ class Seen:
             case "wait" | "away":
                 return self.awaited
             case _:
-                return self.phase if self.ending == "does not fit" else ""
+                return self.phase if self.outcome == "does not fit" else ""
 
     @property
     def ongoing(self) -> Iterator[tuple[int, int]]:
@@ -130,7 +130,7 @@ class Seen:
             self.growth_bytes, self.peak_bytes = event.growth_bytes, event.peak_bytes
             self.budget_bytes = event.budget_bytes if event.budget_bytes is not None else self.budget_bytes
         elif isinstance(event, Ended):
-            self.ending = ENDINGS.get(event.outcome, event.outcome)
+            self.outcome = OUTCOME_LABELS.get(event.outcome, event.outcome)
             self.phase = event.phase
 
 

@@ -17,7 +17,7 @@ import psutil
 from emulator.errors import UserError
 
 PROC = Path("/proc/self")
-TASKS_A_CLIENT = 8  # main, vigil, compute; ZeroMQ's two, and three of pyzmq's for sending without a copy
+TASKS_A_CLIENT = 8  # main, watchdog, compute; ZeroMQ's two, and three of pyzmq's for sending without a copy
 TASKS_BESIDES = 30  # supervisor, dashboard, fork server, network, evaluator, server
 _ENDLESS_BYTES = 2**60  # version 1 says so, rounded to pages, where there is no limit
 

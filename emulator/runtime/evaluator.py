@@ -21,7 +21,7 @@ from emulator.host.liveness import PULSE
 from emulator.host.resources import filling
 from emulator.ledger.events import Evaluated, Started
 from emulator.ledger.files import Ledger
-from emulator.runtime.launch_spec import Placement
+from emulator.runtime.launch_spec import LaunchSpec
 from emulator.transport.messages import StateDict
 
 POLL_S = 0.05
@@ -87,17 +87,17 @@ def judgement(
     )
 
 
-def run(placement: Placement, control: Connection) -> None:
+def run(spec: LaunchSpec, control: Connection) -> None:
     """Evaluate snapshots until the supervisor has said that no more will come."""
     os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))  # it wakes up without taking a core from anyone
     os.nice(19)  # SCHED_IDLE would starve beside another program, and the run would not end
     torch.set_num_threads(1)
-    folder, round, no_more = Path(placement.snapshot_folder), 0, False
-    ledger = Ledger(Path(placement.ledger_folder), placement.node)
-    ledger.write(Started(due_ns=0, actual_ns=0, role=placement.role, pid=os.getpid()))
-    module_name, _, function = placement.evaluate.rpartition(".")
+    folder, round, no_more = Path(spec.snapshot_folder), 0, False
+    ledger = Ledger(Path(spec.ledger_folder), spec.node)
+    ledger.write(Started(due_ns=0, actual_ns=0, role=spec.role, pid=os.getpid()))
+    module_name, _, function = spec.evaluate.rpartition(".")
     module = importlib.import_module(module_name)
-    config = msgspec.convert(placement.settings, importlib.import_module(placement.module).Config)
+    config = msgspec.convert(spec.settings, importlib.import_module(spec.module).Config)
     while True:
         path = snapshot_path(folder, round)
         if path.exists():

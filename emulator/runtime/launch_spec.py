@@ -14,8 +14,9 @@ from emulator.profiles.scenario import Scenario
 FINISHED, DOES_NOT_FIT, FAILED, ABORTED, ORPHANED, REFUSED = 0, 3, 4, 5, 7, 8
 
 
-class Placement(msgspec.Struct, frozen=True):
-    """One node's place in a timeline. ``settings`` becomes the ``Config`` of the algorithm's module."""
+class LaunchSpec(msgspec.Struct, frozen=True):
+    """The specification of a child process: which node it is and what it runs. ``settings`` becomes the ``Config``
+    of the method's module."""
 
     node: str
     role: str  # server | client | network | evaluator

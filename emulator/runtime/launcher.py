@@ -25,7 +25,7 @@ import msgspec
 
 from emulator.clock.conductors import CLOCKS
 from emulator.compute.memory import reset_peak
-from emulator.errors import Bug, SplitbedError, UserError
+from emulator.errors import InternalError, SplitbedError, UserError
 from emulator.host import cgroups, resources
 from emulator.host.liveness import SLOT_BYTES, Reporter, step_limit_s
 from emulator.ledger import events
@@ -34,7 +34,7 @@ from emulator.network.topology import Topology
 from emulator.preflight.dilation import LIMIT_S, Account, Choice, Forecast, Outlook, Rehearsed, choose
 from emulator.processes import environment
 from emulator.profiles.scenario import Scenario
-from emulator.runtime.launch_spec import Placement, run_target
+from emulator.runtime.launch_spec import LaunchSpec, run_target
 from emulator.runtime.supervision import TICK_S, Errand, Interrupted, Supervision
 
 STOPPING = (signal.SIGTERM, signal.SIGHUP)
@@ -53,11 +53,11 @@ class Plan(msgspec.Struct, frozen=True):
     step_limit_s: float | None = None  # on the host, of one computation or of a coroutine between two waits
 
 
-class Ending(msgspec.Struct, frozen=True):
-    """How a timeline ended. ``outcome``: finished, does-not-fit, refused (the user can mend it: ``UserError``), failed,
-    stuck, interrupted. ``wall_s``: as in the ledger's ``Timeline``."""
+class Outcome(msgspec.Struct, frozen=True):
+    """The outcome of a timeline. ``name``: finished, does-not-fit, refused (the user can mend it: ``UserError``),
+    failed, stuck, interrupted. ``wall_s``: as in the ledger's ``Timeline``."""
 
-    outcome: str
+    name: str
     detail: str
     dilation: int
     wall_s: float | None = None
@@ -143,16 +143,16 @@ class Launcher:
     def _on_signal(self, number: int, _frame: object) -> None:
         self._stop_reason = "by Ctrl-C" if number == signal.SIGINT else f"by {signal.Signals(number).name}"
 
-    def _start(self, target: str, placement: Placement, *more: object) -> BaseProcess:
-        arguments = (target, placement, self._reader, self._server_pid, *more)
-        process = self._context.Process(target=run_target, args=arguments, name=placement.node, daemon=True)
+    def _start(self, target: str, spec: LaunchSpec, *more: object) -> BaseProcess:
+        arguments = (target, spec, self._reader, self._server_pid, *more)
+        process = self._context.Process(target=run_target, args=arguments, name=spec.node, daemon=True)
         try:
             process.start()
         except EOFError:
             why = f"the fork server was ended{cgroups.for_memory(self._kills)}"
-            raise SplitbedError(f"{placement.node} cannot be started: {why}") from None
+            raise SplitbedError(f"{spec.node} cannot be started: {why}") from None
         except OSError as error:
-            raise SplitbedError(f"{placement.node} cannot be started: {error}") from None
+            raise SplitbedError(f"{spec.node} cannot be started: {error}") from None
         return process
 
     def prepare(self, modules: dict[str, tuple[str, dict[str, Any]]]) -> Prepared:
@@ -160,7 +160,7 @@ class Launcher:
         if self._prepared:
             shutil.rmtree(self._prepared, ignore_errors=True)  # a fit prepares once for each of its probes
         self._prepared = folder = self._scratch.new_folder()
-        where = self._placement("", "", {}, self._scratch.folder, self._scratch.folder, snapshots=folder)
+        where = self._specify("", "", {}, self._scratch.folder, self._scratch.folder, snapshots=folder)
         what = "the preparation of the data"
         found = self._ask(what, "prepare_data", where, self._plan.prepare, modules)
         self._task, warnings, settings, facts, arithmetic = found
@@ -174,15 +174,15 @@ class Launcher:
         """Play ``algorithm`` next without a rehearsal."""
         self._outlooks[algorithm] = outlook
 
-    def _placement(
+    def _specify(
         self, algorithm: str, module: str, settings: dict[str, Any], ledger: Path, timeline: Path, snapshots: Path
-    ) -> Placement:
-        """What all processes of a timeline are told."""
+    ) -> LaunchSpec:
+        """The specification that all processes of a timeline have in common."""
         heartbeats = timeline / "heartbeats"
         with resources.filling():
             heartbeats.write_bytes(bytes((len(self._plan.scenario.clients) + 3) * SLOT_BYTES))
         self._timelines += 1
-        return Placement(
+        return LaunchSpec(
             node="preparation",
             role="preparation",
             number=0,
@@ -212,9 +212,9 @@ class Launcher:
         devices = Counter(client.device.name for client in self._plan.scenario.clients)
         for algorithm, (module, settings) in modules.items():
             folder = self._scratch.new_folder()
-            placement = self._placement(algorithm, module, settings, folder, folder, folder)
-            with contextlib.suppress(UserError, Bug):
-                outlook: Outlook = self._rehearsal(placement)
+            spec = self._specify(algorithm, module, settings, folder, folder, folder)
+            with contextlib.suppress(UserError, InternalError):
+                outlook: Outlook = self._rehearsal(spec)
                 self._outlooks[algorithm] = outlook
                 cores = cgroups.cores()
                 clock = CLOCKS[self._plan.clock]
@@ -229,10 +229,10 @@ class Launcher:
                 break
         return Forecast(seconds, choices, memory_bytes, recorded)
 
-    def _rehearsal(self, placement: Placement, **how: Any) -> Outlook:
+    def _rehearsal(self, spec: LaunchSpec, **how: Any) -> Outlook:
         """What a rehearsal finds out, however long it takes."""
         outlook: Outlook = self._ask(
-            f"the rehearsal of {placement.algorithm}", "run_rehearsal", placement, limit_s=self._limit_s(), **how
+            f"the rehearsal of {spec.algorithm}", "run_rehearsal", spec, limit_s=self._limit_s(), **how
         )
         return outlook
 
@@ -247,45 +247,45 @@ class Launcher:
         quota = cgroups.quota()
         return choose(rehearsed, devices, cgroups.cores(), shared_ns, quota.period_ns if quota else None)
 
-    def play(self, algorithm: str, module: str, settings: dict[str, Any], tick: Callable[[], None]) -> Ending:
+    def play(self, algorithm: str, module: str, settings: dict[str, Any], tick: Callable[[], None]) -> Outcome:
         """Rehearse and play one algorithm; ``tick`` several times a second."""
         plan = self._plan
 
-        def timeline(placement: Placement, ledger: Ledger) -> Ending:
+        def timeline(spec: LaunchSpec, ledger: Ledger) -> Outcome:
             outlook = self._outlooks.pop(algorithm, None)
             if outlook is None:
-                outlook = self._rehearsal(placement, tick=tick, report=_writer(ledger))
+                outlook = self._rehearsal(spec, tick=tick, report=_writer(ledger))
             rehearsed: Rehearsed = outlook.rehearsed
             choice = self._choose(rehearsed)
-            placement = msgspec.structs.replace(
-                placement,
+            spec = msgspec.structs.replace(
+                spec,
                 dilation=CLOCKS[plan.clock].dilation(plan.dilation, choice.dilation),
                 costs=rehearsed.costs,
                 measured_ns=rehearsed.measured_ns,
             )
             why = choice.explain(cgroups.cores()) if CLOCKS[plan.clock].dilates else ""
-            begun = events.Timeline(due_ns=0, actual_ns=0, outcome="", dilation=placement.dilation, why=why)
+            begun = events.Timeline(due_ns=0, actual_ns=0, outcome="", dilation=spec.dilation, why=why)
             ledger.write(msgspec.structs.replace(begun, uncharged=rehearsed.uncharged))
             _write_accounts(ledger, outlook.accounts)
-            supervision = Supervision(self, placement, ledger, tick, self._limit_s(rehearsed.slowest_host_ns()))
+            supervision = Supervision(self, spec, ledger, tick, self._limit_s(rehearsed.slowest_host_ns()))
             outcome, detail = supervision.play()
-            return Ending(outcome, detail, placement.dilation, supervision.wall_s)
+            return Outcome(outcome, detail, spec.dilation, supervision.wall_s)
 
         return self._recorded(algorithm, module, settings, timeline)
 
-    def dry_run(self, algorithm: str, module: str, settings: dict[str, Any], tick: Callable[[], None]) -> Ending:
+    def dry_run(self, algorithm: str, module: str, settings: dict[str, Any], tick: Callable[[], None]) -> Outcome:
         """Like ``play``, but one process foresees bytes and seconds and nothing is trained (``dryrun``)."""
 
-        def timeline(placement: Placement, ledger: Ledger) -> Ending:
+        def timeline(spec: LaunchSpec, ledger: Ledger) -> Outcome:
             ledger.write(events.Timeline(due_ns=0, actual_ns=0, outcome=""))
             started_s = time.monotonic()
             what, report = f"the dry run of {algorithm}", _writer(ledger)
-            found = self._ask(what, "run_dry", placement, tick=tick, report=report, limit_s=self._limit_s())
+            found = self._ask(what, "run_dry", spec, tick=tick, report=report, limit_s=self._limit_s())
             accounts, uncharged = found
             if uncharged:
                 ledger.write(events.Timeline(due_ns=0, actual_ns=0, outcome="", uncharged=uncharged))
             _write_accounts(ledger, accounts)
-            return Ending("finished", "", 1, time.monotonic() - started_s)
+            return Outcome("finished", "", 1, time.monotonic() - started_s)
 
         return self._recorded(algorithm, module, settings, timeline)
 
@@ -294,40 +294,40 @@ class Launcher:
         algorithm: str,
         module: str,
         settings: dict[str, Any],
-        timeline: Callable[[Placement, Ledger], Ending],
-    ) -> Ending:
+        timeline: Callable[[LaunchSpec, Ledger], Outcome],
+    ) -> Outcome:
         """How a timeline ended, in the ledger too."""
         timeline_folder = self._scratch.new_folder()
         ledger_folder = self._folder / "ledger" / algorithm
         ledger_folder.mkdir(parents=True)
         ledger = Ledger(ledger_folder, "supervisor")
-        placement = self._placement(algorithm, module, settings, ledger_folder, timeline_folder, timeline_folder)
+        spec = self._specify(algorithm, module, settings, ledger_folder, timeline_folder, timeline_folder)
         try:
-            ending = timeline(placement, ledger)
+            outcome = timeline(spec, ledger)
         except Interrupted as interrupted:
-            ending = Ending("interrupted", str(interrupted), 1)
+            outcome = Outcome("interrupted", str(interrupted), 1)
         except UserError as error:
-            ending = Ending("refused", str(error).removeprefix(f"{algorithm}: "), 1)
+            outcome = Outcome("refused", str(error).removeprefix(f"{algorithm}: "), 1)
         except SplitbedError as error:
-            ending = Ending("failed", str(error), 1)
+            outcome = Outcome("failed", str(error), 1)
         ended = events.Timeline(
             due_ns=0,
             actual_ns=0,
-            outcome=ending.outcome,
-            detail=ending.detail,
-            dilation=ending.dilation,
-            wall_s=ending.wall_s,
+            outcome=outcome.name,
+            detail=outcome.detail,
+            dilation=outcome.dilation,
+            wall_s=outcome.wall_s,
         )
         ledger.write(ended)
         ledger.close()
         shutil.rmtree(timeline_folder, ignore_errors=True)  # it may hold snapshots that nobody judged
-        return ending
+        return outcome
 
     def _ask(
         self,
         what: str,
         target: str,
-        placement: Placement,
+        spec: LaunchSpec,
         *more: object,
         tick: Callable[[], None] = lambda: None,
         report: Reporter | None = None,
@@ -335,14 +335,14 @@ class Launcher:
     ) -> Any:
         """The answer of a child that does one thing, ``what`` in messages; one step of it may take ``limit_s``."""
         answer, theirs = multiprocessing.Pipe(duplex=False)
-        process = self._start(target, placement, theirs, *more)
+        process = self._start(target, spec, theirs, *more)
         theirs.close()
 
         def each() -> None:
             tick()
             self.check_stop()
 
-        found = Errand(what, process, answer, Path(placement.heartbeat_file), limit_s).wait(each, report or self.report)
+        found = Errand(what, process, answer, Path(spec.heartbeat_file), limit_s).wait(each, report or self.report)
         if isinstance(found, Exception):
             raise found
         return found
@@ -357,17 +357,15 @@ class Launcher:
         clients = [(client.name, "client") for client in scenario.clients]
         return [("evaluator", "evaluator"), (scenario.server.name, "server"), *clients]
 
-    def start_all(
-        self, placement: Placement, control: Connection, done: Connection
-    ) -> Iterator[tuple[str, BaseProcess]]:
+    def start_all(self, spec: LaunchSpec, control: Connection, done: Connection) -> Iterator[tuple[str, BaseProcess]]:
         """Start the processes of a timeline one by one: the network, then the others."""
         roles = [("network", "network"), *self.roles()]
         bound, theirs = multiprocessing.Pipe(duplex=False)
         more: dict[str, tuple[object, ...]] = {"network": (control, theirs), "evaluator": (done,)}
         by_role = {"network": "run_network", "evaluator": "run_evaluator"}
         for number, (name, role) in enumerate(roles):
-            scenario = placement.scenario if role == "network" else self._plan.scenario.without_traces()
-            where = msgspec.structs.replace(placement, node=name, role=role, number=number, scenario=scenario)
+            scenario = spec.scenario if role == "network" else self._plan.scenario.without_traces()
+            where = msgspec.structs.replace(spec, node=name, role=role, number=number, scenario=scenario)
             self.check_stop()
             yield name, self._start(by_role.get(role, "run_node"), where, *more.get(role, ()))
             if role == "network":  # a node connects once and never again

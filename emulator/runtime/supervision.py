@@ -23,7 +23,7 @@ from emulator.host.load import HostLoad
 from emulator.ledger import events
 from emulator.ledger.files import Ledger, Tail
 from emulator.runtime import launch_spec, postmortem
-from emulator.runtime.launch_spec import Placement
+from emulator.runtime.launch_spec import LaunchSpec
 
 TICK_S = 0.25
 GRACE_S = 2.0  # from the end of a run to the kill of what is still there
@@ -41,7 +41,7 @@ class Starter(Protocol):
     """What starts the processes, and knows whether the user wants an end."""
 
     def start_all(
-        self, placement: Placement, control: Connection, done: Connection
+        self, spec: LaunchSpec, control: Connection, done: Connection
     ) -> Iterator[tuple[str, BaseProcess]]: ...
     def check_stop(self) -> None: ...
 
@@ -68,15 +68,15 @@ class Supervision:
     def __init__(
         self,
         starter: Starter,
-        placement: Placement,
+        spec: LaunchSpec,
         ledger: Ledger,
         tick: Callable[[], None],
         limit_s: float = STEP_LEAST_S,
     ) -> None:
-        self._starter, self._placement, self._ledger, self._tick = starter, placement, ledger, tick
+        self._starter, self._spec, self._ledger, self._tick = starter, spec, ledger, tick
         self._limit_s = limit_s
         self._kills = cgroups.memory_kills()
-        self._signs, self._teller = Watch(Path(placement.heartbeat_file)), Teller()
+        self._signs, self._teller = Watch(Path(spec.heartbeat_file)), Teller()
         self._control, self._theirs = multiprocessing.Pipe()
         self._done, self._evaluator_done = multiprocessing.Pipe()
         self._load = HostLoad()
@@ -91,7 +91,7 @@ class Supervision:
         """Outcome and its explanation."""
         outcome, detail = "failed", "the supervisor failed"
         try:
-            for name, process in self._starter.start_all(self._placement, self._theirs, self._evaluator_done):
+            for name, process in self._starter.start_all(self._spec, self._theirs, self._evaluator_done):
                 self._processes[name] = process
                 self._tick()
             self._theirs.close()
@@ -150,8 +150,8 @@ class Supervision:
     def _verdict(self, name: str, process: BaseProcess) -> tuple[str, str]:
         ended = next((e for e in reversed(self._events(name)) if isinstance(e, events.Ended)), None)
         words = ended.detail if ended else ""
-        folder = Path(self._placement.ledger_folder)
-        struck = postmortem.read(Path(self._placement.snapshot_folder), name)
+        folder = Path(self._spec.ledger_folder)
+        struck = postmortem.read(Path(self._spec.snapshot_folder), name)
         if ran := postmortem.ran_out(-(process.exitcode or 0), struck, self._events(name), self._account_of(name)):
             postmortem.speak_for(folder, name, ran)
             return "does-not-fit", f"{name}: {ran.words}"
@@ -166,12 +166,12 @@ class Supervision:
 
     def _account_of(self, name: str) -> events.Accounted | None:
         """The account of a client of its kind of device, as it was written before the nodes began."""
-        device = next((client.device.name for client in self._placement.scenario.clients if client.name == name), "")
+        device = next((client.device.name for client in self._spec.scenario.clients if client.name == name), "")
         accounts = [event for event in self._events("supervisor") if isinstance(event, events.Accounted)]
         return next((account for account in accounts if account.device == device), None)
 
     def _events(self, name: str) -> list[events.AnyEvent]:
-        return Tail(Path(self._placement.ledger_folder) / f"{name}.jsonl").read()
+        return Tail(Path(self._spec.ledger_folder) / f"{name}.jsonl").read()
 
     def _take_news(self) -> None:
         with contextlib.suppress(EOFError, OSError):
@@ -202,7 +202,7 @@ class Supervision:
         """Wall time since the start, divided by the dilation; 0 before it."""
         if self._started_wall_ns is None:
             return 0
-        return (time.monotonic_ns() - self._started_wall_ns) // self._placement.dilation
+        return (time.monotonic_ns() - self._started_wall_ns) // self._spec.dilation
 
     def _note_load(self) -> None:
         reading = self._load.read()

@@ -15,27 +15,25 @@ from typing import Any
 
 import msgspec
 
-from emulator.errors import Bug, SplitbedError, UserError, root_of, told
+from emulator.errors import InternalError, SplitbedError, UserError, root_of, told
 from emulator.host import liveness, resources
 from emulator.preflight.dilation import Account, Outlook, patience_ns
-from emulator.runtime.launch_spec import FAILED, Placement
+from emulator.runtime.launch_spec import FAILED, LaunchSpec
 from emulator.runtime.watchdog import enter
 from emulator.validation import mistake
 
 
-def run_node(placement: Placement, lifeline: Connection, parent: int) -> None:
+def run_node(spec: LaunchSpec, lifeline: Connection, parent: int) -> None:
     """A client or the server."""
-    vigil = enter(placement, lifeline, parent)
+    watchdog = enter(spec, lifeline, parent)
     from emulator.runtime import worker
 
-    sys.exit(worker.run(placement, vigil))
+    sys.exit(worker.run(spec, watchdog))
 
 
-def run_network(
-    placement: Placement, lifeline: Connection, parent: int, control: Connection, bound: Connection
-) -> None:
+def run_network(spec: LaunchSpec, lifeline: Connection, parent: int, control: Connection, bound: Connection) -> None:
     """The network; ``bound`` is closed when nodes can connect."""
-    enter(placement, lifeline, parent)
+    enter(spec, lifeline, parent)
     from emulator.clock.conductors import CLOCKS
     from emulator.compute.memory import KEEPING, tune_malloc
     from emulator.ledger.events import Started
@@ -44,14 +42,14 @@ def run_network(
     from emulator.transport.router import Network
 
     tune_malloc(KEEPING)
-    names = [client.name for client in placement.scenario.clients] + [placement.scenario.server.name]
-    ledger = Ledger(Path(placement.ledger_folder), placement.node)
-    ledger.write(Started(due_ns=0, actual_ns=0, role=placement.role, pid=os.getpid()))
-    fabric = Fabric(placement.scenario, placement.seed)
-    conductor = CLOCKS[placement.clock].conductor(
-        placement.dilation, patience_ns(fabric.topology.shared_delay_ns(), placement.dilation)
+    names = [client.name for client in spec.scenario.clients] + [spec.scenario.server.name]
+    ledger = Ledger(Path(spec.ledger_folder), spec.node)
+    ledger.write(Started(due_ns=0, actual_ns=0, role=spec.role, pid=os.getpid()))
+    fabric = Fabric(spec.scenario, spec.seed)
+    conductor = CLOCKS[spec.clock].conductor(
+        spec.dilation, patience_ns(fabric.topology.shared_delay_ns(), spec.dilation)
     )
-    network = Network(placement.address, fabric, names, conductor, ledger, control)
+    network = Network(spec.address, fabric, names, conductor, ledger, control)
     bound.close()
     try:
         network.run()
@@ -60,36 +58,36 @@ def run_network(
         sys.exit(FAILED)
 
 
-def run_evaluator(placement: Placement, lifeline: Connection, parent: int, control: Connection) -> None:
+def run_evaluator(spec: LaunchSpec, lifeline: Connection, parent: int, control: Connection) -> None:
     """The evaluator."""
-    enter(placement, lifeline, parent)
+    enter(spec, lifeline, parent)
     from emulator.runtime import evaluator
 
-    evaluator.run(placement, control)
+    evaluator.run(spec, control)
 
 
-def run_rehearsal(placement: Placement, lifeline: Connection, parent: int, answer: Connection) -> None:
+def run_rehearsal(spec: LaunchSpec, lifeline: Connection, parent: int, answer: Connection) -> None:
     """Sends back an ``Outlook``, or the error to show."""
-    enter(placement, lifeline, parent)
+    enter(spec, lifeline, parent)
     from emulator.preflight.estimate import foresee
 
     def rehearsal() -> Outlook:
-        where = placement.module, placement.settings, placement.scenario, placement.seed
+        where = spec.module, spec.settings, spec.scenario, spec.seed
         return foresee(*where)
 
-    answer.send(_in_one_thread(rehearsal, placement.algorithm, placement.module, "the rehearsal"))
+    answer.send(_in_one_thread(rehearsal, spec.algorithm, spec.module, "the rehearsal"))
 
 
-def run_dry(placement: Placement, lifeline: Connection, parent: int, answer: Connection) -> None:
+def run_dry(spec: LaunchSpec, lifeline: Connection, parent: int, answer: Connection) -> None:
     """Rehearses and plays dry; writes every node's ledger; sends back the accounts, or the error to show."""
-    enter(placement, lifeline, parent)
+    enter(spec, lifeline, parent)
     from emulator.ledger.files import Ledger
     from emulator.preflight.dry_run import dry_run
     from emulator.preflight.memory_estimate import account_memory
     from emulator.preflight.profiling import rehearse
 
-    where = placement.module, placement.settings, placement.scenario, placement.seed
-    folder = Path(placement.ledger_folder)
+    where = spec.module, spec.settings, spec.scenario, spec.seed
+    folder = Path(spec.ledger_folder)
 
     def play() -> tuple[list[Account], list[str]]:
         rehearsed, accounts = rehearse(*where), account_memory(*where)
@@ -97,7 +95,7 @@ def run_dry(placement: Placement, lifeline: Connection, parent: int, answer: Con
             dry_run(*where, rehearsed, lambda node: ledgers.enter_context(Ledger(folder, node)).write)
         return accounts, rehearsed.uncharged
 
-    answer.send(_in_one_thread(play, placement.algorithm, placement.module, "the dry run"))
+    answer.send(_in_one_thread(play, spec.algorithm, spec.module, "the dry run"))
 
 
 def _in_one_thread(play: Callable[[], Any], algorithm: str, module: str, what: str) -> Any:
@@ -118,11 +116,11 @@ def _in_one_thread(play: Callable[[], Any], algorithm: str, module: str, what: s
             return UserError(f"{where}: cannot be written ({root.strerror}); make room, or say another --out")
         source = getattr(sys.modules.get(module), "__file__", None)
         lines = "".join(traceback.format_exception(root)).rstrip()
-        return Bug(f"{algorithm}: {what} failed: {told(root, source)}\n{lines}")
+        return InternalError(f"{algorithm}: {what} failed: {told(root, source)}\n{lines}")
 
 
 def prepare_data(
-    placement: Placement, lifeline: Connection, parent: int, answer: Connection, prepare: str, modules: dict[str, Any]
+    spec: LaunchSpec, lifeline: Connection, parent: int, answer: Connection, prepare: str, modules: dict[str, Any]
 ) -> None:
     """Checks every algorithm's settings and calls the dotted ``prepare(task, folder)`` once, before any node starts.
 
@@ -131,7 +129,7 @@ def prepare_data(
     there is one; and how this CPU's kernels are chosen (``arithmetic``). Last, a module may try itself out on the
     prepared task: ``try_out(config)`` raises UserError for what cannot be trained.
     """
-    enter(placement, lifeline, parent)
+    enter(spec, lifeline, parent)
     import importlib
 
     from emulator.host.kernels import arithmetic
@@ -154,7 +152,7 @@ def prepare_data(
             trials.append((getattr(module, "try_out", lambda _config: None), config))
         where, _, function = prepare.rpartition(".")
         source = importlib.import_module(where)
-        task = getattr(source, function)(config.task, Path(placement.snapshot_folder))
+        task = getattr(source, function)(config.task, Path(spec.snapshot_folder))
         for try_out, config in trials:
             try_out(msgspec.structs.replace(config, task=task))
         facts: dict[str, Any] = getattr(source, "facts", lambda _task: {})(task)
@@ -167,17 +165,17 @@ def prepare_data(
 
 
 def method(name: str, module_name: str) -> ModuleType:
-    """A method's module; Bug, which names the method and the line, where it cannot be imported or is none."""
+    """A method's module; InternalError, which names the method and the line, where it cannot be imported or is none."""
     import importlib
 
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
         lines = "".join(traceback.format_exception(error)).rstrip()
-        raise Bug(f"{name}: cannot be imported: {told(error, None)}\n{lines}") from None
+        raise InternalError(f"{name}: cannot be imported: {told(error, None)}\n{lines}") from None
     config = getattr(module, "Config", None)
     if not (isinstance(config, type) and issubclass(config, msgspec.Struct)):
-        raise Bug(f"{name}: {module.__file__}: has no Config: write class Config(Settings), with its options")
+        raise InternalError(f"{name}: {module.__file__}: has no Config: write class Config(Settings), with its options")
     return module
 
 
@@ -190,4 +188,5 @@ def _why_not_prepared(error: Exception) -> SplitbedError:
     if is_out_of_memory(error):
         first = " ".join(str(error).split("\n")[0].split()) or type(error).__name__
         return UserError(f"the data or the model are too large for this host's memory ({first}); take smaller ones")
-    return Bug(f"the preparation failed: {told(error, None)}\n{''.join(traceback.format_exception(error)).rstrip()}")
+    lines = "".join(traceback.format_exception(error)).rstrip()
+    return InternalError(f"the preparation failed: {told(error, None)}\n{lines}")

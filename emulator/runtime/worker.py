@@ -27,8 +27,8 @@ from emulator.ledger.files import Ledger
 from emulator.node.node import ClientNode, Node, ServerNode
 from emulator.runtime import launch_spec, postmortem
 from emulator.runtime.evaluator import write_contribution, write_snapshot
-from emulator.runtime.launch_spec import Placement
-from emulator.runtime.watchdog import Vigil
+from emulator.runtime.launch_spec import LaunchSpec
+from emulator.runtime.watchdog import Watchdog
 from emulator.transport.endpoint import Port, new_context
 from emulator.transport.messages import StateDict, kind_of
 
@@ -36,30 +36,30 @@ MOST_SNAPSHOTS = 32  # that wait for the evaluator
 SNAPSHOT_POLL_S = 0.05
 
 
-def run(placement: Placement, vigil: Vigil) -> int:
+def run(spec: LaunchSpec, watchdog: Watchdog) -> int:
     """Play the node's part of the timeline; the exit status that says how it ended."""
     torch.set_num_threads(1)
-    torch.manual_seed(_seed_of(placement))  # of layers that draw, such as dropout
-    ledger = Ledger(Path(placement.ledger_folder), placement.node)
-    postmortem.watch(Path(placement.snapshot_folder), placement.node)
-    module = importlib.import_module(placement.module)
-    tune_malloc(MALLOC if placement.role == "client" else KEEPING)
+    torch.manual_seed(_seed_of(spec))  # of layers that draw, such as dropout
+    ledger = Ledger(Path(spec.ledger_folder), spec.node)
+    postmortem.watch(Path(spec.snapshot_folder), spec.node)
+    module = importlib.import_module(spec.module)
+    tune_malloc(MALLOC if spec.role == "client" else KEEPING)
     context = new_context()
     types = {kind_of(message_type): message_type for message_type in module.MESSAGES}
-    port = Port(context, placement.address, placement.node, types)
+    port = Port(context, spec.address, spec.node, types)
     thread = ComputeThread()
     thread.submit(_throw_away_step, time.monotonic_ns, lambda: None).settle()
-    loop = EmulatedLoop(CLOCKS[placement.clock].pacer(port, lambda: node.awaits()))
+    loop = EmulatedLoop(CLOCKS[spec.clock].pacer(port, lambda: node.awaits()))
     port.attach(loop)
     asyncio.set_event_loop(loop)
 
-    cap = MemoryCap(placement.budget_bytes, enforced=placement.memory_cap == "rlimit")
-    node, device_name, network_name, workers = _node(placement, loop, port, thread, ledger, cap)
+    cap = MemoryCap(spec.budget_bytes, enforced=spec.memory_cap == "rlimit")
+    node, device_name, network_name, workers = _node(spec, loop, port, thread, ledger, cap)
     ledger.write(
         events.Started(
             due_ns=0,
             actual_ns=0,
-            role=placement.role,
+            role=spec.role,
             pid=os.getpid(),
             device=device_name,
             network=network_name,
@@ -72,9 +72,9 @@ def run(placement: Placement, vigil: Vigil) -> int:
     written: list[Future[None]] = []
     snapshots = ThreadPoolExecutor(1, "snapshots", initializer=lambda: os.setpriority(os.PRIO_PROCESS, 0, 19))
     if isinstance(node, ServerNode):
-        node.on_snapshot = _snapshot_writer(placement, node, loop, snapshots, written)
+        node.on_snapshot = _snapshot_writer(spec, node, loop, snapshots, written)
     elif isinstance(node, ClientNode):
-        node.on_contribution = partial(write_contribution, Path(placement.snapshot_folder))
+        node.on_contribution = partial(write_contribution, Path(spec.snapshot_folder))
 
     def last_words(
         outcome: str, detail: str = "", phase: str = "", asked_bytes: int | None = None, *, orderly: bool = True
@@ -87,7 +87,7 @@ def run(placement: Placement, vigil: Vigil) -> int:
                     **now,
                     source=source,
                     counter=counter,
-                    destination=placement.node,
+                    destination=spec.node,
                     kind=incoming.kind,
                     payload_bytes=incoming.sizes.payload,
                 )
@@ -97,11 +97,11 @@ def run(placement: Placement, vigil: Vigil) -> int:
         )
         ledger.write(events.Ended(**now, outcome=outcome, detail=detail, phase=phase, asked_bytes=asked_bytes))
 
-    vigil.last_words = lambda reason: last_words("interrupted", reason, orderly=False)
-    vigil.doing = partial(_doing, thread)
+    watchdog.last_words = lambda reason: last_words("interrupted", reason, orderly=False)
+    watchdog.doing = partial(_doing, thread)
     try:
-        config = msgspec.convert(placement.settings, module.Config)
-        role = module.server if placement.role == "server" else module.client
+        config = msgspec.convert(spec.settings, module.Config)
+        role = module.server if spec.role == "server" else module.client
         loop.run_until_complete(_until_failure(role(node, config), node))
         if written:
             written[-1].result()  # the last one too
@@ -152,11 +152,11 @@ async def _until_failure(coroutine: Coroutine[Any, Any, None], node: Node) -> No
 
 
 def _node(
-    placement: Placement, loop: EmulatedLoop, port: Port, thread: ComputeThread, ledger: Ledger, cap: MemoryCap
+    spec: LaunchSpec, loop: EmulatedLoop, port: Port, thread: ComputeThread, ledger: Ledger, cap: MemoryCap
 ) -> tuple[Node, str, str, int]:
-    costs = Costs(placement.costs, placement.measured_ns, placement.scenario.host)
-    scenario = placement.scenario
-    if placement.role == "server":
+    costs = Costs(spec.costs, spec.measured_ns, spec.scenario.host)
+    scenario = spec.scenario
+    if spec.role == "server":
         server = scenario.server
         names = tuple(client.name for client in scenario.clients)
         node: Node = ServerNode(
@@ -172,14 +172,14 @@ def _node(
             clients=names,
         )
         return node, server.device.name, server.network.name, server.workers
-    client = next(client for client in scenario.clients if client.name == placement.node)
+    client = next(client for client in scenario.clients if client.name == spec.node)
     node = ClientNode(client.name, client.device, loop, port, thread, costs, ledger.write, cap=cap, index=client.index)
     return node, client.device.name, client.network.name, 1
 
 
-def _seed_of(placement: Placement) -> int:
+def _seed_of(spec: LaunchSpec) -> int:
     """A stream of the node's own, the same in every run of the seed."""
-    name = f"{placement.seed}:torch:{placement.algorithm}:{placement.node}"
+    name = f"{spec.seed}:torch:{spec.algorithm}:{spec.node}"
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
 
 
@@ -193,9 +193,9 @@ def _throw_away_step() -> None:
 
 
 def _snapshot_writer(
-    placement: Placement, node: Node, loop: EmulatedLoop, pool: ThreadPoolExecutor, written: list[Future[None]]
+    spec: LaunchSpec, node: Node, loop: EmulatedLoop, pool: ThreadPoolExecutor, written: list[Future[None]]
 ) -> Callable[[int, dict[str, StateDict], str], None]:
-    folder = Path(placement.snapshot_folder)
+    folder = Path(spec.snapshot_folder)
 
     def write(round: int, parts: dict[str, StateDict], awaits: str) -> None:
         if written:

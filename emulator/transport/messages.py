@@ -30,7 +30,7 @@ import msgspec
 import torch
 
 from emulator.compute.finite import is_finite
-from emulator.errors import Bug, WireError
+from emulator.errors import InternalError, WireError
 
 StateDict = dict[str, torch.Tensor]
 
@@ -324,7 +324,7 @@ class Incoming:
     def message(self) -> Message:
         """The complete message."""
         if self.missing_bytes:
-            raise Bug(f"{self._header.kind} from {self._sender} is not complete")
+            raise InternalError(f"{self._header.kind} from {self._sender} is not complete")
         values: dict[str, Any] = {field: {} for field, is_state in self._tensor_fields.items() if is_state}
         for spec, tensor in zip(self._header.tensors, self._tensors, strict=True):
             field, slash, key = spec.name.partition("/")

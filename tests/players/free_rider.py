@@ -6,7 +6,7 @@ from algorithms.cse_fsl import Config, Initial, Smashed
 from algorithms.training import rounds, steps
 from emulator.node import ClientNode, Message, ServerNode
 
-MESSAGES: tuple[type[Message], ...] = (Initial, Smashed, *rounds.ENDINGS)
+MESSAGES: tuple[type[Message], ...] = (Initial, Smashed, *rounds.CONTROL_MESSAGES)
 
 
 async def client(node: ClientNode, config: Config) -> None:

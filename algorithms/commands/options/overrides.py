@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from algorithms import ALGORITHMS, config_of
 from algorithms.training.idle_options import NEVER
-from emulator.errors import Bug, UserError, told
+from emulator.errors import InternalError, UserError, told
 
 if TYPE_CHECKING:
     from algorithms.experiments.reading import Experiment
@@ -152,7 +152,7 @@ def _fields_of(module: str, struct: str) -> Iterator[str]:
     try:
         tree = ast.parse(Path(found.origin).read_bytes(), found.origin)
     except SyntaxError as error:
-        raise Bug(f"{module}: cannot be read: {told(error, None)}") from None
+        raise InternalError(f"{module}: cannot be read: {told(error, None)}") from None
     imported = {
         alias.asname or alias.name: (node.module or "", alias.name)
         for node in tree.body
