@@ -11,6 +11,7 @@ import os
 import sys
 
 from emulator.errors import SplitbedError, UserError, one_line
+from emulator.processes import forget_output
 
 COMMANDS = {  # besides a run
     "bench": "algorithms.commands.sweep.bench:command",
@@ -65,7 +66,7 @@ def main(argv: list[str], alone: bool = False) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of our output has had enough
-        _forget_output()
+        forget_output()
         return 0
     except OSError as error:
         if error.errno in UNNAMEABLE:
@@ -73,7 +74,7 @@ def main(argv: list[str], alone: bool = False) -> int:
             return 2
         if error.errno not in FULL:
             raise
-        _forget_output()
+        forget_output()
         print(f"run.py: {error.filename or 'its output'}: cannot be written ({error.strerror})", file=sys.stderr)
         return 2
 
@@ -93,11 +94,6 @@ def _print_whatever() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # none where it was closed
             stream.reconfigure(errors="surrogateescape" if stream.encoding.startswith("utf") else "replace")
-
-
-def _forget_output() -> None:
-    """Python flushes once more at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

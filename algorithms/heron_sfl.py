@@ -25,7 +25,7 @@ from algorithms.data.datasets import stream_seed
 from algorithms.training import rounds, steps, zeroth_order
 from algorithms.training.settings import Rule, Settings, rare_uploads, uploads
 from algorithms.workload.loader import Shard
-from algorithms.workload.task import LARGEST, at_least
+from algorithms.workload.task import LARGEST, MOST_REPEATS, at_least, at_most
 from emulator.errors import UserError
 from emulator.node import ClientNode, Message, ServerNode, StateDict
 
@@ -49,6 +49,7 @@ class Config(Settings, frozen=True, forbid_unknown_fields=True):
     def check(self) -> None:
         super().check()
         at_least(1, q=self.q, directions=self.directions)
+        at_most(MOST_REPEATS, directions=self.directions)
         if not 0 < self.radius <= LARGEST:
             raise UserError(f"radius: must be above 0 and at most {LARGEST:g}, not {self.radius}")
         if not 0 <= self.client_momentum < 1 or (self.client_momentum and self.update == "replay"):

@@ -29,6 +29,7 @@ MISTAKES = {
     "negative rounds": (["--rounds", "-1"], ["--rounds -1"]),
     "rounds that are no number": (["--rounds", "1.5"], ["--rounds", "1.5"]),
     "an empty batch": (["--batch", "0"], ["batch", "0"]),
+    "epochs without end": (["--epochs", "10000000000"], ["epochs: must be at most 10000, not 10000000000"]),
     "a negative batch": (["--batch", "-16"], ["batch", "-16"]),
     "no dilation": (["--dilation", "0"], ["--dilation 0", "auto"]),
     "a negative dilation": (["--dilation", "-2"], ["--dilation -2"]),
@@ -292,6 +293,17 @@ def test_standard_streams_that_are_closed_or_lack_a_sign_lose_nothing() -> None:
         f"{sys.executable} run.py --profile nokia <&- >&-", shell=True, cwd=ROOT, capture_output=True, text=True
     )
     assert (refusal.returncode, refusal.stderr.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize("command", ["profiles", "traces", "cuts cnn"])
+def test_a_reader_that_has_had_enough_is_no_fault(command: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as gone:
+        done = subprocess.run(
+            [sys.executable, "run.py", *command.split()], cwd=ROOT, stdout=gone, stderr=subprocess.PIPE
+        )
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_a_name_that_is_no_text_is_printed_by_its_bytes() -> None:

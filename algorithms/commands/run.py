@@ -88,8 +88,6 @@ def command(argv: list[str], alone: bool = False) -> int:
     """Play the algorithms of ``argv`` and print the tables; the exit status. ``alone``: in a process of its own."""
     line = parser()
     flags = line.parse_args(argv)
-    from rich.console import Console
-
     from algorithms.commands.sweep import dependencies
     from algorithms.experiments import reading
     from algorithms.training import idle_options as idle
@@ -102,6 +100,7 @@ def command(argv: list[str], alone: bool = False) -> int:
     from emulator.runtime.launcher import Launcher, Plan
     from emulator.tables import clients_data, overview
     from emulator.tables import run as tables
+    from emulator.tables.table import Output
 
     shown = tables.chosen(flags.tables)
     experiment = reading.find(flags.experiment) if flags.experiment else reading.NONE
@@ -135,7 +134,7 @@ def command(argv: list[str], alone: bool = False) -> int:
     folder = run_folder.open_folder(flags.out, flags.profile, flags.algorithm.replace(",", "+"))
     run_folder.write_manifest(folder, manifest)
 
-    console = Console()
+    console = Output()
     say = partial(console.print, soft_wrap=True, markup=False, highlight=False)
     view_type = Lines if flags.no_dashboard or not can_draw() else Drawn
     plan = Plan(

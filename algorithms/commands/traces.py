@@ -7,11 +7,10 @@ import sys
 from pathlib import Path
 from typing import Literal, get_args
 
-from rich.console import Console
-
 from algorithms.commands.options.flags import Flags
 from emulator.errors import UserError
 from emulator.inputs.text_files import decoded, profile_error, read
+from emulator.tables.table import Output
 from emulator.tables.traces import show_trace, show_traces
 from emulator.traces import reading
 from emulator.traces.convert import Choice, Missing, convert
@@ -49,9 +48,9 @@ def command(argv: list[str]) -> int:
         run(chosen)
     elif chosen.action == "show":
         form = Form(chosen.time, chosen.rate, chosen.format, chosen.holds)
-        show_trace(reading.find(chosen.trace, f"traces show {chosen.trace}", form=form), Console())
+        show_trace(reading.find(chosen.trace, f"traces show {chosen.trace}", form=form), Output())
     else:
-        show_traces(Console())
+        show_traces(Output())
     return 0
 
 

@@ -18,19 +18,17 @@ VERIFY = "Plays a run under both clocks, each as a command of its own, and shows
 def command(argv: list[str]) -> int:
     """Play the algorithms of ``argv`` under both clocks, each as a command of its own, and compare; 0: they agree."""
     flags = parser("run.py verify", VERIFY).parse_args(argv)
-    from rich.console import Console
-
     from emulator.checks import clock_agreement as both
     from emulator.clock.conductors import CLOCKS
     from emulator.report import record
     from emulator.runtime import subcommand
-    from emulator.tables.table import show
+    from emulator.tables.table import Output, show
 
     if any(word.split("=")[0] == "--clock" for word in argv):
         raise UserError("--clock: verify plays both; leave it out")
     if flags.dry_run:
         raise UserError("--dry-run: verify compares two runs, and a dry run is none; leave it out")
-    console = Console()
+    console = Output()
     say = partial(console.print, soft_wrap=True, markup=False, highlight=False)
     folder = run_folder.open_folder(flags.out, flags.profile, "verify", first=both.PLAYED[0])
     for clock in both.PLAYED:

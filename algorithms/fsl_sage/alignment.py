@@ -17,7 +17,7 @@ from algorithms.fsl_sage import warm_start
 from algorithms.training import steps
 from algorithms.training.settings import Settings
 from algorithms.workload.models import has_batch_norm
-from algorithms.workload.task import at_least, rates
+from algorithms.workload.task import MOST_REPEATS, at_least, at_most, rates
 from emulator.errors import UserError
 from emulator.node import ClientNode, Message, ServerNode, StateDict
 
@@ -43,6 +43,7 @@ class Options(Settings, frozen=True, forbid_unknown_fields=True):
     def check(self) -> None:
         super().check()
         at_least(1, align_epochs=self.align_epochs, align_batch=self.align_batch, buffer=self.buffer)
+        at_most(MOST_REPEATS, align_epochs=self.align_epochs)
         at_least(0, l=self.l, stop_align=self.stop_align or 0)
         rates(align_lr=self.align_lr)
 

@@ -28,6 +28,8 @@ _TEST_BATCH = 256
 LARGEST = 1e30  # that an optimizer takes: with its own factors it must stay a float32
 _FACTS = "facts.json"
 
+MOST_REPEATS = 10_000  # of one thing in a computation: more is a slip of the pen
+
 
 class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The workload. ``cut`` and ``aux`` empty: the model's default; ``prepare`` checks that they exist and fit.
@@ -61,6 +63,7 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def check(self) -> None:
         """UserError, one line, for the first value that cannot be."""
         at_least(1, batch=self.batch, clients=self.clients, epochs=self.epochs)
+        at_most(MOST_REPEATS, epochs=self.epochs)
         at_least(0, seed=self.seed)
         one_of(("none", "flip-crop"), augment=self.augment)
         one_of(("none", "imagenet"), normalise=self.normalise)
@@ -275,6 +278,13 @@ def at_least(least: int, **values: int) -> None:
     for name, value in values.items():
         if value < least:
             raise UserError(f"{name}: must be at least {least}, not {value}")
+
+
+def at_most(most: int, **values: int) -> None:
+    """UserError for a number above ``most``."""
+    for name, value in values.items():
+        if value > most:
+            raise UserError(f"{name}: must be at most {most}, not {value}")
 
 
 def one_of(known: tuple[str, ...], **values: str) -> None:

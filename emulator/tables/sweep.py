@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-from rich.console import Console
 from rich.text import Text
 
 from emulator.analysis.metrics import FIGURES
 from emulator.analysis.statistics import Estimate, estimate, paired
-from emulator.tables.table import BEST, NOTHING, Ranked, Sheet, markdown, number, show
+from emulator.tables.table import BEST, NOTHING, Output, Ranked, Sheet, markdown, number, show
 
 SCHEMA = "splitbed-bench/1"
 GROUPS = {
@@ -270,7 +269,7 @@ def to_csv(results: Sequence[Result]) -> str:
 
 def show_page(page: Page) -> None:
     """Print it to a terminal."""
-    console = Console()
+    console = Output()
     for index, text in enumerate(page.head):
         console.print(Text(text, style="bold red" if index else "bold"))
     for sheet in page.sheets:

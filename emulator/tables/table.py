@@ -13,6 +13,7 @@ from rich.segment import Segments
 from rich.table import Table
 from rich.text import Text
 
+from emulator.processes import forget_output
 from emulator.validation import printable
 
 WIDEST = 10_000  # columns
@@ -53,9 +54,16 @@ class Sheet(msgspec.Struct, frozen=True, kw_only=True):
         return rows
 
 
+class Output(Console):
+    """The standard output. Where its reader has had enough (``| head``), what prints goes on without one."""
+
+    def on_broken_pipe(self) -> None:
+        forget_output()
+
+
 def show(sheet: Sheet, console: Console | None = None) -> None:
     """Print it to a terminal (default: standard output), with its results and its meaning below."""
-    console = console or Console()
+    console = console or Output()
     table = Table(
         title=sheet.title,
         title_justify="left",
