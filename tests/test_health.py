@@ -385,8 +385,8 @@ def test_rounds_in_which_no_update_was_in_time_are_noted():
         values = {"left_out": 2.0 - counted, "counted": float(counted)}
         events = append(events, Reported(**at(MS), node="server", round=round, values=values))
     assert judge(events).notes == [
-        "fedavg: the deadline left clients out 5 times, in 3 rounds",
-        "fedavg: no update was in time in 2 rounds, the first is round 2",
+        "fedavg: the deadline left clients out 5 times, in 3 rounds; a longer deadline_s waits for them",
+        "fedavg: no update was in time in 2 rounds, the first is round 2; a longer deadline_s waits for them",
     ]
 
 

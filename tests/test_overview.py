@@ -37,7 +37,10 @@ def printed(summary: dict[str, Any], width: int = 80, more: tuple[str, ...] = ()
     """Lines as a terminal, or a pipe, gets them."""
     console = Console(width=width, file=io.StringIO(), color_system=None)
     overview.print_run(summary, console, more)
-    return [*console.file.getvalue().splitlines(), *overview.where(Path("runs/x"), ["--profile", "iot-4g"], False)]
+    return [
+        *console.file.getvalue().splitlines(),
+        *overview.where(Path("runs/x"), ["--profile", "iot-4g"], False, summary),
+    ]
 
 
 def varied(summary: dict[str, Any]) -> dict[str, Any]:
@@ -90,7 +93,7 @@ def test_columns_say_the_quantity_in_their_heads() -> None:
     summary = summary_of(["fedavg"])
     row = next(csv.DictReader(io.StringIO(figures_csv.to_csv(summary))))
     latency = dict(zip(overview.latency(summary).heads, overview.latency(summary).rows[0], strict=True))
-    assert latency["one\nround"] == f"{float(row['round_s']):.2f}"
+    assert latency["\nround"] == f"{float(row['round_s']):.2f}"
     for cause, head in overview.WORDS.items():
         assert latency[head] == f"{float(row[f'round_{cause}_s']):.2f}"
     sheet, groups = overview.volume_and_memory(summary)
@@ -124,8 +127,28 @@ def test_a_bad_run_says_so_first_and_nothing_that_was_played_has_no_tables() -> 
     lines = printed(summary)
     assert "BAD. Do not trust" in " ".join(lines[:2])
     assert "- fedavg: lag" in lines[:4]
+    assert lines[-1] == "Next: python run.py --profile iot-4g --clock virtual"
     empty = summarize(make_manifest(2), {})
     assert "Latency" not in "\n".join(printed(empty))
+
+
+def test_the_next_command_is_a_report_then_more_seeds_or_the_run_again() -> None:
+    summary, argv = (
+        summary_of(["fedavg"]),
+        ["--profile", "a b", "--out", "x", "--seed=3", "--clock", "real", "--report"],
+    )
+
+    def next_of(report: bool) -> str:
+        return overview.where(Path("runs/a b"), argv, report, summary)[-1].removeprefix("Next: python run.py ")
+
+    assert next_of(False) == "report 'runs/a b'"
+    assert next_of(True) == "--profile 'a b' --clock real --seeds 5"
+    summary["not_played"] = ["sl"]
+    assert next_of(True) == "--profile 'a b' --seed=3 --clock real --report"
+    summary["health"]["reasons"] = ["fedavg: lag"]
+    assert next_of(True) == "--profile 'a b' --seed=3 --report --clock virtual"
+    summary["clock"] = "virtual"
+    assert next_of(True) == "--profile 'a b' --seed=3 --clock real --report"
 
 
 def test_tables_are_printed_by_name_in_their_order() -> None:

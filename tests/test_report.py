@@ -25,6 +25,7 @@ from emulator.ledger.events import RoundEnded
 from emulator.ledger.files import Ledger
 from emulator.report import compare, record
 from emulator.report import html as report
+from emulator.tables import overview
 from emulator.tables import run as tables
 from emulator.tables.headline import sentence
 from emulator.tables.table import BEST
@@ -118,7 +119,12 @@ def test_the_page_has_verdict_sentence_command_and_every_cell_of_every_table(wri
     for line in tables.verdict(run.summary):
         assert " ".join(line.split()) in words
     shown = [[[" ".join(cell.split()) for cell in row] for row in table] for table in page.tables]
-    for sheet, table in zip(tables.sheets(run.summary), shown, strict=False):
+    for (sheet, groups), table in zip(overview.both(run.summary), shown, strict=False):  # what a run prints comes first
+        if groups:
+            assert table.pop(0) == ["", *groups.values()]
+        assert table[0] == [" ".join(head.split()) for head in sheet.heads]
+        assert table[1:] == [[" ".join(cell.removesuffix(BEST).split()) for cell in row] for row in sheet.marked()]
+    for sheet, table in zip(tables.sheets(run.summary), shown[2:], strict=False):
         assert table[0] == [" ".join(head.split()) for head in sheet.heads]
         assert table[1:] == [[" ".join(cell.removesuffix(BEST).split()) for cell in row] for row in sheet.marked()]
     assert len(shown) > len(tables.sheets(run.summary))

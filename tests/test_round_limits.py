@@ -105,7 +105,7 @@ def test_nothing_is_said_of_methods_to_come_before_one_has_ended() -> None:
 
 def test_methods_that_may_not_play_alike_are_noted() -> None:
     unequal = manifest()
-    said = "methods may not play alike: fedavg 12 rounds, none after 15 s; sl 2 rounds"
+    said = "methods may not play alike (compare them at a target): fedavg 12 rounds, none after 15 s; sl 2 rounds"
     assert unequal_limits(unequal) == [said]
     timelines = {"fedavg": make_timeline(), "sl": make_timeline()}
     assert said in check(unequal, timelines).notes

@@ -113,7 +113,7 @@ def test_a_send_queue_of_a_servers_device_is_said_to_be_none() -> None:
         return unused_limits(manifest_of(scenario, settings, clock="virtual", seed=1, dilation=None, argv=[]))
 
     (note,) = notes(with_server_queue(field(), 4096 * MIB))
-    assert note == "server: send_queue_mib = 4096 of edge-server is a limit of clients: a server has none"
+    assert note == "server: send_queue_mib = 4096 of edge-server is a limit of clients: a server has none; leave it out"
     assert notes(field()) == []
     assert notes(load_scenario("smart-home-wifi")) == []
 
@@ -140,7 +140,7 @@ def test_a_client_waits_for_room_as_long_as_what_is_before_it_takes_and_a_note_s
     (note,) = blocked(events)
     one_s = one_ns / SECOND
     assert note == (
-        "posts waited for room in a send queue (send_queue_mib): "
+        "posts waited for room in a send queue (a larger send_queue_mib has it): "
         f"client-0 3 times, {3 * one_s:.3f} s in all, {one_s:.3f} s at the longest"
     )
     assert f"fedavg: {note}" in check(make_manifest(), {"fedavg": [*make_timeline(), *events]}).notes

@@ -179,7 +179,7 @@ def command(argv: list[str], alone: bool = False) -> int:
 
         perfetto.write(folder, recorded)
         html.write(folder, recorded)
-    for text in overview.where(folder, argv, flags.report):
+    for text in overview.where(folder, argv, flags.report, recorded.summary):
         say(text)
     for name, outcome in outcomes.items():
         if STATUS.get(outcome.name, 1):

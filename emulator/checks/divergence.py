@@ -15,6 +15,7 @@ from emulator.ledger.events import AnyEvent, Evaluated, Posted, Reported
 from emulator.ledger.timeline import only
 
 SECOND_NS = 10**9
+SMALLER = "try a smaller client_lr or server_lr"  # what to do
 LOSS, HALF = "loss", "half"  # of signs that are no message
 SERVER = "server"  # the node, and its part of a joined model
 
@@ -100,9 +101,9 @@ def remarks(events: Sequence[AnyEvent]) -> list[str]:
         until = f"from round {found.round + 1} on there is no accuracy"
         if first is not None and first.at_s <= found.at_s:
             began = f"which began with {described(first)}: values are infinite or no numbers"
-            return [f"the training has diverged, {began}, and {until}"]
+            return [f"the training has diverged, {began}, and {until}; {SMALLER}"]
         later = f"; the first of them is {described(first)}" if first else ""
-        return [f"the training has diverged, before values were infinite or no numbers{later}: {until}"]
+        return [f"the training has diverged, before values were infinite or no numbers{later}: {until}; {SMALLER}"]
     if first is not None:
-        return [f"{described(first)}: values are infinite or no numbers; the joined models stayed finite"]
+        return [f"{described(first)}: values are infinite or no numbers; the joined models stayed finite; {SMALLER}"]
     return []

@@ -55,6 +55,9 @@ EARLY_NS = 1 * MS
 LATE_NS, HOST_LATE_NS = 10 * MS, 50 * MS
 NOTED_SHARE, BEHIND_SHARE = 0.05, 0.5
 CUT_OFF = "no end was recorded: its process was killed, or goes on"
+LONGER = "a longer deadline_s waits for them"  # what to do
+QUIETER = "end what else runs here, or say --clock virtual"
+SLOWER = "say a larger --dilation, or --clock virtual"
 UNTRUSTED = ("failed", "stuck", "refused")
 STEAL_SHARE = 0.05
 STOPPED_SHARE = 0.05  # of a CPU quota's periods
@@ -171,10 +174,13 @@ def lagging(rounds: Sequence[RoundEnded]) -> list[str]:
     far = [r for r in rounds if _off(r) > LAG_WORST_SHARE * (r.due_ns - r.started_ns) + LAG_WORST_NS]
     reasons = []
     if len(beyond) > (1 - LAG_ROUNDS_SHARE) * len(rounds):
-        reasons.append(f"lag: {len(beyond)} of {len(rounds)} rounds ended more than 1 % + 5 ms off their due time")
+        off = f"{len(beyond)} of {len(rounds)} rounds ended more than 1 % + 5 ms off their due time"
+        reasons.append(f"lag: {off}; {SLOWER}")
     if far:
         worst = max(_off(r) for r in far)
-        reasons.append(f"lag: {len(far)} rounds ended more than 5 % + 50 ms off, the worst by {worst / MS:.1f} ms")
+        reasons.append(
+            f"lag: {len(far)} rounds ended more than 5 % + 50 ms off, the worst by {worst / MS:.1f} ms; {SLOWER}"
+        )
     return reasons
 
 
@@ -210,8 +216,10 @@ def _left_out(events: Sequence[AnyEvent]) -> list[str]:
     reports = [event for event in only(events, Reported) if "left_out" in event.values]
     counts = [int(event.values["left_out"]) for event in reports]
     vain = [event.round for event in reports if event.values.get("counted") == 0]
-    remarks = [f"the deadline left clients out {sum(counts)} times, in {len(counts)} rounds"] if counts else []
-    remarks += [f"no update was in time in {len(vain)} rounds, the first is round {min(vain) + 1}"] if vain else []
+    left = f"the deadline left clients out {sum(counts)} times, in {len(counts)} rounds"
+    remarks = [f"{left}; {LONGER}"] if counts else []
+    if vain:
+        remarks.append(f"no update was in time in {len(vain)} rounds, the first is round {min(vain) + 1}; {LONGER}")
     return remarks
 
 
@@ -221,6 +229,7 @@ def _late(events: Sequence[AnyEvent]) -> tuple[float, str]:
     received = only(events, Received)
     late = [m for m in received if m.actual_ns - m.due_ns > LATE_NS + way_ns.get((m.source, m.counter), 0) // 100]
     text = f"late messages: {len(late)} of {len(received)} were received over {LATE_NS // MS} ms + 1 % late"
+    text = f"{text}; {QUIETER}"
     return len(late) / max(len(received), 1), text
 
 
@@ -233,7 +242,7 @@ def _host_late(events: Sequence[AnyEvent]) -> tuple[float, str]:
     worst = max(late, key=lambda span: span.host_late_ns)
     return len(late) / len(spans), (
         f"host behind: {len(late)} of {len(spans)} computations ended over {HOST_LATE_NS // MS} ms late, "
-        f"the worst ({worst.function} of {worst.node}) by {worst.host_late_ns / MS:.1f} ms"
+        f"the worst ({worst.function} of {worst.node}) by {worst.host_late_ns / MS:.1f} ms; {QUIETER}"
     )
 
 
@@ -243,15 +252,16 @@ def _host(timelines: Mapping[str, Sequence[AnyEvent]]) -> list[str]:
     notes = []
     stolen = sum(host.steal > STEAL_SHARE for host in hosts)
     if stolen:
-        notes.append(
-            f"host: other machines took more than 5 % of the cores in {stolen} of {len(hosts)} samples (steal)"
-        )
+        taken = "other machines took more than 5 % of the cores"
+        notes.append(f"host: {taken} in {stolen} of {len(hosts)} samples (steal); say --clock virtual")
     pressed = sum(host.pressure is not None and host.pressure > PRESSURE_SHARE for host in hosts)
     if pressed:
-        notes.append(f"host: work waited for a core over 20 % of the time in {pressed} of {len(hosts)} samples (PSI)")
+        waited = "work waited for a core over 20 % of the time"
+        notes.append(f"host: {waited} in {pressed} of {len(hosts)} samples (PSI); {QUIETER}")
     stopped = sum(host.stopped is not None and host.stopped > STOPPED_SHARE for host in hosts)
     if stopped:
-        notes.append(f"host: the CPU quota ran out in over 5 % of its periods in {stopped} of {len(hosts)} samples")
+        ran_out = "the CPU quota ran out in over 5 % of its periods"
+        notes.append(f"host: {ran_out} in {stopped} of {len(hosts)} samples; allow more, or say --clock virtual")
     return notes
 
 

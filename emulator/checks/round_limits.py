@@ -29,4 +29,5 @@ def unequal_limits(manifest: Mapping[str, Any]) -> list[str]:
     found = {name: round_limits(manifest, name) for name in manifest.get("algorithms", [])}
     if len(set(found.values())) < 2:
         return []
-    return [f"methods may not play alike: {'; '.join(f'{name} {limits}' for name, limits in found.items())}"]
+    each = "; ".join(f"{name} {limits}" for name, limits in found.items())
+    return [f"methods may not play alike (compare them at a target): {each}"]

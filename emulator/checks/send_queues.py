@@ -40,7 +40,7 @@ def blocked(events: Sequence[AnyEvent]) -> list[str]:
     each = [f"{node} {_said(waits[node])}" for node in longest[:NAMED]]
     if rest := longest[NAMED:]:
         each.append(f"{len(rest)} more clients {_said(wait_ns for node in rest for wait_ns in waits[node])}")
-    return [f"posts waited for room in a send queue (send_queue_mib): {'; '.join(each)}"]
+    return [f"posts waited for room in a send queue (a larger send_queue_mib has it): {'; '.join(each)}"]
 
 
 def _said(waits_ns: Iterable[int]) -> str:
@@ -59,7 +59,7 @@ def beyond_memory(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> li
         held_bytes = held_peak_bytes(name, events)
         if held_bytes > has_bytes:
             what = f"held up to {held_bytes / MIB:.1f} MiB of messages that had not left"
-            notes.append(f"{name} {what}; its device has {has_bytes / MIB:.1f} MiB to train in")
+            notes.append(f"{name} {what}; its device has {has_bytes / MIB:.1f} MiB to train in; give it one with more")
     return notes
 
 
@@ -67,7 +67,7 @@ def unused_limits(manifest: Mapping[str, Any]) -> list[str]:
     """Send queues in the profiles of devices that are servers."""
     return [
         f"{name}: send_queue_mib = {node['send_queue_bytes'] / MIB:g} of {node['device']} is a limit of clients: "
-        "a server has none"
+        "a server has none; leave it out"
         for name, node in nodes_of(manifest).items()
         if node["role"] == "server" and node.get("send_queue_bytes") is not None
     ]

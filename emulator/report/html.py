@@ -11,6 +11,7 @@ import hashlib
 import json
 import shlex
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ from emulator.inputs.shipped import ROOT
 from emulator.ledger import run_folder
 from emulator.plots import files as plots
 from emulator.profiles.reading import Row, describe
-from emulator.tables import clients_data, computations
+from emulator.tables import clients_data, computations, overview
 from emulator.tables import run as tables
 from emulator.tables.headline import partial, sentence, trained
 from emulator.tables.profiles import GRADES
@@ -118,6 +119,7 @@ def page(folder: Path, run: recorded.Recorded, drawn: plots.Drawn) -> str:
         pictures=[picture for picture in pictures if picture not in strips],
         strips=strips,
         left_out=drawn.left_out,
+        short=[_table(sheet) | {"groups": _spans(sheet, groups)} for sheet, groups in overview.both(summary)],
         sheets=[_table(sheet) for sheet in tables.sheets(summary)],
         remarks=tables.remarks(summary),
         shards=[_table(sheet) for sheet in clients_data.sheets(summary)],
@@ -153,8 +155,14 @@ def _picture(path: Path) -> Picture:
 def _table(sheet: Sheet) -> dict[str, Any]:
     """As the template takes it."""
     rows = [[Cell(cell.removesuffix(BEST), cell.endswith(BEST)) for cell in row] for row in sheet.marked()]
-    plain = {"title": sheet.title, "heads": sheet.heads, "names": sheet.names, "results": sheet.results}
+    plain = {"groups": [], "title": sheet.title, "heads": sheet.heads, "names": sheet.names, "results": sheet.results}
     return {**plain, "rows": rows, "meaning": sheet.meaning.replace(f"{BEST}: the best", "Green: the best")}
+
+
+def _spans(sheet: Sheet, groups: Mapping[int, str]) -> list[tuple[str, int]]:
+    """Titles of groups of columns, each with how many columns it stands over."""
+    starts = [0, *groups, len(sheet.heads)]
+    return [(groups.get(start, ""), end - start) for start, end in pairwise(starts)] if groups else []
 
 
 def _clients(name: str, algorithm: Json) -> Sheet:

@@ -21,6 +21,7 @@ from emulator.analysis import model_memory
 from emulator.analysis.client_memory import budget_share, clients_that_fit
 from emulator.analysis.latency import CAUSES
 from emulator.analysis.metrics import FIGURES
+from emulator.checks.health import LIMITS, limits_of
 from emulator.tables import run as tables
 from emulator.tables.headline import partial, sentence, target_of
 from emulator.tables.table import BEST, NOTHING, Ranked, Sheet, number, show
@@ -73,7 +74,7 @@ def _above(summary: Json, width: int) -> list[Line]:
     for text in rest:
         lines += _wrapped(text, width, "bold red" if bad else "")
     if summary["algorithms"]:
-        for sheet, groups in ((latency(summary), {}), volume_and_memory(summary)):
+        for sheet, groups in both(summary):
             lines += [("", ""), *drawn(sheet, groups)]
             for result in sheet.results:
                 lines += _wrapped(result, width, "bold")
@@ -97,14 +98,21 @@ def _notes(summary: Json, width: int, room: int) -> list[Line]:
     return shown
 
 
-def where(folder: Path, argv: Sequence[str], report: bool) -> list[str]:
-    """Where the record is, and the one command that comes next."""
+def where(folder: Path, argv: Sequence[str], report: bool, summary: Json) -> list[str]:
+    """Where the record is, and the one command that comes next: of a run that cannot be trusted or was cut short, it
+    once more, on the virtual clock where the real one was too fast for the host."""
+    if summary["health"]["reasons"] or partial(summary):
+        again = [*_without(argv, ("--out",))]
+        if summary["health"]["reasons"] and limits_of(summary).host_matters:
+            quiet = next(name for name, limits in LIMITS.items() if limits.trains and not limits.host_matters)
+            again = [*_without(again, ("--clock", "--dilation")), "--clock", quiet]
+        return [f"Record: {folder} (tables.md: all tables)", f"Next: {shlex.join(['python', 'run.py', *again])}"]
     if not report:
         next_ = f"Next: python run.py report {shlex.quote(str(folder))}"
         return [f"Record: {folder} (tables.md: all tables)", next_]
     words = [word for word in _without(argv, ("--out", "--seed", "--tables")) if word != "--report"]
-    again = shlex.join(["python", "run.py", *words, "--seeds", "5"])
-    return [f"Record: {folder} (report.html: every table, pictures, sources)", f"Next: {again}"]
+    seeds = shlex.join(["python", "run.py", *words, "--seeds", "5"])
+    return [f"Record: {folder} (report.html: every table, pictures, sources)", f"Next: {seeds}"]
 
 
 def _without(argv: Sequence[str], flags: Sequence[str]) -> Iterator[str]:
@@ -143,11 +151,16 @@ def _figure(summary: Json, key: str, head: str = "") -> Column:
     return Column(head or figure.head, map(number, values), Ranked(figure.best, values))
 
 
+def both(summary: Json) -> list[tuple[Sheet, dict[int, str]]]:
+    """The two tables, each with the titles of its groups of columns by the first of them."""
+    return [(latency(summary), {}), volume_and_memory(summary)]
+
+
 def latency(summary: Json) -> Sheet:
     """Seconds of a mean round by cause, until the target, and the accuracy at the end."""
     each, target = [*summary["algorithms"].values()], target_of(summary)
     columns = [Column("\nrounds", (str(algorithm["rounds"]) for algorithm in each))]
-    columns.append(_figure(summary, "s_per_round", "one\nround"))
+    columns.append(_figure(summary, "s_per_round", "\nround"))
     for cause in CAUSES:
         splits = [algorithm["round_latency_s"] for algorithm in each]
         columns.append(Column(WORDS[cause], (number(split[cause] if split else None) for split in splits)))
@@ -158,8 +171,10 @@ def latency(summary: Json) -> Sheet:
         columns.append(_figure(summary, f"s_to_{percent}", f"to\n{percent} %"))
     if any(algorithm["accuracy"] is not None for algorithm in each):
         columns.append(_figure(summary, "accuracy_percent", "accu-\nracy %"))
-    meaning = f"Emulated time, mean over clients. Queueing: for link or server. {BEST}: best."
+    meaning = "Emulated time, mean over clients. Queueing: for link or server."
     found = _sheet("Latency, s: a mean round by cause" + until, summary, columns, meaning)
+    if any(BEST in cell for row in found.marked() for cell in row):
+        found = msgspec.structs.replace(found, meaning=f"{meaning} {BEST}: the best.")
     return msgspec.structs.replace(found, results=tables.unfit(summary["algorithms"]))
 
 
@@ -179,7 +194,7 @@ def volume_and_memory(summary: Json) -> tuple[Sheet, dict[int, str]]:
     columns.append(Column("at most\nMiB" if dry else "peak\nMiB", (number(FIGURES[key].of(a)) for a in each)))
     columns.append(Column("% of\nbudget", (number(budget_share(algorithm), 100) for algorithm in each)))
     columns.append(Column("clients\nthat fit", map(_fitting, each)))
-    meaning = "kB: tensor bytes of a client's round, without initial weights; MB: of all messages. "
+    meaning = "kB: a client's payload in a round, without initial weights; MB: of all messages. "
     meaning += "Memory: foreseen, at most." if dry else "Peak: measured."
     if found := model_memory.of(summary):
         groups[len(columns) + 1] = found.model
