@@ -1,4 +1,4 @@
-"""Inputs damaged and made up, as in ``tests/test_*mutations.py``, by the thousand: read, or refused in one line."""
+"""Inputs damaged and made up, as in ``tests/*/test_*mutations.py``, by the thousand: read, or refused in one line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def run(stage: Stage, quick: bool) -> Section:
     """A process for each file of tests; a failure is shown with the smallest input that causes it."""
     del stage
     rows, failed, remarks = [["inputs", "kinds", "failed", "s"]], 0, list[str]()
-    for path in sorted((ROOT / "tests").glob("test_*mutations.py")):
+    for path in sorted((ROOT / "tests").glob("*/test_*mutations.py")):
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(path)]
         environment = os.environ | {VARIABLE: "20" if quick else str(EXAMPLES)}
         begun_s = time.monotonic()

@@ -1,0 +1,52 @@
+"""Runs that were never played, as views read them."""
+
+from __future__ import annotations
+
+from toy import at, edit, make_manifest, make_timeline
+
+from emulator.analysis.recorded import Recorded
+from emulator.analysis.summary import summarize
+from emulator.ledger import run_folder
+from emulator.ledger.files import Ledger
+
+
+def slower(events, factor):
+    """The same timeline with every time multiplied."""
+    keys = ("start_ns", "posted_ns", "arrival_ns", "started_ns", "queued_ns")
+
+    def later(event):
+        return at(event.due_ns * factor) | {key: getattr(event, key) * factor for key in keys if hasattr(event, key)}
+
+    return edit(events, lambda _: True, later)
+
+
+def make_run(timelines, clients=2, **changes):
+    manifest = make_manifest(clients, algorithms=list(timelines), **changes)
+    return Recorded(manifest, timelines, summarize(manifest, timelines))
+
+
+def make_two(**changes):
+    return make_run({"fedavg": make_timeline(), "sl": slower(make_timeline(), 20)}, **changes)
+
+
+def write_run(folder, timelines, **changes):
+    """A run's folder as its processes left it, without summary or tables."""
+    manifest = make_manifest(2, algorithms=list(timelines), **changes)
+    whole = {
+        "command": ["run.py", "--profile", "iot-4g", "--out", "x"],
+        "started": "2026-11-23T00:00:00",
+        "profile_files": FILES,
+    }
+    folder.mkdir()
+    run_folder.write_manifest(folder, manifest | whole | {"settings": {name: {"rounds": 3} for name in timelines}})
+    for name, events in timelines.items():
+        (folder / "ledger" / name).mkdir()
+        for node in {event.node for event in events}:
+            with Ledger(folder / "ledger" / name, node) as ledger:
+                for event in sorted(events, key=lambda event: event.seq):
+                    if event.node == node:
+                        ledger.write(event)
+    return folder
+
+
+FILES = {"devices/pi-zero-2w.toml": "0" * 64, "devices/gone.toml": "1" * 64}
