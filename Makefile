@@ -3,7 +3,7 @@
 # make bench  figures about the emulator itself on this machine (about an hour, and 35 for the paper-sized rounds)
 # make comparison  all methods over ten paired seeds (about an hour)
 # make kernel-check  links and a training beside the kernel's own TCP, namespaces and quotas (root; about 6 minutes)
-# make pictures  the README's pictures, from a run of the main job
+# make pictures  the README's pictures and tables, from a run of the main job on the virtual clock (two minutes)
 # Each makes .venv first, once.
 
 PYTHON ?= python3

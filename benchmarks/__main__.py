@@ -1,4 +1,4 @@
-"""``python -m benchmarks [NAME ...] [--json FILE] [--quick]``.
+"""``python -m benchmarks [NAME ...] [--json FILE] [--tables DIR] [--quick]``.
 
 Children of the fork server import this file again, so it imports at top level only what parses flags.
 """
@@ -9,7 +9,7 @@ import argparse
 import sys
 
 BENCHMARKS = (
-    *("links", "load", "memory", "startup", "relay", "sharing", "virtual", "foresight"),
+    *("links", "load", "memory", "startup", "relay", "sharing", "virtual", "foresight", "cells"),
     *("peaks", "measured", "boards", "one_count", "busy", "dashboard", "views", "models", "mutations", "paper"),
 )
 
@@ -22,11 +22,12 @@ def parser() -> argparse.ArgumentParser:
     )
     flags.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(BENCHMARKS)}; default: all")
     flags.add_argument("--json", metavar="FILE", help="write the figures there too")
+    flags.add_argument("--tables", metavar="DIR", help="write each section's table there, as DIR/NAME.md")
     flags.add_argument("--quick", action="store_true", help="few repetitions: to see that it works, not for figures")
     return flags
 
 
-def run(names: list[str], json_file: str | None, quick: bool) -> int:
+def run(names: list[str], json_file: str | None, tables: str | None, quick: bool) -> int:
     """Print each section when it is done; the exit status: 1 when a benchmark could not be carried out."""
     import importlib
     import os
@@ -35,7 +36,7 @@ def run(names: list[str], json_file: str | None, quick: bool) -> int:
 
     import msgspec
 
-    from benchmarks import machine
+    from benchmarks import machine, pages
     from benchmarks.stage import Broken, Stage
 
     about = machine.describe()
@@ -52,6 +53,8 @@ def run(names: list[str], json_file: str | None, quick: bool) -> int:
                 continue
             print(section.text(), flush=True)
             found[name] = section.as_json()
+            if tables is not None:
+                pages.write(name, section.markdown(), Path(tables))
     if json_file is not None:
         Path(json_file).write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
     return status
@@ -64,7 +67,7 @@ def main(argv: list[str]) -> int:
         if name not in BENCHMARKS:
             parser().error(f"{name}: there is none of this name; say any of {', '.join(BENCHMARKS)}")
     try:
-        return run(list(flags.names) or list(BENCHMARKS), flags.json, flags.quick)
+        return run(list(flags.names) or list(BENCHMARKS), flags.json, flags.tables, flags.quick)
     except KeyboardInterrupt:
         return 130
 

@@ -100,7 +100,7 @@ def run(stage: Stage, quick: bool) -> Section:
         for name in BOARDS:
             board = load_device(name)
             seconds, off = measured_s(model, name), beyond(board, model, counted)
-            row += [f"{seconds:.2f}", f"{duration_ns(work, board) / 1e9:.2f}", f"{100 * off:+.0f}"]
+            row += [f"{seconds:.2f}", f"{duration_ns(work, board) / 1e9:.2f}", f"{round(100 * off):+d}"]
             figures[f"{name}/{model}"] = {"measured_s": seconds, "off": off}
         rows.append(row)
     offs = [figures[f"{name}/{model}"]["off"] for name in BOARDS for model in MODELS if model not in FITTED]

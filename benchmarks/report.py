@@ -45,6 +45,12 @@ class Section(msgspec.Struct, frozen=True):
         lines += self.remarks
         return "\n".join(lines).rstrip() + "\n"
 
+    def markdown(self) -> str:
+        """Its table alone, for a page that includes it."""
+        heads, *rows = self.table
+        rules = ["---", *("---:" for _ in heads[1:])]
+        return "".join(f"| {' | '.join(row)} |\n" for row in (heads, rules, *rows))
+
     def as_json(self) -> dict[str, Any]:
         judged = [msgspec.to_builtins(target) | {"met": target.met} for target in self.targets]
         return {"title": self.title, "figures": self.figures, "targets": judged, "remarks": self.remarks}

@@ -1,7 +1,7 @@
 """What TCP adds to a link, as arithmetic: set-up, slow start, restart after idle, a rate limited by loss, lost tails.
 
 Segments are 1448 bytes of data in 1500 on the wire. Each formula names its source; what is left out is listed in
-``netprofiles/README.md``. Times are integer nanoseconds, loss is in parts of 10^9, rates in bit/s.
+``docs/network-model.md``. Times are integer nanoseconds, loss is in parts of 10^9, rates in bit/s.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ Every number in a file has its unit in its key, and carries its source and grade
 
 A bare ``up_mbps = 2.0`` is read too, and shown as having no source. Files are read with exact decimals, so 0.026
 Mbit/s is 26,000 bit/s; a value that is no whole number of bit/s, ns or bytes is refused rather than rounded.
-``netprofiles/README.md`` describes the format. Every mistake in a file raises ``ProfileError``: one line with the
+``docs/profiles.md`` describes the format. Every mistake in a file raises ``ProfileError``: one line with the
 file, the key and the remedy.
 """
 

@@ -270,7 +270,7 @@ def _checked(file: str, where: str, table: Any, schema: type[Struct]) -> dict[st
             checked[key] = [_checked(file, f"{place}[{i}]", group, LISTS[kind]) for i, group in enumerate(value)]
         elif get_origin(kind) is Literal and value not in get_args(kind):
             choices = ", ".join(filter(None, get_args(kind)))
-            more = " (see netprofiles/README.md)" if key == "grade" else ""
+            more = " (see docs/profiles.md)" if key == "grade" else ""
             raise profile_error(file, place, f"must be one of {choices}{more}, not {_show(value)}")
         else:
             checked[key] = value
