@@ -22,7 +22,6 @@ from algorithms import ALGORITHMS
 from algorithms.commands.options import overrides
 from algorithms.commands.options.flags import Flags
 from algorithms.experiments import reading
-from algorithms.training.settings import Settings
 from algorithms.workload.task import Task, prepare
 from benchmarks import pages
 from benchmarks.__main__ import BENCHMARKS
@@ -74,7 +73,8 @@ SHOWN = sorted({(page, line) for page, path in PAGES.items() for line in command
 
 
 def test_pages_show_commands_in_blocks_and_in_prose() -> None:
-    text = "Say `run.py fit --model x` or `make run`.\n\n    python run.py bench \\\n        --profiles a\n\n```\nmake test\n```\n"
+    blocks = "    python run.py bench \\\n        --profiles a\n\n```\nmake test\n```\n"
+    text = f"Say `run.py fit --model x` or `make run`.\n\n{blocks}"
     assert sorted(commands(text)) == [
         "make run",
         "make test",
@@ -97,9 +97,10 @@ def method(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     sys.path.remove(str(folder))
 
 
+@pytest.mark.usefixtures("method")
 @pytest.mark.parametrize(("page", "line"), SHOWN)
 def test_every_command_shown_is_one_that_its_parser_takes(
-    page: str, line: str, method: str, monkeypatch: pytest.MonkeyPatch
+    page: str, line: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def parse(self: Flags, args: Any = None, namespace: Any = None) -> NoReturn:
         found = self.parse_known_args(args, namespace)
@@ -205,18 +206,17 @@ def test_the_readme_has_two_hundred_lines_at_most() -> None:
 def test_pages_list_every_option_key_table_and_command() -> None:
     text = {name: (ROOT / "docs" / f"{name}.md").read_text() for name in ("methods", "profiles", "reading-results")}
     for name, module in ALGORITHMS.items():
-        assert f"| `{name}` |" in text["methods"] or name == METHOD
-        if name != METHOD:
-            own = importlib.import_module(module).Config.__struct_fields__
-            for option in {*own} - {"task", "rounds", "stop_after_s"}:
-                assert f"`{option}`" in text["methods"], (name, option)
+        if name == METHOD:
+            continue
+        assert f"| `{name}` |" in text["methods"]
+        for option in {*importlib.import_module(module).Config.__struct_fields__} - {"task", "rounds", "stop_after_s"}:
+            assert f"`{option}`" in text["methods"], (name, option)
     for key in (*NetworkFile.__struct_fields__, *DeviceFile.__struct_fields__):
         assert f"`{key}`" in text["profiles"] or key in ("kind", "description"), key
     for table in TABLES:
         assert f"| `{table}` |" in text["reading-results"], table
     for command in run.COMMANDS:
         assert f"run.py {command}" in (ROOT / "docs/running.md").read_text(), command
-    assert {*Settings.__struct_fields__}
 
 
 # --- the examples -------------------------------------------------------------------------------------------------
@@ -254,9 +254,8 @@ def test_the_example_of_a_profile_is_read_and_played_at_its_rate(field: Scenario
     assert len([*only(events["server"], RoundEnded)]) == 2
 
 
-def test_the_example_of_a_method_is_played_and_sends_half_of_fedavgs_updates(
-    field: Scenario, task: Any, method: str
-) -> None:
+@pytest.mark.usefixtures("method")
+def test_the_example_of_a_method_is_played_and_sends_half_of_fedavgs_updates(field: Scenario, task: Any) -> None:
     sizes = {}
     for name in ("fedavg", METHOD):
         posted = [*only(foreseen(ALGORITHMS[name], field, task)["client-0"], Posted)]
