@@ -35,7 +35,7 @@ from emulator.profiles.scenario import Scenario
 from emulator.profiles.schema import DeviceFile, NetworkFile
 from emulator.tables.run import TABLES
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PAGES = {str(page.relative_to(ROOT)): page for page in (*pages.pages(), *sorted(ROOT.glob("netprofiles/**/*.md")))}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 BEGINS = re.compile(r"(python (run\.py|-m \S+)|make [a-z])")
