@@ -170,6 +170,19 @@ def test_files_that_are_named_are_there(page: str) -> None:
             assert list(ROOT.glob(span.rstrip("/"))), span
 
 
+def test_types_that_the_walks_name_are_declared() -> None:
+    """Of the page of the architecture, every span of code that looks like a class."""
+    source = "\n".join(
+        path.read_text() for folder in ("emulator", "algorithms") for path in ROOT.glob(f"{folder}/**/*.py")
+    )
+    spans = {
+        span for span in SPAN.findall((ROOT / "docs/architecture.md").read_text()) if re.fullmatch(r"[A-Z]\w+", span)
+    }
+    assert len(spans) > 5
+    for name in spans:
+        assert re.search(rf"^(class )?{name}\b", source, re.MULTILINE), name
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_an_included_table_is_the_file_that_a_command_wrote(page: str) -> None:
     text = PAGES[page].read_text()
