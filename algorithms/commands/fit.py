@@ -115,7 +115,7 @@ class Prober:
 
     def peak_mib(self, algorithm: str, batch: int) -> float:
         """The client's peak at a batch; UserError where it cannot be trained."""
-        from emulator.preflight.dilation import Outlook, Rehearsed
+        from emulator.preflight.dilation import AlgorithmEstimate, ProfilingResult
         from emulator.report import record
 
         settings = _settings(algorithm, self._flags, batch)
@@ -131,9 +131,9 @@ class Prober:
             memory_cap="account",
         )
         run_folder.write_manifest(folder, manifest)
-        self._launcher.record_in(folder)
+        self._launcher.set_run_folder(folder)
         self._launcher.prepare({algorithm: (ALGORITHMS[algorithm], settings)})
-        self._launcher.assume(algorithm, Outlook(Rehearsed(), 0, 0, whole=False))
+        self._launcher.skip_profiling(algorithm, AlgorithmEstimate(ProfilingResult(), 0, 0, complete=False))
         outcome = self._launcher.play(algorithm, ALGORITHMS[algorithm], settings, _nothing)
         if outcome.name == "interrupted":
             raise KeyboardInterrupt

@@ -40,9 +40,9 @@ def refuse(
     from emulator.preflight import record_size
     from emulator.preflight.dilation import LIMIT_S
 
-    forecast = launcher.foresee(modules)
-    seconds, asked = forecast.seconds, chosen_dilation(flags.dilation)
-    worst = max(forecast.choices.items(), key=lambda each: each[1].dilation, default=None)
+    estimate = launcher.estimate_run(modules)
+    seconds, asked = estimate.seconds, chosen_dilation(flags.dilation)
+    worst = max(estimate.choices.items(), key=lambda each: each[1].dilation, default=None)
     if asked is not None and worst and worst[1].dilation > asked:
         name, choice = worst
         raise UserError(
@@ -55,7 +55,7 @@ def refuse(
             f"--profile {flags.profile}: this run will take over {how_long} on the wall; say --force if it may, fewer"
             " --rounds or --algorithm, --clock virtual where it is the clock that takes long, or --dry-run for figures"
         )
-    return [cgroups.warning(forecast.memory_bytes), record_size.warning(forecast.events, folder)]
+    return [cgroups.warning(estimate.memory_bytes), record_size.warning(estimate.events, folder)]
 
 
 def in_full(prepared: Prepared) -> dict[str, dict[str, Any]]:
@@ -162,7 +162,7 @@ def command(argv: list[str], alone: bool = False) -> int:
             for warning in [*warnings, *prepared.warnings]:
                 say(f"warning: {warning}")
             if not flags.dry_run and not flags.force:
-                console.print("Rehearsing: what each computation costs, and how long the run will take.")
+                console.print("Profiling: what each computation costs, and how long the run will take.")
                 for warning in filter(None, refuse(launcher, played, flags, folder)):
                     say(f"warning: {warning}")
             with view_type(manifest, folder) as view:

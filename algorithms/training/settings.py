@@ -84,8 +84,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         draws = stream(self.task.seed, f"participants of round {round}")
         return tuple(clients[i] for i in sorted(draws.choice(len(clients), count, replace=False)))
 
-    def rehearsed(self) -> Self:
-        """The same for a rehearsal, which has few clients: all take part, and none is too late, so that each kind is
+    def for_profiling(self) -> Self:
+        """The same for profiling, which has few clients: all take part, and none is too late, so that each kind is
         seen; whether a deadline can be met, only all clients show."""
         return msgspec.structs.replace(self, participation=1.0, deadline_s=None)
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from emulator.checks.health import limits_of
-from emulator.ledger.events import Accounted, AnyEvent, Ended, Memory, Started
+from emulator.ledger.events import AnyEvent, Ended, Memory, MemoryEstimated, Started
 from emulator.ledger.timeline import only
 
 MIB = 2**20
@@ -32,7 +32,7 @@ def how_memory_is_known(manifest: Mapping[str, Any]) -> How:
 
 
 def client_memory(
-    node: Mapping[str, Any], events: Sequence[AnyEvent], ends: Sequence[str], account: Accounted | None, how: How
+    node: Mapping[str, Any], events: Sequence[AnyEvent], ends: Sequence[str], account: MemoryEstimated | None, how: How
 ) -> Json:
     """A client's ``outcome``, and its memory in MiB; ``ends``: the outcomes of its last words.
 
@@ -68,7 +68,7 @@ def measured(node: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
     }
 
 
-def _account(account: Accounted | None, peak_mib: float | None, *, whole: bool) -> Json:
+def _account(account: MemoryEstimated | None, peak_mib: float | None, *, whole: bool) -> Json:
     """The tensors of such a client when they were most, and what it needs (``whole``: it was not stopped).
 
     ``beside_mib``: what the account does not explain of the measured peak, the allocator's and workspaces.

@@ -31,10 +31,10 @@ from emulator.checks.health import check
 from emulator.checks.send_queues import held_peak_bytes
 from emulator.ledger.events import (
     SCHEMA,
-    Accounted,
     AnyEvent,
     Computed,
     Ended,
+    MemoryEstimated,
     Posted,
     Reported,
     RoundEnded,
@@ -85,7 +85,7 @@ def _workload(manifest: Mapping[str, Any]) -> Json | None:
 def _algorithm(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
     nodes = manifest.get("nodes", [])
     how = how_memory_is_known(manifest)
-    accounts = {event.device: event for event in only(events, Accounted)}
+    accounts = {event.device: event for event in only(events, MemoryEstimated)}
     members = [node for node in nodes if node["role"] == "client"]
     named = {node["name"]: node for node in members}
     ends_ns = [event.due_ns for event in only(events, RoundEnded)]
@@ -207,7 +207,7 @@ def _client(
     node: Mapping[str, Any],
     events: Sequence[AnyEvent],
     split: Mapping[str, int],
-    account: Accounted | None,
+    account: MemoryEstimated | None,
     how: How,
 ) -> Json:
     """``events`` are those that the client wrote, and what was posted to it; ``split``: its latency by cause in ns."""

@@ -66,12 +66,12 @@ class Conductor(Protocol):
 class RealConductor(Conductor):
     """Wall time, slowed ``dilation`` times. A post that is late on the host leaves on the schedule of its stamp.
 
-    What is planned takes place ``patience_ns`` of wall time after it is due: posts that are less late than that come
-    before it. Its due time stays what it is.
+    An event takes place ``reorder_window_ns`` of wall time after it is due: posts that are less late than that come
+    before it. Its due time stays the same.
     """
 
-    def __init__(self, dilation: int, patience_ns: int) -> None:
-        self._dilation, self._patience_s = dilation, patience_ns / SECOND_NS
+    def __init__(self, dilation: int, reorder_window_ns: int) -> None:
+        self._dilation, self._reorder_window_s = dilation, reorder_window_ns / SECOND_NS
         self._wall: WallTime | None = None
 
     def begin(self, nodes: Sequence[str]) -> WallTime:
@@ -85,7 +85,7 @@ class RealConductor(Conductor):
     def _seconds_until(self, planned_ns: int) -> float:
         """Host seconds until what is planned takes place."""
         assert self._wall is not None
-        return self._wall.seconds_until(planned_ns) + self._patience_s
+        return self._wall.seconds_until(planned_ns) + self._reorder_window_s
 
     def rest_s(self, planned_ns: int | None) -> float | None:
         if self._wall is None or planned_ns is None:
@@ -197,7 +197,7 @@ class Wire(Protocol):
 
 
 class Clock(NamedTuple):
-    """How a clock is made. ``conductor(dilation, patience)``, the latter in ns.
+    """How a clock is made. ``conductor(dilation, reorder_window)``, the latter in ns.
 
     ``dilation(asked, needed)``: the one to use, from the user's and the host's. ``dilates``: whether it can be slowed.
     """

@@ -7,7 +7,7 @@ accumulate the host's delays. ``asyncio.sleep``, ``timeout`` and ``TaskGroup`` t
 When no callback is ready, asyncio asks its selector for input. That is the one place where time moves: the loop asks
 its *pacer* whether the earliest event may happen now. A pacer is a clock: the real one lets wall time catch up with
 the event's due time; the virtual one asks the network process, which lets only the earliest event of all nodes happen;
-the rehearsal's does not wait at all.
+profiling's does not wait at all.
 
 Events are ordered by (due time, rank, order of creation). Times are integer nanoseconds: a float second holds them
 exactly up to 46 days.
@@ -329,7 +329,7 @@ class VirtualPacer:
 
 
 class InstantPacer:
-    """The rehearsal's clock: the next event happens at once. ``who_waits`` describes a deadlock."""
+    """Profiling's clock: the next event happens at once. ``who_waits`` describes a deadlock."""
 
     def __init__(self, who_waits: Callable[[], str]) -> None:
         self._who_waits = who_waits

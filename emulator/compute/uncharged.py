@@ -1,11 +1,11 @@
-"""Tensor work of a method outside ``node.compute``, which takes no emulated time: seen while it is rehearsed.
+"""Tensor work of a method outside ``node.compute``, which takes no emulated time: seen while it is profiled.
 
 A ``TorchDispatchMode`` sees what is dispatched between computations, in the coroutines of the method and in what they
 call. What the emulator does for itself (copies of what is posted, of weights for the evaluator) is not the method's,
 nor is what is done before the first wait without FLOPs, when models and data are built, nor what is declared
 ``uncounted``. Views cost nothing, nor does a look at a few values. What is left is charged to the line of the method
 that asked for it, at the speed of the node's device: FLOPs always, bytes where they are a notable part of what the node
-computes. What a rehearsal does not come to is not seen.
+computes. What profiling does not come to is not seen.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ SLOT_BYTES = 256
 SAMPLES, SAMPLE_S = 50, 0.001
 MOMENT_S = 2.0  # what takes longer is said where it happens
 TOLD_FROM_S = 30.0
-STEP_LEAST_S, STEP_FACTOR = 3600.0, 50.0  # no step is taken for an endless one before; times the longest rehearsed
+STEP_LEAST_S, STEP_FACTOR = 3600.0, 50.0  # no step is taken for an endless one before; times the longest profiled
 NS = 10**9
 
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
@@ -119,7 +119,7 @@ class Process(Protocol):
 
 def step_limit_s(asked: float | None, slowest_s: float = 0.0) -> float:
     """How long one step of a process may take on the host: what the user says (infinite: for ever), or much more than
-    any did in the rehearsal."""
+    any did in profiling."""
     return asked if asked is not None else max(STEP_LEAST_S, STEP_FACTOR * slowest_s)
 
 

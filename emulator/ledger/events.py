@@ -172,7 +172,7 @@ MEMORY_KINDS = (
 )
 
 
-class Accounted(Event, frozen=True, kw_only=True):
+class MemoryEstimated(Event, frozen=True, kw_only=True, tag="accounted"):
     """Supervisor: the tensors of one client of ``device`` when they were most, played alone before the timeline.
 
     ``kinds``: bytes by ``MEMORY_KINDS``. parameters: with buffers; auxiliary: its parameters, gradients and optimizer
@@ -262,7 +262,7 @@ AnyEvent = (
     | Clamped
     | Reported
     | Memory
-    | Accounted
+    | MemoryEstimated
     | RoundEnded
     | Evaluated
     | Ended

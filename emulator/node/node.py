@@ -36,8 +36,8 @@ M3 = TypeVar("M3", bound=Message)
 MEMORY_EVERY_S = 0.25  # host seconds between two memory lines
 
 
-class Outlet(Protocol):
-    """Where a node's parcels go (the real port, or the rehearsal's)."""
+class Transport(Protocol):
+    """The way of a node's parcels: the endpoint of its process, or that of an in-process run."""
 
     on_delivery: Callable[[Incoming, str, int], None]
     on_left: Callable[[int], None]
@@ -61,7 +61,7 @@ class Node:
         name: str,
         device: Device,
         loop: EmulatedLoop,
-        outlet: Outlet,
+        transport: Transport,
         host: Host,
         costs: Costs,
         record: Callable[[Event], None],
@@ -70,7 +70,7 @@ class Node:
         cap: MemoryCap | None = None,
     ) -> None:
         self.name, self.device = name, device
-        self._loop, self._outlet, self._host, self._costs, self._record = loop, outlet, host, costs, record
+        self._loop, self._outlet, self._host, self._costs, self._record = loop, transport, host, costs, record
         self._cap = cap
         self._workers = asyncio.Semaphore(workers)  # first come, first served
         self._counter = 0
@@ -81,8 +81,8 @@ class Node:
         self.failed: asyncio.Future[None] = loop.create_future()
         self._memory_at = 0.0
         self.phase = "build the model"  # until the first computation
-        outlet.on_delivery, outlet.on_left = self._deliver, self._outbox.leave
-        outlet.on_failure, outlet.on_refused = self._fail, self._refuse
+        transport.on_delivery, transport.on_left = self._deliver, self._outbox.leave
+        transport.on_failure, transport.on_refused = self._fail, self._refuse
         loop.on_clamp = self._clamp
 
     # -- time ---------------------------------------------------------------------------------------------------
@@ -243,7 +243,7 @@ class Node:
     async def compute_each(self, fn: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Run ``fn`` for each of the ``arguments``, which must cost the same, as one computation; what each returned.
 
-        A rehearsal runs only the first and takes it for all: for long loops, such as the epochs of an alignment.
+        Profiling runs only the first and takes it for all: for long loops, such as the epochs of an alignment.
         """
         asked_ns, tag = self._loop.now_ns, tag_of(fn)
         async with self._workers:

@@ -1,6 +1,6 @@
 """How many times slower than wall time the real clock must run so that the host keeps up with the timeline.
 
-A rehearsal measures, once and without contention, what each distinct computation costs the host, and how long the
+Profiling measures, once and without contention, what each distinct computation costs the host, and how long the
 timeline takes. From that:
 
 - every computation must end within its emulated span, or late by less than the host's scheduler makes any span:
@@ -11,7 +11,7 @@ timeline takes. From that:
   has a low priority on a core, but takes as much of a quota. Where nodes that compute at the same time use up a
   period's quota, all stand still until the next: N so that such a stop is at most ``STOP_NS`` of emulated time;
 - where clients share a cell or the server's link, posts that the host delivers late must still come in time: N so that
-  most of a message's delay is ``PATIENCE_NEEDED_NS`` on the wall.
+  most of a message's delay is ``NEEDED_REORDER_WINDOW_NS`` on the wall.
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ CORE_SHARE = 0.8
 QUOTA_SHARE = 0.4
 STOP_NS = 10_000_000  # within what the end of a round of half a second may be off
 SLACK_NS = 1_000_000
-PATIENCE_NS = 20_000_000  # how long the real clock keeps back what happens where clients share a capacity, at most
-PATIENCE_NEEDED_NS = 10_000_000  # what most posts of a sound host are late by, at most
-PATIENCE_SHARE = 0.75  # of a message's delay: the rest is for its receiver to fetch it
-PATIENCE_MOST_DILATION = 20.0  # that is chosen for its sake
+MOST_REORDER_WINDOW_NS = (
+    20_000_000  # how long the real clock keeps back what happens where clients share a capacity, at most
+)
+NEEDED_REORDER_WINDOW_NS = 10_000_000  # what most posts of a sound host are late by, at most
+REORDER_WINDOW_SHARE = 0.75  # of a message's delay: the rest is for its receiver to fetch it
+REORDER_WINDOW_MOST_DILATION = 20.0  # that is chosen for its sake
 LIMIT_S = 3600.0  # of wall time, for all algorithms of a run, without --force
 SECOND_NS = 10**9
 # Of the host's memory: what a run has once (Python, torch and the methods, which all processes share; supervisor,
@@ -47,10 +49,11 @@ class Span(msgspec.Struct, frozen=True):
     times: int
 
 
-class Rehearsed(msgspec.Struct, frozen=True):
-    """What a rehearsal found out. ``host_ns`` and ``clients`` by device; ``elapsed_ns`` is emulated.
+class ProfilingResult(msgspec.Struct, frozen=True):
+    """The costs of a method's computations and the length of its timeline, as profiling found them.
 
-    ``whole``: the algorithm came to its end within the rehearsal, in which ``rounds`` ended; ``events`` is what a run
+    ``client_host_ns`` and ``clients`` are by device; ``elapsed_ns`` is emulated. ``complete``: the algorithm came to
+    its end within profiling, in which ``rounds`` ended; ``events`` is what a run
     would have recorded of it, about. ``measured_ns``: CPU time of one run by cost key,
     where durations are to come from it. ``uncharged``: lines of the method that work on tensors outside a computation.
     """
@@ -61,7 +64,7 @@ class Rehearsed(msgspec.Struct, frozen=True):
     server_host_ns: int = 0
     client_host_ns: dict[str, int] = {}
     clients: dict[str, int] = {}
-    whole: bool = False
+    complete: bool = False
     measured_ns: dict[str, int] = {}
     uncharged: list[str] = []
     rounds: int = 0
@@ -71,8 +74,8 @@ class Rehearsed(msgspec.Struct, frozen=True):
         return max((span.host_ns for span in self.spans), default=0)
 
 
-class Choice(msgspec.Struct, frozen=True):
-    """The smallest dilation that will do, and why: ``because`` is the need that is largest."""
+class DilationChoice(msgspec.Struct, frozen=True):
+    """The smallest dilation that suffices, and why: ``because`` is the need that is largest."""
 
     dilation: int
     tightest: Span | None
@@ -92,36 +95,36 @@ class Choice(msgspec.Struct, frozen=True):
         return f"{spans}all nodes ask for {self.cores_asked:.2f} of {cores:.4g} cores{decided}"
 
 
-def patience_ns(shared_delay_ns: int | None, dilation: int) -> int:
-    """How long, on the wall, the real clock keeps back what happens, so that late posts can still come before it.
+def reorder_window_ns(shared_delay_ns: int | None, dilation: int) -> int:
+    """The wall time for which the real clock holds back events, so that late posts can still come before them.
 
     Nothing where clients share no capacity (``shared_delay_ns`` None): a late post then begins on the schedule of its
     stamp. Else a part of the least delay of any message, after which somebody would see it.
     """
     if shared_delay_ns is None:
         return 0
-    return min(PATIENCE_NS, int(shared_delay_ns * dilation * PATIENCE_SHARE))
+    return min(MOST_REORDER_WINDOW_NS, int(shared_delay_ns * dilation * REORDER_WINDOW_SHARE))
 
 
-def choose(
-    rehearsed: Rehearsed,
+def choose_dilation(
+    profiled: ProfilingResult,
     scenario_clients: dict[str, int],
     cores: float,
     shared_delay_ns: int | None = None,
     quota_period_ns: int | None = None,
-) -> Choice:
+) -> DilationChoice:
     """The smallest N >= 1 for a scenario with ``scenario_clients`` clients by device, on ``cores`` cores.
 
     ``quota_period_ns``: so many cores are allowed by a CPU quota with this period.
     """
     share, of_what = (CORE_SHARE, "the cores") if quota_period_ns is None else (QUOTA_SHARE, "the CPU quota")
-    tightest = max(rehearsed.spans, key=_ratio, default=None)
-    count, rehearsed_count = sum(scenario_clients.values()), sum(rehearsed.clients.values())
-    host_ns = rehearsed.server_host_ns * count / max(rehearsed_count, 1)
-    for device, device_host_ns in rehearsed.client_host_ns.items():
-        host_ns += device_host_ns * scenario_clients[device] / rehearsed.clients[device]
-    cores_asked = host_ns / max(rehearsed.elapsed_ns, 1)
-    server_asks = rehearsed.server_host_ns * count / max(rehearsed_count, 1) / max(rehearsed.elapsed_ns, 1)
+    tightest = max(profiled.spans, key=_ratio, default=None)
+    count, profiled_count = sum(scenario_clients.values()), sum(profiled.clients.values())
+    host_ns = profiled.server_host_ns * count / max(profiled_count, 1)
+    for device, device_host_ns in profiled.client_host_ns.items():
+        host_ns += device_host_ns * scenario_clients[device] / profiled.clients[device]
+    cores_asked = host_ns / max(profiled.elapsed_ns, 1)
+    server_asks = profiled.server_host_ns * count / max(profiled_count, 1) / max(profiled.elapsed_ns, 1)
     needs = {
         "the tightest computation": _ratio(tightest) if tightest else 0.0,
         f"at most {share:.0%} of {of_what}": cores_asked / cores / share,
@@ -129,19 +132,19 @@ def choose(
     }
     if quota_period_ns is not None:
         stop_ns = quota_period_ns * (1 - cores / (count + 1))  # all nodes compute
-        needed = _at_once_ns(rehearsed, scenario_clients) > cores * quota_period_ns
+        needed = _at_once_ns(profiled, scenario_clients) > cores * quota_period_ns
         needs["the stop when a CPU quota is used up"] = stop_ns / STOP_NS if needed else 0.0
     if shared_delay_ns is not None:
-        enough = PATIENCE_NEEDED_NS / PATIENCE_SHARE / max(shared_delay_ns, 1)
-        needs["the short delay where clients share a capacity"] = min(enough, PATIENCE_MOST_DILATION)
+        enough = NEEDED_REORDER_WINDOW_NS / REORDER_WINDOW_SHARE / max(shared_delay_ns, 1)
+        needs["the short delay where clients share a capacity"] = min(enough, REORDER_WINDOW_MOST_DILATION)
     because = max(needs, key=lambda need: needs[need])
-    return Choice(math.ceil(max(1.0, needs[because])), tightest, cores_asked, because)
+    return DilationChoice(math.ceil(max(1.0, needs[because])), tightest, cores_asked, because)
 
 
-def _at_once_ns(rehearsed: Rehearsed, scenario_clients: dict[str, int]) -> int:
+def _at_once_ns(profiled: ProfilingResult, scenario_clients: dict[str, int]) -> int:
     """What the host needs where every client carries out its longest computation at one moment."""
     longest: dict[str, int] = {}
-    for span in rehearsed.spans:
+    for span in profiled.spans:
         longest[span.device] = max(span.host_ns, longest.get(span.device, 0))
     return sum(longest.get(device, 0) * count for device, count in scenario_clients.items())
 
@@ -150,17 +153,17 @@ def _ratio(span: Span) -> float:
     return (span.host_ns - SLACK_NS) / max(span.span_ns, 1)
 
 
-class Forecast(msgspec.Struct, frozen=True):
+class RunEstimate(msgspec.Struct, frozen=True):
     """Seconds on the wall that a run takes at least, and the choice for each of its algorithms, where it matters; what
     its processes need of the host's memory, and how many events it will record, about."""
 
     seconds: float
-    choices: dict[str, Choice]
+    choices: dict[str, DilationChoice]
     memory_bytes: int = 0
     events: int = 0
 
 
-class Account(msgspec.Struct, frozen=True):
+class MemoryBreakdown(msgspec.Struct, frozen=True):
     """A client's tensors when they were most: bytes by ``ledger.MEMORY_KINDS``, and in which computation.
 
     ``needed_bytes``: how far its process will grow.
@@ -176,17 +179,18 @@ class Account(msgspec.Struct, frozen=True):
         return sum(self.kinds.values())
 
 
-class Outlook(msgspec.Struct, frozen=True):
-    """What is to come: emulated time, and host time of one core. ``whole`` False: at least so much.
+class AlgorithmEstimate(msgspec.Struct, frozen=True):
+    """The estimate of an algorithm's run: emulated time, host time on one core, memory and events.
 
-    ``accounts``: a client's tensors, for each kind of device. ``events``: that will be recorded, about.
+    ``complete`` False: the times are lower bounds. ``breakdowns``: a client's tensors, for each kind of device.
+    ``events``: about how many the run will record.
     """
 
-    rehearsed: Rehearsed
+    profiled: ProfilingResult
     elapsed_ns: int
     host_ns: int
-    whole: bool
-    accounts: list[Account] = []
+    complete: bool
+    breakdowns: list[MemoryBreakdown] = []
     events: int = 0
 
     def wall_s(self, dilation: int | None, cores: float) -> float:
@@ -198,5 +202,5 @@ class Outlook(msgspec.Struct, frozen=True):
     def host_memory_bytes(self, scenario_clients: dict[str, int]) -> int:
         """What all processes take of the host's memory, about: ``scenario_clients`` (by device) by their accounts, the
         server as little as with one client, and what is there before any training."""
-        needed = {account.device: account.needed_bytes for account in self.accounts}
+        needed = {tensors.device: tensors.needed_bytes for tensors in self.breakdowns}
         return SHARED_BYTES + sum((CLIENT_BYTES + needed.get(name, 0)) * n for name, n in scenario_clients.items())

@@ -1,6 +1,6 @@
 """What a run will take in bytes and seconds, without training: every client plays, but computes each thing only once.
 
-All nodes of the scenario run the algorithm's own coroutines in one loop without waiting, as in a rehearsal: same node,
+All nodes of the scenario run the algorithm's own coroutines in one loop without waiting, as in profiling: same node,
 links, wire format and data. A computation is carried out the first time that its cost key is met; afterwards its
 remembered result is handed out, of the same shapes, while the modelled time of its work passes as ever. Sizes and times
 depend on shapes and never on values, so the bytes are those of a run, and the times those of its timeline.
@@ -33,8 +33,8 @@ from emulator.ledger.events import Carried, Ended, Event, Posted, Reported, Star
 from emulator.network.fabric import Fabric, Happening
 from emulator.network.jitter import SECOND_NS, Carriage
 from emulator.node.node import ClientNode, Node, ServerNode
-from emulator.preflight.dilation import Rehearsed
-from emulator.preflight.in_process import REFERENCE, InlineFabric, who_waits
+from emulator.preflight.dilation import ProfilingResult
+from emulator.preflight.in_process import REFERENCE, InProcessFabric, who_waits
 from emulator.profiles.scenario import ClientSpec, Device, Scenario, ServerSpec
 from emulator.transport.messages import Incoming, Message, Parcel, kind_of
 
@@ -118,7 +118,7 @@ def _without_graph(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().requires_grad_(tensor.requires_grad)
 
 
-class DryHost:
+class DryRunHost:
     """Runs computations at once, in the loop's own thread."""
 
     def submit(self, fn: Callable[[], Any], clock: Callable[[], int], wake: Callable[[], None]) -> HostRun:
@@ -130,17 +130,17 @@ class DryHost:
         return run
 
 
-class DryNetwork:
+class DryRunNetwork:
     """Carries parcels between the nodes of one loop and keeps the network's ledger of them."""
 
     def __init__(self, loop: EmulatedLoop, fabric: Fabric, record: Record) -> None:
-        self._loop, self._fabric, self._record = loop, InlineFabric(loop, fabric), record
-        self.outlets: dict[str, DryOutlet] = {}
+        self._loop, self._fabric, self._record = loop, InProcessFabric(loop, fabric), record
+        self.transports: dict[str, DryRunTransport] = {}
         self.ended: set[str] = set()  # nodes that take nothing any more
         self._under_way: dict[tuple[str, int], tuple[str, Parcel]] = {}
 
     def carry(self, source: str, destination: str, parcel: Parcel, stamp_ns: int) -> None:
-        sender, receiver, counter = self.outlets[source], self.outlets[destination], parcel.header.counter
+        sender, receiver, counter = self.transports[source], self.transports[destination], parcel.header.counter
         incoming = Incoming(parcel.header, len(parcel.encoded), receiver.types, source)
         incoming.adopt(parcel.tensors)
         self._under_way[source, counter] = destination, parcel
@@ -193,16 +193,16 @@ class DryNetwork:
         self._record(Ended(due_ns=now_ns, actual_ns=now_ns, outcome="finished"))
 
 
-class DryOutlet:
+class DryRunTransport:
     """A node's way to the network."""
 
-    def __init__(self, name: str, types: dict[str, type[Message]], network: DryNetwork) -> None:
+    def __init__(self, name: str, types: dict[str, type[Message]], network: DryRunNetwork) -> None:
         self._name, self.types, self._network = name, types, network
         self.on_delivery: Callable[[Incoming, str, int], None]
         self.on_left: Callable[[int], None]
         self.on_failure: Callable[[Exception], None]
         self.on_refused: Callable[[str, str], None]
-        network.outlets[name] = self
+        network.transports[name] = self
 
     def post(self, destination: str, parcel: Parcel, stamp_ns: int) -> None:
         self._network.carry(self._name, destination, parcel, stamp_ns)
@@ -215,7 +215,7 @@ class Bounds(NamedTuple):
     computations: int
 
 
-class Foreseen(NamedTuple):
+class DryRunResult(NamedTuple):
     """How long the timeline is (ns), how many computations it has, and how many of them the host carried out.
 
     ``host_ns``: what all computations would take of one ``REFERENCE``. ``whole``: it came to the end.
@@ -225,7 +225,7 @@ class Foreseen(NamedTuple):
     computations: int
     carried_out: int
     host_ns: int
-    whole: bool
+    complete: bool
 
 
 def dry_run(
@@ -233,13 +233,13 @@ def dry_run(
     settings: dict[str, Any],
     scenario: Scenario,
     seed: int,
-    rehearsed: Rehearsed,
+    profiled: ProfilingResult,
     ledger_of: Callable[[str], Record],
     bounds: Bounds | None = None,
-) -> Foreseen:
+) -> DryRunResult:
     """Play ``module_name`` to its end with all clients; ``ledger_of(node)`` takes that node's events, as in a run.
 
-    ``rehearsed``: of its costs, what is lacking is counted when it is carried out, as in a run.
+    ``profiled``: of its costs, what is lacking is counted when it is carried out, as in a run.
     """
     module = importlib.import_module(module_name)
     config = msgspec.convert(settings, module.Config)
@@ -248,14 +248,14 @@ def dry_run(
     nodes: dict[str, Node] = {}
     records = {name: ledger_of(name) for name in ("network", scenario.server.name, *names)}
     loop = EmulatedLoop(InstantPacer(lambda: who_waits(nodes.values())))
-    remembered, host = RememberedCosts(rehearsed.costs, rehearsed.measured_ns, scenario.host), DryHost()
+    remembered, host = RememberedCosts(profiled.costs, profiled.measured_ns, scenario.host), DryRunHost()
     records["network"](Started(due_ns=0, actual_ns=0, role="network", pid=os.getpid()))
-    network = DryNetwork(loop, Fabric(scenario, seed), records["network"])
+    network = DryRunNetwork(loop, Fabric(scenario, seed), records["network"])
 
     def make(spec: ClientSpec | ServerSpec) -> Node:
         record = records[spec.name]
-        outlet = DryOutlet(spec.name, types, network)
-        common = spec.name, spec.device, loop, outlet, host, remembered, partial(_without_values, record)
+        transport = DryRunTransport(spec.name, types, network)
+        common = spec.name, spec.device, loop, transport, host, remembered, partial(_without_values, record)
         role, workers = ("server", spec.workers) if isinstance(spec, ServerSpec) else ("client", 1)
         device, link = spec.device.name, spec.network.name
         record(Started(due_ns=0, actual_ns=0, role=role, pid=os.getpid(), device=device, network=link, workers=workers))
@@ -294,13 +294,13 @@ def dry_run(
         for spec in members:
             nodes[spec.name] = make(spec)
             nodes[spec.name].pack = partial(Parcel, copy=torch.Tensor.detach)
-        whole = True
+        complete = True
         if bounds is None:
             loop.run_until_complete(everybody())
         else:
-            whole = loop.run_until_complete(within(bounds))
+            complete = loop.run_until_complete(within(bounds))
         network.close()
-        return Foreseen(loop.now_ns, remembered.asked, remembered.carried_out, remembered.host_ns, whole)
+        return DryRunResult(loop.now_ns, remembered.asked, remembered.carried_out, remembered.host_ns, complete)
     finally:
         loop.wind_up()
 

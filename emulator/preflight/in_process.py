@@ -2,7 +2,7 @@
 
 The same nodes, links and wire format as in a run; time jumps from event to event, and computations run in line. It ends
 after a fixed amount of work, not of host time: what is counted, and so the timeline, is the same on every host. A
-``Config`` may say by ``rehearsed()`` what is to be played instead of it.
+``Config`` may have a method ``for_profiling()``, which returns the configuration to play instead of it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from emulator.transport.endpoint import CHUNK_BYTES
 from emulator.transport.messages import Incoming, Message, Parcel, decode_header, kind_of
 
 
-class InlineFabric:
+class InProcessFabric:
     """Lets happen what happens in ``fabric`` when the loop has come to it, before anything else at that moment."""
 
     def __init__(self, loop: EmulatedLoop, fabric: Fabric) -> None:
@@ -74,8 +74,8 @@ class InlineFabric:
         self._plan()
 
 
-class Reference(NamedTuple):
-    """A host of which the budget is so much time: about one core of a server of 2020, counting included."""
+class ReferenceHost(NamedTuple):
+    """The nominal host whose time the budget counts: about one core of a server of 2020, counting included."""
 
     dense_flops: int = 25 * 10**9
     depthwise_flops: int = 1 * 10**9
@@ -83,7 +83,7 @@ class Reference(NamedTuple):
     dispatch_ns: int = 12_000
 
 
-REFERENCE = Reference()
+REFERENCE = ReferenceHost()
 
 
 def who_waits(nodes: Iterable[Node]) -> str:
@@ -97,7 +97,7 @@ BUDGET_NS = 2 * 10**9  # of time on REFERENCE; what it has not met by then is co
 MEASURED_BUDGET_NS = 90 * 10**9  # the same where durations come from CPU time, which drifts by a tenth in seconds
 
 
-class RehearsedCosts(Costs):
+class ProfiledCosts(Costs):
     """A cost table that counts each computation at its first ``counted_runs`` and keeps the least.
 
     An optimizer allocates its state at its first step, so with one optimizer a node, one run more than there are
@@ -146,10 +146,10 @@ class RehearsedCosts(Costs):
             self.spent()
 
 
-class InlineHost:
+class InProcessHost:
     """Runs one node's computations at once, in the loop's own thread; keeps their host times by cost key."""
 
-    def __init__(self, costs: RehearsedCosts, name: str = "", watch: Uncharged | None = None) -> None:
+    def __init__(self, costs: ProfiledCosts, name: str = "", watch: Uncharged | None = None) -> None:
         self._costs, self._name, self._watch = costs, name, watch
         self.host_ns: dict[str, list[int]] = {}  # without counting
         self.counted_ns: dict[str, list[int]] = {}
@@ -172,20 +172,22 @@ class InlineHost:
         return run
 
 
-class InlineOutlet:
+class InProcessTransport:
     """Carries parcels over the fabric's connections to the other nodes of the same loop."""
 
-    def __init__(self, name: str, loop: EmulatedLoop, fabric: InlineFabric, outlets: dict[str, InlineOutlet]) -> None:
-        self.name, self._loop, self._fabric, self._outlets = name, loop, fabric, outlets
+    def __init__(
+        self, name: str, loop: EmulatedLoop, fabric: InProcessFabric, transports: dict[str, InProcessTransport]
+    ) -> None:
+        self.name, self._loop, self._fabric, self._transports = name, loop, fabric, transports
         self.types: dict[str, type[Message]] = {}
         self.on_delivery: Callable[[Incoming, str, int], None]
         self.on_left: Callable[[int], None]
         self.on_failure: Callable[[Exception], None]
         self.on_refused: Callable[[str, str], None]
-        outlets[name] = self
+        transports[name] = self
 
     def post(self, destination: str, parcel: Parcel, stamp_ns: int) -> None:
-        receiver, counter = self._outlets[destination], parcel.header.counter
+        receiver, counter = self._transports[destination], parcel.header.counter
         incoming = Incoming(decode_header(parcel.encoded), len(parcel.encoded), receiver.types, self.name)
         with owned_by(destination, RECEIVED):
             incoming.allocate()
@@ -200,14 +202,14 @@ class InlineOutlet:
         self._fabric.post(self.name, destination, counter, parcel.sizes.wire, stamp_ns, left)
 
 
-class Players(NamedTuple):
-    """What is left of nodes that have played in one loop."""
+class InProcessRun(NamedTuple):
+    """The result of an in-process run. ``elapsed_ns``: emulated. ``complete``: the method came to its end."""
 
     nodes: dict[str, Node]
-    hosts: dict[str, InlineHost]
-    costs: RehearsedCosts
+    hosts: dict[str, InProcessHost]
+    costs: ProfiledCosts
     elapsed_ns: int
-    whole: bool
+    complete: bool
     uncharged: list[str]
     rounds: int  # that have ended
     events: int  # that a run would have recorded of this, about: a message's way over its links among them
@@ -225,7 +227,7 @@ def representatives(module_name: str, settings: dict[str, Any], scenario: Scenar
     return [client for client in scenario.clients if client.index in chosen]
 
 
-def play(
+def run_in_process(
     module_name: str,
     settings: dict[str, Any],
     scenario: Scenario,
@@ -234,14 +236,14 @@ def play(
     budget_ns: int,
     rounds: int | None = None,
     measured_ns: dict[str, int] | None = None,
-) -> Players:
+) -> InProcessRun:
     """Run the coroutines of ``members`` (the server last) in one loop without waiting, within a budget of work.
 
     ``rounds``: it also ends when so many are over. ``measured_ns``: CPU times that durations come from.
     """
     module = importlib.import_module(module_name)
     config = msgspec.convert(settings, module.Config)
-    config = getattr(config, "rehearsed", lambda: config)()
+    config = getattr(config, "for_profiling", lambda: config)()
     nodes: dict[str, Node] = {}
     ended: list[RoundEnded] = []
 
@@ -260,18 +262,18 @@ def play(
 
     loop = EmulatedLoop(InstantPacer(lambda: who_waits(nodes.values())))
     fabric, costs = (
-        InlineFabric(loop, Fabric(scenario, seed)),
-        RehearsedCosts(len(members), budget_ns, measured_ns, scenario.host),
+        InProcessFabric(loop, Fabric(scenario, seed)),
+        ProfiledCosts(len(members), budget_ns, measured_ns, scenario.host),
     )
     watch = Uncharged(members, module.__file__)
-    hosts = {name: InlineHost(costs, name, watch) for name in members}
-    outlets: dict[str, InlineOutlet] = {}
+    hosts = {name: InProcessHost(costs, name, watch) for name in members}
+    transports: dict[str, InProcessTransport] = {}
     clients = tuple(name for name in members if name != scenario.server.name)
     indices = {client.name: client.index for client in scenario.clients}
     for name, device in members.items():
-        outlet = InlineOutlet(name, loop, fabric, outlets)
-        outlet.types = {kind_of(message_type): message_type for message_type in module.MESSAGES}
-        common = name, device, loop, outlet, hosts[name], costs, partial(record, name)
+        transport = InProcessTransport(name, loop, fabric, transports)
+        transport.types = {kind_of(message_type): message_type for message_type in module.MESSAGES}
+        common = name, device, loop, transport, hosts[name], costs, partial(record, name)
         if name == scenario.server.name:
             nodes[name] = ServerNode(*common, clients=clients, workers=scenario.server.workers)
         else:
@@ -290,15 +292,15 @@ def play(
         playing, enough = asyncio.ensure_future(everybody()), loop.create_future()
         costs.spent = lambda: None if enough.done() else enough.set_result(None)
         await asyncio.wait((playing, enough), return_when=asyncio.FIRST_COMPLETED)
-        whole = playing.done()
+        complete = playing.done()
         playing.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await playing
-        return whole
+        return complete
 
     try:
         with watch:
-            whole = loop.run_until_complete(within_budget())
-        return Players(nodes, hosts, costs, loop.now_ns, whole, watch.lines(computed_ns), len(ended), events)
+            complete = loop.run_until_complete(within_budget())
+        return InProcessRun(nodes, hosts, costs, loop.now_ns, complete, watch.lines(computed_ns), len(ended), events)
     finally:
         loop.wind_up()

@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import Any
 
 from emulator.compute.tensor_account import TensorAccount
-from emulator.preflight.dilation import Account
-from emulator.preflight.in_process import play, representatives
+from emulator.preflight.dilation import MemoryBreakdown
+from emulator.preflight.in_process import representatives, run_in_process
 from emulator.profiles.scenario import ClientSpec, Scenario
 
-BUDGET_NS = 6 * 10**9  # of work on ``rehearsal.REFERENCE``
+BUDGET_NS = 6 * 10**9  # of work on ``in_process.REFERENCE``
 ROUNDS = 2  # what a round leaves behind is there in the next
 
 # What torch and the allocator need besides, fitted on what was measured of ResNet-18 cut after layer2 and of the small
@@ -22,18 +22,20 @@ ROUNDS = 2  # what a round leaves behind is there in the next
 BESIDE_TENSORS, BESIDE_BYTES = 1.12, 1_700_000
 
 
-def account_memory(module: str, settings: dict[str, Any], scenario: Scenario, seed: int) -> list[Account]:
+def estimate_memory(module: str, settings: dict[str, Any], scenario: Scenario, seed: int) -> list[MemoryBreakdown]:
     """The account of one client of each kind of device."""
     members = representatives(module, settings, scenario)
-    return [_account(module, settings, scenario, seed, client) for client in members]
+    return [_breakdown(module, settings, scenario, seed, client) for client in members]
 
 
-def _account(module: str, settings: dict[str, Any], scenario: Scenario, seed: int, client: ClientSpec) -> Account:
+def _breakdown(
+    module: str, settings: dict[str, Any], scenario: Scenario, seed: int, client: ClientSpec
+) -> MemoryBreakdown:
     members = {client.name: client.device, scenario.server.name: scenario.server.device}
-    with TensorAccount() as account:
-        play(module, settings, scenario, seed, members, BUDGET_NS, rounds=ROUNDS)
-        peak = account.peaks[client.name]
-    return Account(client.device.name, peak.by_kind, peak.during, needed_bytes(peak.total_bytes))
+    with TensorAccount() as tensors:
+        run_in_process(module, settings, scenario, seed, members, BUDGET_NS, rounds=ROUNDS)
+        peak = tensors.peaks[client.name]
+    return MemoryBreakdown(client.device.name, peak.by_kind, peak.during, needed_bytes(peak.total_bytes))
 
 
 def needed_bytes(tensor_bytes: int) -> int:

@@ -31,7 +31,15 @@ from emulator.host.liveness import SLOT_BYTES, Reporter, step_limit_s
 from emulator.ledger import events
 from emulator.ledger.files import Ledger
 from emulator.network.topology import Topology
-from emulator.preflight.dilation import LIMIT_S, Account, Choice, Forecast, Outlook, Rehearsed, choose
+from emulator.preflight.dilation import (
+    LIMIT_S,
+    AlgorithmEstimate,
+    DilationChoice,
+    MemoryBreakdown,
+    ProfilingResult,
+    RunEstimate,
+    choose_dilation,
+)
 from emulator.processes import environment
 from emulator.profiles.scenario import Scenario
 from emulator.runtime.launch_spec import LaunchSpec, run_target
@@ -95,7 +103,7 @@ class Launcher:
         self._prepared: Path | None = None
         self._timelines = 0
         self._kills = cgroups.memory_kills()
-        self._outlooks: dict[str, Outlook] = {}
+        self._estimates: dict[str, AlgorithmEstimate] = {}
         self.report: Reporter = lambda _text: None  # is told what lasts long before a timeline
 
     def __enter__(self) -> Launcher:
@@ -166,13 +174,13 @@ class Launcher:
         self._task, warnings, settings, facts, arithmetic = found
         return Prepared(warnings, settings, self._task, facts, arithmetic)
 
-    def record_in(self, run_folder: Path) -> None:
+    def set_run_folder(self, run_folder: Path) -> None:
         """Record what is played from now on in another run's folder."""
         self._folder = run_folder
 
-    def assume(self, algorithm: str, outlook: Outlook) -> None:
-        """Play ``algorithm`` next without a rehearsal."""
-        self._outlooks[algorithm] = outlook
+    def skip_profiling(self, algorithm: str, estimate: AlgorithmEstimate) -> None:
+        """Play ``algorithm`` next without profiling."""
+        self._estimates[algorithm] = estimate
 
     def _specify(
         self, algorithm: str, module: str, settings: dict[str, Any], ledger: Path, timeline: Path, snapshots: Path
@@ -203,10 +211,10 @@ class Launcher:
             measured_ns={},
         )
 
-    def foresee(self, modules: dict[str, tuple[str, dict[str, Any]]]) -> Forecast:
+    def estimate_run(self, modules: dict[str, tuple[str, dict[str, Any]]]) -> RunEstimate:
         """What the algorithms will take of the host, up to the first that passes ``LIMIT_S`` seconds.
 
-        One that cannot be rehearsed counts nothing: playing it will say why.
+        One that cannot be profiled counts nothing: playing it will say why.
         """
         seconds, choices, memory_bytes, recorded = 0.0, {}, 0, 0
         devices = Counter(client.device.name for client in self._plan.scenario.clients)
@@ -214,60 +222,58 @@ class Launcher:
             folder = self._scratch.new_folder()
             spec = self._specify(algorithm, module, settings, folder, folder, folder)
             with contextlib.suppress(UserError, InternalError):
-                outlook: Outlook = self._rehearsal(spec)
-                self._outlooks[algorithm] = outlook
+                estimate: AlgorithmEstimate = self._profile(spec)
+                self._estimates[algorithm] = estimate
                 cores = cgroups.cores()
                 clock = CLOCKS[self._plan.clock]
-                choice = self._choose(outlook.rehearsed)
+                choice = self._choose_dilation(estimate.profiled)
                 dilation = clock.dilation(self._plan.dilation, choice.dilation)
                 if clock.dilates:
                     choices[algorithm] = choice
-                memory_bytes = max(memory_bytes, outlook.host_memory_bytes(devices))
-                recorded += outlook.events
-                seconds += outlook.wall_s(dilation if clock.dilates else None, cores)
+                memory_bytes = max(memory_bytes, estimate.host_memory_bytes(devices))
+                recorded += estimate.events
+                seconds += estimate.wall_s(dilation if clock.dilates else None, cores)
             if seconds > LIMIT_S:
                 break
-        return Forecast(seconds, choices, memory_bytes, recorded)
+        return RunEstimate(seconds, choices, memory_bytes, recorded)
 
-    def _rehearsal(self, spec: LaunchSpec, **how: Any) -> Outlook:
-        """What a rehearsal finds out, however long it takes."""
-        outlook: Outlook = self._ask(
-            f"the rehearsal of {spec.algorithm}", "run_rehearsal", spec, limit_s=self._limit_s(), **how
-        )
-        return outlook
+    def _profile(self, spec: LaunchSpec, **how: Any) -> AlgorithmEstimate:
+        """The estimate of an algorithm from profiling it, however long that takes."""
+        what, limit_s = f"profiling of {spec.algorithm}", self._limit_s()
+        estimate: AlgorithmEstimate = self._ask(what, "run_profiling", spec, limit_s=limit_s, **how)
+        return estimate
 
     def _limit_s(self, slowest_host_ns: int = 0) -> float:
         """How long one step may take on the host."""
         return step_limit_s(self._plan.step_limit_s, slowest_host_ns / 1e9)
 
-    def _choose(self, rehearsed: Rehearsed) -> Choice:
+    def _choose_dilation(self, profiled: ProfilingResult) -> DilationChoice:
         plan = self._plan
         devices = Counter(client.device.name for client in plan.scenario.clients)
         shared_ns = Topology(plan.scenario, plan.seed).shared_delay_ns()
         quota = cgroups.quota()
-        return choose(rehearsed, devices, cgroups.cores(), shared_ns, quota.period_ns if quota else None)
+        return choose_dilation(profiled, devices, cgroups.cores(), shared_ns, quota.period_ns if quota else None)
 
     def play(self, algorithm: str, module: str, settings: dict[str, Any], tick: Callable[[], None]) -> Outcome:
-        """Rehearse and play one algorithm; ``tick`` several times a second."""
+        """Profile and play one algorithm; ``tick`` several times a second."""
         plan = self._plan
 
         def timeline(spec: LaunchSpec, ledger: Ledger) -> Outcome:
-            outlook = self._outlooks.pop(algorithm, None)
-            if outlook is None:
-                outlook = self._rehearsal(spec, tick=tick, report=_writer(ledger))
-            rehearsed: Rehearsed = outlook.rehearsed
-            choice = self._choose(rehearsed)
+            estimate = self._estimates.pop(algorithm, None)
+            if estimate is None:
+                estimate = self._profile(spec, tick=tick, report=_writer(ledger))
+            profiled, choice = estimate.profiled, self._choose_dilation(estimate.profiled)
             spec = msgspec.structs.replace(
                 spec,
                 dilation=CLOCKS[plan.clock].dilation(plan.dilation, choice.dilation),
-                costs=rehearsed.costs,
-                measured_ns=rehearsed.measured_ns,
+                costs=profiled.costs,
+                measured_ns=profiled.measured_ns,
             )
             why = choice.explain(cgroups.cores()) if CLOCKS[plan.clock].dilates else ""
             begun = events.Timeline(due_ns=0, actual_ns=0, outcome="", dilation=spec.dilation, why=why)
-            ledger.write(msgspec.structs.replace(begun, uncharged=rehearsed.uncharged))
-            _write_accounts(ledger, outlook.accounts)
-            supervision = Supervision(self, spec, ledger, tick, self._limit_s(rehearsed.slowest_host_ns()))
+            ledger.write(msgspec.structs.replace(begun, uncharged=profiled.uncharged))
+            _write_breakdowns(ledger, estimate.breakdowns)
+            supervision = Supervision(self, spec, ledger, tick, self._limit_s(profiled.slowest_host_ns()))
             outcome, detail = supervision.play()
             return Outcome(outcome, detail, spec.dilation, supervision.wall_s)
 
@@ -281,10 +287,10 @@ class Launcher:
             started_s = time.monotonic()
             what, report = f"the dry run of {algorithm}", _writer(ledger)
             found = self._ask(what, "run_dry", spec, tick=tick, report=report, limit_s=self._limit_s())
-            accounts, uncharged = found
+            breakdowns, uncharged = found
             if uncharged:
                 ledger.write(events.Timeline(due_ns=0, actual_ns=0, outcome="", uncharged=uncharged))
-            _write_accounts(ledger, accounts)
+            _write_breakdowns(ledger, breakdowns)
             return Outcome("finished", "", 1, time.monotonic() - started_s)
 
         return self._recorded(algorithm, module, settings, timeline)
@@ -380,15 +386,15 @@ def _writer(ledger: Ledger) -> Reporter:
     return lambda text: ledger.write(events.Lasting(due_ns=0, actual_ns=0, what=text))
 
 
-def _write_accounts(ledger: Ledger, accounts: list[Account]) -> None:
-    for account in accounts:
+def _write_breakdowns(ledger: Ledger, breakdowns: list[MemoryBreakdown]) -> None:
+    for breakdown in breakdowns:
         ledger.write(
-            events.Accounted(
+            events.MemoryEstimated(
                 due_ns=0,
                 actual_ns=0,
-                device=account.device,
-                kinds=account.kinds,
-                during=account.during.partition("(")[0].rpartition(".")[2],
-                needed_bytes=account.needed_bytes,
+                device=breakdown.device,
+                kinds=breakdown.kinds,
+                during=breakdown.during.partition("(")[0].rpartition(".")[2],
+                needed_bytes=breakdown.needed_bytes,
             )
         )

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from emulator.compute.memory import MIB
 from emulator.errors import DoesNotFit
-from emulator.ledger.events import Accounted, AnyEvent, Computed, Ended, Memory, Started
+from emulator.ledger.events import AnyEvent, Computed, Ended, Memory, MemoryEstimated, Started
 from emulator.ledger.files import Ledger, read_node
 
 OF_MEMORY = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS)
@@ -77,7 +77,9 @@ class Ran(NamedTuple):
     words: str
 
 
-def ran_out(number: int, struck: Struck | None, events: Sequence[AnyEvent], account: Accounted | None) -> Ran | None:
+def ran_out(
+    number: int, struck: Struck | None, events: Sequence[AnyEvent], account: MemoryEstimated | None
+) -> Ran | None:
     """Whether a client that signal ``number`` ended had run out of memory: None where it was a crash.
 
     ``events``: what it wrote; ``account``: that of its kind of device.

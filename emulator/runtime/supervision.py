@@ -110,8 +110,8 @@ class Supervision:
             self._done.close()
         return outcome, detail
 
-    def _how(self, process: BaseProcess) -> str:
-        return how(process, self._kills)
+    def _describe_exit(self, process: BaseProcess) -> str:
+        return describe_exit(process, self._kills)
 
     def _nodes(self) -> dict[str, BaseProcess]:
         return {name: p for name, p in self._processes.items() if name not in ("network", "evaluator")}
@@ -134,7 +134,7 @@ class Supervision:
             for name in ("network", "evaluator"):
                 if self._processes[name].exitcode is not None:
                     self._take_news()
-                    return "failed", self._broken or f"the {name} process {self._how(self._processes[name])}"
+                    return "failed", self._broken or f"the {name} process {self._describe_exit(self._processes[name])}"
             words, since_s = self._deadlock
             if words and time.monotonic() - since_s > DEADLOCK_AFTER_S:
                 return "failed", f"deadlock: {words}"
@@ -152,7 +152,9 @@ class Supervision:
         words = ended.detail if ended else ""
         folder = Path(self._spec.ledger_folder)
         struck = postmortem.read(Path(self._spec.snapshot_folder), name)
-        if ran := postmortem.ran_out(-(process.exitcode or 0), struck, self._events(name), self._account_of(name)):
+        if ran := postmortem.ran_out(
+            -(process.exitcode or 0), struck, self._events(name), self._memory_estimate_of(name)
+        ):
             postmortem.speak_for(folder, name, ran)
             return "does-not-fit", f"{name}: {ran.words}"
         match process.exitcode:
@@ -162,12 +164,12 @@ class Supervision:
                 return "refused", words
             case _:
                 where = f" in {struck.function} ({struck.line})" if struck and struck.function else ""
-                return "failed", f"{name} {self._how(process)}{where}{': ' + words if words else ''}"
+                return "failed", f"{name} {self._describe_exit(process)}{where}{': ' + words if words else ''}"
 
-    def _account_of(self, name: str) -> events.Accounted | None:
+    def _memory_estimate_of(self, name: str) -> events.MemoryEstimated | None:
         """The account of a client of its kind of device, as it was written before the nodes began."""
         device = next((client.device.name for client in self._spec.scenario.clients if client.name == name), "")
-        accounts = [event for event in self._events("supervisor") if isinstance(event, events.Accounted)]
+        accounts = [event for event in self._events("supervisor") if isinstance(event, events.MemoryEstimated)]
         return next((account for account in accounts if account.device == device), None)
 
     def _events(self, name: str) -> list[events.AnyEvent]:
@@ -237,7 +239,7 @@ class Supervision:
             self._starter.check_stop()
             if stuck := self._stuck():
                 return "stuck", stuck
-        return ("failed", f"the evaluator process {self._how(evaluator)}") if evaluator.exitcode else None
+        return ("failed", f"the evaluator process {self._describe_exit(evaluator)}") if evaluator.exitcode else None
 
 
 class Errand:
@@ -259,7 +261,7 @@ class Errand:
             return self._answer.recv()
         except EOFError:
             self._process.join(GRACE_S)
-            raise SplitbedError(f"{self._what} {how(self._process, self._kills)}") from None
+            raise SplitbedError(f"{self._what} {describe_exit(self._process, self._kills)}") from None
         except BaseException:
             self._process.kill()
             raise
@@ -285,7 +287,7 @@ def _end(process: BaseProcess, deadline_s: float) -> None:
         process.join(5.0)
 
 
-def how(process: BaseProcess, kills: int | None = None) -> str:
+def describe_exit(process: BaseProcess, kills: int | None = None) -> str:
     """How a process ended, in words. ``kills``: how many the kernel had killed for memory when it began."""
     code = process.exitcode
     if code == FORK_SERVER_GONE:

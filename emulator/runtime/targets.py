@@ -17,7 +17,7 @@ import msgspec
 
 from emulator.errors import InternalError, SplitbedError, UserError, root_of, told
 from emulator.host import liveness, resources
-from emulator.preflight.dilation import Account, Outlook, patience_ns
+from emulator.preflight.dilation import AlgorithmEstimate, MemoryBreakdown, reorder_window_ns
 from emulator.runtime.launch_spec import FAILED, LaunchSpec
 from emulator.runtime.watchdog import enter
 from emulator.validation import mistake
@@ -47,7 +47,7 @@ def run_network(spec: LaunchSpec, lifeline: Connection, parent: int, control: Co
     ledger.write(Started(due_ns=0, actual_ns=0, role=spec.role, pid=os.getpid()))
     fabric = Fabric(spec.scenario, spec.seed)
     conductor = CLOCKS[spec.clock].conductor(
-        spec.dilation, patience_ns(fabric.topology.shared_delay_ns(), spec.dilation)
+        spec.dilation, reorder_window_ns(fabric.topology.shared_delay_ns(), spec.dilation)
     )
     network = Network(spec.address, fabric, names, conductor, ledger, control)
     bound.close()
@@ -66,45 +66,45 @@ def run_evaluator(spec: LaunchSpec, lifeline: Connection, parent: int, control: 
     evaluator.run(spec, control)
 
 
-def run_rehearsal(spec: LaunchSpec, lifeline: Connection, parent: int, answer: Connection) -> None:
-    """Sends back an ``Outlook``, or the error to show."""
+def run_profiling(spec: LaunchSpec, lifeline: Connection, parent: int, answer: Connection) -> None:
+    """Sends back an ``AlgorithmEstimate``, or the error to show."""
     enter(spec, lifeline, parent)
-    from emulator.preflight.estimate import foresee
+    from emulator.preflight.estimate import estimate_algorithm
 
-    def rehearsal() -> Outlook:
+    def profile() -> AlgorithmEstimate:
         where = spec.module, spec.settings, spec.scenario, spec.seed
-        return foresee(*where)
+        return estimate_algorithm(*where)
 
-    answer.send(_in_one_thread(rehearsal, spec.algorithm, spec.module, "the rehearsal"))
+    answer.send(_in_one_thread(profile, spec.algorithm, spec.module, "profiling"))
 
 
 def run_dry(spec: LaunchSpec, lifeline: Connection, parent: int, answer: Connection) -> None:
-    """Rehearses and plays dry; writes every node's ledger; sends back the accounts, or the error to show."""
+    """Profiles and plays dry; writes every node's ledger; sends back the accounts, or the error to show."""
     enter(spec, lifeline, parent)
     from emulator.ledger.files import Ledger
     from emulator.preflight.dry_run import dry_run
-    from emulator.preflight.memory_estimate import account_memory
-    from emulator.preflight.profiling import rehearse
+    from emulator.preflight.memory_estimate import estimate_memory
+    from emulator.preflight.profiling import profile_costs
 
     where = spec.module, spec.settings, spec.scenario, spec.seed
     folder = Path(spec.ledger_folder)
 
-    def play() -> tuple[list[Account], list[str]]:
-        rehearsed, accounts = rehearse(*where), account_memory(*where)
+    def work() -> tuple[list[MemoryBreakdown], list[str]]:
+        profiled, breakdowns = profile_costs(*where), estimate_memory(*where)
         with contextlib.ExitStack() as ledgers:
-            dry_run(*where, rehearsed, lambda node: ledgers.enter_context(Ledger(folder, node)).write)
-        return accounts, rehearsed.uncharged
+            dry_run(*where, profiled, lambda node: ledgers.enter_context(Ledger(folder, node)).write)
+        return breakdowns, profiled.uncharged
 
-    answer.send(_in_one_thread(play, spec.algorithm, spec.module, "the dry run"))
+    answer.send(_in_one_thread(work, spec.algorithm, spec.module, "the dry run"))
 
 
-def _in_one_thread(play: Callable[[], Any], algorithm: str, module: str, what: str) -> Any:
+def _in_one_thread(work: Callable[[], Any], algorithm: str, module: str, what: str) -> Any:
     """What ``play`` returns, or the error to show."""
     import torch
 
     torch.set_num_threads(1)
     try:
-        return play()
+        return work()
     except Exception as error:
         root = root_of(error)
         if isinstance(root, UserError):

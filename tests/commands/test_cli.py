@@ -217,7 +217,7 @@ def test_a_setting_that_an_algorithm_does_not_have_is_named_and_nothing_is_left(
     assert not out.exists()
 
 
-# What is known where torch is: in the child that prepares a run, or rehearses it.
+# What is known where torch is: in the child that prepares a run, or profiles it.
 MISTAKES_OF_THE_WORKLOAD = {
     "an unknown model": (["--model", "resnet81"], ["model", "resnet81", "resnet18"]),
     "a cut that the model has not": (["--cut", "layer2"], ["cut", "layer2", "conv2"]),

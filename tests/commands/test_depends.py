@@ -244,11 +244,11 @@ import json
 import msgspec
 from emulator.host.kernels import arithmetic
 from emulator.profiles.reading import load_scenario
-from emulator.preflight.profiling import rehearse
+from emulator.preflight.profiling import profile_costs
 
 task = {"clients": 1, "samples_per_client": 20, "batch": 8}
 settings = {"task": task, "rounds": 1, "stop_after_s": None}
-played = rehearse("algorithms.splitfed_v2", settings, load_scenario("iot-4g", 1), 1)
+played = profile_costs("algorithms.splitfed_v2", settings, load_scenario("iot-4g", 1), 1)
 times = played.elapsed_ns, msgspec.to_builtins(played.costs)
 print(json.dumps([arithmetic(), times]))
 """

@@ -117,8 +117,8 @@ def test_an_error_of_a_method_says_its_own_last_line_first() -> None:
         asyncio.run(main())
     line = Path(faulty.__file__).read_text().splitlines().index('    {}["labels"]  # the mistake') + 1
     assert told(root_of(caught.value), faulty.__file__) == f"faulty.py:{line}: KeyError: 'labels'"
-    found = targets._in_one_thread(lambda: asyncio.run(main()), "mine", "players.faulty", "the rehearsal")
-    assert str(found).splitlines()[0] == f"mine: the rehearsal failed: faulty.py:{line}: KeyError: 'labels'"
+    found = targets._in_one_thread(lambda: asyncio.run(main()), "mine", "players.faulty", "profiling")
+    assert str(found).splitlines()[0] == f"mine: profiling failed: faulty.py:{line}: KeyError: 'labels'"
 
 
 BROKEN = {

@@ -15,7 +15,7 @@ from algorithms import ALGORITHMS
 from algorithms.workload.task import Task, prepare
 from emulator.checks.health import check
 from emulator.ledger.events import AnyEvent, Computed, Timeline
-from emulator.preflight.profiling import rehearse
+from emulator.preflight.profiling import profile_costs
 from emulator.profiles.reading import load_scenario
 
 OPTIONS: dict[str, list[dict[str, Any]]] = {
@@ -37,7 +37,7 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def found(module: str, task: Any, **settings: Any) -> list[str]:
     whole = {"rounds": 2, "stop_after_s": None, "task": task, **settings}
-    return rehearse(module, whole, load_scenario("iot-4g"), 1).uncharged
+    return profile_costs(module, whole, load_scenario("iot-4g"), 1).uncharged
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)

@@ -19,8 +19,15 @@ from emulator.host.load import HostLoad, cpu_pressure
 from emulator.ledger.events import Host, Timeline
 from emulator.ledger.files import Ledger, read_node
 from emulator.ledger.timeline import only
-from emulator.preflight.dilation import QUOTA_SHARE, Account, Outlook, Rehearsed, Span, choose
-from emulator.runtime.supervision import how
+from emulator.preflight.dilation import (
+    QUOTA_SHARE,
+    AlgorithmEstimate,
+    MemoryBreakdown,
+    ProfilingResult,
+    Span,
+    choose_dilation,
+)
+from emulator.runtime.supervision import describe_exit
 
 MIB = 2**20
 PERIOD_NS = 100 * MS
@@ -154,19 +161,19 @@ def test_the_load_under_a_quota_is_of_the_quota(tree: Tree, monkeypatch: pytest.
 # --- what follows from them -------------------------------------------------------------------------------------------
 
 
-def rehearsed(host_ns: int, spans_ns: int = SECOND) -> Rehearsed:
+def profiled(host_ns: int, spans_ns: int = SECOND) -> ProfilingResult:
     """One client that computes for ``host_ns`` in a second, in one span."""
     span = Span("board", "step", spans_ns, host_ns, times=10)
-    return Rehearsed({}, [span], SECOND, 0, {"board": host_ns}, {"board": 1})
+    return ProfilingResult({}, [span], SECOND, 0, {"board": host_ns}, {"board": 1})
 
 
 def test_nodes_may_ask_for_their_share_of_a_quota() -> None:
     """20 clients at 10 ms a second are 0.2 cores: all that is allowed of half a core, and twice of a quarter."""
     assert QUOTA_SHARE == 0.4
-    found = rehearsed(10 * MS)
+    found = profiled(10 * MS)
     ample_ns = 10**6 * PERIOD_NS  # no burst uses it up
     for cores, expected in ((0.5, 1), (0.25, 2), (0.05, 10)):
-        choice = choose(found, {"board": 20}, cores, quota_period_ns=ample_ns)
+        choice = choose_dilation(found, {"board": 20}, cores, quota_period_ns=ample_ns)
         assert choice.dilation == expected
     assert choice.because == "at most 40% of the CPU quota"
     assert choice.explain(0.05).endswith("ask for 0.20 of 0.05 cores; at most 40% of the CPU quota decides")
@@ -174,16 +181,18 @@ def test_nodes_may_ask_for_their_share_of_a_quota() -> None:
 
 def test_a_stop_at_the_end_of_a_quota_is_10_ms_of_emulated_time_at_most() -> None:
     """Nine clients and the server on half a core: all stand still for 95 of 100 ms where 9 x 6 ms come at once."""
-    quiet, burst = (choose(rehearsed(ns), {"board": 9}, 0.5, quota_period_ns=PERIOD_NS) for ns in (5 * MS, 6 * MS))
+    quiet, burst = (
+        choose_dilation(profiled(ns), {"board": 9}, 0.5, quota_period_ns=PERIOD_NS) for ns in (5 * MS, 6 * MS)
+    )
     assert (quiet.dilation, burst.dilation) == (1, 10)
     assert burst.because == "the stop when a CPU quota is used up"
-    assert choose(rehearsed(6 * MS), {"board": 9}, 0.5).dilation == 1
+    assert choose_dilation(profiled(6 * MS), {"board": 9}, 0.5).dilation == 1
 
 
 def test_a_server_has_no_more_than_the_quota() -> None:
     """0.4 s a second of its thread: half a core allows 0.8 of 0.5."""
-    found = Rehearsed({}, [], SECOND, 400 * MS, {"board": 0}, {"board": 1})
-    assert [choose(found, {"board": 1}, cores).dilation for cores in (1, 0.5, 0.25)] == [1, 1, 2]
+    found = ProfilingResult({}, [], SECOND, 400 * MS, {"board": 0}, {"board": 1})
+    assert [choose_dilation(found, {"board": 1}, cores).dilation for cores in (1, 0.5, 0.25)] == [1, 1, 2]
 
 
 # --- the pressure that the kernel tells -------------------------------------------------------------------------------
@@ -241,8 +250,8 @@ def test_a_record_from_before_is_read(tmp_path: Path) -> None:
 
 def test_a_run_that_needs_more_memory_than_is_free_is_warned_of_by_both_numbers(tree: Tree) -> None:
     """800 MiB once, and for each of ten clients 22 MiB and its account of 28 MiB."""
-    account = Account("board", {}, "", 28 * MIB)
-    needed = Outlook(Rehearsed(), 0, 0, True, [account]).host_memory_bytes({"board": 10})
+    account = MemoryBreakdown("board", {}, "", 28 * MIB)
+    needed = AlgorithmEstimate(ProfilingResult(), 0, 0, True, [account]).host_memory_bytes({"board": 10})
     assert needed == (800 + 10 * (22 + 28)) * MIB
     limit, used = (("memory_max", "memory_current"), ("memory_limit_in_bytes", "memory_usage_in_bytes"))[
         tree.version == 1
@@ -270,8 +279,8 @@ def test_a_process_that_the_kernel_ends_for_memory_is_told_from_one_that_somebod
     monkeypatch.setattr(
         cgroups, "memory", lambda _proc: cgroups.Memory(900 * MIB, 0, "the memory limit of the group /batch")
     )
-    assert how(process, 3) == "was ended by SIGKILL"
-    assert how(process, 2) == (
+    assert describe_exit(process, 3) == "was ended by SIGKILL"
+    assert describe_exit(process, 2) == (
         "was ended by the kernel because memory ran out (the memory limit of the group /batch has 900 MiB);"
         " take fewer --clients or a smaller --batch"
     )

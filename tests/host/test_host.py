@@ -69,7 +69,7 @@ def test_auto_says_why(tmp_path: Path) -> None:
 
 
 def test_measured_durations_are_the_hosts_cpu_times_by_the_ratio_of_speeds(tmp_path: Path) -> None:
-    """On a board like the host they are the rehearsal's CPU times; on one half as fast, twice those."""
+    """On a board like the host they are profiling's CPU times; on one half as fast, twice those."""
     host = Board(dense_gflops=50, depthwise_gflops=2, memory_gbps=10, dispatch_us=10)
     half = Board(dense_gflops=25, depthwise_gflops=1, memory_gbps=5, dispatch_us=20)
     scenario = write_scenario(tmp_path / "boards", [(1, host), (1, half)])

@@ -28,7 +28,7 @@ from benchmarks.__main__ import BENCHMARKS
 from benchmarks.__main__ import parser as benchmark_parser
 from emulator.ledger.events import Event, Posted, Reported, RoundEnded
 from emulator.ledger.timeline import only
-from emulator.preflight.dilation import Rehearsed
+from emulator.preflight.dilation import ProfilingResult
 from emulator.preflight.dry_run import dry_run
 from emulator.profiles.reading import load_scenario
 from emulator.profiles.scenario import Scenario
@@ -255,7 +255,7 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def foreseen(module: str, scenario: Scenario, task: Any) -> dict[str, list[Event]]:
     events: dict[str, list[Event]] = defaultdict(list)
     settings = {"rounds": 2, "stop_after_s": None, "task": task}
-    dry_run(module, settings, scenario, 1, Rehearsed(), lambda node: events[node].append)
+    dry_run(module, settings, scenario, 1, ProfilingResult(), lambda node: events[node].append)
     return events
 
 

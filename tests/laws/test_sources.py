@@ -144,15 +144,15 @@ def play(name, module_name):
     from emulator.transport import router
     from emulator.preflight.dry_run import dry_run
     from emulator.profiles.reading import load_scenario
-    from emulator.preflight.profiling import rehearse
+    from emulator.preflight.profiling import profile_costs
     module = importlib.import_module(module_name)
     with tempfile.TemporaryDirectory() as folder:
         made = task.prepare(task.Task(clients=2, samples_per_client=16), Path(folder))
         settings = {"task": msgspec.to_builtins(made), "rounds": 1, "stop_after_s": None}
         getattr(module, "try_out", lambda _config: None)(msgspec.convert(settings, module.Config))
         scenario = load_scenario("iot-4g", 2)
-        rehearsed = rehearse(module_name, settings, scenario, 1, budget_ns=10**6)
-        dry_run(module_name, settings, scenario, 1, rehearsed, lambda _node: lambda _event: None)
+        profiled = profile_costs(module_name, settings, scenario, 1, budget_ns=10**6)
+        dry_run(module_name, settings, scenario, 1, profiled, lambda _node: lambda _event: None)
         parts = {"client": made.client_half().state_dict(), "server": made.server_half().state_dict()}
         task.evaluate(made, parts)
 

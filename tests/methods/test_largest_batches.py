@@ -16,8 +16,8 @@ from algorithms.fsl_sage import method as fsl_sage
 from algorithms.training.settings import Settings
 from algorithms.workload.task import Task, prepare
 from emulator.ledger.events import Reported
-from emulator.preflight.memory_estimate import account_memory
-from emulator.preflight.profiling import rehearse
+from emulator.preflight.memory_estimate import estimate_memory
+from emulator.preflight.profiling import profile_costs
 
 
 def settings_of(task: Task, folder: Path) -> dict[str, Any]:
@@ -31,11 +31,11 @@ def test_the_client_with_the_largest_batch_stands_for_those_of_its_kind(name: st
     five = Task(dataset="synthetic:1x8x8:2:20", clients=2, batch=5)
     assert [len(y) for _, y in joined.shard(1).batches(0)] == [4, 5]
     where = ALGORITHMS[name], settings_of(joined, tmp_path / "joined"), make_scenario(2), 1
-    (account,) = account_memory(*where)
-    (expected,) = account_memory(ALGORITHMS[name], settings_of(five, tmp_path / "five"), make_scenario(2), 1)
+    (account,) = estimate_memory(*where)
+    (expected,) = estimate_memory(ALGORITHMS[name], settings_of(five, tmp_path / "five"), make_scenario(2), 1)
     assert account.total_bytes == expected.total_bytes
     assert account.kinds == expected.kinds
-    assert any("[5, " in key for key in rehearse(*where).costs)
+    assert any("[5, " in key for key in profile_costs(*where).costs)
 
 
 def test_the_largest_batch_is_that_of_the_batches_themselves() -> None:

@@ -20,7 +20,7 @@ from algorithms.training.settings import Rule, Settings, uploads
 from algorithms.workload.task import Task
 from emulator.compute.counting import Costs, WorkCounter, cost_key
 from emulator.ledger.events import Carried, Computed, Evaluated, Posted, Reported
-from emulator.preflight.profiling import rehearse
+from emulator.preflight.profiling import profile_costs
 
 SMALL_N = 48  # samples of a client in ``test_rounds.play``
 SMALL_K = 3
@@ -253,12 +253,12 @@ def test_runs_of_equal_cost_are_one_computation_of_their_sum_with_results_in_ord
 
         ((_, views, _),) = stage.play(main())
         spans = [(e.start_ns, e.due_ns, e.queued_ns, e.operations) for e in stage.of("server", Computed)]
-    # A rehearsal, as this stage is one, runs the first and takes it for all.
+    # Profiling, as this stage is one, runs the first and takes it for all.
     assert [view.item() for view in views] == [0] * 5
     assert spans == [(0, 7 * MS, 0, 7), (7 * MS, 12 * MS, 7 * MS, 5), (12 * MS, 15 * MS, 12 * MS, 3)]
 
 
-def test_outside_a_rehearsal_each_is_run_and_only_the_first_is_counted() -> None:
+def test_outside_profiling_each_is_run_and_only_the_first_is_counted() -> None:
     seen: list[int] = []
 
     def see(x: torch.Tensor) -> int:
@@ -285,10 +285,10 @@ def test_runs_of_different_cost_are_refused_and_free_the_worker() -> None:
         assert stage.play(main()) == [4]
 
 
-def test_a_rehearsal_runs_one_epoch_of_an_alignment_and_counts_the_host_time_of_all() -> None:
+def test_profiling_runs_one_epoch_of_an_alignment_and_counts_the_host_time_of_all() -> None:
     scenario = make_scenario(device=make_device(), rate_bps=10**9)
     settings = {"rounds": 1, "task": {"clients": 2, "samples_per_client": 32}, "align_epochs": 7}
-    found = rehearse("algorithms.fsl_sage.method", settings, scenario, seed=1, budget_ns=10**12)
+    found = profile_costs("algorithms.fsl_sage.method", settings, scenario, seed=1, budget_ns=10**12)
     (span,) = [span for span in found.spans if span.function == "align_epoch"]
     (work,) = [work for key, work in found.costs.items() if "align_epoch" in key]
     assert span.span_ns >= 7 * work.operations * MS  # the board dispatches one in a millisecond

@@ -17,7 +17,7 @@ from algorithms.workload.task import Task
 from emulator.errors import UserError, root_of
 from emulator.ledger.events import Computed, Posted, Received, Reported, RoundEnded
 from emulator.node.node import ClientNode
-from emulator.preflight.profiling import rehearse
+from emulator.preflight.profiling import profile_costs
 from emulator.profiles.reading import load_scenario
 from emulator.profiles.scenario import Direction, Network, Scenario
 
@@ -257,11 +257,11 @@ def test_no_stale_auxiliary_confuses_a_client_however_late_it_comes(align: str, 
     assert counts[0] == 0 and counts[-1] >= 1
 
 
-def test_a_rehearsal_with_few_clients_does_not_judge_the_deadline() -> None:
+def test_profiling_with_few_clients_does_not_judge_the_deadline() -> None:
     """It plays one client of each kind of device, here one with a large part of the samples; the run has all."""
     task = {"clients": 10, "partition": "dirichlet-unequal:0.5", "seed": 13}
     settings = {"rounds": 1, "stop_after_s": None, "task": task, "deadline_s": 1.3}
-    assert rehearse("algorithms.splitfed_v2", settings, load_scenario("iot-4g"), seed=13).elapsed_ns > 1.3 * SECOND
+    assert profile_costs("algorithms.splitfed_v2", settings, load_scenario("iot-4g"), seed=13).elapsed_ns > 1.3 * SECOND
     found = play("splitfed-v2", members=10, **settings)
     assert len(found.models) == 1
     (counted,) = (event.values for event in found.of("server", Reported) if "left_out" in event.values)

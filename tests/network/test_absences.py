@@ -21,7 +21,7 @@ from emulator.ledger.events import Event, Posted, Received, Reported, RoundEnded
 from emulator.network.fabric import Fabric
 from emulator.network.jitter import Carriage
 from emulator.piecewise import Steps
-from emulator.preflight.dilation import Rehearsed
+from emulator.preflight.dilation import ProfilingResult
 from emulator.preflight.dry_run import dry_run
 from emulator.profiles.availability import Absence, Absences
 from emulator.profiles.reading import load_scenario
@@ -69,7 +69,7 @@ def absent(kind: Any, *spans: tuple[int, int]) -> Scenario:
 def played(method: str, scenario: Scenario, task: Any, **settings: Any) -> dict[str, list[Event]]:
     events: dict[str, list[Event]] = defaultdict(list)
     settings = {"rounds": 3, "stop_after_s": None, "task": task, **settings}
-    dry_run(ALGORITHMS[method], settings, scenario, 1, Rehearsed(), lambda node: events[node].append)
+    dry_run(ALGORITHMS[method], settings, scenario, 1, ProfilingResult(), lambda node: events[node].append)
     return events
 
 

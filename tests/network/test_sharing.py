@@ -16,7 +16,7 @@ from emulator.network.fabric import Fabric
 from emulator.network.fairness import FINENESS, UNLIMITED, Flow, Resource, fill, together
 from emulator.network.jitter import Carriage
 from emulator.piecewise import Steps
-from emulator.preflight.dilation import Rehearsed, choose, patience_ns
+from emulator.preflight.dilation import ProfilingResult, choose_dilation, reorder_window_ns
 from emulator.profiles.availability import Absence
 from emulator.profiles.scenario import Cell, ClientSpec, Direction, Network, Scenario, ServerSpec
 
@@ -240,13 +240,13 @@ def test_the_real_clock_is_patient_only_where_clients_share_and_never_longer_tha
     assert shared_ns(50 * MS) is None
     assert shared_ns(50 * MS, Cell("mast", MBIT, MBIT)) == 50 * MS
     assert shared_ns(50 * MS, Cell("wide", 2 * MBIT, 2 * MBIT)) is None
-    assert [patience_ns(delay_ns, 1) for delay_ns in (None, 0, 4 * MS, 50 * MS)] == [0, 0, 3 * MS, 20 * MS]
-    assert patience_ns(4 * MS, 5) == 15 * MS
+    assert [reorder_window_ns(delay_ns, 1) for delay_ns in (None, 0, 4 * MS, 50 * MS)] == [0, 0, 3 * MS, 20 * MS]
+    assert reorder_window_ns(4 * MS, 5) == 15 * MS
 
 
 def test_a_short_delay_in_a_cell_asks_for_a_dilation() -> None:
-    nothing = Rehearsed({}, [], SECOND, 0, {"board": 0}, {"board": 1})
-    chosen = [choose(nothing, {"board": 2}, 2, delay_ns).dilation for delay_ns in (None, 50 * MS, 4 * MS, 0)]
+    nothing = ProfilingResult({}, [], SECOND, 0, {"board": 0}, {"board": 1})
+    chosen = [choose_dilation(nothing, {"board": 2}, 2, delay_ns).dilation for delay_ns in (None, 50 * MS, 4 * MS, 0)]
     assert chosen == [1, 1, 4, 20]
 
 

@@ -11,7 +11,7 @@ from stage import MS, WAY_NS, Blob, Note, Stage, blob, link_ns, make_scenario, n
 
 from emulator.compute.counting import HostRun
 from emulator.ledger.events import Computed, Posted
-from emulator.preflight.in_process import InlineHost
+from emulator.preflight.in_process import InProcessHost
 
 
 async def start(*tasks: asyncio.Task[Any]) -> None:
@@ -45,15 +45,15 @@ def test_a_message_that_comes_with_the_cancellation_goes_to_who_waits_or_to_the_
             waiting = asyncio.create_task(stage.server.recv(Note))
             await start(waiting)
             other = asyncio.create_task(stage.server.recv(Note)) if another_waits else None
-            outlet = stage.outlets["server"]
-            deliver = outlet.on_delivery
+            transport = stage.transports["server"]
+            deliver = transport.on_delivery
 
             def deliver_and_cancel(*delivery: Any) -> None:
-                outlet.on_delivery = deliver
+                transport.on_delivery = deliver
                 deliver(*delivery)
                 waiting.cancel()
 
-            outlet.on_delivery = deliver_and_cancel
+            transport.on_delivery = deliver_and_cancel
             await stage.client.post("server", note(1))
             await asyncio.gather(waiting, return_exceptions=True)
             assert waiting.cancelled()
@@ -139,7 +139,7 @@ def test_a_cancelled_computation_raises_after_the_host_has_finished_it() -> None
         def settle(self) -> None:
             happened.append("the host has finished")
 
-    class SlowHost(InlineHost):
+    class SlowHost(InProcessHost):
         def submit(self, fn: Callable[[], Any], clock: Callable[[], int], wake: Callable[[], None]) -> HostRun:
             del wake
             run = SlowRun()

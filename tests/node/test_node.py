@@ -286,7 +286,7 @@ def test_reports_snapshots_and_clamps_take_no_time_and_are_recorded() -> None:
         (ended,) = stage.of("server", RoundEnded)
         assert (ended.round, ended.started_ns, ended.due_ns) == (3, 10 * MS, 15 * MS)
         stage.loop.on_clamp(7, "arrival")
-        stage.outlets["client-0"].on_refused("server", "malformed")
+        stage.transports["client-0"].on_refused("server", "malformed")
         (clamped,) = stage.of("server", Clamped)
         (refused,) = stage.of("client-0", Refused)
         assert (clamped.by_ns, clamped.what) == (7, "arrival")
@@ -295,7 +295,7 @@ def test_reports_snapshots_and_clamps_take_no_time_and_are_recorded() -> None:
 
 def test_the_first_failure_of_a_node_is_the_one_that_counts() -> None:
     with Stage(make_scenario()) as stage:
-        fail = stage.outlets["client-0"].on_failure
+        fail = stage.transports["client-0"].on_failure
         for reason in ("first", "second"):
             stage.loop.call_soon(partial(fail, ProtocolError(reason)))
 

@@ -22,7 +22,7 @@ from emulator.ledger.events import Computed, Event, Received
 from emulator.ledger.files import merge
 from emulator.ledger.timeline import only
 from emulator.node.node import ServerNode
-from emulator.preflight.dilation import Rehearsed
+from emulator.preflight.dilation import ProfilingResult
 from emulator.preflight.dry_run import dry_run
 from emulator.profiles.reading import load_scenario
 
@@ -243,7 +243,7 @@ def in_a_cell(name: str) -> list[Any]:
     events: dict[str, list[Event]] = {}
     settings = {"rounds": 2, "stop_after_s": None}
     scenario = load_scenario("iot-4g-cell")
-    dry_run(ALGORITHMS[name], settings, scenario, 1, Rehearsed(), lambda node: events.setdefault(node, []).append)
+    dry_run(ALGORITHMS[name], settings, scenario, 1, ProfilingResult(), lambda node: events.setdefault(node, []).append)
     return merged(events)
 
 

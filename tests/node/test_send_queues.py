@@ -20,7 +20,7 @@ from emulator.checks.health import check
 from emulator.checks.send_queues import beyond_memory, blocked, held_peak_bytes, unused_limits
 from emulator.ledger.events import Blocked, Carried, Event, Posted, RoundEnded
 from emulator.ledger.timeline import only
-from emulator.preflight.dilation import Rehearsed
+from emulator.preflight.dilation import ProfilingResult
 from emulator.preflight.dry_run import dry_run
 from emulator.profiles.availability import Absence
 from emulator.profiles.reading import load_device, load_scenario
@@ -46,7 +46,7 @@ def played(scenario: Scenario, **settings: Any) -> list[Event]:
         return lambda event: events.append(msgspec.structs.replace(event, node=node, seq=len(events)))
 
     settings = {"stop_after_s": None, **settings}
-    dry_run(ALGORITHMS["fedavg"], settings, scenario, 1, Rehearsed(), ledger_of)
+    dry_run(ALGORITHMS["fedavg"], settings, scenario, 1, ProfilingResult(), ledger_of)
     return events
 
 

@@ -24,8 +24,8 @@ from emulator.checks.invariants import conserved
 from emulator.compute.counting import Costs, cost_key
 from emulator.ledger.events import Computed, Ended, Event, Posted, Received, Reported, RoundEnded, Started, Timeline
 from emulator.ledger.timeline import only
-from emulator.preflight.dilation import Rehearsed
-from emulator.preflight.dry_run import Foreseen, RememberedCosts, dry_run
+from emulator.preflight.dilation import ProfilingResult
+from emulator.preflight.dry_run import DryRunResult, RememberedCosts, dry_run
 from emulator.profiles.reading import load_scenario
 from emulator.profiles.scenario import Scenario
 
@@ -51,15 +51,17 @@ def played(name: str) -> dict[str, list[Event]]:
     return stage.events
 
 
-def foresee(module: str, settings: dict[str, Any]) -> tuple[Foreseen, dict[str, list[Event]]]:
+def foresee(module: str, settings: dict[str, Any]) -> tuple[DryRunResult, dict[str, list[Event]]]:
     """A dry run that knows no costs beforehand, and the events of its nodes."""
     events: dict[str, list[Event]] = {}
-    foreseen = dry_run(module, settings, scenario(), 1, Rehearsed(), lambda node: events.setdefault(node, []).append)
+    foreseen = dry_run(
+        module, settings, scenario(), 1, ProfilingResult(), lambda node: events.setdefault(node, []).append
+    )
     return foreseen, events
 
 
 @functools.cache
-def foreseen(name: str) -> tuple[Foreseen, dict[str, list[Event]]]:
+def foreseen(name: str) -> tuple[DryRunResult, dict[str, list[Event]]]:
     return foresee(ALGORITHMS[name], SETTINGS)
 
 
@@ -248,7 +250,7 @@ def test_the_laws_of_the_ledger_hold_for_a_dry_run_too(commands: tuple[Played, P
     assert any("neither received nor undelivered" in reason for reason in health.reasons)
 
 
-def test_a_deadlock_that_no_rehearsal_shows_is_found(runs: Path) -> None:
+def test_a_deadlock_that_no_profiling_shows_is_found(runs: Path) -> None:
     path = write_scenario(runs / "dry-three", [(3, Board())])
     found = play(runs / "dry-deadlock", "--profile", path, "--algorithm", "forgetful", "--dry-run")
     assert found.status == 1

@@ -20,10 +20,10 @@ from emulator.analysis.metrics import FIGURES
 from emulator.analysis.summary import summarize
 from emulator.dashboard.progress import Progress
 from emulator.dashboard.screen import Choice, make_screen
-from emulator.ledger.events import MEMORY_KINDS, Accounted, AnyEvent, Ended, Evaluated, Event, Memory, Reported
+from emulator.ledger.events import MEMORY_KINDS, AnyEvent, Ended, Evaluated, Event, Memory, MemoryEstimated, Reported
 from emulator.ledger.timeline import only
 from emulator.plots import data
-from emulator.preflight.dilation import Rehearsed
+from emulator.preflight.dilation import ProfilingResult
 from emulator.preflight.dry_run import dry_run
 from emulator.profiles.reading import load_scenario
 from emulator.report import compare, html, perfetto, record
@@ -37,9 +37,9 @@ from emulator.tables.table import NOTHING, markdown
 TENSORS, NEEDED, BUDGET = 30 * MIB, 35 * MIB, 100 * MIB  # the toy run's clients have that budget
 
 
-def account(needed_bytes: int = NEEDED) -> Accounted:
+def account(needed_bytes: int = NEEDED) -> MemoryEstimated:
     kinds = dict.fromkeys(MEMORY_KINDS, 0) | {"parameters": TENSORS}
-    return Accounted(
+    return MemoryEstimated(
         due_ns=0,
         actual_ns=0,
         node="supervisor",
@@ -85,7 +85,9 @@ def words(summary: dict[str, Any]) -> str:
 def recorded_of_a_dry_run() -> tuple[Event, ...]:
     events: list[Event] = []
     settings = {"rounds": 1, "stop_after_s": None}
-    dry_run(ALGORITHMS["cse-fsl"], settings, load_scenario("iot-4g", 2), 1, Rehearsed(), lambda _node: events.append)
+    dry_run(
+        ALGORITHMS["cse-fsl"], settings, load_scenario("iot-4g", 2), 1, ProfilingResult(), lambda _node: events.append
+    )
     return tuple(events)
 
 
@@ -109,7 +111,7 @@ def test_a_client_of_a_dry_run_has_no_peak_but_what_it_would_need(events: Any) -
 
 
 def test_an_older_dry_run_without_an_account_keeps_what_it_foresaw() -> None:
-    events = renumber([event for event in older_events() if not isinstance(event, Accounted)])
+    events = renumber([event for event in older_events() if not isinstance(event, MemoryEstimated)])
     (client, _) = summary_of(events)["algorithms"]["fedavg"]["clients"]
     assert (client["peak_mib"], client["needed_mib"], client["outcome"]) == (None, NEEDED / MIB, "would-fit")
 
@@ -130,7 +132,7 @@ def test_a_run_that_trained_has_the_peak_that_the_system_measured() -> None:
 def test_the_tables_of_a_dry_run_call_nothing_measured(events: Any) -> None:
     summary = summary_of(events())
     text = words(summary)
-    assert "Foreseen, not measured." in text
+    assert "DryRunResult, not measured." in text
     assert "| fedavg | pi-zero-2w | 100.0 | 30.00 | 35.00 | 2 of 2 |" in text
     assert "peak, fore- seen MiB | clients that would fit |" in text
     assert "| peak, foreseen | 35.00 |" in text
@@ -170,7 +172,7 @@ def test_a_bench_of_dry_runs_says_foreseen_and_has_no_column_for_what_only_train
     for some, dry in ((results, False), (foreseen, True)):
         sheets = sweep.benchmark(sweep.Results(some, (1,)), "p")
         memory, text = sheets[-1], "\n".join(line for sheet in sheets for line in markdown(sheet))
-        assert ("Foreseen, not measured" in text, "Measured, not modelled" in text) == (dry, not dry)
+        assert ("DryRunResult, not measured" in text, "Measured, not modelled" in text) == (dry, not dry)
         assert ("accuracy" in " ".join(head for sheet in sheets for head in sheet.heads)) is not dry
         assert memory.heads[2:] == (["peak, fore-\nseen MiB"] if dry else ["peak\nMiB", "needed\nMiB"])
 

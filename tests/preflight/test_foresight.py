@@ -18,13 +18,13 @@ from stage import SECOND
 from algorithms import ALGORITHMS
 from algorithms.workload.task import Task, prepare
 from emulator.compute.tensor_account import TensorAccount, owned_by
-from emulator.preflight.dilation import Outlook, Rehearsed
-from emulator.preflight.estimate import foresee
-from emulator.preflight.memory_estimate import account_memory, needed_bytes
+from emulator.preflight.dilation import AlgorithmEstimate, ProfilingResult
+from emulator.preflight.estimate import estimate_algorithm
+from emulator.preflight.memory_estimate import estimate_memory, needed_bytes
 from emulator.profiles.reading import load_scenario
 
 KIB = 1024
-EMPTY = Rehearsed({}, [], 0, 0, {}, {})
+EMPTY = ProfilingResult({}, [], 0, 0, {}, {})
 
 
 # --- tensors ----------------------------------------------------------------------------------------------------------
@@ -85,20 +85,20 @@ def test_a_client_that_keeps_a_whole_model_needs_more_than_one_with_a_half(task:
     scenario = load_scenario("iot-4g", 2)
     settings = {"rounds": 1, "stop_after_s": None, "task": task}
     names = ("fedavg", "sl", "local-loss")
-    accounts = {name: account_memory(ALGORITHMS[name], settings, scenario, 1)[0] for name in names}
-    needs = {name: account.needed_bytes for name, account in accounts.items()}
+    breakdowns = {name: estimate_memory(ALGORITHMS[name], settings, scenario, 1)[0] for name in names}
+    needs = {name: account.needed_bytes for name, account in breakdowns.items()}
     assert needs["sl"] < needs["local-loss"] < needs["fedavg"]
     # Weights, gradients and Adam's two moments of the whole model (41,650 weights) are alive at once.
-    assert needs["fedavg"] == needed_bytes(accounts["fedavg"].total_bytes) > needed_bytes(4 * 4 * 41_650)
+    assert needs["fedavg"] == needed_bytes(breakdowns["fedavg"].total_bytes) > needed_bytes(4 * 4 * 41_650)
 
 
 # --- wall time --------------------------------------------------------------------------------------------------------
 
 
 def test_wall_time_is_emulated_time_on_the_real_clock_and_work_over_cores_on_the_virtual() -> None:
-    outlook = Outlook(EMPTY, elapsed_ns=600 * SECOND, host_ns=90 * SECOND, whole=True)
-    assert outlook.wall_s(dilation=3, cores=2) == 1800
-    assert outlook.wall_s(dilation=None, cores=2) == 45
+    estimate = AlgorithmEstimate(EMPTY, elapsed_ns=600 * SECOND, host_ns=90 * SECOND, complete=True)
+    assert estimate.wall_s(dilation=3, cores=2) == 1800
+    assert estimate.wall_s(dilation=None, cores=2) == 45
 
 
 def test_the_time_of_many_rounds_is_foreseen_from_those_that_were_looked_at(task: dict[str, object]) -> None:
@@ -107,9 +107,9 @@ def test_the_time_of_many_rounds_is_foreseen_from_those_that_were_looked_at(task
 
     def foreseen_s(rounds: int) -> float:
         settings = {"rounds": rounds, "stop_after_s": None, "task": task}
-        outlook = foresee(ALGORITHMS["cse-fsl"], settings, scenario, 1)
-        assert not outlook.rehearsed.whole
-        return outlook.elapsed_ns / SECOND
+        estimate = estimate_algorithm(ALGORITHMS["cse-fsl"], settings, scenario, 1)
+        assert not estimate.profiled.complete
+        return estimate.elapsed_ns / SECOND
 
     assert foreseen_s(6000) / foreseen_s(3000) == pytest.approx(2, rel=0.01)
 

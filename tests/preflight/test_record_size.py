@@ -17,9 +17,9 @@ from emulator.errors import UserError
 from emulator.host import cgroups
 from emulator.ledger.events import Event
 from emulator.preflight import record_size
-from emulator.preflight.dilation import Rehearsed
+from emulator.preflight.dilation import ProfilingResult
 from emulator.preflight.dry_run import dry_run
-from emulator.preflight.estimate import _events, foresee
+from emulator.preflight.estimate import _events, estimate_algorithm
 from emulator.profiles.reading import load_scenario
 
 MILLION = 10**6
@@ -60,19 +60,19 @@ def test_a_record_that_there_is_no_room_for_is_refused(room: dict[str, int], lac
 
 @pytest.mark.parametrize("name", ["fedavg", "sl", "fsl-sage"])
 def test_the_events_that_are_foreseen_are_those_that_are_recorded(name: str, tmp_path: Path) -> None:
-    """Within a fifth, of many clients and rounds, by the rehearsal of one client."""
+    """Within a fifth, of many clients and rounds, by profiling of one client."""
     task = prepare(Task(dataset="synthetic:1x8x8:10:400", clients=6, samples_per_client=48, batch=16), tmp_path)
     settings: dict[str, Any] = {"task": msgspec.to_builtins(task), "rounds": 6}
     scenario = load_scenario("lan", 6)
     recorded: list[Event] = []
-    dry_run(ALGORITHMS[name], settings, scenario, 1, Rehearsed(), lambda _node: recorded.append)
-    assert foresee(ALGORITHMS[name], settings, scenario, 1).events == pytest.approx(len(recorded), rel=0.2)
+    dry_run(ALGORITHMS[name], settings, scenario, 1, ProfilingResult(), lambda _node: recorded.append)
+    assert estimate_algorithm(ALGORITHMS[name], settings, scenario, 1).events == pytest.approx(len(recorded), rel=0.2)
 
 
-def test_time_ends_a_run_before_its_rounds_do_and_a_rehearsal_without_a_round_counts_for_one() -> None:
+def test_time_ends_a_run_before_its_rounds_do_and_profiling_without_a_round_counts_for_one() -> None:
     scenario = load_scenario("lan", 6)
-    rehearsed = Rehearsed(clients={"board": 2}, elapsed_ns=20 * SECOND, rounds=4, events=100)
-    assert _events(rehearsed, {"rounds": 1000}, scenario) == 100 // 4 * 3 * 1000
-    assert _events(rehearsed, {"rounds": 1000, "stop_after_s": 49.0}, scenario) == 100 // 4 * 3 * 10
-    early = msgspec.structs.replace(rehearsed, rounds=0)
+    profiled = ProfilingResult(clients={"board": 2}, elapsed_ns=20 * SECOND, rounds=4, events=100)
+    assert _events(profiled, {"rounds": 1000}, scenario) == 100 // 4 * 3 * 1000
+    assert _events(profiled, {"rounds": 1000, "stop_after_s": 49.0}, scenario) == 100 // 4 * 3 * 10
+    early = msgspec.structs.replace(profiled, rounds=0)
     assert _events(early, {"rounds": 10, "stop_after_s": 49.0}, scenario) == 100 * 3 * 10

@@ -167,7 +167,7 @@ def test_a_slow_step_is_told_and_ends_no_run_until_its_limit(clock: Clock) -> No
     assert wrong([Sign("client-1", 4.2, None)], 599) == ("client-1 shows no sign of life for 4 s (stopped, or frozen)")
 
 
-def test_the_limit_is_the_users_or_far_above_what_was_rehearsed() -> None:
+def test_the_limit_is_the_users_or_far_above_what_was_profiled() -> None:
     assert [step_limit_s(None), step_limit_s(None, 100.0), step_limit_s(60.0, 100.0)] == [3600.0, 5000.0, 60.0]
     assert [asked_limit_s(None), asked_limit_s("90"), asked_limit_s("none")] == [None, 90.0, float("inf")]
     for text in ("0", "-1", "nan", "inf", "1e400", "soon", ""):
@@ -251,7 +251,7 @@ class Errandboy:
 def errand(tmp_path: Path, child: Any, limit_s: float = 60.0) -> tuple[Errand, Any]:
     (tmp_path / "slots").write_bytes(bytes(SLOT_BYTES))
     answer, theirs = multiprocessing.Pipe(duplex=False)
-    return Errand("the rehearsal of fedavg", child, answer, tmp_path / "slots", limit_s), theirs
+    return Errand("profiling of fedavg", child, answer, tmp_path / "slots", limit_s), theirs
 
 
 def never(_text: str) -> None:
@@ -261,7 +261,7 @@ def never(_text: str) -> None:
 def test_an_errand_that_dies_is_called_by_its_name(tmp_path: Path) -> None:
     waiting, theirs = errand(tmp_path, Errandboy())
     theirs.close()
-    with pytest.raises(SplitbedError, match=r"^the rehearsal of fedavg was ended by SIGBUS$"):
+    with pytest.raises(SplitbedError, match=r"^profiling of fedavg was ended by SIGBUS$"):
         waiting.wait(lambda: None, never)
 
 
@@ -282,7 +282,7 @@ def test_an_errand_may_take_for_ever_and_says_so_as_it_doubles(tmp_path: Path, m
             theirs.send("an outlook")
 
     assert waiting.wait(each, said.append) == "an outlook"
-    assert said == [f"the rehearsal of fedavg: {s} s so far" for s in (900, 1800, 3600, 7200, 14400, 28800)]
+    assert said == [f"profiling of fedavg: {s} s so far" for s in (900, 1800, 3600, 7200, 14400, 28800)]
 
 
 def test_an_errand_is_broken_off_by_ctrl_c_at_once(tmp_path: Path) -> None:
@@ -302,21 +302,21 @@ def test_an_errand_is_broken_off_by_ctrl_c_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.processes
 @pytest.mark.parametrize(
-    ("where", "rehearsal", "clock", "said"),
+    ("where", "profiling", "clock", "said"),
     [
         ("coroutine", False, "virtual", "client-1: a coroutine has been going on for "),
         ("computation", False, "real", "client-1: a computation has been going on for "),
-        ("yielding", True, "virtual", "the rehearsal of endless: a coroutine has been going on for "),
+        ("yielding", True, "virtual", "profiling of endless: a coroutine has been going on for "),
     ],
 )
 def test_an_endless_loop_ends_at_the_limit_and_is_named_with_its_line(
-    where: str, rehearsal: bool, clock: str, said: str, tmp_path: Path, line_of: Callable[[str], range]
+    where: str, profiling: bool, clock: str, said: str, tmp_path: Path, line_of: Callable[[str], range]
 ) -> None:
     scenario = write_scenario(tmp_path / "scenario", [(2, Board())])
     flags = "--algorithm", "endless", "--clock", clock, "--step-limit", 1, "--set", f"where={where}"
-    played = play(tmp_path / "run", "--profile", scenario, *flags, "--set", f"rehearsal={str(rehearsal).lower()}")
+    played = play(tmp_path / "run", "--profile", scenario, *flags, "--set", f"profiling={str(profiling).lower()}")
     assert played.status == 1
-    words = played.err if rehearsal else played.out.splitlines()[-1]
+    words = played.err if profiling else played.out.splitlines()[-1]
     assert said in words
     assert "players/endless.py:" in words
     assert int(words.partition("endless.py:")[2].split()[0]) in line_of(where)

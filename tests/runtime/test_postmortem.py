@@ -12,7 +12,7 @@ import pytest
 from processes import ROOT, Board, play, write_scenario
 
 from emulator.compute.memory import MIB, MemoryCap, is_out_of_memory
-from emulator.ledger.events import Accounted, AnyEvent, Ended, Memory, Started
+from emulator.ledger.events import AnyEvent, Ended, Memory, MemoryEstimated, Started
 from emulator.ledger.files import Ledger, read_node
 from emulator.runtime import postmortem
 from emulator.runtime.postmortem import Struck
@@ -30,8 +30,8 @@ def client(budget_mib: float, peak_mib: float = 1, *, enforced: bool = True) -> 
     return [started, Memory(**NOW, growth_bytes=0, peak_bytes=int(peak_mib * MIB))]
 
 
-def account(needed_mib: float) -> Accounted:
-    return Accounted(**NOW, device="board", kinds={}, during="", needed_bytes=int(needed_mib * MIB))
+def account(needed_mib: float) -> MemoryEstimated:
+    return MemoryEstimated(**NOW, device="board", kinds={}, during="", needed_bytes=int(needed_mib * MIB))
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS])

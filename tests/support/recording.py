@@ -1,6 +1,6 @@
 """An algorithm played on a stage with everything that its computations returned.
 
-A rehearsal takes the first of many equal computations for all of them; here each is carried out, as in a run.
+Profiling takes the first of many equal computations for all of them; here each is carried out, as in a run.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from stage import Stage, make_scenario
 from algorithms.training.settings import Settings
 from emulator.compute.counting import Costs, HostRun
 from emulator.ledger.events import Event
-from emulator.preflight.in_process import InlineHost
+from emulator.preflight.in_process import InProcessHost
 from emulator.profiles.scenario import Scenario
 from emulator.transport.messages import StateDict
 
@@ -42,7 +42,7 @@ class Computation(NamedTuple):
     result: Any
 
 
-class RecordingHost(InlineHost):
+class RecordingHost(InProcessHost):
     """Carries out every computation of one node, and keeps it."""
 
     def __init__(self, costs: Any) -> None:

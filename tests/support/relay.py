@@ -21,7 +21,7 @@ from emulator.ledger.files import Ledger, read_node
 from emulator.ledger.timeline import only
 from emulator.network.fabric import Fabric
 from emulator.node.node import ClientNode, Node, ServerNode
-from emulator.preflight.in_process import InlineHost, RehearsedCosts
+from emulator.preflight.in_process import InProcessHost, ProfiledCosts
 from emulator.profiles.scenario import Device, Scenario
 from emulator.transport.control_channel import Line
 from emulator.transport.endpoint import CHUNK_BYTES, Port, open_socket
@@ -193,8 +193,8 @@ class NodeThread:
         context.term()
 
     def _node(self, loop: EmulatedLoop, port: Port, ledger: Ledger) -> Node:
-        scenario, costs = self._place.scenario, RehearsedCosts(1)
-        common = self._name, scenario.server.device, loop, port, InlineHost(costs), costs, ledger.write
+        scenario, costs = self._place.scenario, ProfiledCosts(1)
+        common = self._name, scenario.server.device, loop, port, InProcessHost(costs), costs, ledger.write
         if self._name == "server":
             return ServerNode(
                 *common, clients=tuple(client.name for client in scenario.clients), workers=scenario.server.workers

@@ -1,4 +1,4 @@
-"""Nodes of a small scenario in one loop whose time jumps, as in a rehearsal; what they record is kept.
+"""Nodes of a small scenario in one loop whose time jumps, as in profiling; what they record is kept.
 
 Every figure follows by hand: 1 Mbit/s and 10 ms a link, so a byte takes 8 µs and every way 20 ms; an operation that
 torch dispatches takes 1 ms, and ``operations(n)`` dispatches n of them and moves no bytes.
@@ -17,7 +17,7 @@ from emulator.clock.loop import EmulatedLoop, InstantPacer
 from emulator.ledger.events import Event
 from emulator.network.fabric import Fabric
 from emulator.node.node import ClientNode, Host, Node, ServerNode
-from emulator.preflight.in_process import InlineFabric, InlineHost, InlineOutlet, RehearsedCosts, who_waits
+from emulator.preflight.in_process import InProcessFabric, InProcessHost, InProcessTransport, ProfiledCosts, who_waits
 from emulator.profiles.scenario import ClientSpec, Device, Direction, Network, Scenario, ServerSpec
 from emulator.transport.messages import Message, Parcel, kind_of
 
@@ -95,7 +95,7 @@ class Stage:
         *types: type[Message],
         seed: int = 1,
         members: tuple[str, ...] | None = None,
-        host: Callable[[RehearsedCosts], Host] = InlineHost,
+        host: Callable[[ProfiledCosts], Host] = InProcessHost,
         cap: Any = None,
     ) -> None:
         self.loop = EmulatedLoop(InstantPacer(lambda: who_waits(self.nodes.values())))
@@ -105,13 +105,13 @@ class Stage:
         self.events: dict[str, list[Event]] = {}
         specs = {client.name: client for client in scenario.clients if not members or client.name in members}
         devices = {name: client.device for name, client in specs.items()} | {"server": scenario.server.device}
-        self.outlets: dict[str, InlineOutlet] = {}
-        fabric, costs = InlineFabric(self.loop, Fabric(scenario, seed)), RehearsedCosts(len(devices))
+        self.transports: dict[str, InProcessTransport] = {}
+        fabric, costs = InProcessFabric(self.loop, Fabric(scenario, seed)), ProfiledCosts(len(devices))
         for name, device in devices.items():
-            outlet = InlineOutlet(name, self.loop, fabric, self.outlets)
-            outlet.types = {kind_of(message_type): message_type for message_type in types or (Blob, Note)}
+            transport = InProcessTransport(name, self.loop, fabric, self.transports)
+            transport.types = {kind_of(message_type): message_type for message_type in types or (Blob, Note)}
             record = partial(list.append, self.events.setdefault(name, []))
-            common = name, device, self.loop, outlet, host(costs), costs, record
+            common = name, device, self.loop, transport, host(costs), costs, record
             if name == "server":
                 self.nodes[name] = ServerNode(*common, clients=tuple(specs), workers=scenario.server.workers)
             else:

@@ -13,7 +13,7 @@ from algorithms import ALGORITHMS
 from algorithms.workload.task import Task, prepare
 from emulator.ledger.events import AnyEvent, Event
 from emulator.ledger.files import merge
-from emulator.preflight.dilation import Rehearsed
+from emulator.preflight.dilation import ProfilingResult
 from emulator.preflight.dry_run import dry_run
 from emulator.profiles.reading import load_scenario
 
@@ -37,7 +37,7 @@ def timeline(method: str) -> list[AnyEvent]:
         settings = {"rounds": 2, "stop_after_s": None, "task": msgspec.to_builtins(task)}
         scenario = load_scenario("iot-4g", CLIENTS)
         record = lambda node: events.setdefault(node, []).append  # noqa: E731
-        dry_run(ALGORITHMS[method], settings, scenario, 1, Rehearsed(), record)
+        dry_run(ALGORITHMS[method], settings, scenario, 1, ProfilingResult(), record)
     named = [
         [msgspec.structs.replace(event, node=node, seq=seq) for seq, event in enumerate(lines)]
         for node, lines in events.items()

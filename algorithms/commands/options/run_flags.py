@@ -154,7 +154,7 @@ def parser(prog: str = "run.py", about: str = ABOUT) -> Flags:
         "--step-limit",
         metavar="SECONDS|none",
         help="end a run in which one computation, or a coroutine that does not wait, lasts longer on this host;"
-        f" default: {STEP_LEAST_S:.0f}, or {STEP_FACTOR:.0f} times the longest in the rehearsal",
+        f" default: {STEP_LEAST_S:.0f}, or {STEP_FACTOR:.0f} times the longest in profiling",
     )
     flags.add_argument("--out", metavar="DIR", help="the run's folder; default: runs/<time>-<profile>-<algorithms>")
     flags.add_argument(

@@ -1,5 +1,5 @@
 """Loops that never end, as an author makes them: in a coroutine that does not wait, or that only yields, or in a
-computation; in the rehearsal already, or first where another client's turn comes."""
+computation; in profiling already, or first where another client's turn comes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from emulator.node import ClientNode, Message, ServerNode
 
 
 class Config(Settings, frozen=True, forbid_unknown_fields=True):
-    """``rehearsal``: whether the first client, which is rehearsed, has the loop too."""
+    """``profiling``: whether the first client, which is profiled, has the loop too."""
 
     where: Literal["coroutine", "yielding", "computation"] = "coroutine"
-    rehearsal: bool = False
+    profiling: bool = False
 
 
 class Hello(Message, frozen=True, kw_only=True):
@@ -31,7 +31,7 @@ def endless() -> None:
 
 async def client(node: ClientNode, config: Config) -> None:
     await node.recv(Hello)
-    if node.index == 0 and not config.rehearsal:
+    if node.index == 0 and not config.profiling:
         return
     if config.where == "computation":
         await node.compute(endless)

@@ -1,4 +1,4 @@
-"""A server that forgets all clients but the first: a deadlock that no rehearsal with one client shows."""
+"""A server that forgets all clients but the first: a deadlock that no profiling with one client shows."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """A client holds so many MiB; then one of them is struck by a signal in a computation, as by a library that uses what
-it could not allocate. The rehearsal, which computes in its main thread, sees nothing of it."""
+it could not allocate. Profiling, which computes in its main thread, sees nothing of it."""
 
 from __future__ import annotations
 
