@@ -101,11 +101,13 @@ def _with_model(summary: Json) -> list[str]:
     devices = [*dict.fromkeys(device for each in fits.values() for device in each if each[device] is False)]
     unfit = [name for name, each in fits.items() if False in each.values()]
     maybe = [name for name, each in fits.items() if name not in unfit and None in each.values()]
-    if not unfit:
-        return [f"{what} {_listed(maybe)} may not fit"] if maybe else [f"{what} all would fit"]
-    perhaps = f", {_listed(maybe)} may not" if maybe else ""
-    others = ", the others would" if len(unfit) + len(maybe) < len(fits) else ""
-    return [f"{what} {_listed(unfit)} would not fit a {_listed(devices)}{perhaps}{others}"]
+    sure = [name for name in fits if name not in unfit and name not in maybe]
+    parts = [f"{_listed(unfit)} would not fit a {_listed(devices)}"] if unfit else []
+    parts += [f"{_listed(maybe)} may not{' fit' * (not unfit)}"] if maybe else []
+    if sure:
+        who = _listed(sure) if len(sure) < 3 else "the others" if parts else "all"
+        parts.append(f"{who} would{' fit' * (not parts)}")
+    return [f"{what} {', '.join(parts)}"]
 
 
 def _target(done: Json) -> list[str]:

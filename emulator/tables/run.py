@@ -235,7 +235,7 @@ def verdict(summary: Json) -> list[str]:
 
 def notes(summary: Json) -> list[str]:
     """What the verdict noted, and what is odd about the data."""
-    noted = [note for note in summary["health"]["notes"] if not note.endswith(": does-not-fit")]
+    noted = [note for note in summary["health"]["notes"] if not note.endswith((": does-not-fit", ": interrupted"))]
     return [f"Note: {note}" for note in (*noted, *clients_data.remarks(summary))]
 
 

@@ -23,6 +23,7 @@ from emulator.errors import UserError
 from emulator.report import figures_csv
 from emulator.tables import overview
 from emulator.tables import run as tables
+from emulator.tables.headline import sentence
 
 WORKLOAD = {"model": "cnn", "cut": "conv2", "batch": 16}
 
@@ -186,6 +187,26 @@ def test_fedavg_does_not_fit_a_pi_zero_2w_with_resnet_18_and_split_learning_does
         assert model_memory.fits(methods[name], budget_mib) is True
     for name in ("local-loss", "cse-fsl"):  # by their tensors they fit, by the most that a process takes they do not
         assert model_memory.fits(methods[name], budget_mib) is None
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["fedavg"], "fedavg would not fit a pi-zero-2w."),
+        (["sl"], "sl would fit."),
+        (["fedavg", "sl"], "fedavg would not fit a pi-zero-2w, sl would."),
+        (["sl", "cse-fsl"], "cse-fsl may not fit, sl would."),
+        (["cse-fsl"], "cse-fsl may not fit."),
+        (["mine", "sl"], "sl would fit."),
+        ([*ALGORITHMS], "fedavg would not fit a pi-zero-2w, local-loss and cse-fsl may not, the others would."),
+    ],
+)
+def test_the_sentence_says_who_would_fit_with_the_papers_model(names: list[str], said: str) -> None:
+    summary = summary_of(names)
+    for algorithm in summary["algorithms"].values():
+        for client in algorithm["clients"]:
+            client["budget_mib"] = 162.0
+    assert sentence(summary).endswith(f"with ResNet-18 (computed) {said}")
 
 
 def test_clients_that_would_fit_are_counted_by_their_own_budgets() -> None:

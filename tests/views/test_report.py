@@ -75,6 +75,18 @@ def written(tmp_path_factory):
     return folder, recorded.recorded(folder), (folder / report.NAME).read_text()
 
 
+def test_a_report_prints_the_tables_that_are_named(written, capsys):
+    folder = str(written[0])
+    assert report_command.command([folder, "--only", "tables", "--tables", "server"]) == 0
+    printed = capsys.readouterr().out
+    assert "The server" in printed
+    assert "Client memory" not in printed
+    with pytest.raises(UserError, match="--tables sever: there is none of this name; did you mean server"):
+        report_command.command([folder, "--tables", "sever"])
+    with pytest.raises(UserError, match="--only plots leaves them out"):
+        report_command.command([folder, "--only", "plots", "--tables", "server"])
+
+
 def test_the_page_is_well_formed_and_needs_nothing_from_outside(written):
     page = Page(written[2])
     assert not page.open
