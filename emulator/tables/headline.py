@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from emulator.analysis import model_memory
+from emulator.analysis.metrics import KB, payload_per_share
 from emulator.tables.table import number
 
 Json = Mapping[str, Any]
@@ -30,7 +31,7 @@ def sentence(summary: Json) -> str:
         return "What the numbers say: nothing yet, since no method has finished."
     total = len(summary["algorithms"]) + len(summary.get("not_played", []))
     among = f" of the {len(done)} of {total} methods that finished" if partial(summary) else ""
-    parts = [*_target(done), *_accuracy(done), *_memory(done), *_slowest(done)] if done else []
+    parts = [*_target(done), *_accuracy(done), *_volume(done), *_memory(done), *_slowest(done)] if done else []
     if unfit:
         stopped = any(summary["algorithms"][name]["does_not_fit"]["outcome"] == "does-not-fit" for name in unfit)
         verb = ("do" if len(unfit) > 1 else "does") if stopped else "would"
@@ -141,6 +142,22 @@ def _accuracy(done: Json) -> list[str]:
     return [f"{_listed(best)} ended with the highest accuracy ({percent:.1f} %{after})"]
 
 
+def _volume(done: Json) -> list[str]:
+    """Who sends and receives the least in a round, where no bytes until a target are spoken of."""
+    found = {}
+    for name, each in done.items():
+        ways = [payload_per_share(each, way) for way in ("up", "down")]
+        if None not in ways:
+            found[name] = sum(way for way in ways if way is not None)
+    if _highest(done) or len(found) < 2:
+        return []
+    least = _least(found)
+    if len(least) == len(found):
+        return []
+    kilobytes = number(found[least[0]] / KB)
+    return [f"{_listed(least)} {'send' if len(least) > 1 else 'sends'} the fewest bytes ({kilobytes} kB a round)"]
+
+
 def _memory(done: Json) -> list[str]:
     """Who needs the least at the largest peak; of a dry run, by the peaks that are foreseen."""
     foreseen = any(each.get("foreseen") for each in done.values())
@@ -168,6 +185,8 @@ def _slowest(done: Json) -> list[str]:
     """Who has the longest round, and what it mostly goes into."""
     rounds = {name: each["round_latency_s"] for name, each in done.items() if each["round_latency_s"]}
     if len(rounds) < 2:
+        return []
+    if len({sum(split.values()) for split in rounds.values()}) == 1:
         return []
     slowest = max(rounds, key=lambda name: sum(rounds[name].values()))
     split = rounds[slowest]

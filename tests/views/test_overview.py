@@ -18,6 +18,7 @@ from algorithms import ALGORITHMS
 from algorithms.commands import run
 from algorithms.commands.options.run_flags import parser
 from emulator.analysis import model_memory
+from emulator.analysis.metrics import payload_per_share
 from emulator.analysis.summary import summarize
 from emulator.errors import UserError
 from emulator.report import figures_csv
@@ -207,6 +208,17 @@ def test_the_sentence_says_who_would_fit_with_the_papers_model(names: list[str],
         for client in algorithm["clients"]:
             client["budget_mib"] = 162.0
     assert sentence(summary).endswith(f"with ResNet-18 (computed) {said}")
+
+
+def test_the_sentence_says_who_sends_the_least_where_no_target_was_reached() -> None:
+    summary = summary_of(["fedavg", "sl"], clock="dry-run")
+    for algorithm in summary["algorithms"].values():
+        algorithm["to_target"] = dict.fromkeys(algorithm["to_target"])
+    assert "fewest bytes" not in sentence(summary)  # equal
+    assert "longest round" not in sentence(summary)
+    summary["algorithms"]["sl"]["client_rounds"] *= 2
+    half_kb = sum(payload_per_share(summary["algorithms"]["sl"], way) for way in ("up", "down")) / 1000
+    assert f"sl sends the fewest bytes ({half_kb:.2f} kB a round)" in sentence(summary)
 
 
 def test_clients_that_would_fit_are_counted_by_their_own_budgets() -> None:
