@@ -21,6 +21,7 @@ import run
 from algorithms import ALGORITHMS
 from algorithms.commands.options import overrides
 from algorithms.commands.options.flags import Flags
+from algorithms.commands.options.run_flags import parser as run_parser
 from algorithms.experiments import reading
 from algorithms.workload.task import Task, prepare
 from benchmarks import pages
@@ -230,6 +231,14 @@ def test_pages_list_every_option_key_table_and_command() -> None:
         assert f"| `{table}` |" in text["reading-results"], table
     for command in run.COMMANDS:
         assert f"run.py {command}" in (ROOT / "docs/running.md").read_text(), command
+
+
+def test_pages_name_every_flag_of_a_run_and_every_benchmark() -> None:
+    text = "".join(page.read_text() for page in pages.pages() if page.name != "design.md")
+    for flag in (flag for action in run_parser()._actions for flag in action.option_strings if flag.startswith("--")):
+        assert re.search(rf"{flag}\b", text), flag
+    for name in BENCHMARKS:
+        assert f"| `{name}` |" in text, name
 
 
 # --- the examples -------------------------------------------------------------------------------------------------
