@@ -99,20 +99,19 @@ def _notes(summary: Json, width: int, room: int) -> list[Line]:
 
 
 def where(folder: Path, argv: Sequence[str], report: bool, summary: Json) -> list[str]:
-    """Where the record is, and the one command that comes next: of a run that cannot be trusted or was cut short, it
-    once more, on the virtual clock where the real one was too fast for the host."""
-    if summary["health"]["reasons"] or partial(summary):
-        again = [*_without(argv, ("--out",))]
-        if summary["health"]["reasons"] and limits_of(summary).host_matters:
-            quiet = next(name for name, limits in LIMITS.items() if limits.trains and not limits.host_matters)
-            again = [*_without(again, ("--clock", "--dilation")), "--clock", quiet]
-        return [f"Record: {folder} (tables.md: all tables)", f"Next: {shlex.join(['python', 'run.py', *again])}"]
-    if not report:
-        next_ = f"Next: python run.py report {shlex.quote(str(folder))}"
-        return [f"Record: {folder} (tables.md: all tables)", next_]
-    words = [word for word in _without(argv, ("--out", "--seed", "--tables")) if word != "--report"]
-    seeds = shlex.join(["python", "run.py", *words, "--seeds", "5"])
-    return [f"Record: {folder} (report.html: every table, pictures, sources)", f"Next: {seeds}"]
+    """Where the record is, and the one command that comes next: a report; then whether it holds over seeds; or the run
+    again where it cannot be trusted or was cut short. On the virtual clock, but where the real one was cut short."""
+    bad, last = bool(summary["health"]["reasons"]), "tables.md: all tables"
+    words = [*_without(argv, ("--out",))]
+    if not bad and not partial(summary):
+        if not report:
+            return [f"Record: {folder} ({last})", f"Next: python run.py report {shlex.quote(str(folder))}"]
+        last = "report.html: every table, pictures, sources"
+        words = [word for word in _without(words, ("--seed", "--tables")) if word != "--report"] + ["--seeds", "5"]
+    if limits_of(summary).host_matters and (bad or not partial(summary)):
+        quiet = next(name for name, limits in LIMITS.items() if limits.trains and not limits.host_matters)
+        words = [*_without(words, ("--clock", "--dilation")), "--clock", quiet]
+    return [f"Record: {folder} ({last})", f"Next: {shlex.join(['python', 'run.py', *words])}"]
 
 
 def _without(argv: Sequence[str], flags: Sequence[str]) -> Iterator[str]:

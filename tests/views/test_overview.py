@@ -144,7 +144,7 @@ def test_the_next_command_is_a_report_then_more_seeds_or_the_run_again() -> None
         return overview.where(Path("runs/a b"), argv, report, summary)[-1].removeprefix("Next: python run.py ")
 
     assert next_of(False) == "report 'runs/a b'"
-    assert next_of(True) == "--profile 'a b' --clock real --seeds 5"
+    assert next_of(True) == "--profile 'a b' --seeds 5 --clock virtual"
     summary["not_played"] = ["sl"]
     assert next_of(True) == "--profile 'a b' --seed=3 --clock real --report"
     summary["health"]["reasons"] = ["fedavg: lag"]
