@@ -1,7 +1,6 @@
 # make run    the main job: all algorithms on the iot-4g scenario, live, with tables at the end
 # make test   linters, types, tests
 # make bench  figures about the emulator itself on this machine (about an hour, and 35 for the paper-sized rounds)
-# make comparison  all methods over ten paired seeds (about an hour)
 # make kernel-check  links and a training beside the kernel's own TCP, namespaces and quotas (root; about 6 minutes)
 # make pictures  the README's pictures and tables, from a run of the main job on the virtual clock (two minutes)
 # Each makes .venv first, once.
@@ -10,7 +9,7 @@ PYTHON ?= python3
 VENV := .venv
 ARGS ?=
 
-.PHONY: run test bench comparison kernel-check pictures lint clean
+.PHONY: run test bench kernel-check pictures lint clean
 
 run: $(VENV)/ready
 	$(VENV)/bin/python run.py --profile iot-4g --report $(ARGS)
@@ -27,9 +26,6 @@ lint: $(VENV)/ready
 
 bench: $(VENV)/ready
 	$(VENV)/bin/python -m benchmarks $(ARGS)
-
-comparison: $(VENV)/ready
-	$(VENV)/bin/python -m benchmarks.comparison $(ARGS)
 
 kernel-check: $(VENV)/ready
 	$(VENV)/bin/python -m benchmarks.kernel_check $(ARGS)

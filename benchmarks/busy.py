@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks.report import Section, Target
 from benchmarks.stage import Broken, Stage
 from benchmarks.virtual import ROOT
-from emulator.analysis import recorded
+from emulator.analysis.recorded import recorded
 
 METHODS = "cse-fsl,fsl-sage"
 BURN_S = 300  # a burner ends by itself
@@ -63,5 +63,5 @@ def _play(folder: Path, rounds: str) -> tuple[dict[str, Any], str]:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise Broken(f"run.py {' '.join(flags)}: {done.stdout[-300:]}{done.stderr[-300:]}")
-    health: dict[str, Any] = recorded.read(folder).summary["health"]
+    health: dict[str, Any] = recorded(folder).summary["health"]
     return health, (folder / "tables.md").read_text()

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from benchmarks import calibration
 from benchmarks.namespaces import Laboratory, enter, join
 from benchmarks.report import Section, Target, rate_text
-from emulator.analysis import recorded
+from emulator.analysis.recorded import recorded
 from emulator.errors import UserError
 from emulator.processes import die_with_parent
 
@@ -207,7 +207,7 @@ def emulate(method: str, rounds: int, client: Any, server: Any, folder: Path) ->
     if ended.returncode:
         said = (ended.stderr.strip() or ended.stdout.strip()).splitlines()
         raise UserError(f"kernel-check: the emulated run failed: {said[-1] if said else ended.returncode}")
-    events = recorded.read(folder / "run").timelines[method]
+    events = recorded(folder / "run").timelines[method]
     spans = [Span(e.node, "compute", e.function, e.start_ns / 1e9, e.due_ns / 1e9) for e in only(events, Computed)]
     for e in only(events, Carried):
         up = e.destination == "server"

@@ -16,7 +16,7 @@ from benchmarks.bound import makespan_s, tasks
 from benchmarks.report import Section, Target
 from benchmarks.scenes import UNTHROTTLED_BPS, device, link, scene
 from benchmarks.stage import Broken, Stage
-from emulator.analysis import recorded
+from emulator.analysis.recorded import Recorded, recorded
 from emulator.ledger.events import Reported
 from emulator.ledger.timeline import only
 
@@ -82,14 +82,14 @@ def run(stage: Stage, quick: bool) -> Section:
     return Section("virtual", title, rows, figures, targets, remarks)
 
 
-def play_virtual(folder: Path, flags: list[str]) -> recorded.Run:
+def play_virtual(folder: Path, flags: list[str]) -> Recorded:
     """The record of one command on the virtual clock, or of a dry run where ``flags`` ask for one."""
     clock = [] if "--dry-run" in flags else ["--clock", "virtual"]
     command = [sys.executable, str(ROOT / "run.py"), *flags, *clock, "--no-dashboard", "--out", str(folder)]
     ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if ended.returncode:
         raise Broken(f"run.py {' '.join(flags)}: {ended.stdout[-500:]}")
-    return recorded.read(folder)
+    return recorded(folder)
 
 
 def _coordination(stage: Stage, clients: int, quick: bool) -> float:

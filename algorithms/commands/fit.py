@@ -137,7 +137,7 @@ class Prober:
         outcome = self._launcher.play(algorithm, ALGORITHMS[algorithm], settings, _nothing)
         if outcome.name == "interrupted":
             raise KeyboardInterrupt
-        client: dict[str, Any] = record.conclude(folder)["algorithms"][algorithm]["clients"][0]
+        client: dict[str, Any] = record.rebuild(folder).summary["algorithms"][algorithm]["clients"][0]
         if outcome.name != "finished" or client["peak_mib"] is None:
             raise UserError(f"{algorithm}, batch {batch}: {outcome.detail or outcome.name}")
         return float(client["peak_mib"])

@@ -7,7 +7,7 @@ from functools import partial
 
 from algorithms.commands.options.flags import RUN, without
 from algorithms.commands.options.run_flags import parser
-from emulator.analysis import recorded
+from emulator.analysis.recorded import recorded
 from emulator.errors import UserError
 from emulator.ledger import run_folder
 from emulator.tables import clock_agreement
@@ -41,7 +41,7 @@ def command(argv: list[str]) -> int:
                 how = subcommand.how(status)
                 say(f"verify: the {clock} run {how}; its record: {folder / clock}")
             return status if status > 0 else 1
-    comparisons = both.compare(*(recorded.read(folder / clock) for clock in both.PLAYED))
+    comparisons = both.compare(*(recorded(folder / clock) for clock in both.PLAYED))
     record.write_comparison(folder, comparisons)
     show(clock_agreement.sheet(comparisons), console)
     say(f"Verdict: {both.verdict_of(comparisons)}. Record: {folder}")

@@ -17,7 +17,7 @@ import torch
 from torch import fx, nn
 from torchvision.models.feature_extraction import DualGraphModule
 
-from algorithms.workload.models import Shape, first_line
+from algorithms.workload.models import first_line
 from emulator.errors import UserError
 from emulator.transport.messages import StateDict
 
@@ -100,16 +100,6 @@ def divide_state(state: StateDict, client: set[str]) -> dict[str, StateDict]:
     for key, tensor in state.items():
         parts["client" if key in client else "server"][key] = tensor
     return parts
-
-
-def smashed_shape(client_half: nn.Module, shape: Shape) -> tuple[int, ...]:
-    """Shape of one sample's z, without the batch dimension."""
-    training = client_half.training
-    device = next(client_half.parameters()).device
-    with torch.no_grad():
-        z = client_half.eval()(torch.zeros(1, *shape, device=device))  # eval: batch statistics stay as they are
-    client_half.train(training)
-    return tuple(z.shape[1:])
 
 
 def _outline(graph: fx.Graph) -> list[tuple[str, str, str]]:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emulator.ledger.events import AnyEvent, Carried, Computed, Received, Started
-from emulator.ledger.timeline import length_of, only
+from emulator.ledger.timeline import only
 
 CAUSES = ("compute", "serialisation", "propagation", "queueing", "waiting")
 
@@ -31,16 +31,10 @@ Spans = list[tuple[int, int]]
 Pairs = NDArray[np.int64]  # beginnings and ends, [n, 2]
 
 
-def latency_split(client: str, events: Sequence[AnyEvent], until_ns: int | None = None) -> dict[str, int]:
-    """Nanoseconds of each of ``CAUSES`` for one client; they sum to ``until_ns``, by default the timeline's length."""
-    (splits,) = latency_splits([client], events, length_of(events) if until_ns is None else until_ns)
-    return splits[client]
-
-
 def latency_splits(
     clients: Iterable[str], events: Sequence[AnyEvent], *until_ns: int
 ) -> list[dict[str, dict[str, int]]]:
-    """The same for several clients, until each of several times, in one pass over the events."""
+    """Nanoseconds of each of ``CAUSES`` for each client, one dict for each end; they sum to that end. One pass."""
     spans = _all_spans(events)
     taken = {name: _by_priority(spans[name]) for name in clients}
     return [{name: _split(found, end_ns) for name, found in taken.items()} for end_ns in until_ns]

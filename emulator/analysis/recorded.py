@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,19 +13,6 @@ from emulator.errors import UserError
 from emulator.ledger.events import AnyEvent
 from emulator.ledger.run_folder import read_timelines
 from emulator.ledger.timeline import Sorted
-
-
-class Run(NamedTuple):
-    """A run that has ended."""
-
-    summary: dict[str, Any]
-    timelines: dict[str, list[AnyEvent]]
-
-
-def read(folder: Path) -> Run:
-    """A run from its folder."""
-    manifest = json.loads((folder / "manifest.json").read_text())
-    return Run(json.loads((folder / "summary.json").read_text()), read_timelines(folder, manifest))
 
 
 class Recorded(NamedTuple):

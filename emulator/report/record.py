@@ -6,7 +6,6 @@ import functools
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -54,8 +53,3 @@ def rebuild(folder: Path) -> Recorded:
     if data := run.summary["data"]:
         atomic_write(folder / clients_data.NAME, clients_data.to_csv(data))
     return run
-
-
-def conclude(folder: Path) -> dict[str, Any]:
-    """The same at the end of a run; its summary."""
-    return rebuild(folder).summary

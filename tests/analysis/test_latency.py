@@ -6,9 +6,10 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from runs import latency_split
 from toy import MS, at, edit, make_manifest, make_nodes, make_timeline, renumber, span
 
-from emulator.analysis.latency import CAUSES, latency_split, latency_splits
+from emulator.analysis.latency import CAUSES, latency_splits
 from emulator.analysis.summary import SECOND_NS, summarize
 from emulator.ledger.events import Carried, Computed, RoundEnded
 from emulator.ledger.files import merge

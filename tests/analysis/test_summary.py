@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from runs import latency_split
 from toy import ACCURACIES, GLOBAL, MIB, MS, UPDATE, at, edit, make_manifest, make_timeline, renumber, span
 
-from emulator.analysis.latency import latency_split
 from emulator.analysis.metrics import FIGURES
 from emulator.analysis.summary import split_time, summarize
 from emulator.ledger.events import Carried, Ended, Evaluated, Memory, Posted, RoundEnded, Timeline

@@ -6,10 +6,10 @@ import itertools
 from collections.abc import Iterator
 
 import pytest
+from runs import latency_split
 from timelines import CLIENTS, timeline
 
 from algorithms import ALGORITHMS
-from emulator.analysis.latency import latency_split
 from emulator.analysis.summary import split_time
 from emulator.ledger.events import Carried, Computed, Ended, Posted, Received, Waiting
 from emulator.ledger.timeline import length_of, only

@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 import pytest
 from processes import ROOT, Board, Command, write_scenario
-from toy import MS, edit, is_message, make_manifest, make_timeline, renumber
+from runs import make_run
+from toy import MS, edit, is_message, make_timeline, renumber
 
-from emulator.analysis.recorded import Run
-from emulator.analysis.summary import summarize
+from emulator.analysis.recorded import Recorded
 from emulator.checks.clock_agreement import compare, reordered, verdict_of
 from emulator.checks.digest import numerics_digest, timeline_digest
 from emulator.ledger.events import AnyEvent, Clamped, Computed, Ended, Evaluated, Posted, Received, Reported, RoundEnded
@@ -22,9 +22,8 @@ from emulator.tables.clock_agreement import sheet
 Edit = Callable[[Sequence[AnyEvent]], list[AnyEvent]]
 
 
-def run(events: Sequence[AnyEvent], clock: str) -> Run:
-    timelines = {"fedavg": list(events)}
-    return Run(summarize(make_manifest(clock=clock), timelines), timelines)
+def run(events: Sequence[AnyEvent], clock: str) -> Recorded:
+    return make_run({"fedavg": list(events)}, clock=clock)
 
 
 def exact() -> list[AnyEvent]:

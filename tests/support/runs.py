@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from toy import at, edit, make_manifest, make_timeline
 
+from emulator.analysis.latency import latency_splits
 from emulator.analysis.recorded import Recorded
 from emulator.analysis.summary import summarize
 from emulator.ledger import run_folder
 from emulator.ledger.files import Ledger
+from emulator.ledger.timeline import length_of
 
 
 def slower(events, factor):
@@ -27,6 +29,12 @@ def make_run(timelines, clients=2, **changes):
 
 def make_two(**changes):
     return make_run({"fedavg": make_timeline(), "sl": slower(make_timeline(), 20)}, **changes)
+
+
+def latency_split(client, events, until_ns=None):
+    """One client's nanoseconds of each cause; until the timeline's end where nothing else is said."""
+    (splits,) = latency_splits([client], events, length_of(events) if until_ns is None else until_ns)
+    return splits[client]
 
 
 def write_run(folder, timelines, **changes):

@@ -10,12 +10,11 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.text import Text
-from runs import make_run, make_two
+from runs import latency_split, make_run, make_two
 from toy import MIB, MS, at, edit, make_manifest, make_nodes, make_timeline, renumber
 
 import run
 from algorithms import ALGORITHMS
-from emulator.analysis.latency import latency_split
 from emulator.analysis.recorded import recorded
 from emulator.ledger.events import Carried, Ended, Evaluated, Memory, Posted, RoundEnded, Timeline
 from emulator.ledger.files import Ledger
