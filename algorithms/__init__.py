@@ -29,6 +29,6 @@ ALGORITHMS = {
 
 def config_of(name: str) -> Any:
     """The class ``Config`` of an algorithm, whose module, and with it torch, is imported now."""
-    from emulator.runtime.targets import method
+    from emulator.runtime.methods import load_method
 
-    return method(name, ALGORITHMS[name]).Config
+    return load_method(name, ALGORITHMS[name]).Config

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from algorithms import ALGORITHMS
+from algorithms import ALGORITHMS, registry
 from algorithms.commands.options import overrides
 from algorithms.commands.options.flags import Flags
 from algorithms.experiments import reading
@@ -179,7 +179,7 @@ def _parsed(argv: list[str]) -> argparse.Namespace:
     flags = Flags(prog="run.py fit", description="The largest batch that fits a device, by short measured steps.")
     flags.add_argument("--model", required=True, help="cnn, simple_conv, or any of torchvision's classification models")
     flags.add_argument("--device", required=True, metavar="NAME|FILE", help="the client's device profile")
-    flags.add_argument("--algorithm", default="all", metavar="all|A,B", help=f"any of {', '.join(ALGORITHMS)}")
+    flags.add_argument("--algorithm", default="all", metavar="all|A,B", help=registry.HELP)
     flags.add_argument("--batches", default=USUAL, type=_batches, metavar="A,B", help="also tell the peaks at these")
     flags.add_argument("--input", metavar="CxHxW", help="shape of an image (default 3x32x32; of the cnn 1x8x8)")
     flags.add_argument("--classes", type=int, default=10, help="default 10")

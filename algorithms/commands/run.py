@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from algorithms import ALGORITHMS
-from algorithms.commands.options.overrides import algorithms_of, idle_options, seed_of, settings_of
+from algorithms.commands.options.overrides import algorithms_of, chosen_algorithms, idle_options, seed_of, settings_of
 from algorithms.commands.options.run_flags import (
     DRY_RUN,
     chosen_dilation,
@@ -103,6 +103,8 @@ def command(argv: list[str], alone: bool = False) -> int:
     from emulator.tables.table import Output
 
     shown = tables.chosen(flags.tables)
+    if flags.algorithm:
+        chosen_algorithms(flags.algorithm)  # first: an experiment may have settings of a user's own
     experiment = reading.find(flags.experiment) if flags.experiment else reading.NONE
     flags.seed = seed_of(flags, experiment)
     if flags.seeds is not None:
@@ -131,7 +133,7 @@ def command(argv: list[str], alone: bool = False) -> int:
     how = {"clock": clock, "seed": flags.seed, "dilation": dilation, "memory_cap": memory_cap(flags)}
     manifest = run_manifest.make_manifest(scenario, settings, argv=argv, **how)
     manifest["experiment"] = {"file": experiment.path, "sha256": experiment.sha256}
-    folder = run_folder.open_folder(flags.out, flags.profile, flags.algorithm.replace(",", "+"))
+    folder = run_folder.open_folder(flags.out, flags.profile, "all" if flags.algorithm == "all" else "+".join(names))
     run_folder.write_manifest(folder, manifest)
 
     console = Output()

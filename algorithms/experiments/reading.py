@@ -91,7 +91,9 @@ def find(name: str) -> Experiment:
     found = msgspec.convert(table, Experiment)
     for name in found.algorithms:
         if name not in ALGORITHMS:
-            problem = f"there is none of this name; say any of {', '.join(ALGORITHMS)}"
+            problem = (
+                f"there is none of this name; say any of {', '.join(ALGORITHMS)}, or say --algorithm with its file"
+            )
             raise profile_error(file, f"algorithms.{name}", problem)
     _check(file, "task", found.task, Task)
     _check(file, "settings", found.settings, Settings)

@@ -10,7 +10,6 @@ import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -19,6 +18,7 @@ from emulator.errors import InternalError, SplitbedError, UserError, root_of, to
 from emulator.host import liveness, resources
 from emulator.preflight.dilation import AlgorithmEstimate, MemoryBreakdown, reorder_window_ns
 from emulator.runtime.launch_spec import FAILED, LaunchSpec
+from emulator.runtime.methods import load_method
 from emulator.runtime.watchdog import enter
 from emulator.validation import mistake
 
@@ -141,7 +141,7 @@ def prepare_data(
         trials: list[tuple[Callable[[Any], None], Any]] = []
         whole: dict[str, Any] = {}
         for name, (module_name, settings) in modules.items():
-            module = method(name, module_name)
+            module = load_method(name, module_name)
             said = {key: value for key, value in settings.items() if key != "task"}
             if wrong := mistake(said, module.Config, hidden=("task",)):
                 raise UserError(f"--set for {name}: {wrong}")
@@ -162,21 +162,6 @@ def prepare_data(
     except Exception as error:
         answer_with = _why_not_prepared(error)
     answer.send(answer_with)
-
-
-def method(name: str, module_name: str) -> ModuleType:
-    """A method's module; InternalError, which names the method and the line, where it cannot be imported or is none."""
-    import importlib
-
-    try:
-        module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:
-        lines = "".join(traceback.format_exception(error)).rstrip()
-        raise InternalError(f"{name}: cannot be imported: {told(error, None)}\n{lines}") from None
-    config = getattr(module, "Config", None)
-    if not (isinstance(config, type) and issubclass(config, msgspec.Struct)):
-        raise InternalError(f"{name}: {module.__file__}: has no Config: write class Config(Settings), with its options")
-    return module
 
 
 def _why_not_prepared(error: Exception) -> SplitbedError:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from played import play
-from stage import Stage, blob, make_scenario, note, operations
 from timelines import merged
 from toy import make_manifest
 
@@ -23,6 +22,7 @@ from emulator.plots.data import curves, done
 from emulator.report.compare import sheets as compared
 from emulator.tables.run import to_markdown
 from emulator.tables.table import number
+from emulator.testing.stage import Stage, blob, make_scenario, note, operations
 
 NAMES = ("client-0", "client-1", "client-2")
 MERGES, ROUNDS = 3, 4  # updates that make a round of a server without rounds

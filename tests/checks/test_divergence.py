@@ -12,7 +12,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from recording import Recorded, record
 from sweeps import result
 from toy import ACCURACIES, MS, edit, make_manifest, make_timeline
 
@@ -38,6 +37,7 @@ from emulator.tables import sweep
 from emulator.tables.headline import sentence
 from emulator.tables.sweep import figures_of
 from emulator.tables.table import NOTHING
+from emulator.testing.recording import Recorded, record
 from emulator.transport.messages import Message, Parcel
 
 TASK = Task(dataset="synthetic:1x8x8:4:48", clients=3, batch=8)

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stage import MS, SECOND
 
 from emulator.clock.loop import (
     DELIVERY_RANK,
@@ -25,6 +24,7 @@ from emulator.clock.loop import (
     to_ns,
 )
 from emulator.errors import Deadlock, SplitbedError
+from emulator.testing.stage import MS, SECOND
 
 DAY = 86_400 * SECOND
 

@@ -32,7 +32,7 @@ from emulator.ledger.events import SCHEMA, Reported
 from emulator.ledger.files import Ledger, read_node
 from emulator.processes import METHODS_VARIABLE
 from emulator.profiles.reading import load_scenario
-from emulator.runtime import launcher, targets
+from emulator.runtime import launcher, methods, targets
 from emulator.tables.headline import sentence
 from emulator.tables.run import verdict
 from emulator.tables.table import Sheet, show
@@ -136,10 +136,10 @@ def test_a_method_that_cannot_be_imported_is_told_by_its_name_and_line(
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "broken_method.py").write_text(f"import json\n{text}\n")
     with pytest.raises(SplitbedError) as caught:
-        targets.method("mine", "broken_method")
+        methods.load_method("mine", "broken_method")
     assert str(caught.value).splitlines()[0] == f"mine: cannot be imported: broken_method.py:2: {BROKEN[text]}"
     with pytest.raises(SplitbedError, match=r"mine: .*json.*: has no Config: write class Config\(Settings\)"):
-        targets.method("mine", "json")
+        methods.load_method("mine", "json")
 
 
 def test_options_of_a_method_that_cannot_be_read_are_told_by_its_line(

@@ -6,13 +6,13 @@ import time
 
 import pytest
 import torch
-from stage import MS, WAY_NS, Blob, Note, Stage, link_ns, make_scenario, note, operations
 
 from emulator.compute.counting import ComputeThread, HostRun
 from emulator.errors import DoesNotFit
 from emulator.host.liveness import PULSE
 from emulator.ledger.events import Computed, Memory
 from emulator.runtime.worker import _doing
+from emulator.testing.stage import MS, WAY_NS, Blob, Note, Stage, link_ns, make_scenario, note, operations
 
 
 def copy(x: torch.Tensor) -> torch.Tensor:

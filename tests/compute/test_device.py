@@ -11,7 +11,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from stage import MS, SECOND, make_device, operations
 from torch.nn import functional
 
 from algorithms.training import steps
@@ -19,6 +18,7 @@ from algorithms.training.settings import Rule
 from emulator.compute.counting import ComputeThread, Costs, WorkCounter, cost_key
 from emulator.compute.device import Work, duration_ns
 from emulator.profiles.scenario import Device
+from emulator.testing.stage import MS, SECOND, make_device, operations
 
 works = st.builds(Work, *[st.integers(0, 10**12)] * 4)
 

@@ -9,7 +9,6 @@ import msgspec
 import pytest
 import torch
 from players import early_bird, free_rider
-from stage import MS, make_scenario
 
 from algorithms import ALGORITHMS
 from algorithms.workload.task import Task, prepare
@@ -17,6 +16,7 @@ from emulator.checks.health import check
 from emulator.ledger.events import AnyEvent, Computed, Timeline
 from emulator.preflight.profiling import profile_costs
 from emulator.profiles.reading import load_scenario
+from emulator.testing.stage import MS, make_scenario
 
 OPTIONS: dict[str, list[dict[str, Any]]] = {
     "fedavg": [{}, {"optimizer": "sgd", "momentum": 0.9}],

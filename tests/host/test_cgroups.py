@@ -8,7 +8,6 @@ from typing import Any
 
 import psutil
 import pytest
-from stage import MS, SECOND
 
 from emulator.checks.health import _figures, _host
 from emulator.dashboard.progress import Progress
@@ -28,6 +27,7 @@ from emulator.preflight.dilation import (
     choose_dilation,
 )
 from emulator.runtime.supervision import describe_exit
+from emulator.testing.stage import MS, SECOND
 
 MIB = 2**20
 PERIOD_NS = 100 * MS

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from relay import NodeThread, Relay, Role, play, times
-from stage import MS, SECOND, WAY_NS, Blob, Note, blob, link_ns, make_device, make_scenario, note, operations
 
 from emulator.checks.digest import timeline_digest
 from emulator.checks.invariants import conserved, in_order
@@ -22,6 +21,19 @@ from emulator.ledger.events import Blocked, Clamped, Computed, Received
 from emulator.ledger.files import read_timeline
 from emulator.ledger.timeline import only
 from emulator.node.node import ClientNode, Node, ServerNode
+from emulator.testing.stage import (
+    MS,
+    SECOND,
+    WAY_NS,
+    Blob,
+    Note,
+    blob,
+    link_ns,
+    make_device,
+    make_scenario,
+    note,
+    operations,
+)
 
 DAY_S = 86_400
 

@@ -3,6 +3,7 @@ wrote, their example files are played."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import re
@@ -15,10 +16,9 @@ from typing import Any, NoReturn
 
 import msgspec
 import pytest
-from stage import Stage
 
 import run
-from algorithms import ALGORITHMS
+from algorithms import ALGORITHMS, registry
 from algorithms.commands.options import overrides
 from algorithms.commands.options.flags import Flags
 from algorithms.commands.options.run_flags import parser as run_parser
@@ -35,6 +35,7 @@ from emulator.profiles.reading import load_scenario
 from emulator.profiles.scenario import Scenario
 from emulator.profiles.schema import DeviceFile, NetworkFile
 from emulator.tables.run import TABLES
+from emulator.testing.stage import Stage
 
 ROOT = Path(__file__).parents[2]
 PAGES = {str(page.relative_to(ROOT)): page for page in (*pages.pages(), *sorted(ROOT.glob("netprofiles/**/*.md")))}
@@ -87,15 +88,19 @@ def test_pages_show_commands_in_blocks_and_in_prose() -> None:
 
 @pytest.fixture(scope="module")
 def method(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The example method, in a file of its own, and in the table of methods as the page says."""
+    """The example method, in a file of its own, from whose folder the commands are said."""
     folder = tmp_path_factory.mktemp("method")
     ((name, source),) = EXAMPLE.findall((ROOT / "docs/extending/method.md").read_text())
     (folder / name).write_text(source)
-    sys.path.insert(0, str(folder))
-    ALGORITHMS[METHOD] = Path(name).stem
-    yield Path(name).stem
-    del ALGORITHMS[METHOD]
-    sys.path.remove(str(folder))
+    before, table = [*sys.path], dict(ALGORITHMS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "_words", {})
+        with contextlib.chdir(folder):
+            assert registry.resolve(f"./{name}") == METHOD
+        yield Path(name).stem
+    sys.path[:] = before
+    ALGORITHMS.clear()
+    ALGORITHMS.update(table)
 
 
 @pytest.mark.usefixtures("method")

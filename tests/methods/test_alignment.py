@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from recording import Recorded, RecordingHost, close, record
-from stage import make_scenario
+from losses import client_losses, server_losses
 from torch import nn
 from torch.nn.functional import cosine_similarity, cross_entropy
 
@@ -31,6 +30,8 @@ from algorithms.workload.loader import Look, tensors
 from algorithms.workload.task import Task
 from emulator.errors import UserError
 from emulator.ledger.events import Computed, Event, Posted, Received, Reported
+from emulator.testing.recording import Recorded, RecordingHost, close, record
+from emulator.testing.stage import make_scenario
 
 HELD_OUT = 100  # of the 297 digits of the test part, which no client trains on
 SEEDS = (1, 2, 3)
@@ -185,8 +186,8 @@ def test_every_client_gets_its_auxiliary_in_the_rounds_that_the_settings_say(
 
 def test_no_alignment_is_an_interval_of_zero() -> None:
     none, zero = sage(align="none"), sage(l=0)
-    assert none.client_losses() == zero.client_losses()
-    assert none.server_losses() == zero.server_losses()
+    assert client_losses(none) == client_losses(zero)
+    assert server_losses(none) == server_losses(zero)
     assert timeline(none) == timeline(zero)
 
 
@@ -236,7 +237,7 @@ def test_an_auxiliary_that_was_not_waited_for_is_used_from_the_next_step_or_come
     assert computed[position].start_ns >= arrived
     if in_its_round:
         assert started[steps_before - 1] < arrived <= started[steps_before]
-    losses, old = recorded.client_losses()["client-0"], sage(task=task, align="none", rounds=1).client_losses()
+    losses, old = client_losses(recorded)["client-0"], client_losses(sage(task=task, align="none", rounds=1))
     same = [mine == its for mine, its in zip(losses, old["client-0"], strict=True)]
     assert same == [step < steps_before for step in range(len(losses))]  # until it is there: the old one
 
@@ -250,8 +251,8 @@ def test_the_first_round_of_a_warm_start_is_one_of_cse_fsl(clients: int) -> None
     common = {"task": task, "q": 3, "aux_lr": 2e-3, "stop_after_s": None, "server_order": "blocked", "rounds": 1}
     cse = record(cse_fsl, cse_fsl.Config(**common, q_per_round=True))
     warm = record(fsl_sage, fsl_sage.Config(**common, warm_start=True))
-    assert warm.client_losses() == cse.client_losses()
-    assert warm.server_losses() == cse.server_losses()
+    assert client_losses(warm) == client_losses(cse)
+    assert server_losses(warm) == server_losses(cse)
     assert all(close(warm.snapshots[0][half], cse.snapshots[0][half], 0.0) for half in ("client", "server"))
     assert official(warm) == official(cse)
     assert min(official(cse).values()) > 0
@@ -275,7 +276,7 @@ def test_after_a_warm_start_every_client_follows_the_mean_of_the_auxiliaries_unt
     warm = record(fsl_sage, fsl_sage.Config(**common, warm_start=True, align="none"))
     for i in range(SMALL.clients):
         second = SMALL.shard(i).steps
-        mine, its = (recorded.client_losses()[f"client-{i}"] for recorded in (warm, cse))
+        mine, its = (client_losses(recorded)[f"client-{i}"] for recorded in (warm, cse))
         assert mine[: second + 1] == its[: second + 1]
         assert mine[second + 1 :] != its[second + 1 :]  # the one is frozen, the other learns
 
@@ -325,7 +326,7 @@ def test_true_gradients_in_eval_mode_leave_the_statistics_of_the_server_half_alo
     recorded = sage(refresh_mode=mode, rounds=1)
     assert changed == [seen] * SMALL.clients
     batches = recorded.snapshots[0]["server"]["0.num_batches_tracked"].item()
-    assert batches == len(recorded.server_losses()) + seen * SMALL.clients
+    assert batches == len(server_losses(recorded)) + seen * SMALL.clients
 
 
 def test_true_gradients_in_eval_mode_are_those_of_the_running_statistics() -> None:

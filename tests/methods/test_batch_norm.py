@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from recording import close, record
 from torch import nn
 
 from algorithms import ALGORITHMS, heron_sfl
 from algorithms.training import steps, zeroth_order
 from algorithms.training.settings import Rule
 from algorithms.workload.task import Task
+from emulator.testing.recording import close, record
 from emulator.transport.messages import StateDict
 
 TASK = Task(dataset="synthetic:1x8x8:4:48", clients=2, batch=8)

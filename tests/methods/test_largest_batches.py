@@ -8,8 +8,6 @@ from typing import Any
 import msgspec
 import pytest
 import torch
-from recording import record
-from stage import make_scenario
 
 from algorithms import ALGORITHMS, splitfed_v1
 from algorithms.fsl_sage import method as fsl_sage
@@ -18,6 +16,8 @@ from algorithms.workload.task import Task, prepare
 from emulator.ledger.events import Reported
 from emulator.preflight.memory_estimate import estimate_memory
 from emulator.preflight.profiling import profile_costs
+from emulator.testing.recording import record
+from emulator.testing.stage import make_scenario
 
 
 def settings_of(task: Task, folder: Path) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from played import BATCH as DEFAULT_BATCH
 from played import A, C, E, Play, S, play, played, same, sent
 from processes import BATCH, Board, Played, Wire, options, write_scenario
 from processes import play as command
-from stage import MS, Stage, make_device, make_scenario, operations
 
 from algorithms.training import steps
 from algorithms.training.settings import Rule, Settings, uploads
@@ -21,6 +20,7 @@ from algorithms.workload.task import Task
 from emulator.compute.counting import Costs, WorkCounter, cost_key
 from emulator.ledger.events import Carried, Computed, Evaluated, Posted, Reported
 from emulator.preflight.profiling import profile_costs
+from emulator.testing.stage import MS, Stage, make_device, make_scenario, operations
 
 SMALL_N = 48  # samples of a client in ``test_rounds.play``
 SMALL_K = 3

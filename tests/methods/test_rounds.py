@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 import pytest
 from played import SMALL, Play, closed_form, module_of, play, same, sent, timeline
-from stage import SECOND, Stage
 
 from algorithms import ALGORITHMS
 from algorithms.training.settings import Settings
@@ -20,6 +19,7 @@ from emulator.node.node import ClientNode
 from emulator.preflight.profiling import profile_costs
 from emulator.profiles.reading import load_scenario
 from emulator.profiles.scenario import Direction, Network, Scenario
+from emulator.testing.stage import SECOND, Stage
 
 VARIANTS = [
     *((name, {}) for name in ALGORITHMS),

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 import transcriptions
-from recording import CLIENT_LOSSES, SERVER_LOSSES, Recorded, RecordingHost, close, record
+from losses import CLIENT_LOSSES, SERVER_LOSSES, client_losses
 from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 from transcriptions import CLIENT_LR, ROUNDS, SERVER_LR, SETTINGS, Scene, Trace
@@ -24,6 +24,7 @@ from algorithms.training import steps, zeroth_order
 from algorithms.training.settings import Rule
 from algorithms.workload.task import Task
 from emulator.compute.counting import HostRun
+from emulator.testing.recording import Recorded, RecordingHost, close, record
 
 BATCH = 8
 STATE_WITHIN = 1e-5  # after 3 rounds; a step of Adam is about its rate, 1e-3 and more
@@ -181,8 +182,8 @@ def test_directions_drawn_again_make_the_same_steps_as_directions_kept(direction
     kept, replayed = (
         played("heron-sfl", 3, "adam", **HERON, directions=directions, update=update) for update in ("sgd", "replay")
     )
-    for name, losses in kept.client_losses().items():
-        assert replayed.client_losses()[name] == pytest.approx(losses, rel=1e-4)
+    for name, losses in client_losses(kept).items():
+        assert client_losses(replayed)[name] == pytest.approx(losses, rel=1e-4)
     assert close(kept.snapshots[-1]["client"], replayed.snapshots[-1]["client"], 1e-4)
     memory = played("heron-sfl", 3, "adam", **HERON, directions=directions, client_momentum=0.9)
     assert not close(kept.snapshots[-1]["client"], memory.snapshots[-1]["client"], 1e-3)

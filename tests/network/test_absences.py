@@ -11,7 +11,6 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stage import MBIT, MS, SECOND, make_device
 from traffic import Sent, carry, link
 
 from algorithms import ALGORITHMS
@@ -26,6 +25,7 @@ from emulator.preflight.dry_run import dry_run
 from emulator.profiles.availability import Absence, Absences
 from emulator.profiles.reading import load_scenario
 from emulator.profiles.scenario import ClientSpec, Direction, Network, Scenario, ServerSpec
+from emulator.testing.stage import MBIT, MS, SECOND, make_device
 
 BACK_NS, LATE_NS = 9 * SECOND, 30 * SECOND
 KINDS = pytest.mark.parametrize("kind", ["outage", "away"])

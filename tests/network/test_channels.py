@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stage import MBIT, MS, SECOND, make_device
 from traffic import Sent, manifest_of, record
 
 from emulator.checks.invariants import within_channels
 from emulator.piecewise import Steps
 from emulator.profiles.reading import load_scenario
 from emulator.profiles.scenario import Cell, ClientSpec, Direction, Network, Scenario, ServerSpec
+from emulator.testing.stage import MBIT, MS, SECOND, make_device
 
 TRACE = Steps((0, SECOND, 3 * SECOND), (MBIT, 4 * MBIT, 0), 4 * SECOND)
 

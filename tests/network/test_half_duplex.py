@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stage import MBIT, MS, SECOND, make_device
 from traffic import WIDE, Sent, carry, fabric_of, link, manifest_of, record
 
 from emulator.checks.invariants import rates_of, within_channels
@@ -17,6 +16,7 @@ from emulator.network.topology import Topology
 from emulator.piecewise import Larger, Steps
 from emulator.profiles.scenario import Cell, ClientSpec, Direction, Network, Scenario, ServerSpec
 from emulator.tables.profiles import _capacity
+from emulator.testing.stage import MBIT, MS, SECOND, make_device
 
 TEN = Steps((0,), (10 * MBIT,), 100 * SECOND)
 DIPS = Steps((0, 50 * SECOND), (MBIT, 10 * MBIT), 100 * SECOND)  # as large at its peak

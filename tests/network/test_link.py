@@ -10,12 +10,12 @@ from math import ceil, pi, sqrt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stage import MBIT, MS, SECOND, make_scenario
 from traffic import Sent, carry, fabric_of, link
 
 from emulator.network.fabric import Fabric
 from emulator.network.jitter import Carriage, Jitter
 from emulator.profiles.scenario import Direction, Network
+from emulator.testing.stage import MBIT, MS, SECOND, make_scenario
 
 US = 1000
 

@@ -10,9 +10,9 @@ import msgpack
 import pytest
 import zmq
 from relay import PATIENCE_S, Peer, Relay, times
-from stage import blob, make_scenario, note
 
 from emulator.ledger.events import Carried, Ended, Refused, Undelivered
+from emulator.testing.stage import blob, make_scenario, note
 from emulator.transport.endpoint import CHUNK_BYTES, MAX_FRAME_BYTES
 from emulator.transport.messages import Parcel
 

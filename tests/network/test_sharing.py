@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from stage import MBIT, MS, SECOND, make_device
 from traffic import WIDE, Sent, carry, fabric_of, link
 
 from emulator.network.fabric import Fabric
@@ -19,6 +18,7 @@ from emulator.piecewise import Steps
 from emulator.preflight.dilation import ProfilingResult, choose_dilation, reorder_window_ns
 from emulator.profiles.availability import Absence
 from emulator.profiles.scenario import Cell, ClientSpec, Direction, Network, Scenario, ServerSpec
+from emulator.testing.stage import MBIT, MS, SECOND, make_device
 
 SIZE = 125_000  # bytes: a second at 1 Mbit/s
 

@@ -8,7 +8,6 @@ from math import ceil, sqrt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stage import MBIT, MS, SECOND
 from traffic import WIDE, Sent, carry, fabric_of, link
 
 from emulator.network import tcp
@@ -16,6 +15,7 @@ from emulator.network.fabric import Fabric
 from emulator.network.jitter import Carriage
 from emulator.piecewise import Steps
 from emulator.profiles.scenario import Direction, Network
+from emulator.testing.stage import MBIT, MS, SECOND
 
 SEGMENT = 1500
 RTT_NS = 100 * MS

@@ -7,11 +7,23 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from stage import MS, WAY_NS, Blob, Note, Stage, blob, link_ns, make_scenario, note, operations, queue_of
 
 from emulator.compute.counting import HostRun
 from emulator.ledger.events import Computed, Posted
 from emulator.preflight.in_process import InProcessHost
+from emulator.testing.stage import (
+    MS,
+    WAY_NS,
+    Blob,
+    Note,
+    Stage,
+    blob,
+    link_ns,
+    make_scenario,
+    note,
+    operations,
+    queue_of,
+)
 
 
 async def start(*tasks: asyncio.Task[Any]) -> None:

@@ -7,10 +7,22 @@ from functools import partial
 from typing import Any
 
 import pytest
-from stage import MS, WAY_NS, Blob, Note, Stage, blob, link_ns, make_scenario, note, operations, queue_of
 
 from emulator.errors import Deadlock, ProtocolError
 from emulator.ledger.events import Blocked, Clamped, Posted, Received, Refused, Reported, RoundEnded, Waiting
+from emulator.testing.stage import (
+    MS,
+    WAY_NS,
+    Blob,
+    Note,
+    Stage,
+    blob,
+    link_ns,
+    make_scenario,
+    note,
+    operations,
+    queue_of,
+)
 from emulator.transport.messages import Parcel
 
 # --- post and send ----------------------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 import pytest
 import torch
-from stage import MS, WAY_NS, Stage, blob, link_ns, make_scenario, note, operations
 from timelines import merged
 from toy import make_manifest, make_nodes, span
 
@@ -25,6 +24,7 @@ from emulator.node.node import ServerNode
 from emulator.preflight.dilation import ProfilingResult
 from emulator.preflight.dry_run import dry_run
 from emulator.profiles.reading import load_scenario
+from emulator.testing.stage import MS, WAY_NS, Stage, blob, link_ns, make_scenario, note, operations
 
 CLIENTS = ("client-0", "client-1")
 STEP_MS, LATER_MS = 50, 5

@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 import pytest
 import torch
-from stage import MS, SECOND, Stage, blob, link_ns, make_scenario, queue_of
 from toy import make_manifest, make_timeline
 
 from algorithms import ALGORITHMS
@@ -26,6 +25,7 @@ from emulator.profiles.availability import Absence
 from emulator.profiles.reading import load_device, load_scenario
 from emulator.profiles.scenario import Device, Scenario
 from emulator.runtime.run_manifest import make_manifest as manifest_of
+from emulator.testing.stage import MS, SECOND, Stage, blob, link_ns, make_scenario, queue_of
 from emulator.transport.messages import SharedCopies
 
 MIB = 2**20

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from stage import MS, SECOND
 
 from algorithms import ALGORITHMS
 from emulator.compute.device import duration_ns
 from emulator.preflight.dilation import CORE_SHARE, SLACK_NS, ProfilingResult, Span, choose_dilation
 from emulator.preflight.profiling import profile_costs
 from emulator.profiles.reading import load_scenario
+from emulator.testing.stage import MS, SECOND
 
 
 def span(span_ns: int, host_ns: int, function: str = "step") -> Span:

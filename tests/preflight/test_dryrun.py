@@ -12,7 +12,6 @@ import msgspec
 import pytest
 import torch
 from processes import ROUNDS, Board, Played, Wire, play, write_scenario
-from stage import Stage
 from timelines import merged
 
 import run
@@ -28,6 +27,7 @@ from emulator.preflight.dilation import ProfilingResult
 from emulator.preflight.dry_run import DryRunResult, RememberedCosts, dry_run
 from emulator.profiles.reading import load_scenario
 from emulator.profiles.scenario import Scenario
+from emulator.testing.stage import Stage
 
 CLIENTS = 4  # of both kinds of device
 SETTINGS = {"rounds": 4, "stop_after_s": None}  # rounds 0 and 3 of FSL-SAGE are aligned

@@ -13,7 +13,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from processes import Board, Command, write_scenario
-from stage import SECOND
 
 from algorithms import ALGORITHMS
 from algorithms.workload.task import Task, prepare
@@ -22,6 +21,7 @@ from emulator.preflight.dilation import AlgorithmEstimate, ProfilingResult
 from emulator.preflight.estimate import estimate_algorithm
 from emulator.preflight.memory_estimate import estimate_memory, needed_bytes
 from emulator.profiles.reading import load_scenario
+from emulator.testing.stage import SECOND
 
 KIB = 1024
 EMPTY = ProfilingResult({}, [], 0, 0, {}, {})

@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from stage import SECOND
 
 from algorithms import ALGORITHMS
 from algorithms.workload.task import Task, prepare
@@ -21,6 +20,7 @@ from emulator.preflight.dilation import ProfilingResult
 from emulator.preflight.dry_run import dry_run
 from emulator.preflight.estimate import _events, estimate_algorithm
 from emulator.profiles.reading import load_scenario
+from emulator.testing.stage import SECOND
 
 MILLION = 10**6
 Disk = namedtuple("Disk", "total used free")

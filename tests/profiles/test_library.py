@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 
 import pytest
-from stage import SECOND, make_device
 from traffic import WIDE, Sent, carry
 
 from algorithms.commands import profiles
@@ -14,6 +13,7 @@ from emulator.network.fabric import Fabric
 from emulator.profiles.reading import describe, load_device, load_network, load_scenario
 from emulator.profiles.scenario import ClientSpec, Direction, Network, Scenario, ServerSpec
 from emulator.profiles.schema import shipped
+from emulator.testing.stage import SECOND, make_device
 
 WPT = {  # WebPageTest's connectivity.ini: down and up in kbit/s, round trip in ms
     "cable": (5000, 1000, 28),

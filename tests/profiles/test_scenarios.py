@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from stage import SECOND
 
 from emulator.errors import ProfileError
 from emulator.profiles.availability import Absence
 from emulator.profiles.reading import load_network, load_scenario
 from emulator.profiles.scenario import Cell
+from emulator.testing.stage import SECOND
 
 HEAD = """
 kind = "scenario"

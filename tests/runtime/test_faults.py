@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from relay import play
-from stage import MBIT, MS, WAY_NS, Note, note
 
 from emulator.checks.health import Health, check
 from emulator.clock.conductors import CLOCKS
@@ -20,6 +19,7 @@ from emulator.ledger.events import Timeline
 from emulator.ledger.files import read_timeline
 from emulator.network.fabric import Fabric
 from emulator.node.node import ClientNode, ServerNode
+from emulator.testing.stage import MBIT, MS, WAY_NS, Note, note
 from emulator.transport.endpoint import ANNOUNCED, ARRIVING
 from emulator.transport.router import Network, Transit
 

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 import torch
-from stage import SECOND, Stage
 
 from algorithms import ALGORITHMS
 from emulator.ledger.events import Event, Posted, Received, Reported, RoundEnded
 from emulator.profiles.reading import load_scenario
 from emulator.profiles.scenario import Scenario
+from emulator.testing.stage import SECOND, Stage
 from emulator.transport.messages import StateDict
 
 CLIENTS, ROUNDS = 2, 4  # rounds 0 and 3 of FSL-SAGE are aligned (l = 3)

@@ -11,7 +11,6 @@ from typing import Any
 
 import msgpack
 import zmq
-from stage import BYTE_NS, WAY_NS, Blob, Note, make_scenario
 
 from emulator.clock.conductors import CLOCKS, Clock
 from emulator.clock.loop import EmulatedLoop
@@ -23,6 +22,7 @@ from emulator.network.fabric import Fabric
 from emulator.node.node import ClientNode, Node, ServerNode
 from emulator.preflight.in_process import InProcessHost, ProfiledCosts
 from emulator.profiles.scenario import Device, Scenario
+from emulator.testing.stage import BYTE_NS, WAY_NS, Blob, Note, make_scenario
 from emulator.transport.control_channel import Line
 from emulator.transport.endpoint import CHUNK_BYTES, Port, open_socket
 from emulator.transport.messages import Message, Parcel, kind_of

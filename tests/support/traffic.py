@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from stage import MBIT, make_device
-
 from emulator.ledger.events import Carried
 from emulator.network.fabric import Fabric
 from emulator.network.jitter import Carriage
 from emulator.profiles.scenario import Cell, ClientSpec, Direction, Network, Scenario, ServerSpec
 from emulator.runtime.run_manifest import make_manifest
+from emulator.testing.stage import MBIT, make_device
 
 WIDE = 10**12
 

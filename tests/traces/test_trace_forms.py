@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stage import MBIT, MS, SECOND
 from traffic import WIDE, Sent, carry, fabric_of, link
 
 import run
@@ -19,6 +18,7 @@ from emulator.piecewise import Steps
 from emulator.profiles.reading import describe, load_network
 from emulator.profiles.scenario import Direction, Network
 from emulator.tables.profiles import profile_lines
+from emulator.testing.stage import MBIT, MS, SECOND
 from emulator.traces.reading import Form, Trace, load
 
 S = SECOND

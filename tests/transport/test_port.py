@@ -11,7 +11,6 @@ import pytest
 import torch
 import zmq
 from relay import PATIENCE_S, NodeThread, Place, Relay, play, times
-from stage import MS, Blob, Note, blob, make_scenario, note, operations
 from traffic import Sent, carry
 
 from emulator.checks.invariants import conserved, in_order, within_links
@@ -21,6 +20,7 @@ from emulator.ledger.files import read_timeline
 from emulator.ledger.timeline import only
 from emulator.network.fabric import Fabric
 from emulator.node.node import ClientNode, Node, ServerNode
+from emulator.testing.stage import MS, Blob, Note, blob, make_scenario, note, operations
 from emulator.transport.control_channel import Lines
 from emulator.transport.endpoint import CHUNK_BYTES, WINDOW_CHUNKS, open_socket
 from emulator.transport.messages import Incoming, Message, Parcel

@@ -7,11 +7,11 @@ from pathlib import Path
 import msgspec
 import pytest
 import torch
-from recording import record
 
 from algorithms import fedavg, splitfed_v1
 from algorithms.workload.task import Task, evaluate, prepare
 from emulator.errors import UserError
+from emulator.testing.recording import record
 
 PLAYED = [("mnasnet0_5", 8), ("shufflenet_v2_x0_5", 8), ("squeezenet1_1", 28), ("mobilenet_v3_small", 28)]
 REFUSED = [("alexnet", 28), ("squeezenet1_1", 8), ("googlenet", 8), ("vit_b_32", 28), ("maxvit_t", 28)]

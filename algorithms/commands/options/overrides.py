@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from algorithms import ALGORITHMS, config_of
+from algorithms import ALGORITHMS, config_of, registry
 from algorithms.training.idle_options import NEVER
 from emulator.errors import InternalError, UserError, told
 
@@ -26,13 +26,8 @@ TASK_FLAGS = (
 
 
 def chosen_algorithms(text: str) -> list[str]:
-    """The algorithms of ``--algorithm``, in the table's order."""
-    names = list(ALGORITHMS) if text == "all" else [name.strip() for name in text.split(",")]
-    for name in names:
-        if name not in ALGORITHMS:
-            raise UserError(
-                f"--algorithm {name}: there is none of this name; say all or any of {', '.join(ALGORITHMS)}"
-            )
+    """The algorithms of ``--algorithm``, in the table's order; a user's own are in it from then on (``registry``)."""
+    names = [registry.resolve(word.strip()) for word in text.split(",")] if text != "all" else registry.SHIPPED
     return [name for name in ALGORITHMS if name in names]
 
 
@@ -159,6 +154,8 @@ def _fields_of(module: str, struct: str) -> Iterator[str]:
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
+    if struct in imported:
+        yield from _fields_of(*imported[struct])
     for part in tree.body:
         if not isinstance(part, ast.ClassDef) or part.name != struct:
             continue

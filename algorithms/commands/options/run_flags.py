@@ -8,7 +8,7 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from algorithms import ALGORITHMS
+from algorithms import registry
 from algorithms.commands.options.flags import Flags
 from algorithms.commands.options.overrides import DEFAULT_ROUNDS, DEFAULT_STOP_AFTER_S
 from emulator.errors import UserError
@@ -55,7 +55,7 @@ def parser(prog: str = "run.py", about: str = ABOUT) -> Flags:
     flags.add_argument(
         "--experiment", metavar="NAME|FILE", help="a shipped experiment, or its file: workload and settings of a paper"
     )
-    flags.add_argument("--algorithm", metavar="all|A,B", help=f"any of {', '.join(ALGORITHMS)}")
+    flags.add_argument("--algorithm", metavar="all|A,B", help=registry.HELP)
     flags.add_argument(
         "--rounds",
         type=int,

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from algorithms import registry
 from algorithms.commands.options.flags import RUN, Flags, without
 from algorithms.commands.sweep.grid import BASE, Cell, Grid, Variant, unvaried, variants
 from algorithms.commands.sweep.records import Found, Records, again
@@ -198,7 +199,7 @@ class Bench:
         first, run = job[0], self.records.new(job[0])
         run.parent.mkdir(parents=True, exist_ok=True)
         words = without(self.grid.command(first.profile, first.variant, first.seed), "--algorithm")
-        words += ["--algorithm", ",".join(cell.algorithm for cell in job), "--out", str(run)]
+        words += ["--algorithm", ",".join(registry.word_of(cell.algorithm) for cell in job), "--out", str(run)]
         words += ["--no-dashboard", "--force"] if quiet else []
         log = run.with_name(f"{run.name}.log") if quiet else None
         status = subcommand.run([sys.executable, str(RUN), *words], log)

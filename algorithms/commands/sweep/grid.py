@@ -87,6 +87,8 @@ class Grid(NamedTuple):
 def _cells(flags: argparse.Namespace, profile: str, variant: Variant, seeds: Sequence[int]) -> Iterator[Cell]:
     from emulator.host.kernels import arithmetic
 
+    if flags.algorithm:
+        overrides.chosen_algorithms(flags.algorithm)  # first: an experiment may have settings of a user's own
     experiment = reading.find(flags.experiment) if flags.experiment else reading.NONE
     names = overrides.algorithms_of(flags, experiment)
     if variant.only:

@@ -1,4 +1,4 @@
-"""An algorithm played on a stage with everything that its computations returned.
+"""A method played on a stage with everything that its computations returned.
 
 Profiling takes the first of many equal computations for all of them; here each is carried out, as in a run.
 """
@@ -12,26 +12,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 import torch
-from stage import Stage, make_scenario
 
-from algorithms.training.settings import Settings
 from emulator.compute.counting import Costs, HostRun
 from emulator.ledger.events import Event
 from emulator.preflight.in_process import InProcessHost
 from emulator.profiles.scenario import Scenario
+from emulator.testing.stage import Stage, make_scenario
 from emulator.transport.messages import StateDict
-
-# Computations that return a loss, some of them with something else behind it.
-CLIENT_LOSSES = {
-    "train_step",
-    "local_step",
-    "whole_local_step",
-    "estimated_step",
-    "whole_estimated_step",
-    "kept_step",
-    "replayed_step",
-}
-SERVER_LOSSES = {"cut_step", "server_step"}
 
 
 class Computation(NamedTuple):
@@ -78,18 +65,10 @@ class Recorded(NamedTuple):
     events: dict[str, list[Event]]
     snapshots: list[dict[str, StateDict]]
 
-    def client_losses(self) -> dict[str, list[float]]:
-        """Of each client, step by step; where the server computes them, of all clients together."""
-        found = {name: host.losses(CLIENT_LOSSES) for name, host in self.hosts.items() if name != "server"}
-        return {name: losses for name, losses in found.items() if losses}
-
-    def server_losses(self) -> list[float]:
-        return self.hosts["server"].losses(SERVER_LOSSES)
-
 
 def record(
     module: ModuleType,
-    config: Settings | dict[str, Any],
+    config: Any,
     scenario: Scenario | None = None,
     begin: Callable[[dict[str, RecordingHost]], None] = lambda _hosts: None,
     host_type: type[RecordingHost] = RecordingHost,

@@ -1,4 +1,4 @@
-"""Nodes of a small scenario in one loop whose time jumps, as in profiling; what they record is kept.
+"""Nodes of a small scenario in one loop whose time jumps, without processes; what they record is kept.
 
 Every figure follows by hand: 1 Mbit/s and 10 ms a link, so a byte takes 8 µs and every way 20 ms; an operation that
 torch dispatches takes 1 ms, and ``operations(n)`` dispatches n of them and moves no bytes.
@@ -72,7 +72,7 @@ def make_device(name: str = "board", dispatch_ns: int = MS, send_queue_bytes: in
     return Device(name, 2**30, 2**20, 2**20, 10**9, 10**8, 10**9, dispatch_ns, send_queue_bytes)
 
 
-def make_scenario(clients: int = 2, workers: int = 1, device: Device | None = None, **network: int) -> Scenario:
+def make_scenario(clients: int = 2, workers: int = 1, device: Device | None = None, **network: Any) -> Scenario:
     """Equal clients on equal links, and a server whose link is wide enough for all of them at once."""
     device, link = device or make_device(), make_network(**network)
     specs = tuple(ClientSpec(f"client-{i}", i, device, link) for i in range(clients))
