@@ -176,17 +176,22 @@ def test_files_that_are_named_are_there(page: str) -> None:
             assert list(ROOT.glob(span.rstrip("/"))), span
 
 
-def test_types_that_the_walks_name_are_declared() -> None:
-    """Of the page of the architecture, every span of code that looks like a class."""
-    source = "\n".join(
-        path.read_text() for folder in ("emulator", "algorithms") for path in ROOT.glob(f"{folder}/**/*.py")
-    )
-    spans = {
-        span for span in SPAN.findall((ROOT / "docs/architecture.md").read_text()) if re.fullmatch(r"[A-Z]\w+", span)
-    }
-    assert len(spans) > 5
-    for name in spans:
-        assert re.search(rf"^(class )?{name}\b", source, re.MULTILINE), name
+def types(text: str) -> set[str]:
+    """Spans of code that look like a class."""
+    return {span for span in SPAN.findall(text) if re.fullmatch(r"[A-Z][a-z]\w+", span)}
+
+
+def test_types_that_the_walks_and_the_glossary_name_are_declared() -> None:
+    sources = (path.read_text() for folder in ("emulator", "algorithms") for path in ROOT.glob(f"{folder}/**/*.py"))
+    declared = set(re.findall(r"^class (\w+)\b", "\n".join(sources), re.MULTILINE)) | {"Config"}
+    walks, glossary = ((ROOT / f"docs/{page}.md").read_text() for page in ("architecture", "glossary"))
+    assert len(types(walks)) > 5
+    assert types(walks) <= declared
+    rows = [line.split(" | ") for line in glossary[glossary.index("| Former name |") :].splitlines()[2:]]
+    assert len(rows) > 5
+    for _, present in rows:
+        assert types(present)
+        assert types(present) <= declared, present
 
 
 @pytest.mark.parametrize("page", PAGES)
