@@ -29,6 +29,7 @@ MISTAKES = {
     "negative rounds": (["--rounds", "-1"], ["--rounds -1"]),
     "rounds that are no number": (["--rounds", "1.5"], ["--rounds", "1.5"]),
     "an empty batch": (["--batch", "0"], ["batch", "0"]),
+    "an odd task of many seeds": (["--seeds", "2", "--normalise", "1"], ["normalise", "1"]),
     "epochs without end": (["--epochs", "10000000000"], ["epochs: must be at most 10000, not 10000000000"]),
     "a negative batch": (["--batch", "-16"], ["batch", "-16"]),
     "no dilation": (["--dilation", "0"], ["--dilation 0", "auto"]),

@@ -140,9 +140,11 @@ def check(settings: Mapping[str, Mapping[str, Any]]) -> None:
     """UserError, one line, for the first algorithm whose settings cannot be."""
     import msgspec
 
+    from algorithms.workload.task import Task
     from emulator.validation import mistake
 
     for name, said in settings.items():
+        Task(**said["task"]).check()
         config = config_of(name)
         options = {key: value for key, value in said.items() if key != "task"}
         if wrong := mistake(options, config, hidden=("task",)):
