@@ -243,6 +243,12 @@ def test_pages_list_every_option_key_table_and_command() -> None:
         assert f"run.py {command}" in (ROOT / "docs/running.md").read_text(), command
 
 
+def test_the_architecture_names_every_package() -> None:
+    text = (ROOT / "docs/architecture.md").read_text()
+    for found in sorted(ROOT.glob("emulator/*/__init__.py")) + sorted(ROOT.glob("algorithms/*/__init__.py")):
+        assert f"`{found.parent.relative_to(ROOT)}`" in text, found
+
+
 def test_pages_name_every_flag_of_a_run_and_every_benchmark() -> None:
     text = "".join(page.read_text() for page in pages.pages() if page.name != "design.md")
     for flag in (flag for action in run_parser()._actions for flag in action.option_strings if flag.startswith("--")):
