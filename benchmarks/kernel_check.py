@@ -64,9 +64,9 @@ def expected_s(size_bytes: int, rate_bps: int, rtt_s: float, warm: bool) -> floa
 
 def _arrival_ns(fabric: Fabric) -> int:
     while True:
-        for happening in fabric.advance():
-            if happening.departs:
-                return happening.carriage.arrival_ns
+        for event in fabric.advance():
+            if event.departs:
+                return event.transmission.arrival_ns
 
 
 class Sent(NamedTuple):

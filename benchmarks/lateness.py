@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from emulator.ledger.events import AnyEvent, Carried, Posted, Received
+from emulator.ledger.events import AnyEvent, Posted, Received, Transmitted
 from emulator.profiles.scenario import Scenario
 
 MS = 10**6
@@ -51,7 +51,7 @@ class Spread(NamedTuple):
 def transfers(events: Iterable[AnyEvent], scenario: Scenario) -> list[Transfer]:
     """All transfers between clients and the server that arrived, by their sender's order."""
     posts = [event for event in events if isinstance(event, Posted)]
-    left = {(event.source, event.counter): event for event in events if isinstance(event, Carried)}
+    left = {(event.source, event.counter): event for event in events if isinstance(event, Transmitted)}
     received = {(event.source, event.counter): event for event in events if isinstance(event, Received)}
     networks = {client.name: client.network for client in scenario.clients}
     found: list[Transfer] = []

@@ -186,7 +186,7 @@ def scenario_text() -> str:
 def emulate(method: str, rounds: int, client: Any, server: Any, folder: Path) -> Outcome:
     """The same training, emulated in virtual time."""
     from benchmarks.plain_wire import Span
-    from emulator.ledger.events import Carried, Computed, RoundEnded
+    from emulator.ledger.events import Computed, RoundEnded, Transmitted
     from emulator.ledger.timeline import only
 
     folder.mkdir()
@@ -209,7 +209,7 @@ def emulate(method: str, rounds: int, client: Any, server: Any, folder: Path) ->
         raise UserError(f"kernel-check: the emulated run failed: {said[-1] if said else ended.returncode}")
     events = recorded(folder / "run").timelines[method]
     spans = [Span(e.node, "compute", e.function, e.start_ns / 1e9, e.due_ns / 1e9) for e in only(events, Computed)]
-    for e in only(events, Carried):
+    for e in only(events, Transmitted):
         up = e.destination == "server"
         client_name = e.source if up else e.destination
         spans.append(Span(client_name, "up" if up else "down", e.kind, e.posted_ns / 1e9, e.arrival_ns / 1e9))

@@ -38,9 +38,9 @@ def changes_a_second(clients: int, changes: int) -> float:
     fabric.advance()
     begun_s = time.perf_counter()
     while done < changes:
-        for happening in fabric.advance():
-            if happening.departs:
-                fabric.post(happening.source, "server", counter, draw.randrange(10_000, 500_000), happening.due_ns)
+        for event in fabric.advance():
+            if event.departs:
+                fabric.post(event.source, "server", counter, draw.randrange(10_000, 500_000), event.due_ns)
                 counter += 1
                 done += 2
     return done / (time.perf_counter() - begun_s)

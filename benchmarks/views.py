@@ -81,9 +81,9 @@ class _Record:
         sizes = {"payload_bytes": 16_448, "framed_bytes": 16_600, "wire_bytes": 17_000}
         posted = {"destination": destination, "round": round, "official_bytes": 16_384}
         self.note(source, events.Posted, posted_ns, ends | sizes | posted)
-        carried = {"source": source, "destination": destination, "wire_bytes": 17_000, "payload_bytes": 16_448}
+        transmitted = {"source": source, "destination": destination, "wire_bytes": 17_000, "payload_bytes": 16_448}
         times = {"posted_ns": posted_ns, "start_ns": posted_ns, "arrival_ns": arrival_ns}
-        self.note("network", events.Carried, arrival_ns - DELAY_NS, ends | carried | times)
+        self.note("network", events.Transmitted, arrival_ns - DELAY_NS, ends | transmitted | times)
         self.note(destination, events.Received, arrival_ns, ends | sizes | {"source": source})
 
     def compute(self, node: str, function: str, start_ns: int, end_ns: int) -> None:

@@ -1,8 +1,8 @@
 """A quantity that changes in steps: what a trace says of a link, as arithmetic.
 
-``Steps`` holds each value until the next step begins, and starts over after its length: a trace of ten minutes plays
-again and again; ``Larger`` is the larger of two such at each moment. Times are integer nanoseconds; values are integers
-in whatever unit their user needs.
+``StepFunction`` holds each value until the next step begins, and starts over after its length: a trace of ten minutes
+repeats; ``PointwiseMax`` is the larger of two such functions at each moment. Times are integer nanoseconds; values are
+integers in whatever unit their user needs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from itertools import accumulate, pairwise
 from msgspec import Struct
 
 
-class Steps(Struct, frozen=True, dict=True):
+class StepFunction(Struct, frozen=True, dict=True):
     """``values[i]`` holds from ``starts_ns[i]`` to the next start; the first starts at 0, the last ends at the length.
 
     ``ahead_ns``: how far into the steps time 0 is, so that two links can play one trace at different places.
@@ -77,25 +77,25 @@ class Steps(Struct, frozen=True, dict=True):
         """The sum of value x ns between two moments."""
         return self.until(to_ns) - self.until(from_ns)
 
-    def shifted(self, ahead_ns: int) -> Steps:
+    def shifted(self, ahead_ns: int) -> StepFunction:
         """The same steps from another place on."""
-        return Steps(self.starts_ns, self.values, self.length_ns, ahead_ns % self.length_ns)
+        return StepFunction(self.starts_ns, self.values, self.length_ns, ahead_ns % self.length_ns)
 
 
-def merged(starts_ns: Iterable[int], values: Iterable[int], length_ns: int) -> Steps:
+def merged(starts_ns: Iterable[int], values: Iterable[int], length_ns: int) -> StepFunction:
     """The steps in which equal neighbours are one."""
     steps: list[tuple[int, int]] = []
     for start_ns, value in zip(starts_ns, values, strict=True):
         if not steps or steps[-1][1] != value:
             steps.append((start_ns, value))
-    return Steps(tuple(start for start, _ in steps), tuple(value for _, value in steps), length_ns)
+    return StepFunction(tuple(start for start, _ in steps), tuple(value for _, value in steps), length_ns)
 
 
-class Larger(Struct, frozen=True):
+class PointwiseMax(Struct, frozen=True):
     """The larger of two at each moment; of different lengths too, which may not start over together for days."""
 
-    first: Steps
-    second: Steps
+    first: StepFunction
+    second: StepFunction
 
     @property
     def length_ns(self) -> int:
@@ -130,7 +130,7 @@ class Larger(Struct, frozen=True):
         return total
 
 
-def larger(first: Steps, second: Steps) -> Steps | Larger:
+def pointwise_max(first: StepFunction, second: StepFunction) -> StepFunction | PointwiseMax:
     """The larger of both at each moment: one of them, where it is never the smaller."""
     same = (first.starts_ns, first.length_ns, first.ahead_ns) == (second.starts_ns, second.length_ns, second.ahead_ns)
     pairs = list(zip(first.values, second.values, strict=True)) if same else []
@@ -138,9 +138,9 @@ def larger(first: Steps, second: Steps) -> Steps | Larger:
         return first
     if second.least >= max(first.values) or (same and all(b >= a for a, b in pairs)):
         return second
-    return Larger(first, second)
+    return PointwiseMax(first, second)
 
 
-def constant(value: int) -> Steps:
+def constant(value: int) -> StepFunction:
     """One value for ever."""
-    return Steps((0,), (value,), 1)
+    return StepFunction((0,), (value,), 1)

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from emulator.checks.divergence import Divergence
-from emulator.ledger.events import AnyEvent, Carried, Evaluated, Posted, RoundEnded
+from emulator.ledger.events import AnyEvent, Evaluated, Posted, RoundEnded, Transmitted
 from emulator.ledger.timeline import only
 
 SIZES = ("payload", "framed", "wire")
@@ -49,10 +49,10 @@ def besides(events: Sequence[AnyEvent], clients: set[str]) -> Json:
     """Bytes that messages cost besides their own: acknowledgements on the way back (each once: of what a client sent
     down, of all else up), what was sent again."""
     acks = {"up": 0, "down": 0}
-    carried = only(events, Carried)
-    for message in carried:
+    transmitted = only(events, Transmitted)
+    for message in transmitted:
         acks["down" if message.source in clients else "up"] += message.ack_bytes
-    return {"ack_bytes": acks, "resent_bytes": sum(message.resent_bytes for message in carried)}
+    return {"ack_bytes": acks, "resent_bytes": sum(message.resent_bytes for message in transmitted)}
 
 
 def by_kind(posted: Iterable[Posted]) -> dict[str, dict[str, int]]:

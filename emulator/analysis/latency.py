@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.ledger.events import AnyEvent, Carried, Computed, Received, Started
+from emulator.ledger.events import AnyEvent, Computed, Received, Started, Transmitted
 from emulator.ledger.timeline import only
 
 CAUSES = ("compute", "serialisation", "propagation", "queueing", "waiting")
@@ -68,7 +68,7 @@ def _all_spans(events: Sequence[AnyEvent]) -> dict[str, dict[str, array[int]]]:
             asked[event.node, event.start_ns - event.queued_ns].append(event)
         elif event.source:
             spans[event.source]["queueing"].extend((event.start_ns - event.queued_ns, event.start_ns))
-    for message in only(events, Carried):
+    for message in only(events, Transmitted):
         for client in (message.source, message.destination):
             own = spans[client]
             own["queueing"].extend((message.posted_ns, message.start_ns))

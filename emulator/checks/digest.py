@@ -14,7 +14,17 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from emulator.ledger.events import AnyEvent, Carried, Computed, Ended, Evaluated, Posted, Received, Reported, RoundEnded
+from emulator.ledger.events import (
+    AnyEvent,
+    Computed,
+    Ended,
+    Evaluated,
+    Posted,
+    Received,
+    Reported,
+    RoundEnded,
+    Transmitted,
+)
 from emulator.ledger.timeline import only
 
 Line = tuple[int | str | float | None, ...]
@@ -31,7 +41,7 @@ def timeline_digest(events: Sequence[AnyEvent]) -> tuple[str | None, str]:
         match event:
             case Posted():
                 lines.append((event.due_ns, "posted", event.node, event.destination, event.counter, event.kind))
-            case Carried():
+            case Transmitted():
                 path = (event.source, event.destination, event.counter, event.kind, event.wire_bytes)
                 lines.append((event.due_ns, "left", *path, event.start_ns, event.arrival_ns))
             case Received():

@@ -35,7 +35,6 @@ from emulator.checks.round_limits import unequal_limits
 from emulator.checks.send_queues import beyond_memory, blocked, unused_limits
 from emulator.ledger.events import (
     AnyEvent,
-    Carried,
     Clamped,
     Computed,
     Evaluated,
@@ -44,6 +43,7 @@ from emulator.ledger.events import (
     Reported,
     RoundEnded,
     Timeline,
+    Transmitted,
     Undelivered,
 )
 from emulator.ledger.timeline import by_node, ending_of, length_of, nodes_of, only
@@ -225,7 +225,7 @@ def _left_out(events: Sequence[AnyEvent]) -> list[str]:
 
 def _late(events: Sequence[AnyEvent]) -> tuple[float, str]:
     """Messages that became visible after they were due: their share, and a sentence."""
-    way_ns = {(c.source, c.counter): c.arrival_ns - c.posted_ns for c in only(events, Carried)}
+    way_ns = {(c.source, c.counter): c.arrival_ns - c.posted_ns for c in only(events, Transmitted)}
     received = only(events, Received)
     late = [m for m in received if m.actual_ns - m.due_ns > LATE_NS + way_ns.get((m.source, m.counter), 0) // 100]
     text = f"late messages: {len(late)} of {len(received)} were received over {LATE_NS // MS} ms + 1 % late"

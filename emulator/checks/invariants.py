@@ -14,15 +14,15 @@ from typing import Any
 
 from emulator.ledger.events import (
     AnyEvent,
-    Carried,
     Ended,
     Posted,
     Received,
     Refused,
+    Transmitted,
     Undelivered,
 )
 from emulator.ledger.timeline import by_node, nodes_of, only
-from emulator.piecewise import Larger, Steps, constant
+from emulator.piecewise import PointwiseMax, StepFunction, constant
 
 SECOND_NS = 10**9
 
@@ -40,7 +40,7 @@ def conserved(events: Sequence[AnyEvent], ending: str) -> tuple[list[str], list[
     received = only(events, Received)
     # The network and a receiver that fell silent may both report the same message as undelivered.
     lost = {(event.source, event.counter) for event in only(events, Undelivered)}
-    carried = Counter((event.source, event.counter) for event in only(events, Carried))
+    transmitted = Counter((event.source, event.counter) for event in only(events, Transmitted))
     ended = {event.node for event in only(events, Ended)}
     times = Counter[Message]((event.source, event.counter) for event in received)
     times.update(lost)
@@ -69,10 +69,10 @@ def conserved(events: Sequence[AnyEvent], ending: str) -> tuple[list[str], list[
         )
     reasons += tally("received or undelivered more than once", [key for key, n in times.items() if n > 1])
     reasons += tally("received but never posted", [key for key in times if key not in posted])
-    reasons += tally("carried more than once", [key for key, n in carried.items() if n > 1])
-    uncarried = [(e.source, e.counter) for e in received if not carried[(e.source, e.counter)]]
+    reasons += tally("carried more than once", [key for key, n in transmitted.items() if n > 1])
+    untransmitted = [(e.source, e.counter) for e in received if not transmitted[(e.source, e.counter)]]
     network_whole = "network" in ended
-    reasons += tally("received but not carried", uncarried if network_whole else [])
+    reasons += tally("received but not carried", untransmitted if network_whole else [])
     reasons += _same_sizes(events, posted)
 
     notes = []
@@ -91,7 +91,7 @@ def _same_sizes(events: Sequence[AnyEvent], posted: Mapping[Message, Posted]) ->
     """Sizes and ends of a message as its sender, the network and its receiver recorded them."""
     wrong: list[Message] = []
     for event in events:
-        if not isinstance(event, Received | Carried | Undelivered):
+        if not isinstance(event, Received | Transmitted | Undelivered):
             continue
         sent = posted.get((event.source, event.counter))
         if sent is None:
@@ -131,10 +131,10 @@ def within_links(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> lis
     """
     nodes = nodes_of(manifest)
     posted = {(event.node, event.counter): event.due_ns for event in only(events, Posted)}
-    arrival = {(event.source, event.counter): event.arrival_ns for event in only(events, Carried)}
+    arrival = {(event.source, event.counter): event.arrival_ns for event in only(events, Transmitted)}
     fast: list[Message] = []
     before_due: list[Message] = []
-    for event in only(events, Carried):
+    for event in only(events, Transmitted):
         key = (event.source, event.counter)
         source, destination = nodes.get(event.source), nodes.get(event.destination)
         if source is None or destination is None:
@@ -162,9 +162,9 @@ def within_channels(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> 
     in it; 1 ns of each is granted to rounding.
     """
     nodes = nodes_of(manifest)
-    carried = sorted(only(events, Carried), key=lambda event: event.start_ns)
-    over: dict[int, list[Carried]] = defaultdict(list)
-    for event in carried:
+    transmitted = sorted(only(events, Transmitted), key=lambda event: event.start_ns)
+    over: dict[int, list[Transmitted]] = defaultdict(list)
+    for event in transmitted:
         source, destination = nodes.get(event.source, {}), nodes.get(event.destination, {})
         for number in (*source.get("up_channels", ()), *destination.get("down_channels", ())):
             over[number].append(event)
@@ -188,9 +188,9 @@ def within_channels(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> 
     return reasons
 
 
-def _busy(crossing: Sequence[Carried]) -> Iterable[list[Carried]]:
+def _busy(crossing: Sequence[Transmitted]) -> Iterable[list[Transmitted]]:
     """Messages in the order of their starts, in groups between which nothing was under way."""
-    period: list[Carried] = []
+    period: list[Transmitted] = []
     end_ns = -1
     for event in crossing:
         if period and event.start_ns >= end_ns:
@@ -202,18 +202,18 @@ def _busy(crossing: Sequence[Carried]) -> Iterable[list[Carried]]:
         yield period
 
 
-def rates_of(manifest: Mapping[str, Any], number: int) -> Steps | Larger:
+def rates_of(manifest: Mapping[str, Any], number: int) -> StepFunction | PointwiseMax:
     """What a channel of the manifest can carry over time, in bit/s."""
 
-    def followed(described: Mapping[str, int]) -> Steps:
+    def followed(described: Mapping[str, int]) -> StepFunction:
         trace = manifest["traces"][described["trace"]]
-        return Steps(
+        return StepFunction(
             tuple(trace["starts_ns"]), tuple(trace["values"]), trace["length_ns"], ahead_ns=described["ahead_ns"]
         )
 
     channel = manifest["channels"][number]
     if "larger_of" in channel:
-        return Larger(*map(followed, channel["larger_of"]))
+        return PointwiseMax(*map(followed, channel["larger_of"]))
     return followed(channel) if "trace" in channel else constant(channel["bps"])
 
 
@@ -229,11 +229,11 @@ def in_order(events: Sequence[AnyEvent]) -> list[str]:
                 reasons.append(f"{event.source} -> {node}: message {event.counter} was overtaken")
             newest[event.source] = max(event.counter, newest.get(event.source, -1))
     free: dict[tuple[str, str], int] = {}
-    for carried in sorted(only(events, Carried), key=lambda event: (event.source, event.counter)):
-        pair = (carried.source, carried.destination)
-        if carried.start_ns < free.get(pair, 0):
-            reasons.append(f"{_way(*pair)}: two messages on the link at once, second {carried.counter}")
-        free[pair] = carried.due_ns
+    for transmitted in sorted(only(events, Transmitted), key=lambda event: (event.source, event.counter)):
+        pair = (transmitted.source, transmitted.destination)
+        if transmitted.start_ns < free.get(pair, 0):
+            reasons.append(f"{_way(*pair)}: two messages on the link at once, second {transmitted.counter}")
+        free[pair] = transmitted.due_ns
     return reasons
 
 

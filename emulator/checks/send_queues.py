@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from emulator.ledger.events import AnyEvent, Blocked, Carried, Posted
+from emulator.ledger.events import AnyEvent, Blocked, Posted, Transmitted
 from emulator.ledger.timeline import by_node, nodes_of, only
 
 MIB = 2**20
@@ -21,7 +21,7 @@ def held_peak_bytes(node: str, events: Sequence[AnyEvent]) -> int:
     """The most payload that ``node`` held at once, each message from its post until its last bit had left."""
     posted = {event.counter: event for event in only(events, Posted) if event.node == node}
     changes = [(event.due_ns, event.payload_bytes) for event in posted.values()]
-    for event in only(events, Carried):
+    for event in only(events, Transmitted):
         if event.source == node and event.counter in posted:
             changes.append((event.due_ns, -event.payload_bytes))
     held_bytes = peak_bytes = 0

@@ -20,7 +20,6 @@ from emulator.dashboard.activity import BIN_NS, BINS, COMPUTE, DOWN_BITS, DOWNLO
 from emulator.dashboard.node_state import Capacity, Group, Seen
 from emulator.ledger.events import (
     AnyEvent,
-    Carried,
     Clamped,
     Computed,
     Ended,
@@ -33,6 +32,7 @@ from emulator.ledger.events import (
     Refused,
     RoundEnded,
     Timeline,
+    Transmitted,
     Undelivered,
     Waiting,
 )
@@ -250,7 +250,7 @@ class Progress:
     def apply(self, event: AnyEvent) -> None:
         """Fold one event in; events of nodes that the manifest does not name (network, evaluator) count too."""
         node = self.nodes.get(event.node)
-        if isinstance(event, Posted | Carried | Received | Computed | RoundEnded | Waiting):
+        if isinstance(event, Posted | Transmitted | Received | Computed | RoundEnded | Waiting):
             self.now_ns = max(self.now_ns, event.due_ns)
         if node is not None and (self._measures or not isinstance(event, Memory)):
             node.note(event)
@@ -258,7 +258,7 @@ class Progress:
             self._spent(node, COMPUTE, event.start_ns, event.due_ns)
         elif isinstance(event, Posted):
             self._posted(event)
-        elif isinstance(event, Carried):
+        elif isinstance(event, Transmitted):
             self._carried(event)
         elif isinstance(event, Received):
             self._arrived(event.node, event.source, event.counter)
@@ -316,7 +316,7 @@ class Progress:
             if receiver.role == "client" and event.round >= 0:
                 receiver.round = max(event.round, receiver.round or 0)
 
-    def _carried(self, event: Carried) -> None:
+    def _carried(self, event: Transmitted) -> None:
         sender, receiver = self.nodes.get(event.source), self.nodes.get(event.destination)
         bits, from_ns, left_ns = 8 * event.wire_bytes, event.start_ns, event.due_ns
         for capacity in self._way(event.source, event.destination):

@@ -25,7 +25,7 @@ PACKED = {  # by the first bytes of a file: what it is, what unpacks it
 ENDLESS = re.compile(r"\S{400,}")  # a word, longer than any path
 
 
-class Line(Struct, frozen=True):
+class SourceLine(Struct, frozen=True):
     """A line that is neither blank nor a comment; ``where`` is its file and number, for errors."""
 
     where: str
@@ -76,9 +76,9 @@ def decoded(file: str, content: bytes) -> str:
         raise profile_error(f"{file}:{number}", "", problem) from None
 
 
-def lines(file: str, text: str) -> Iterator[Line]:
+def lines(file: str, text: str) -> Iterator[SourceLine]:
     """The lines that say something: without comments (``#`` to the end) and white space around them."""
     for number, line in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), 1):
         said = line.partition("#")[0].strip()
         if said:
-            yield Line(f"{file}:{number}", said)
+            yield SourceLine(f"{file}:{number}", said)

@@ -69,7 +69,7 @@ class Blocked(Event, frozen=True, kw_only=True):
     room_bytes: int
 
 
-class Carried(Event, frozen=True, kw_only=True):
+class Transmitted(Event, frozen=True, kw_only=True, tag="carried"):
     """Network: the last bit of a message has left its sender (due = left). It arrives at ``arrival_ns``."""
 
     counter: int
@@ -253,7 +253,7 @@ AnyEvent = (
     Started
     | Posted
     | Blocked
-    | Carried
+    | Transmitted
     | Undelivered
     | Received
     | Refused

@@ -1,12 +1,12 @@
 """The network as arithmetic: messages in, and when each begins to leave, has left and arrives; no clock, no I/O.
 
 Every ordered pair (source, destination) is a FIFO connection: one message at a time is a *flow* over the capacities
-between the two (``topology``), which flows share max-min fairly (``sharing``). Shares change the moment a flow begins
+between the two (``topology``), which flows share max-min fairly (``fairness``). Shares change the moment a flow begins
 or ends or a capacity changes; between such moments everything is linear, so the fabric goes from one to the next:
 
     post(...)     a message is handed over, with the time of its stamp
     next_ns()     when something happens next; None: nothing, until something is posted
-    advance()     let it happen, and say what did: a message begins to leave, or has left and arrives then
+    advance()     the events of that moment: a message's first bit leaves, or its last bit has left; it then arrives
 
 A message that is posted at p on a connection by itself, of n bytes, over a link of constant rate:
 
@@ -29,9 +29,9 @@ from typing import NamedTuple
 
 from emulator.errors import UserError
 from emulator.network import tcp
-from emulator.network.connection import BYTE, Link, Pipe, Transfer
+from emulator.network.connection import BYTE_Q20_NS, Connection, ConnectionState, QueuedMessage
 from emulator.network.fairness import Flow, Resource, fill, together
-from emulator.network.jitter import Carriage
+from emulator.network.jitter import Transmission
 from emulator.network.topology import Channel, Topology
 from emulator.profiles.scenario import Scenario
 
@@ -40,8 +40,8 @@ CHANGES, ENDS, STARTS = range(3)  # at one moment: capacities change, flows end,
 MOST_CONNECTIONS = 10_000  # that one message may lose
 
 
-class Happening(NamedTuple):
-    """Something that happened to a message: it began to leave (no carriage), or it has left.
+class LinkEvent(NamedTuple):
+    """An event of a message on its link: its first bit leaves, or (``departs``) its last bit has left.
 
     Ordered by time, sender (by its place among the nodes), the sender's counter. ``moved_ns``: its start was moved.
     """
@@ -52,7 +52,7 @@ class Happening(NamedTuple):
     departs: bool
     source: str
     destination: str
-    carriage: Carriage
+    transmission: Transmission
     moved_ns: int = 0
 
 
@@ -62,20 +62,20 @@ class Fabric:
     def __init__(self, scenario: Scenario, seed: int) -> None:
         self.topology = Topology(scenario, seed)
         self._seed = seed
-        self._places = {name: i for i, name in enumerate(self.topology.ends)}
-        self._pipes: dict[tuple[str, str], Pipe] = {}
-        self._links: dict[frozenset[str], Link] = {}
+        self._places = {name: i for i, name in enumerate(self.topology.links)}
+        self._flows: dict[tuple[str, str], Connection] = {}
+        self._states: dict[frozenset[str], ConnectionState] = {}
         self._agenda: list[tuple[int, int, int, int, Callable[[int], None], Callable[[], bool]]] = []
         self._planned = 0
         self._touched: dict[Resource, None] = {}
-        self._happened: list[Happening] = []
+        self._events: list[LinkEvent] = []
 
     def post(self, source: str, destination: str, counter: int, wire_bytes: int, posted_ns: int) -> None:
         """A message for the connection; KeyError for a node that the scenario does not have."""
-        pipe = self._pipe(source, destination)
-        pipe.waiting.append(Transfer(counter, wire_bytes, posted_ns))
-        if pipe.current is None:
-            self._take_next(pipe)
+        flow = self._flow(source, destination)
+        flow.waiting.append(QueuedMessage(counter, wire_bytes, posted_ns))
+        if flow.current is None:
+            self._take_next(flow)
 
     def next_ns(self) -> int | None:
         """When something happens next."""
@@ -83,14 +83,14 @@ class Fabric:
             heapq.heappop(self._agenda)
         return self._agenda[0][0] if self._agenda else None
 
-    def advance(self) -> list[Happening]:
-        """Let everything happen that happens at ``next_ns()``, in the order of ``Happening``."""
+    def advance(self) -> list[LinkEvent]:
+        """The events at ``next_ns()``, in the order of ``LinkEvent``; the fabric's time is then that moment."""
         now_ns = self.next_ns()
         while now_ns is not None and self.next_ns() == now_ns:
             while self.next_ns() == now_ns:
                 heapq.heappop(self._agenda)[4](now_ns)
             self._share(now_ns)
-        happened, self._happened = sorted(self._happened), []
+        happened, self._events = sorted(self._events), []
         return happened
 
     def drop(self, node: str, now_ns: int) -> list[tuple[str, int]]:
@@ -99,148 +99,155 @@ class Fabric:
         Returns (source, counter) of each message that was withdrawn.
         """
         withdrawn: list[tuple[str, int]] = []
-        for pipe in self._pipes.values():
-            if node in (pipe.source, pipe.destination):
-                under_way = [pipe.current] if pipe.current else []
-                withdrawn += [(pipe.source, transfer.counter) for transfer in (*under_way, *pipe.waiting)]
-                pipe.waiting.clear()
-                pipe.current = pipe.starts_ns = pipe.ends_ns = None
-                self._leave(pipe)
+        for flow in self._flows.values():
+            if node in (flow.source, flow.destination):
+                under_way = [flow.current] if flow.current else []
+                withdrawn += [(flow.source, message.counter) for message in (*under_way, *flow.waiting)]
+                flow.waiting.clear()
+                flow.current = flow.starts_ns = flow.ends_ns = None
+                self._detach(flow)
         self._share(max([now_ns, *(resource.changed_ns for resource in self._touched)]))
         return withdrawn
 
-    def _pipe(self, source: str, destination: str) -> Pipe:
+    def _flow(self, source: str, destination: str) -> Connection:
         pair = (source, destination)
-        if pair not in self._pipes:
-            ends = self.topology.ends
-            has_tcp = all(ends[name].network.transport == "tcp" for name in pair)
-            link = self._links.setdefault(frozenset(pair), Link(has_tcp))
-            self._pipes[pair] = Pipe(self._places[source], source, destination, ends, link, self._seed)
-        return self._pipes[pair]
+        if pair not in self._flows:
+            links = self.topology.links
+            has_tcp = all(links[name].network.transport == "tcp" for name in pair)
+            state = self._states.setdefault(frozenset(pair), ConnectionState(has_tcp))
+            self._flows[pair] = Connection(self._places[source], source, destination, links, state, self._seed)
+        return self._flows[pair]
 
     def _plan(self, due_ns: int, rank: int, act: Callable[[int], None], holds: Callable[[], bool]) -> None:
         """``act`` at ``due_ns``, where ``holds`` still says so."""
         self._planned += 1
         heapq.heappush(self._agenda, (due_ns, rank, 0, self._planned, act, holds))
 
-    def _plan_start(self, pipe: Pipe, due_ns: int) -> None:
-        pipe.starts_ns = due_ns
-        self._plan(due_ns, STARTS, lambda now_ns: self._start(pipe, now_ns), lambda: pipe.starts_ns == due_ns)
+    def _plan_start(self, flow: Connection, due_ns: int) -> None:
+        flow.starts_ns = due_ns
+        self._plan(due_ns, STARTS, lambda now_ns: self._start(flow, now_ns), lambda: flow.starts_ns == due_ns)
 
-    def _take_next(self, pipe: Pipe) -> None:
-        if pipe.waiting:
-            pipe.current = pipe.waiting.popleft()
-            self._plan_start(pipe, max(pipe.current.posted_ns, pipe.free_ns))
+    def _take_next(self, flow: Connection) -> None:
+        if flow.waiting:
+            flow.current = flow.waiting.popleft()
+            self._plan_start(flow, max(flow.current.posted_ns, flow.free_ns))
 
-    def _start(self, pipe: Pipe, now_ns: int) -> None:
+    def _start(self, flow: Connection, now_ns: int) -> None:
         """A message begins, or goes on, if it can: else when it can."""
-        transfer = pipe.current
-        assert transfer is not None
-        ready_ns = self._ready_ns(pipe, now_ns)
-        if transfer.connection < 0:
-            transfer.connection = pipe.link.number
-        elif pipe.link.number - transfer.connection > MOST_CONNECTIONS:
-            raise _never_there(pipe, transfer)
+        message = flow.current
+        assert message is not None
+        ready_ns = self._ready_ns(flow, now_ns)
+        if message.first_number < 0:
+            message.first_number = flow.state.number
+        elif flow.state.number - message.first_number > MOST_CONNECTIONS:
+            raise _never_there(flow, message)
         if ready_ns > now_ns:
-            self._plan_start(pipe, ready_ns)
+            self._plan_start(flow, ready_ns)
             return
-        settled_ns = max(resource.changed_ns for resource in pipe.path)
+        settled_ns = max(resource.changed_ns for resource in flow.path)
         if settled_ns > now_ns:
-            transfer.moved_ns += settled_ns - now_ns
-            self._plan_start(pipe, settled_ns)
+            message.moved_ns += settled_ns - now_ns
+            self._plan_start(flow, settled_ns)
             return
-        pipe.starts_ns = None
-        if transfer.start_ns < 0:
-            transfer.start_ns = now_ns
-            self._tell(pipe, transfer, now_ns, departs=False, arrival_ns=-1)
-        burst_bytes = pipe.window.allows(transfer.rest_bytes) if pipe.link.tcp else transfer.rest_bytes
-        pipe.limit = pipe.limit_at(now_ns)
-        self._burst(pipe, transfer, burst_bytes, now_ns)
-        pipe.join()
-        self._watch(pipe, now_ns)
+        flow.starts_ns = None
+        if message.start_ns < 0:
+            message.start_ns = now_ns
+            self._note(flow, message, now_ns, departs=False, arrival_ns=-1)
+        burst_bytes = flow.window.allows(message.rest_bytes) if flow.state.tcp else message.rest_bytes
+        flow.limit_q20 = flow.loss_limit_q20(now_ns)
+        self._burst(flow, message, burst_bytes, now_ns)
+        flow.attach()
+        self._watch(flow, now_ns)
 
-    def _ready_ns(self, pipe: Pipe, now_ns: int) -> int:
+    def _ready_ns(self, flow: Connection, now_ns: int) -> int:
         """When a message may begin or go on, as far as is known: ends are there, connection set up, window open."""
-        link = pipe.link
-        back_ns = pipe.back_ns(now_ns)
-        if back_ns > now_ns or pipe.was_away(link.used_ns, now_ns):
-            link.established_ns, link.used_ns = None, now_ns
-            link.number += 1
+        state = flow.state
+        back_ns = flow.back_ns(now_ns)
+        if back_ns > now_ns or flow.was_away(state.used_ns, now_ns):
+            state.established_ns, state.used_ns = None, now_ns
+            state.number += 1
             if back_ns > now_ns:
                 return back_ns
-        if not link.tcp:
+        if not state.tcp:
             return now_ns
-        rtt_ns = pipe.rtt_ns(now_ns)
-        if link.established_ns is None:
-            link.established_ns = now_ns + rtt_ns
-        if link.established_ns > now_ns:
-            return link.established_ns
-        if pipe.number != link.number:
-            pipe.number, pipe.window = link.number, tcp.Window()
-        link.used_ns, window = now_ns, pipe.window
-        window.begin(now_ns, rtt_ns, pipe.rto_ns(now_ns))
+        rtt_ns = flow.rtt_ns(now_ns)
+        if state.established_ns is None:
+            state.established_ns = now_ns + rtt_ns
+        if state.established_ns > now_ns:
+            return state.established_ns
+        if flow.number != state.number:
+            flow.number, flow.window = state.number, tcp.Window()
+        state.used_ns, window = now_ns, flow.window
+        window.begin(now_ns, rtt_ns, flow.rto_ns(now_ns))
         if window.open or window.left_bytes:
             return now_ns
         return max(window.resumes_ns(rtt_ns), now_ns)
 
-    def _burst(self, pipe: Pipe, transfer: Transfer, burst_bytes: int, now_ns: int) -> None:
-        """The next so many bytes are on the link."""
-        pipe.burst_bytes, pipe.unserved, pipe.since_ns, pipe.ends_ns = burst_bytes, burst_bytes * BYTE, now_ns, None
-        transfer.rest_bytes -= burst_bytes
-        pipe.rate = 0
-        self._touch(pipe.path)
+    def _burst(self, flow: Connection, message: QueuedMessage, burst_bytes: int, now_ns: int) -> None:
+        """Put the next ``burst_bytes`` of the message on the link."""
+        flow.burst_bytes, flow.unserved_q20_ns, flow.since_ns, flow.ends_ns = (
+            burst_bytes,
+            burst_bytes * BYTE_Q20_NS,
+            now_ns,
+            None,
+        )
+        message.rest_bytes -= burst_bytes
+        flow.rate_q20 = 0
+        self._touch(flow.path)
 
-    def _end(self, pipe: Pipe, now_ns: int) -> None:
+    def _end(self, flow: Connection, now_ns: int) -> None:
         """A burst has been served: the message has left, goes on, or waits for an ACK."""
-        transfer = pipe.current
-        assert transfer is not None
-        rate, pipe.ends_ns, pipe.unserved = pipe.rate, None, 0
-        if pipe.link.tcp:
-            pipe.link.used_ns = now_ns
-            pipe.window.sent(pipe.burst_bytes, now_ns, -(-min(pipe.burst_bytes, tcp.SEGMENT_BYTES) * BYTE // rate))
-        if not transfer.rest_bytes:
-            self._leave(pipe)
-            self._arrive(pipe, transfer, now_ns)
-            pipe.free_ns, pipe.current, pipe.limit_until_ns = now_ns, None, -1
-            self._take_next(pipe)
+        message = flow.current
+        assert message is not None
+        rate_q20, flow.ends_ns, flow.unserved_q20_ns = flow.rate_q20, None, 0
+        if flow.state.tcp:
+            flow.state.used_ns = now_ns
+            flow.window.sent(
+                flow.burst_bytes, now_ns, -(-min(flow.burst_bytes, tcp.SEGMENT_BYTES) * BYTE_Q20_NS // rate_q20)
+            )
+        if not message.rest_bytes:
+            self._detach(flow)
+            self._arrive(flow, message, now_ns)
+            flow.free_ns, flow.current, flow.limit_until_ns = now_ns, None, -1
+            self._take_next(flow)
             return
-        rtt_ns, window = pipe.rtt_ns(now_ns), pipe.window
-        if window.segments * tcp.SEGMENT_BYTES * BYTE >= rate * rtt_ns:
+        rtt_ns, window = flow.rtt_ns(now_ns), flow.window
+        if window.segments * tcp.SEGMENT_BYTES * BYTE_Q20_NS >= rate_q20 * rtt_ns:
             window.open = True
         elif now_ns >= window.resumes_ns(rtt_ns):
             window.next_round(now_ns)
         else:
-            self._leave(pipe)
-            self._plan_start(pipe, window.resumes_ns(rtt_ns))
+            self._detach(flow)
+            self._plan_start(flow, window.resumes_ns(rtt_ns))
             return
-        self._burst(pipe, transfer, window.allows(transfer.rest_bytes), now_ns)
+        self._burst(flow, message, window.allows(message.rest_bytes), now_ns)
 
-    def _arrive(self, pipe: Pipe, transfer: Transfer, now_ns: int) -> None:
-        late_ns = sum(jitter.draw_ns() for jitter in pipe.jitters)
-        late_ns += pipe.tail.draw_ns(transfer.wire_bytes, pipe.loss_ppb(now_ns), pipe.rto_ns(now_ns))
-        pipe.arrival_ns = max(now_ns + pipe.delay_ns(now_ns) + late_ns, pipe.arrival_ns)
-        self._tell(pipe, transfer, now_ns, departs=True, arrival_ns=pipe.arrival_ns)
+    def _arrive(self, flow: Connection, message: QueuedMessage, now_ns: int) -> None:
+        late_ns = sum(jitter.draw_ns() for jitter in flow.jitters)
+        late_ns += flow.tail.draw_ns(message.wire_bytes, flow.loss_ppb(now_ns), flow.rto_ns(now_ns))
+        flow.arrival_ns = max(now_ns + flow.delay_ns(now_ns) + late_ns, flow.arrival_ns)
+        self._note(flow, message, now_ns, departs=True, arrival_ns=flow.arrival_ns)
 
-    def _tell(self, pipe: Pipe, transfer: Transfer, now_ns: int, *, departs: bool, arrival_ns: int) -> None:
-        acks = tcp.ack_bytes(transfer.wire_bytes) if pipe.link.tcp else 0
-        carriage = Carriage(transfer.start_ns, now_ns, arrival_ns, acks, transfer.resent_bytes)
-        self._happened.append(
-            Happening(
+    def _note(self, flow: Connection, message: QueuedMessage, now_ns: int, *, departs: bool, arrival_ns: int) -> None:
+        acks = tcp.ack_bytes(message.wire_bytes) if flow.state.tcp else 0
+        transmission = Transmission(message.start_ns, now_ns, arrival_ns, acks, message.resent_bytes)
+        self._events.append(
+            LinkEvent(
                 now_ns,
-                pipe.place,
-                transfer.counter,
+                flow.place,
+                message.counter,
                 departs,
-                pipe.source,
-                pipe.destination,
-                carriage,
-                transfer.moved_ns,
+                flow.source,
+                flow.destination,
+                transmission,
+                message.moved_ns,
             )
         )
 
-    def _leave(self, pipe: Pipe) -> None:
-        self._touch(pipe.path)
-        pipe.leave()
-        for channel in pipe.path:
+    def _detach(self, flow: Connection) -> None:
+        self._touch(flow.path)
+        flow.detach()
+        for channel in flow.path:
             if isinstance(channel, Channel) and not channel.flows:
                 channel.watched_ns = -1
 
@@ -249,7 +256,7 @@ class Fabric:
             self._touched[resource] = None
 
     def _share(self, now_ns: int) -> None:
-        """Share anew what was touched, and all that flows join it with."""
+        """Recompute the shares of the resources that were touched, and of all that depend on them."""
         touched, self._touched = self._touched, {}
         done: dict[Resource, None] = {}
         for resource in touched:
@@ -259,41 +266,41 @@ class Fabric:
                 self._share_among(resources, flows, now_ns)
 
     def _share_among(self, resources: list[Resource], flows: list[Flow], now_ns: int) -> None:
-        before = [flow.rate for flow in flows]
+        before = [flow.rate_q20 for flow in flows]
         fill(resources, flows)
         for resource in resources:
             resource.changed_ns = now_ns
-        first: Pipe | None = None
-        for flow, rate in zip(flows, before, strict=True):
-            assert isinstance(flow, Pipe)
-            if flow.rate != rate or flow.ends_ns is None:
-                flow.rate, new = rate, flow.rate
+        first: Connection | None = None
+        for flow, rate_q20 in zip(flows, before, strict=True):
+            assert isinstance(flow, Connection)
+            if flow.rate_q20 != rate_q20 or flow.ends_ns is None:
+                flow.rate_q20, new = rate_q20, flow.rate_q20
                 flow.serve(now_ns)
-                flow.rate = new
-                flow.ends_ns = now_ns - (-flow.unserved // new) if new else None
+                flow.rate_q20 = new
+                flow.ends_ns = now_ns - (-flow.unserved_q20_ns // new) if new else None
             if flow.ends_ns is not None and (first is None or flow.ends_ns < (first.ends_ns or 0)):
                 first = flow
         # Ends of what is joined to the first can still move when it ends; they are planned then.
         for flow in flows:
-            assert isinstance(flow, Pipe)
+            assert isinstance(flow, Connection)
             if first is not None and flow.ends_ns == first.ends_ns:
                 self._plan_end(flow, first.ends_ns or 0)
 
-    def _plan_end(self, pipe: Pipe, due_ns: int) -> None:
-        self._plan(due_ns, ENDS, lambda now_ns: self._end(pipe, now_ns), lambda: pipe.ends_ns == due_ns)
+    def _plan_end(self, flow: Connection, due_ns: int) -> None:
+        self._plan(due_ns, ENDS, lambda now_ns: self._end(flow, now_ns), lambda: flow.ends_ns == due_ns)
 
-    def _watch(self, pipe: Pipe, now_ns: int) -> None:
+    def _watch(self, flow: Connection, now_ns: int) -> None:
         """Be there when a capacity under this flow changes, or an end of it goes away."""
-        for channel in pipe.path:
+        for channel in flow.path:
             assert isinstance(channel, Channel)
             if channel.rates or channel.absences:
                 channel.update(now_ns)
                 self._watch_channel(channel, now_ns)
-        self._watch_limit(pipe, now_ns)
-        transfer = pipe.current
-        for end in (pipe.out, pipe.into):
+        self._watch_limit(flow, now_ns)
+        message = flow.current
+        for end in (flow.out, flow.into):
             if end.absences.kind == "away" and (gone_ns := end.absences.next_ns(now_ns)) is not None:
-                self._plan(gone_ns, CHANGES, lambda at_ns: self._abort(pipe, at_ns), lambda: pipe.current is transfer)
+                self._plan(gone_ns, CHANGES, lambda at_ns: self._abort(flow, at_ns), lambda: flow.current is message)
 
     def _watch_channel(self, channel: Channel, now_ns: int) -> None:
         due_ns = channel.next_ns(now_ns)
@@ -302,46 +309,48 @@ class Fabric:
         channel.watched_ns = due_ns
 
         def change(at_ns: int) -> None:
-            before = channel.capacity
+            before = channel.capacity_q20
             channel.update(at_ns)
-            if channel.capacity != before:
+            if channel.capacity_q20 != before:
                 self._touch((channel,))
             self._watch_channel(channel, at_ns)
 
         self._plan(due_ns, CHANGES, change, lambda: channel.watched_ns == due_ns and bool(channel.flows))
 
-    def _watch_limit(self, pipe: Pipe, now_ns: int) -> None:
+    def _watch_limit(self, flow: Connection, now_ns: int) -> None:
         """Be there when loss or delay allows another rate."""
-        due_ns = pipe.limit_changes_ns(now_ns)
-        if due_ns is None or pipe.limit_until_ns == due_ns:
+        due_ns = flow.loss_limit_changes_ns(now_ns)
+        if due_ns is None or flow.limit_until_ns == due_ns:
             return
-        pipe.limit_until_ns = due_ns
+        flow.limit_until_ns = due_ns
 
         def change(at_ns: int) -> None:
-            before, pipe.limit = pipe.limit, pipe.limit_at(at_ns)
-            if pipe.limit != before:
-                self._touch(pipe.path)
-            self._watch_limit(pipe, at_ns)
+            before, flow.limit_q20 = flow.limit_q20, flow.loss_limit_q20(at_ns)
+            if flow.limit_q20 != before:
+                self._touch(flow.path)
+            self._watch_limit(flow, at_ns)
 
-        self._plan(due_ns, CHANGES, change, lambda: pipe.limit_until_ns == due_ns and pipe.current is not None)
+        self._plan(due_ns, CHANGES, change, lambda: flow.limit_until_ns == due_ns and flow.current is not None)
 
-    def _abort(self, pipe: Pipe, now_ns: int) -> None:
+    def _abort(self, flow: Connection, now_ns: int) -> None:
         """An end has gone away: what was being sent starts over when it is back."""
-        transfer = pipe.current
-        assert transfer is not None
-        pipe.serve(now_ns)
-        unserved_bytes = -(-max(pipe.unserved, 0) // BYTE)  # of the burst in hand, also while its rate is 0
-        transfer.resent_bytes += transfer.wire_bytes - transfer.rest_bytes - unserved_bytes
-        transfer.rest_bytes, pipe.ends_ns, pipe.unserved = transfer.wire_bytes, None, 0
-        self._leave(pipe)
-        self._plan_start(pipe, now_ns)
+        message = flow.current
+        assert message is not None
+        flow.serve(now_ns)
+        unserved_bytes = -(
+            -max(flow.unserved_q20_ns, 0) // BYTE_Q20_NS
+        )  # of the burst in hand, also while its rate is 0
+        message.resent_bytes += message.wire_bytes - message.rest_bytes - unserved_bytes
+        message.rest_bytes, flow.ends_ns, flow.unserved_q20_ns = message.wire_bytes, None, 0
+        self._detach(flow)
+        self._plan_start(flow, now_ns)
 
 
-def _never_there(pipe: Pipe, transfer: Transfer) -> UserError:
+def _never_there(flow: Connection, message: QueuedMessage) -> UserError:
     """Who is away too often for a message ever to arrive."""
-    gone = pipe.source if pipe.out.absences.kind == "away" else pipe.destination
+    gone = flow.source if flow.out.absences.kind == "away" else flow.destination
     return UserError(
-        f"{gone}: a message of {transfer.wire_bytes} B from {pipe.source} to {pipe.destination} lost its connection"
+        f"{gone}: a message of {message.wire_bytes} B from {flow.source} to {flow.destination} lost its connection"
         f" {MOST_CONNECTIONS} times, since it is away again too soon; give its absence a longer mean_present_s, or"
         ' kind = "outage", after which a message goes on'
     )

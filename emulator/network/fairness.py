@@ -1,56 +1,56 @@
-"""How flows share what they flow over: max-min fairness by progressive filling, in integers.
+"""Max-min fair sharing of capacities by flows: progressive filling, in integers.
 
 A flow goes over several resources (a client's link, a cell, the server's link), and a resource's capacity is all that
 its flows together may have. Rates rise together until a resource is full; the flows over it stay there, the others
 rise on (Bertsekas and Gallager, Data Networks, 2nd ed., 6.5.2). So no flow could have more without one that has no
 more than it having less.
 
-Rates are whole numbers of 2^-20 bit/s: fair shares are rounded down to that, so that no capacity is ever exceeded, and
-the rest of the arithmetic is exact.
+Rates and capacities are integers in units of 2^-20 bit/s, which ``_q20`` in a name says: fair shares are rounded down
+to that, so that no capacity is ever exceeded, and the rest of the arithmetic is exact.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-FINENESS = 2**20  # parts of a bit/s
+Q20 = 2**20  # units of rate in a bit/s
 
-UNLIMITED = 1 << 100
+UNLIMITED_Q20 = 1 << 100
 
 
 class Resource:
-    """Something with a capacity, and the flows that are on it now: one that goes over it twice is there twice."""
+    """A capacity in 2^-20 bit/s, and the flows over it now: a flow that goes over it twice counts twice."""
 
-    __slots__ = ("capacity", "changed_ns", "count", "flows", "left", "name")
+    __slots__ = ("capacity_q20", "changed_ns", "count", "flows", "left_q20", "name")
 
-    def __init__(self, name: str, capacity: int) -> None:
-        self.name, self.capacity = name, capacity
+    def __init__(self, name: str, capacity_q20: int) -> None:
+        self.name, self.capacity_q20 = name, capacity_q20
         self.flows: dict[Flow, None] = {}  # in order of their coming: a set would have none
         self.changed_ns = 0  # shares are settled up to here
-        self.left = self.count = 0  # while shares are computed: capacity and flows to be shared out
+        self.left_q20 = self.count = 0  # while shares are computed: capacity and flows to be shared out
 
 
 class Flow:
-    """What is on its way over ``path``, at most at ``limit``. ``rate`` is its share, from ``fill``."""
+    """A transmission over the resources of ``path``, limited to ``limit_q20``; ``rate_q20``: its fair share."""
 
-    __slots__ = ("limit", "path", "rate")
+    __slots__ = ("limit_q20", "path", "rate_q20")
 
-    def __init__(self, path: Sequence[Resource], limit: int = UNLIMITED) -> None:
-        self.path, self.limit = tuple(path), limit
-        self.rate = 0
+    def __init__(self, path: Sequence[Resource], limit_q20: int = UNLIMITED_Q20) -> None:
+        self.path, self.limit_q20 = tuple(path), limit_q20
+        self.rate_q20 = 0
 
-    def join(self) -> None:
+    def attach(self) -> None:
         for resource in self.path:
             resource.flows[self] = None
 
-    def leave(self) -> None:
+    def detach(self) -> None:
         for resource in self.path:
             resource.flows.pop(self, None)
-        self.rate = 0
+        self.rate_q20 = 0
 
 
 def together(start: Iterable[Resource]) -> tuple[list[Resource], list[Flow]]:
-    """All resources and flows that ``start`` is joined to by flows: what happens to one of them can move them all."""
+    """The connected component of ``start``: all resources and flows whose shares depend on each other."""
     resources = dict.fromkeys(start)
     waiting, flows = list(resources), dict[Flow, None]()
     while waiting:
@@ -65,9 +65,9 @@ def together(start: Iterable[Resource]) -> tuple[list[Resource], list[Flow]]:
 
 
 def fill(resources: Sequence[Resource], flows: Sequence[Flow]) -> None:
-    """Set every flow's ``rate`` to its max-min fair share. ``flows``: all that are on any of the ``resources``."""
+    """Set every flow's ``rate_q20`` to its max-min fair share. ``flows``: all that are on any of the ``resources``."""
     for resource in resources:
-        resource.left, resource.count = resource.capacity, 0
+        resource.left_q20, resource.count = resource.capacity_q20, 0
     for flow in flows:
         for resource in flow.path:
             resource.count += 1
@@ -75,40 +75,40 @@ def fill(resources: Sequence[Resource], flows: Sequence[Flow]) -> None:
     shared = [resource for resource in resources if resource.count > 1]
     limits = [(_alone(flow), i) for i, flow in enumerate(flows)]
     if not shared:
-        for flow, (limit, _) in zip(flows, limits, strict=True):
-            flow.rate = limit
+        for flow, (limit_q20, _) in zip(flows, limits, strict=True):
+            flow.rate_q20 = limit_q20
         return
     limits.sort(reverse=True)
     for flow in flows:
-        flow.rate = -1
+        flow.rate_q20 = -1
     while limits:
-        level = min([r.left // r.count for r in shared if r.count], default=UNLIMITED)
-        if limits[-1][0] <= level:
+        level_q20 = min([r.left_q20 // r.count for r in shared if r.count], default=UNLIMITED_Q20)
+        if limits[-1][0] <= level_q20:
             # All shares can only rise from here, so every flow that is limited to less has its limit.
-            while limits and limits[-1][0] <= level:
-                limit, i = limits.pop()
-                if flows[i].rate < 0:
-                    _settle(flows[i], limit)
+            while limits and limits[-1][0] <= level_q20:
+                limit_q20, i = limits.pop()
+                if flows[i].rate_q20 < 0:
+                    _settle(flows[i], limit_q20)
         else:
             # All that are full at this level at once: what rounding leaves would depend on their order.
-            full = [r for r in shared if r.count and r.left // r.count == level]
+            full = [r for r in shared if r.count and r.left_q20 // r.count == level_q20]
             for resource in full:
                 for flow in resource.flows:
-                    if flow.rate < 0:
-                        _settle(flow, level)
+                    if flow.rate_q20 < 0:
+                        _settle(flow, level_q20)
 
 
 def _alone(flow: Flow) -> int:
-    """What a flow could have of its limit and of the resources that it has to itself."""
-    limit = flow.limit
+    """The least of a flow's limit and the capacities of the resources that it alone uses, in 2^-20 bit/s."""
+    limit_q20 = flow.limit_q20
     for resource in flow.path:
-        if resource.count == 1 and resource.capacity < limit:
-            limit = resource.capacity
-    return limit
+        if resource.count == 1 and resource.capacity_q20 < limit_q20:
+            limit_q20 = resource.capacity_q20
+    return limit_q20
 
 
-def _settle(flow: Flow, rate: int) -> None:
-    flow.rate = rate
+def _settle(flow: Flow, rate_q20: int) -> None:
+    flow.rate_q20 = rate_q20
     for resource in flow.path:
-        resource.left -= rate
+        resource.left_q20 -= rate_q20
         resource.count -= 1

@@ -1,4 +1,4 @@
-"""What carrying a message comes to, and the jitter of a link: arithmetic in integer nanoseconds, bytes and bit/s."""
+"""The times of a message's transmission, and the jitter of a link: integer nanoseconds, bytes and bit/s."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ JITTER_QUANTUM_NS = 1000
 JITTER_CUT_SIGMAS = 3.0
 
 
-class Carriage(NamedTuple):
-    """When a message's first bit leaves, its last bit has left, and it arrives; bytes that it cost besides its own.
+class Transmission(NamedTuple):
+    """The times of a message's first bit, last bit and arrival (ns), and the bytes that it cost besides its own.
 
-    ``ack_bytes`` go the other way; ``resent_bytes`` had left when an end went away, and left again.
+    ``ack_bytes`` go the other way; ``resent_bytes`` had been sent when a node became unreachable, and were sent again.
     """
 
     start_ns: int

@@ -1,4 +1,4 @@
-"""What lies between two nodes of a scenario: which capacities a flow goes over, with what delay, jitter and loss.
+"""The paths between the nodes of a scenario: the capacities that a flow crosses, their delay, jitter and loss.
 
 ``up`` and ``down`` are a node's own directions: a message from a client to the server goes over the client's uplink,
 its cell's uplink and the server's downlink; one to another client over both their cells. A half-duplex link or cell
@@ -14,24 +14,28 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from emulator.network import tcp
-from emulator.network.fairness import FINENESS, Resource
-from emulator.piecewise import Larger, Steps
+from emulator.network.fairness import Q20, Resource
+from emulator.piecewise import PointwiseMax, StepFunction
 from emulator.profiles.availability import Absences, of_client
-from emulator.profiles.capacity import Way, wider
+from emulator.profiles.capacity import VaryingRate, wider
 from emulator.profiles.scenario import Cell, ClientSpec, Direction, Network, Scenario, ServerSpec
 
 MS = 10**6
 
 
 class Channel(Resource):
-    """A resource whose capacity may follow a trace, and be nothing while a client is absent. ``peak_bps``: the most."""
+    """A resource whose capacity may follow a trace, and is 0 while a client is absent. ``peak_bps``: its maximum."""
 
     __slots__ = ("absences", "peak_bps", "rates", "watched_ns")
 
     def __init__(
-        self, name: str, peak_bps: int, rates: Steps | Larger | None = None, absences: Absences | None = None
+        self,
+        name: str,
+        peak_bps: int,
+        rates: StepFunction | PointwiseMax | None = None,
+        absences: Absences | None = None,
     ) -> None:
-        super().__init__(name, peak_bps * FINENESS)
+        super().__init__(name, peak_bps * Q20)
         self.peak_bps, self.rates, self.absences = peak_bps, rates, absences or None
         self.watched_ns = -1  # a change of capacity is planned for then
         self.update(0)
@@ -41,7 +45,7 @@ class Channel(Resource):
         rate_bps = self.rates.at(t_ns) if self.rates else self.peak_bps
         if self.absences and self.absences.back_ns(t_ns) > t_ns:
             rate_bps = 0
-        self.capacity = rate_bps * FINENESS
+        self.capacity_q20 = rate_bps * Q20
 
     def next_ns(self, t_ns: int) -> int | None:
         """When the capacity may change next; None: never."""
@@ -50,29 +54,29 @@ class Channel(Resource):
         return min((ns for ns in (rates_ns, absences_ns) if ns is not None), default=None)
 
 
-class Side(NamedTuple):
-    """A node's way out, or in: the direction of its own link, the capacities on it from the node on."""
+class LinkDirection(NamedTuple):
+    """One direction of a node's link, and the capacities on it, from the node on (up) or towards it (down)."""
 
     direction: Direction
     channels: tuple[Channel, ...]
 
 
-class End(NamedTuple):
-    """A node as the network sees it."""
+class NodeLink(NamedTuple):
+    """A node's access to the network: its network profile, both directions, and the absences of the node."""
 
     network: Network
-    up: Side
-    down: Side
+    up: LinkDirection
+    down: LinkDirection
     absences: Absences
 
 
 class Topology:
-    """The ends of all nodes of a scenario and the channels between them. Drawn with named streams of ``seed``."""
+    """The links of all nodes of a scenario and the channels between them, drawn with named streams of ``seed``."""
 
     def __init__(self, scenario: Scenario, seed: int) -> None:
         self.channels: list[Channel] = []
         self._server_name = scenario.server.name
-        self.ends: dict[str, End] = {}
+        self.links: dict[str, NodeLink] = {}
         members: dict[str, list[ClientSpec]] = {cell.name: [] for cell in scenario.cells}
         for client in scenario.clients:
             if client.cell:
@@ -83,29 +87,29 @@ class Topology:
             network = _at_its_place(client.network, f"{seed}:trace:{client.name}")
             up, down = self._link(client.name, network, absences)
             beyond = cells.get(client.cell, ((), ()))
-            sides = Side(network.up, (*up, *beyond[0])), Side(network.down, (*beyond[1], *down))
-            self.ends[client.name] = End(network, *sides, absences)
+            sides = LinkDirection(network.up, (*up, *beyond[0])), LinkDirection(network.down, (*beyond[1], *down))
+            self.links[client.name] = NodeLink(network, *sides, absences)
         self._server(scenario.server, scenario, members)
 
     def shared_delay_ns(self) -> int | None:
         """The least delay of a message where clients share a capacity; None where they share none."""
         users: dict[str, int] = {}
-        for name, end in self.ends.items():
-            for channel in {*end.up.channels, *end.down.channels}:
+        for name, link in self.links.items():
+            for channel in {*link.up.channels, *link.down.channels}:
                 users[channel.name] = users.get(channel.name, 0) + (name != self._server_name)
         if all(count <= 1 for count in users.values()):
             return None
-        ends = [end for name, end in self.ends.items() if name != self._server_name]
-        server = self.ends[self._server_name]
-        delays = [least_delay_ns(end.up.direction) + least_delay_ns(server.down.direction) for end in ends]
-        delays += [least_delay_ns(server.up.direction) + least_delay_ns(end.down.direction) for end in ends]
-        up, down = (min(least_delay_ns(getattr(end, side).direction) for end in ends) for side in ("up", "down"))
+        links = [link for name, link in self.links.items() if name != self._server_name]
+        server = self.links[self._server_name]
+        delays = [least_delay_ns(link.up.direction) + least_delay_ns(server.down.direction) for link in links]
+        delays += [least_delay_ns(server.up.direction) + least_delay_ns(link.down.direction) for link in links]
+        up, down = (min(least_delay_ns(getattr(link, side).direction) for link in links) for side in ("up", "down"))
         return min(*delays, up + down)  # the last: from one client to another
 
     def _link(self, name: str, network: Network, absences: Absences | None) -> tuple[list[Channel], list[Channel]]:
         """The channels of a link: one a direction, or one for both and beyond it those of what is slower."""
         gone = absences if absences and absences.kind == "outage" else None
-        up, down = (Way(way.rate_bps, way.rates) for way in (network.up, network.down))
+        up, down = (VaryingRate(way.rate_bps, way.rates) for way in (network.up, network.down))
         if network.duplex == "half":
             return self._half((f"{name} both", name), up, down, network.transport == "tcp", gone)
         return self._channel(f"{name} up", up, gone), self._channel(f"{name} down", down, gone)
@@ -116,7 +120,11 @@ class Topology:
             sum(client.network.up.rate_bps for client in members),
             sum(client.network.down.rate_bps for client in members),
         )
-        name, up, down = f"cell {cell.name}", Way(cell.up_bps, cell.up_rates), Way(cell.down_bps, cell.down_rates)
+        name, up, down = (
+            f"cell {cell.name}",
+            VaryingRate(cell.up_bps, cell.up_rates),
+            VaryingRate(cell.down_bps, cell.down_rates),
+        )
         if cell.duplex == "half":
             carries_acks = any(client.network.transport == "tcp" for client in members)
             return self._half((name, name), up, down, carries_acks, None, fed_bps)
@@ -128,8 +136,8 @@ class Topology:
     def _half(
         self,
         names: tuple[str, str],
-        up: Way,
-        down: Way,
+        up: VaryingRate,
+        down: VaryingRate,
         carries_acks: bool,
         gone: Absences | None,
         fed_bps: tuple[int, int] | None = None,
@@ -157,12 +165,16 @@ class Topology:
         if network.duplex == "half":
             up, down = self._link(server.name, network, None)
         else:
-            up = self._channel(f"{server.name} up", Way(network.up.rate_bps, network.up.rates), None, outward)
-            down = self._channel(f"{server.name} down", Way(network.down.rate_bps, network.down.rates), None, inward)
-        sides = Side(network.up, tuple(up)), Side(network.down, tuple(down))
-        self.ends[server.name] = End(network, *sides, Absences(None, ""))
+            up = self._channel(f"{server.name} up", VaryingRate(network.up.rate_bps, network.up.rates), None, outward)
+            down = self._channel(
+                f"{server.name} down", VaryingRate(network.down.rate_bps, network.down.rates), None, inward
+            )
+        sides = LinkDirection(network.up, tuple(up)), LinkDirection(network.down, tuple(down))
+        self.links[server.name] = NodeLink(network, *sides, Absences(None, ""))
 
-    def _channel(self, name: str, way: Way, gone: Absences | None = None, fed_bps: int | None = None) -> list[Channel]:
+    def _channel(
+        self, name: str, way: VaryingRate, gone: Absences | None = None, fed_bps: int | None = None
+    ) -> list[Channel]:
         """A channel, or none where what leads to it cannot fill it."""
         least_bps = way.rates.least if way.rates else way.peak_bps
         if fed_bps is not None and fed_bps <= least_bps:
@@ -172,16 +184,16 @@ class Topology:
         return [channel]
 
 
-def _less_acks(way: Way) -> Way:
+def _less_acks(way: VaryingRate) -> VaryingRate:
     """What the acknowledgements of the data leave."""
     rates = way.rates
-    if isinstance(rates, Larger):
-        return Way(tcp.half_duplex(way.peak_bps), Larger(_scaled(rates.first), _scaled(rates.second)))
-    return Way(tcp.half_duplex(way.peak_bps), _scaled(rates) if rates else None)
+    if isinstance(rates, PointwiseMax):
+        return VaryingRate(tcp.half_duplex(way.peak_bps), PointwiseMax(_scaled(rates.first), _scaled(rates.second)))
+    return VaryingRate(tcp.half_duplex(way.peak_bps), _scaled(rates) if rates else None)
 
 
-def _scaled(rates: Steps) -> Steps:
-    return Steps(rates.starts_ns, tuple(map(tcp.half_duplex, rates.values)), rates.length_ns, rates.ahead_ns)
+def _scaled(rates: StepFunction) -> StepFunction:
+    return StepFunction(rates.starts_ns, tuple(map(tcp.half_duplex, rates.values)), rates.length_ns, rates.ahead_ns)
 
 
 def _at_its_place(network: Network, stream: str) -> Network:

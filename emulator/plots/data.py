@@ -12,7 +12,7 @@ from statistics import fmean, median
 from typing import Any, NamedTuple
 
 from emulator.analysis.latency import Spans, union
-from emulator.ledger.events import AnyEvent, Carried, Computed, Posted, RoundEnded
+from emulator.ledger.events import AnyEvent, Computed, Posted, RoundEnded, Transmitted
 from emulator.ledger.timeline import length_of, only
 
 Json = Mapping[str, Any]
@@ -151,7 +151,7 @@ def done(clients: Sequence[Json], events: Sequence[AnyEvent]) -> list[Done]:
     """
     ended = sorted(only(events, RoundEnded), key=lambda event: (event.due_ns, event.seq))
     ends_ns = [event.due_ns for event in ended]
-    arrivals = {(event.source, event.counter): event.arrival_ns for event in only(events, Carried)}
+    arrivals = {(event.source, event.counter): event.arrival_ns for event in only(events, Transmitted)}
     last: dict[str, dict[int, int]] = {node["name"]: {} for node in clients}
     for event in only(events, Posted):
         arrival_ns, place = arrivals.get((event.node, event.counter)), bisect_left(ends_ns, event.due_ns)
@@ -201,7 +201,7 @@ def strip(algorithm: str, nodes: Sequence[Json], events: Sequence[AnyEvent]) -> 
         match event:
             case Computed():
                 add(event.node, "compute", event.start_ns, event.due_ns)
-            case Carried():
+            case Transmitted():
                 # A server's links are busy for somebody at almost any time, which would hide when it computes.
                 if event.source not in servers:
                     add(event.source, "upload", event.start_ns, event.arrival_ns)

@@ -29,9 +29,9 @@ from emulator.clock.loop import DELIVERY_RANK, LEFT_RANK, EmulatedLoop, InstantP
 from emulator.compute.counting import Costs, HostRun
 from emulator.compute.device import Work, duration_ns
 from emulator.host.liveness import PULSE
-from emulator.ledger.events import Carried, Ended, Event, Posted, Reported, Started, Undelivered
-from emulator.network.fabric import Fabric, Happening
-from emulator.network.jitter import SECOND_NS, Carriage
+from emulator.ledger.events import Ended, Event, Posted, Reported, Started, Transmitted, Undelivered
+from emulator.network.fabric import Fabric, LinkEvent
+from emulator.network.jitter import SECOND_NS, Transmission
 from emulator.node.node import ClientNode, Node, ServerNode
 from emulator.preflight.dilation import ProfilingResult
 from emulator.preflight.in_process import REFERENCE, InProcessFabric, who_waits
@@ -145,11 +145,11 @@ class DryRunNetwork:
         incoming.adopt(parcel.tensors)
         self._under_way[source, counter] = destination, parcel
 
-        def left(happening: Happening) -> None:
-            carriage = happening.carriage
-            self._write_carried(source, destination, parcel, stamp_ns, carriage)
-            self._loop.at(carriage.left_ns, partial(sender.on_left, counter), LEFT_RANK)
-            self._loop.at(carriage.arrival_ns, arrive, DELIVERY_RANK)
+        def left(event: LinkEvent) -> None:
+            transmission = event.transmission
+            self._write_carried(source, destination, parcel, stamp_ns, transmission)
+            self._loop.at(transmission.left_ns, partial(sender.on_left, counter), LEFT_RANK)
+            self._loop.at(transmission.arrival_ns, arrive, DELIVERY_RANK)
 
         def arrive() -> None:
             if destination not in self.ended:
@@ -158,10 +158,12 @@ class DryRunNetwork:
 
         self._fabric.post(source, destination, counter, parcel.sizes.wire, stamp_ns, left)
 
-    def _write_carried(self, source: str, destination: str, parcel: Parcel, posted_ns: int, carriage: Carriage) -> None:
-        carried = Carried(
-            due_ns=carriage.left_ns,
-            actual_ns=carriage.left_ns,
+    def _write_carried(
+        self, source: str, destination: str, parcel: Parcel, posted_ns: int, transmission: Transmission
+    ) -> None:
+        transmitted = Transmitted(
+            due_ns=transmission.left_ns,
+            actual_ns=transmission.left_ns,
             counter=parcel.header.counter,
             source=source,
             destination=destination,
@@ -169,12 +171,12 @@ class DryRunNetwork:
             wire_bytes=parcel.sizes.wire,
             payload_bytes=parcel.sizes.payload,
             posted_ns=posted_ns,
-            start_ns=carriage.start_ns,
-            arrival_ns=carriage.arrival_ns,
-            ack_bytes=carriage.ack_bytes,
-            resent_bytes=carriage.resent_bytes,
+            start_ns=transmission.start_ns,
+            arrival_ns=transmission.arrival_ns,
+            ack_bytes=transmission.ack_bytes,
+            resent_bytes=transmission.resent_bytes,
         )
-        self._record(carried)
+        self._record(transmitted)
 
     def close(self) -> None:
         """All nodes have ended: write down what has not reached its own before that."""

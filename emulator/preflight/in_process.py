@@ -24,7 +24,7 @@ from emulator.compute.uncharged import Uncharged
 from emulator.errors import UserError
 from emulator.host.liveness import PULSE
 from emulator.ledger.events import Computed, Event, Posted, RoundEnded
-from emulator.network.fabric import Fabric, Happening
+from emulator.network.fabric import Fabric, LinkEvent
 from emulator.node.node import ClientNode, Node, ServerNode
 from emulator.profiles.scenario import ClientSpec, Device, Scenario
 from emulator.transport.endpoint import CHUNK_BYTES
@@ -37,7 +37,7 @@ class InProcessFabric:
     def __init__(self, loop: EmulatedLoop, fabric: Fabric) -> None:
         self._loop, self._fabric = loop, fabric
         self._entry: Entry | None = None
-        self._left: dict[tuple[str, int], Callable[[Happening], None]] = {}
+        self._left: dict[tuple[str, int], Callable[[LinkEvent], None]] = {}
 
     def post(
         self,
@@ -46,7 +46,7 @@ class InProcessFabric:
         counter: int,
         wire_bytes: int,
         stamp_ns: int,
-        left: Callable[[Happening], None],
+        left: Callable[[LinkEvent], None],
     ) -> None:
         """Carry a message; ``left`` is called when its last bit has left."""
         self._left[source, counter] = left
@@ -64,13 +64,13 @@ class InProcessFabric:
     def _advance(self) -> None:
         self._entry = None
         try:
-            happenings = self._fabric.advance()
+            link_events = self._fabric.advance()
         except UserError as error:  # asyncio would only log it, in a callback
             self._loop.failure = error
             return
-        for happening in happenings:
-            if happening.departs:
-                self._left.pop((happening.source, happening.counter))(happening)
+        for event in link_events:
+            if event.departs:
+                self._left.pop((event.source, event.counter))(event)
         self._plan()
 
 
@@ -194,10 +194,10 @@ class InProcessTransport:
         for chunk in parcel.chunks(CHUNK_BYTES):
             incoming.fill(chunk)
 
-        def left(happening: Happening) -> None:
+        def left(event: LinkEvent) -> None:
             deliver = partial(receiver.on_delivery, incoming, self.name, counter)
-            self._loop.at(happening.carriage.left_ns, partial(self.on_left, counter), LEFT_RANK)
-            self._loop.at(happening.carriage.arrival_ns, deliver, DELIVERY_RANK)
+            self._loop.at(event.transmission.left_ns, partial(self.on_left, counter), LEFT_RANK)
+            self._loop.at(event.transmission.arrival_ns, deliver, DELIVERY_RANK)
 
         self._fabric.post(self.name, destination, counter, parcel.sizes.wire, stamp_ns, left)
 

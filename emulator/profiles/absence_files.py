@@ -9,7 +9,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from emulator.errors import ProfileError
-from emulator.inputs.text_files import Line, decoded, lines, profile_error, read, shown
+from emulator.inputs.text_files import SourceLine, decoded, lines, profile_error, read, shown
 from emulator.traces.rows import EXACT, MOST_S, NUMBER
 
 HEADER = "from_s,to_s"
@@ -36,7 +36,7 @@ def load(path: Path, asker: str, key: str) -> Listed:
         raise profile_error(str(path), "", f"is larger than {LARGEST_BYTES >> 20} MiB; write fewer spans")
     text = decoded(str(path), content)
     spans: list[tuple[int, int]] = []
-    first, *rows = [*lines(str(path), text)] or [Line(f"{path}:1", "")]
+    first, *rows = [*lines(str(path), text)] or [SourceLine(f"{path}:1", "")]
     if first.text.replace(" ", "") != HEADER:
         raise _wrong(first, f"the first line must be {HEADER}")
     for line in rows:
@@ -51,7 +51,7 @@ def load(path: Path, asker: str, key: str) -> Listed:
     return Listed(str(path), hashlib.sha256(content).hexdigest(), tuple(spans))
 
 
-def _span(line: Line) -> tuple[int, int]:
+def _span(line: SourceLine) -> tuple[int, int]:
     words = [word.strip() for word in line.text.split(",")]
     if len(words) != 2 or not all(NUMBER.fullmatch(word) and len(word) <= 60 for word in words):
         raise _wrong(line, f"{shown(line.text)} must be two numbers of seconds, from and to, such as 2.5,10")
@@ -61,5 +61,5 @@ def _span(line: Line) -> tuple[int, int]:
     return int(begin.scaleb(9, EXACT)), int(end.scaleb(9, EXACT))
 
 
-def _wrong(line: Line, problem: str) -> ProfileError:
+def _wrong(line: SourceLine, problem: str) -> ProfileError:
     return profile_error(line.where, "", problem)

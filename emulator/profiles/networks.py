@@ -8,7 +8,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from emulator.inputs.text_files import profile_error
-from emulator.piecewise import Steps
+from emulator.piecewise import StepFunction
 from emulator.profiles.scenario import Cell, Direction, Network
 from emulator.profiles.schema import CellPart, Document, NetworkFile, TraceFile, unit_of, whole
 from emulator.traces import reading
@@ -144,7 +144,9 @@ def _not_twice(file: str, typed: NetworkFile, link: _Link) -> None:
                     raise profile_error(file, key, f"{trace.file} has a column {column}; leave one of the two out")
 
 
-def _followed(typed: NetworkFile, side: str, link: _Link) -> tuple[Steps | None, Steps | None, Steps | None]:
+def _followed(
+    typed: NetworkFile, side: str, link: _Link
+) -> tuple[StepFunction | None, StepFunction | None, StepFunction | None]:
     """Rates, delays and losses of a direction that come from traces; round trips are those of both directions."""
     trace = link.traces[SIDES.index(side)]
     delays = trace.delays if trace else None

@@ -7,7 +7,7 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from emulator.piecewise import Steps
+from emulator.piecewise import StepFunction
 from emulator.profiles.availability import Absence
 
 
@@ -22,9 +22,9 @@ class Direction(Struct, frozen=True):
     one_way_ns: int
     jitter_ns: int
     loss_ppb: int = 0
-    rates: Steps | None = None
-    delays: Steps | None = None
-    losses: Steps | None = None
+    rates: StepFunction | None = None
+    delays: StepFunction | None = None
+    losses: StepFunction | None = None
 
 
 class Network(Struct, frozen=True):
@@ -51,8 +51,8 @@ class Cell(Struct, frozen=True):
     up_bps: int
     down_bps: int
     duplex: Literal["full", "half"] = "full"
-    up_rates: Steps | None = None
-    down_rates: Steps | None = None
+    up_rates: StepFunction | None = None
+    down_rates: StepFunction | None = None
 
 
 class Device(Struct, frozen=True):

@@ -30,7 +30,17 @@ from emulator.analysis.recorded import Recorded
 from emulator.checks import divergence
 from emulator.checks.health import limits_of
 from emulator.errors import UserError
-from emulator.ledger.events import AnyEvent, Carried, Computed, Evaluated, Memory, Posted, Received, RoundEnded, Waiting
+from emulator.ledger.events import (
+    AnyEvent,
+    Computed,
+    Evaluated,
+    Memory,
+    Posted,
+    Received,
+    RoundEnded,
+    Transmitted,
+    Waiting,
+)
 from emulator.ledger.timeline import length_of, only
 
 Json = Mapping[str, Any]
@@ -72,7 +82,7 @@ def _timeline(
     algorithm: str, nodes: Sequence[Json], pids: Mapping[str, int], events: Sequence[AnyEvent], *, measured: bool
 ) -> Iterator[Line]:
     """``measured``: whether there are readings of the host: none in a dry run."""
-    carried = sorted(only(events, Carried), key=lambda message: message.start_ns)
+    transmitted = sorted(only(events, Transmitted), key=lambda message: message.start_ns)
     length_ns = length_of(events)
     posted = {(event.node, event.counter): event for event in only(events, Posted)}
     delivered = {(event.source, event.counter) for event in only(events, Received)}
@@ -80,7 +90,7 @@ def _timeline(
     for event in events:
         if event.node in of:
             of[event.node][type(event).__name__].append(event)
-    for message in carried:
+    for message in transmitted:
         of[message.source]["sent"].append(message)
         of[message.destination]["came"].append(message)
     for node in nodes:
@@ -148,7 +158,7 @@ class _Node:
             "args": args,
         }
 
-    def arrow(self, end: str, track: str, message: Carried, at_ns: int, algorithm: str) -> Line:
+    def arrow(self, end: str, track: str, message: Transmitted, at_ns: int, algorithm: str) -> Line:
         """One end of an arrow, at the span that was just drawn."""
         where = {"pid": self.pid, "tid": self._tid(track, self._lane[track]), "ts": _us(at_ns)}
         number = f"{algorithm}/{message.source}/{message.counter}"
@@ -167,7 +177,7 @@ def _work(span: Computed, measured: bool) -> Line:
     return {key: getattr(span, key) for key in keys}
 
 
-def _about(message: Carried, posted: Mapping[tuple[str, int], Posted]) -> Line:
+def _about(message: Transmitted, posted: Mapping[tuple[str, int], Posted]) -> Line:
     sent = posted.get((message.source, message.counter))
     ends = {"from": message.source, "to": message.destination, "queued_ns": message.start_ns - message.posted_ns}
     sizes = {"payload_bytes": message.payload_bytes, "wire_bytes": message.wire_bytes}
@@ -196,7 +206,7 @@ def _memory(pid: int, readings: Iterable[Memory]) -> Iterator[Line]:
         yield {"ph": "C", "pid": pid, "tid": 0, "name": "memory MiB", "ts": _us(reading.due_ns), "args": sizes}
 
 
-def _rates(pid: int, name: str, messages: Iterable[Carried], arriving: int) -> Iterator[Line]:
+def _rates(pid: int, name: str, messages: Iterable[Transmitted], arriving: int) -> Iterator[Line]:
     """The sum of the mean rates of the messages on the link, where it changes."""
     changes: dict[int, float] = defaultdict(float)
     for message in messages:

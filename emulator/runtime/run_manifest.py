@@ -17,7 +17,7 @@ from emulator.host import cgroups
 from emulator.host.device_profile import cpu_name
 from emulator.ledger.events import SCHEMA
 from emulator.network.topology import Topology, least_delay_ns
-from emulator.piecewise import Larger, Steps
+from emulator.piecewise import PointwiseMax, StepFunction
 from emulator.profiles.scenario import ClientSpec, Scenario, ServerSpec
 
 LIMIT = f"RLIMIT_DATA: budget x {LIMIT_FACTOR} + {LIMIT_SPARE_BYTES} B"
@@ -77,7 +77,7 @@ def make_manifest(
 
 
 def _node(spec: ClientSpec | ServerSpec, topology: Topology) -> dict[str, Any]:
-    end = topology.ends[spec.name]
+    end = topology.links[spec.name]
     network, numbers = end.network, {channel.name: i for i, channel in enumerate(topology.channels)}
     node = {
         "name": spec.name,
@@ -107,7 +107,7 @@ def _channels(topology: Topology) -> dict[str, Any]:
     """The capacities between nodes; those that follow the same trace from different places on share its steps."""
     traces: list[tuple[tuple[int, ...], tuple[int, ...], int]] = []
 
-    def followed(rates: Steps) -> dict[str, int]:
+    def followed(rates: StepFunction) -> dict[str, int]:
         steps = (rates.starts_ns, rates.values, rates.length_ns)
         if steps not in traces:
             traces.append(steps)
@@ -116,7 +116,7 @@ def _channels(topology: Topology) -> dict[str, Any]:
     channels = []
     for channel in topology.channels:
         described: dict[str, Any] = {"name": channel.name, "bps": channel.peak_bps}
-        if isinstance(channel.rates, Larger):
+        if isinstance(channel.rates, PointwiseMax):
             described["larger_of"] = [followed(rates) for rates in (channel.rates.first, channel.rates.second)]
         elif channel.rates is not None:
             described |= followed(channel.rates)

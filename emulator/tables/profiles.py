@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from textwrap import wrap
 
-from emulator.piecewise import Larger, Steps
+from emulator.piecewise import PointwiseMax, StepFunction
 from emulator.profiles.availability import Absence
-from emulator.profiles.capacity import Way, wider
+from emulator.profiles.capacity import VaryingRate, wider
 from emulator.profiles.reading import Profile, Row, describe
 from emulator.profiles.scenario import Cell, Device, Network
 from emulator.profiles.schema import KINDS, shipped
@@ -96,7 +96,7 @@ def _facts(profile: Profile) -> list[str]:
 
 def _capacity(cell: Cell) -> str:
     """What a cell carries, as the emulator plays it: half duplex is one capacity, the larger at each moment."""
-    ways = {"up": Way(cell.up_bps, cell.up_rates), "down": Way(cell.down_bps, cell.down_rates)}
+    ways = {"up": VaryingRate(cell.up_bps, cell.up_rates), "down": VaryingRate(cell.down_bps, cell.down_rates)}
     means = {side: _short(_mean_bps(way.rates, way.peak_bps), 10**6, 4) for side, way in ways.items()}
     mean = ", a trace's mean" if cell.up_rates or cell.down_rates else ""
     if cell.duplex == "half":
@@ -135,7 +135,7 @@ def _rates(network: Network) -> str:
     return f"{up} up, {down} down"
 
 
-def _mean_bps(rates: Steps | Larger | None, otherwise_bps: int) -> int:
+def _mean_bps(rates: StepFunction | PointwiseMax | None, otherwise_bps: int) -> int:
     """The mean of the rates that a link or a cell follows, or the one rate that it has."""
     return max(rates.integral(0, rates.length_ns) // rates.length_ns, 1) if rates else otherwise_bps
 

@@ -12,7 +12,7 @@ from msgspec import Struct
 from rich.console import Console
 from rich.text import Text
 
-from emulator.piecewise import Steps
+from emulator.piecewise import StepFunction
 from emulator.tables.table import NOTHING, Sheet, show
 from emulator.traces import reading
 from emulator.traces.reading import Trace
@@ -29,7 +29,7 @@ class Quantity(Struct, frozen=True):
 
     name: str
     unit: str
-    steps: Steps
+    steps: StepFunction
     factor: int
     per: int
 
@@ -111,7 +111,7 @@ def edges(length_ns: int) -> list[int]:
     return [max(length_ns * i // COLUMNS, i) for i in range(COLUMNS + 1)]
 
 
-def outages(steps: Steps) -> list[str]:
+def outages(steps: StepFunction) -> list[str]:
     """A line that marks the columns in which there is no rate for some of the time; none where there always is."""
     columns = edges(steps.length_ns)
     marked: set[int] = set()

@@ -24,7 +24,7 @@ from msgspec.structs import replace
 from emulator.errors import UserError
 from emulator.inputs.text_files import profile_error, shown
 from emulator.inputs.text_tables import Row, Table, table_of
-from emulator.piecewise import Steps
+from emulator.piecewise import StepFunction
 from emulator.traces.format import LONGEST_DELAY_MS, Rate
 from emulator.traces.reading import LONGEST_S, Form, parsed, plausible
 from emulator.traces.rows import MOST_BPS, NUMBER, RATES, TIMES, unit_written
@@ -63,7 +63,7 @@ class Converted(NamedTuple):
 
     text: str
     notes: list[str]
-    steps: dict[str, Steps]
+    steps: dict[str, StepFunction]
 
 
 class _Bad(Exception):
@@ -295,7 +295,7 @@ def _without_pauses(rows: list[_Sample], longest_ns: int | None) -> tuple[list[_
 # --- what comes out ---------------------------------------------------------------------------------------------------
 
 
-def _outcome(rows: list[_Sample], steps: dict[str, Steps]) -> list[str]:
+def _outcome(rows: list[_Sample], steps: dict[str, StepFunction]) -> list[str]:
     """What the trace is, in two or three lines."""
     rates = {name: steps[name] for name in ("up", "down") if name in steps}
     length_s = next(iter(rates.values())).length_ns / 10**9

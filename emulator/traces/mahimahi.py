@@ -7,8 +7,8 @@ a second rather than at each packet.
 
 from __future__ import annotations
 
-from emulator.inputs.text_files import Line, profile_error, shown
-from emulator.piecewise import Steps, merged
+from emulator.inputs.text_files import SourceLine, profile_error, shown
+from emulator.piecewise import StepFunction, merged
 from emulator.traces.rows import MOST_S, ONE_COLUMN, wrong
 
 BIN_MS = 20
@@ -16,7 +16,7 @@ OPPORTUNITY_BITS = 1500 * 8
 LEAST_MS, LEAST_PACKETS = 100, 20  # of a lap, where nobody said that it is Mahimahi
 
 
-def rates(file: str, lines: list[Line], named: bool) -> Steps:
+def rates(file: str, lines: list[SourceLine], named: bool) -> StepFunction:
     """Opportunities as rates in bit/s, every bit of them; that of ms t fills the ms that ends at t, as at the wrap.
 
     An opportunity at 0 is counted in the first bin. ``named``: the user said that it is Mahimahi; else one whose lap is

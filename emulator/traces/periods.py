@@ -10,8 +10,8 @@ import json
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from emulator.inputs.text_files import Line, profile_error, shown
-from emulator.piecewise import Steps, merged
+from emulator.inputs.text_files import SourceLine, profile_error, shown
+from emulator.piecewise import StepFunction, merged
 from emulator.traces.rows import MOST_BPS, MOST_S, RATES, RTT, TIMES, Column, whole
 
 DURATIONS = {
@@ -27,7 +27,7 @@ KEYS = {**DURATIONS, **BANDWIDTHS, "latency_ms": LATENCY}
 USUAL = "duration_ms, bandwidth_kbps and perhaps latency_ms"
 
 
-def read(file: str, text: str) -> dict[str, Steps]:
+def read(file: str, text: str) -> dict[str, StepFunction]:
     """Steps of up, down and, where periods have a latency, rtt (one way, in ns)."""
     periods = _parsed(file, text)
     if not isinstance(periods, list) or not periods:
@@ -50,7 +50,7 @@ def read(file: str, text: str) -> dict[str, Steps]:
             column, value = KEYS[name], period[name]
             if isinstance(value, bool) or not isinstance(value, Decimal):
                 raise profile_error(file, f"{place}.{name}", "must be a number such as 2.5, without quotes")
-            number = whole(Line(f"{file}: {place}", ""), column, str(value), "")
+            number = whole(SourceLine(f"{file}: {place}", ""), column, str(value), "")
             if column.quantity == "time":
                 if number == 0:
                     raise profile_error(file, f"{place}.{name}", "must be above 0; leave the period out")

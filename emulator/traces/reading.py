@@ -24,7 +24,7 @@ from msgspec import Struct
 
 from emulator.inputs.shipped import ROOT
 from emulator.inputs.text_files import decoded, lines, profile_error, read, shown
-from emulator.piecewise import Steps
+from emulator.piecewise import StepFunction
 from emulator.traces import mahimahi, rows
 from emulator.traces import periods as trace_periods
 from emulator.traces.format import Holds, Rate, Time
@@ -55,10 +55,10 @@ class Trace(Struct, frozen=True):
     name: str
     file: str
     sha256: str
-    up: Steps | None
-    down: Steps | None
-    delays: Steps | None = None
-    losses: Steps | None = None
+    up: StepFunction | None
+    down: StepFunction | None
+    delays: StepFunction | None = None
+    losses: StepFunction | None = None
 
 
 def shipped() -> tuple[str, ...]:
@@ -110,7 +110,7 @@ def load(path: Path, display: str, form: Form | None = None) -> Trace:
     return Trace(name, display, sha256, steps.get("up"), steps.get("down"), steps.get("rtt"), steps.get("loss"))
 
 
-def parsed(file: str, text: str, form: Form) -> dict[str, Steps]:
+def parsed(file: str, text: str, form: Form) -> dict[str, StepFunction]:
     """The steps of up and down (bit/s), rtt (one way, in ns) and loss (10^-9) in the text of a trace."""
     if text.lstrip()[:1] in ("[", "{"):
         _only_for_rows(file, form, "JSON of periods", "its keys name the units")
@@ -127,7 +127,7 @@ def parsed(file: str, text: str, form: Form) -> dict[str, Steps]:
     return steps
 
 
-def _of_lines(file: str, text: str, form: Form) -> dict[str, Steps]:
+def _of_lines(file: str, text: str, form: Form) -> dict[str, StepFunction]:
     found = list(lines(file, text))
     if not found:
         raise profile_error(file, "", f"has no lines; write {FORMATS}")
@@ -162,7 +162,7 @@ def _only_for_rows(file: str, form: Form, what: str, why: str) -> None:
         raise profile_error(file, "", f"is read as {what}; leave format out")
 
 
-def plausible(file: str, rates: Steps, form: Form, is_mahimahi: bool) -> None:
+def plausible(file: str, rates: StepFunction, form: Form, is_mahimahi: bool) -> None:
     """Refuse what is probably in other units than those it was read in, where nobody named them."""
     if form.format:
         return

@@ -18,8 +18,8 @@ from statistics import median_low
 from msgspec import Struct
 
 from emulator.errors import ProfileError
-from emulator.inputs.text_files import Line, profile_error, shown
-from emulator.piecewise import Steps, merged
+from emulator.inputs.text_files import SourceLine, profile_error, shown
+from emulator.piecewise import StepFunction, merged
 from emulator.traces.format import LONGEST_DELAY_MS, Holds
 from emulator.validation import nearest
 
@@ -92,14 +92,14 @@ COLUMNS = {
 USUAL = ("time_s", "up_mbps", "down_mbps", "rtt_ms", "loss")
 
 
-def pairs(file: str, lines: list[Line], time: str, rate: str, holds: Holds) -> Steps:
+def pairs(file: str, lines: list[SourceLine], time: str, rate: str, holds: Holds) -> StepFunction:
     """White space between a time and a rate; their units, by default seconds and Mbit/s."""
     columns = [time_column(time or "s"), rate_column("", rate or "mbps")]
     form = f"pairs of {'seconds' if columns[0].unit == 's' else columns[0].unit} and {columns[1].unit}"
     return _rows(file, lines, form, None, columns, holds)[""]
 
 
-def csv(file: str, lines: list[Line], holds: Holds) -> dict[str, Steps]:
+def csv(file: str, lines: list[SourceLine], holds: Holds) -> dict[str, StepFunction]:
     """The columns of a CSV by their quantity: up or down or both, perhaps rtt and loss."""
     head = lines[0]
     names = [name.strip().strip('"') for name in head.text.split(",")]
@@ -130,8 +130,8 @@ def csv(file: str, lines: list[Line], holds: Holds) -> dict[str, Steps]:
 
 
 def _rows(
-    file: str, lines: list[Line], form: str, mark: str | None, columns: list[Column], holds: Holds
-) -> dict[str, Steps]:
+    file: str, lines: list[SourceLine], form: str, mark: str | None, columns: list[Column], holds: Holds
+) -> dict[str, StepFunction]:
     """Each column but the time's as steps; ``mark`` lies between the numbers, None: white space."""
     times: list[int] = []
     values: dict[str, list[int]] = {column.quantity: [] for column in columns if column.quantity != "time"}
@@ -158,7 +158,7 @@ def _rows(
     return stepped(file, times, values, holds)
 
 
-def stepped(file: str, times: list[int], values: Mapping[str, list[int]], holds: Holds) -> dict[str, Steps]:
+def stepped(file: str, times: list[int], values: Mapping[str, list[int]], holds: Holds) -> dict[str, StepFunction]:
     """Rows at rising ``times`` in ns as steps of each quantity."""
     length_ns = times[-1] - times[0]
     if holds == "after":
@@ -172,7 +172,7 @@ def stepped(file: str, times: list[int], values: Mapping[str, list[int]], holds:
     return {name: merged(starts, column, length_ns) for name, column in values.items()}
 
 
-def whole(line: Line, column: Column, text: str, otherwise: str = DROP) -> int:
+def whole(line: SourceLine, column: Column, text: str, otherwise: str = DROP) -> int:
     """A number of a column in the unit used inside, rounded down; ``otherwise``: what else a user can do."""
     end = f"; {otherwise}" if otherwise else ""
     if not NUMBER.fullmatch(text) or len(text) > 60:
@@ -188,5 +188,5 @@ def whole(line: Line, column: Column, text: str, otherwise: str = DROP) -> int:
     return int(exact) // column.parts
 
 
-def wrong(line: Line, problem: str) -> ProfileError:
+def wrong(line: SourceLine, problem: str) -> ProfileError:
     return profile_error(line.where, "", problem)

@@ -9,7 +9,7 @@ from math import isqrt
 
 from msgspec import Struct
 
-from emulator.piecewise import Steps
+from emulator.piecewise import StepFunction
 from emulator.traces.reading import Trace
 
 LAG_NS = 10**9  # of the autocorrelation
@@ -55,7 +55,7 @@ def statistics(trace: Trace) -> Statistics:
     return Statistics(up, down, rtt, loss)
 
 
-def spread(steps: Steps, factor: int, unit: int) -> Spread:
+def spread(steps: StepFunction, factor: int, unit: int) -> Spread:
     """Of ``value * factor / unit``. Sums are whole numbers until the last division, so a constant deviates by 0."""
     lengths = [b - a for a, b in pairwise(steps.edges_ns)]
     timed = list(zip(steps.values, lengths, strict=True))
@@ -99,7 +99,7 @@ def _longest_zero_ns(timed: list[tuple[int, int]]) -> int:
     return min(longest, sum(length for _, length in timed))
 
 
-def _product(steps: Steps, lag_ns: int) -> int:
+def _product(steps: StepFunction, lag_ns: int) -> int:
     """The sum over a lap of value x value ``lag_ns`` later x ns."""
     edges = sorted({*steps.starts_ns, *((start - lag_ns) % steps.length_ns for start in steps.starts_ns)})
     spans = pairwise((*edges, steps.length_ns))

@@ -25,8 +25,8 @@ from emulator.clock.loop import DELIVERY_RANK, LEFT_RANK
 from emulator.errors import WireError
 from emulator.ledger import events
 from emulator.ledger.files import Ledger
-from emulator.network.fabric import Fabric, Happening
-from emulator.network.jitter import Carriage
+from emulator.network.fabric import Fabric, LinkEvent
+from emulator.network.jitter import Transmission
 from emulator.transport.control_channel import Lines
 from emulator.transport.endpoint import (
     ABORT,
@@ -54,7 +54,7 @@ class Transit:
         self.source, self.destination, self.posted_ns = source, destination, posted_ns
         self.header, self.encoded = header, encoded
         self.wire_bytes = sizes_of(header, len(encoded), ()).wire
-        self.carriage: Carriage
+        self.transmission: Transmission
         self.announced = False  # from then on the receiver answers for it
         self.left = False
         self.chunks: deque[Chunk] = deque()
@@ -216,8 +216,8 @@ class Network:
         while True:
             next_ns = self._fabric.next_ns()
             if self._conductor.may_act(next_ns):
-                for happening in self._fabric.advance():
-                    self._tell_of(happening)
+                for event in self._fabric.advance():
+                    self._tell_of(event)
                 if self._fabric.next_ns() is None:
                     self._report_deadlock()
             else:
@@ -229,17 +229,17 @@ class Network:
                 self._lines.send(node, (self._told[node], due_ns))
             acted = True
 
-    def _tell_of(self, happening: Happening) -> None:
-        transit = self._transits[happening.source, happening.counter]
-        if happening.departs:
-            transit.carriage = happening.carriage
+    def _tell_of(self, event: LinkEvent) -> None:
+        transit = self._transits[event.source, event.counter]
+        if event.departs:
+            transit.transmission = event.transmission
             self._depart(transit)
             return
-        if happening.moved_ns:
-            what = f"start of {transit.header.kind} from {happening.source}"
+        if event.moved_ns:
+            what = f"start of {transit.header.kind} from {event.source}"
             self._ledger.write(
                 events.Clamped(
-                    due_ns=happening.due_ns, actual_ns=self._conductor.actual_ns(), by_ns=happening.moved_ns, what=what
+                    due_ns=event.due_ns, actual_ns=self._conductor.actual_ns(), by_ns=event.moved_ns, what=what
                 )
             )
         self._announce(transit)
@@ -251,8 +251,8 @@ class Network:
     def _depart(self, transit: Transit) -> None:
         """The last bit has left."""
         self._ledger.write(
-            events.Carried(
-                due_ns=transit.carriage.left_ns,
+            events.Transmitted(
+                due_ns=transit.transmission.left_ns,
                 actual_ns=self._conductor.actual_ns(),
                 counter=transit.header.counter,
                 source=transit.source,
@@ -261,14 +261,14 @@ class Network:
                 wire_bytes=transit.wire_bytes,
                 payload_bytes=transit.header.payload_bytes,
                 posted_ns=transit.posted_ns,
-                start_ns=transit.carriage.start_ns,
-                arrival_ns=transit.carriage.arrival_ns,
-                ack_bytes=transit.carriage.ack_bytes,
-                resent_bytes=transit.carriage.resent_bytes,
+                start_ns=transit.transmission.start_ns,
+                arrival_ns=transit.transmission.arrival_ns,
+                ack_bytes=transit.transmission.ack_bytes,
+                resent_bytes=transit.transmission.resent_bytes,
             )
         )
         transit.left = True
-        left_ns, arrival_ns = transit.carriage.left_ns, transit.carriage.arrival_ns
+        left_ns, arrival_ns = transit.transmission.left_ns, transit.transmission.arrival_ns
         self._tell(transit.source, left_ns, LEFT_RANK, LEFT, transit.header.counter, left_ns)
         self._tell(transit.destination, arrival_ns, DELIVERY_RANK, ARRIVING, *transit.key, arrival_ns)
         self._forget_if_done(transit)

@@ -17,7 +17,7 @@ from typing import Literal
 from msgspec import Struct
 
 from emulator.errors import UserError
-from emulator.piecewise import Steps
+from emulator.piecewise import StepFunction
 from emulator.traces.statistics import spread
 
 SEED = 1  # of the shipped traces
@@ -273,7 +273,7 @@ def make(name: str, seed: int = SEED, seconds: int | None = None) -> str:
 def scale(rows: list[Row], aim: Aim, length_s: int) -> None:
     """Multiplies a column so that its statistic is the one aimed at."""
     values = tuple(round(getattr(row, aim.column) * MICRO) for row in rows)
-    steps = Steps(tuple(row.t_ms * MICRO for row in rows), values, length_s * 10**9)
+    steps = StepFunction(tuple(row.t_ms * MICRO for row in rows), values, length_s * 10**9)
     factor = aim.low / getattr(spread(steps, 1, MICRO), aim.statistic)
     for row in rows:
         setattr(row, aim.column, getattr(row, aim.column) * factor)

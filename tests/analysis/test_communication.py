@@ -16,7 +16,7 @@ from emulator.analysis.metrics import FIGURES, KB, MB
 from emulator.analysis.recorded import Recorded
 from emulator.analysis.summary import summarize
 from emulator.dashboard.progress import SECOND_NS, Progress
-from emulator.ledger.events import Carried, Evaluated, Posted, Received, RoundEnded
+from emulator.ledger.events import Evaluated, Posted, Received, RoundEnded, Transmitted
 from emulator.ledger.timeline import only
 from emulator.plots.data import curves, done
 from emulator.report.compare import sheets as compared
@@ -33,8 +33,8 @@ ACCURACIES = (0.5, 0.7, 0.86, 0.91)
 def judged(events: list[Any]) -> list[Any]:
     """As a reader of the ledger has them, with the network's lines and an accuracy for each round."""
     arrival_ns = {(event.source, event.counter): event.due_ns for event in only(events, Received)}
-    carried = [
-        Carried(
+    transmitted = [
+        Transmitted(
             due_ns=e.due_ns,
             actual_ns=e.due_ns,
             node="network",
@@ -57,7 +57,7 @@ def judged(events: list[Any]) -> list[Any]:
         Evaluated(due_ns=e.due_ns, actual_ns=e.actual_ns, node="evaluator", seq=i, round=e.round, accuracy=a, loss=1.0)
         for i, (e, a) in enumerate(zip(ends, ACCURACIES, strict=False))
     ]
-    return sorted([*events, *carried, *scores], key=lambda event: (event.due_ns, event.node, event.seq))
+    return sorted([*events, *transmitted, *scores], key=lambda event: (event.due_ns, event.node, event.seq))
 
 
 @functools.cache

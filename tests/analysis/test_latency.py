@@ -11,7 +11,7 @@ from toy import MS, at, edit, make_manifest, make_nodes, make_timeline, renumber
 
 from emulator.analysis.latency import CAUSES, latency_splits
 from emulator.analysis.summary import SECOND_NS, summarize
-from emulator.ledger.events import Carried, Computed, RoundEnded
+from emulator.ledger.events import Computed, RoundEnded, Transmitted
 from emulator.ledger.files import merge
 from emulator.ledger.timeline import length_of
 
@@ -22,11 +22,11 @@ def by_node(node, event, seq=0):
     return msgspec.structs.replace(event, node=node, seq=seq)
 
 
-def carried(source, destination, posted_ms, start_ms, left_ms, arrival_ms, counter=0):
+def transmitted(source, destination, posted_ms, start_ms, left_ms, arrival_ms, counter=0):
     times = {"posted_ns": posted_ms * MS, "start_ns": start_ms * MS, "arrival_ns": arrival_ms * MS}
     sizes = {"wire_bytes": 1, "payload_bytes": 1}
     ends = {"source": source, "destination": destination, "kind": "update", "counter": counter}
-    return by_node("network", Carried(**at(left_ms * MS), **ends, **times, **sizes))
+    return by_node("network", Transmitted(**at(left_ms * MS), **ends, **times, **sizes))
 
 
 def ms(**causes):
@@ -47,7 +47,7 @@ def test_a_toy_round_by_hand():
 
 
 def test_a_message_that_waits_for_its_link_is_queued_until_its_first_bit_leaves():
-    events = [carried("client-0", "server", 5, 12, 20, 33), END]
+    events = [transmitted("client-0", "server", 5, 12, 20, 33), END]
     assert latency_split("client-0", events) == ms(queueing=7, serialisation=8, propagation=13, waiting=32)
     assert latency_split("server", events) == latency_split("client-0", events)
     assert latency_split("client-1", events) == ms(waiting=60)
@@ -62,13 +62,13 @@ def test_a_message_that_waits_for_its_link_is_queued_until_its_first_bit_leaves(
     ],
 )
 def test_what_happens_during_a_computation_costs_no_time(compute, split):
-    events = [carried("client-0", "server", 5, 12, 20, 33), by_node("client-0", span("step", *compute)), END]
+    events = [transmitted("client-0", "server", 5, 12, 20, 33), by_node("client-0", span("step", *compute)), END]
     assert latency_split("client-0", events) == ms(**split)
 
 
 def test_bits_that_leave_come_before_bits_on_their_way_and_those_before_bits_that_queue():
-    first = carried("client-0", "server", 0, 0, 10, 40)
-    second = carried("client-0", "server", 0, 20, 30, 60, counter=1)
+    first = transmitted("client-0", "server", 0, 0, 10, 40)
+    second = transmitted("client-0", "server", 0, 20, 30, 60, counter=1)
     assert latency_split("client-0", [first, second, END]) == ms(serialisation=20, propagation=40)
 
 
@@ -100,7 +100,7 @@ computations = st.lists(moments, min_size=2, max_size=2, unique=True).map(sorted
 def test_each_instant_has_the_first_cause_that_holds_and_none_is_lost(messages, computations, until_ms):
     """Whatever overlaps, and wherever the timeline is cut."""
     ends = ("client-0", "server")
-    events = [carried(*(ends if up else ends[::-1]), *times, counter=i) for i, (up, times) in enumerate(messages)]
+    events = [transmitted(*(ends if up else ends[::-1]), *times, counter=i) for i, (up, times) in enumerate(messages)]
     events += [by_node("client-0", span("step", *times), i) for i, times in enumerate(computations)]
     expected = dict.fromkeys(CAUSES, 0)
     for t in range(until_ms):
@@ -118,7 +118,7 @@ def test_each_instant_has_the_first_cause_that_holds_and_none_is_lost(messages, 
 def test_splits_of_a_mixed_run_sum_to_its_length_in_whole_ns():
     shifted = edit(
         make_timeline(clients=3),
-        lambda e: isinstance(e, Carried),
+        lambda e: isinstance(e, Transmitted),
         lambda e: {"start_ns": e.start_ns + e.counter * 12_345, "arrival_ns": e.arrival_ns + e.counter * 777_777},
     )
     extra = by_node("client-1", span("more", 33, 171), 10**6)
@@ -138,7 +138,7 @@ def test_splits_of_a_mixed_run_sum_to_its_length_in_whole_ns():
 def test_the_summary_holds_the_split_of_each_client_and_their_mean():
     events = edit(
         make_timeline(),
-        lambda e: isinstance(e, Carried) and e.destination == "client-1",
+        lambda e: isinstance(e, Transmitted) and e.destination == "client-1",
         lambda e: {"arrival_ns": e.arrival_ns - 5 * MS},
     )
     algorithm = summarize(make_manifest(), {"fedavg": events})["algorithms"]["fedavg"]
@@ -153,7 +153,7 @@ def test_the_summary_holds_the_split_of_each_client_and_their_mean():
 
 def test_a_mean_round_ends_with_the_last_round_and_not_with_what_follows_it():
     """The last weights' way to the clients is a part of the timeline, and of no round."""
-    after = carried("server", "client-0", 300, 300, 310, 320, counter=99)
+    after = transmitted("server", "client-0", 300, 300, 310, 320, counter=99)
     later = by_node("server", span("late", 300, 400), 10**6)
     algorithm = summarize(make_manifest(), {"fedavg": [*make_timeline(), after, later]})["algorithms"]["fedavg"]
     assert algorithm["length_s"] == 0.4

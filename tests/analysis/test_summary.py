@@ -9,7 +9,7 @@ from toy import ACCURACIES, GLOBAL, MIB, MS, UPDATE, at, edit, make_manifest, ma
 
 from emulator.analysis.metrics import FIGURES
 from emulator.analysis.summary import split_time, summarize
-from emulator.ledger.events import Carried, Ended, Evaluated, Memory, Posted, RoundEnded, Timeline
+from emulator.ledger.events import Ended, Evaluated, Memory, Posted, RoundEnded, Timeline, Transmitted
 
 
 def one(events, **changes):
@@ -147,7 +147,7 @@ def test_client_times_sum_to_the_length_however_spans_overlap(start_ms, length_m
 
 
 def test_a_message_that_arrives_after_the_end_is_cut_there():
-    late = edit(make_timeline(), lambda e: isinstance(e, Carried), lambda e: {"arrival_ns": e.arrival_ns + 10**12})
+    late = edit(make_timeline(), lambda e: isinstance(e, Transmitted), lambda e: {"arrival_ns": e.arrival_ns + 10**12})
     times = split_time(latency_split("client-0", late))
     assert sum(times.values()) == 300 * MS
     assert times == {"compute": 90 * MS, "transfer": 210 * MS, "wait": 0}

@@ -11,7 +11,7 @@ from timelines import CLIENTS, timeline
 
 from algorithms import ALGORITHMS
 from emulator.analysis.summary import split_time
-from emulator.ledger.events import Carried, Computed, Ended, Posted, Received, Waiting
+from emulator.ledger.events import Computed, Ended, Posted, Received, Transmitted, Waiting
 from emulator.ledger.timeline import length_of, only
 
 Span = tuple[int, int]
@@ -38,8 +38,8 @@ def test_computing_transferring_and_waiting_are_the_whole_run(method: str, clien
     computed = sorted((e.start_ns, e.due_ns) for e in only(events, Computed) if e.node == client)
     assert all(end <= start for (_, end), (start, _) in itertools.pairwise(computed))  # one at a time
     assert split["compute"] == sum(end - start for start, end in computed)
-    carried = [(e.start_ns, e.arrival_ns) for e in only(events, Carried) if client in (e.source, e.destination)]
-    idle = list(gaps([*computed, *carried], length_ns))
+    transmitted = [(e.start_ns, e.arrival_ns) for e in only(events, Transmitted) if client in (e.source, e.destination)]
+    idle = list(gaps([*computed, *transmitted], length_ns))
     assert split["wait"] == sum(end - start for start, end in idle)
 
 
@@ -49,7 +49,7 @@ def test_whoever_neither_computes_nor_transfers_has_said_what_it_waits_for_or_ha
     events = timeline(method)
     for client in (f"client-{i}" for i in range(CLIENTS)):
         spans = [(e.start_ns, e.due_ns) for e in only(events, Computed) if e.node == client]
-        spans += [(e.start_ns, e.arrival_ns) for e in only(events, Carried) if client in (e.source, e.destination)]
+        spans += [(e.start_ns, e.arrival_ns) for e in only(events, Transmitted) if client in (e.source, e.destination)]
         own = [e for e in events if e.node == client]
         for start, end in gaps(spans, length_of(events)):
             acts = [e for e in own if start < e.due_ns < end]
@@ -57,7 +57,7 @@ def test_whoever_neither_computes_nor_transfers_has_said_what_it_waits_for_or_ha
             before = [e for e in own if e.due_ns <= start and isinstance(e, Waiting | Ended | Posted | Received)]
             queued = [
                 e
-                for e in only(events, Carried)
+                for e in only(events, Transmitted)
                 if client in (e.source, e.destination) and e.posted_ns <= start and e.start_ns >= end
             ]
             assert not before or isinstance(before[-1], Waiting | Ended) or queued, (client, start, end, before[-1])

@@ -10,7 +10,6 @@ from toy import MS, at, edit, is_message, make_manifest, make_timeline, renumber
 
 from emulator.checks.health import CUT_OFF, check, percentile
 from emulator.ledger.events import (
-    Carried,
     Clamped,
     Computed,
     Ended,
@@ -22,6 +21,7 @@ from emulator.ledger.events import (
     Reported,
     RoundEnded,
     Timeline,
+    Transmitted,
     Undelivered,
 )
 
@@ -49,7 +49,7 @@ def drop(events):
 
 
 def drop_before_the_link(events):
-    return edit(drop(events), lambda e: is_message(e, Carried, "client-0", 1), lambda _: None)
+    return edit(drop(events), lambda e: is_message(e, Transmitted, "client-0", 1), lambda _: None)
 
 
 def double(events):
@@ -92,20 +92,22 @@ def serve_1_percent_too_fast(events):
         by = (event.due_ns - event.start_ns) // 100
         return {"due_ns": event.due_ns - by, "arrival_ns": event.arrival_ns - by}
 
-    return edit(events, lambda e: is_message(e, Carried, "client-0", 1), sooner)
+    return edit(events, lambda e: is_message(e, Transmitted, "client-0", 1), sooner)
 
 
 def serve_1_percent_too_fast_behind_jitter(events):
     """The arrival is late enough; only the time on the link betrays it."""
-    return edit(events, lambda e: is_message(e, Carried, "client-0", 1), lambda e: {"due_ns": e.due_ns - 2 * MS // 10})
+    return edit(
+        events, lambda e: is_message(e, Transmitted, "client-0", 1), lambda e: {"due_ns": e.due_ns - 2 * MS // 10}
+    )
 
 
 def forget_the_delay(events):
-    return edit(events, lambda e: is_message(e, Carried, "server", 3), lambda e: {"arrival_ns": e.due_ns})
+    return edit(events, lambda e: is_message(e, Transmitted, "server", 3), lambda e: {"arrival_ns": e.due_ns})
 
 
 def start_before_posted(events):
-    return edit(events, lambda e: is_message(e, Carried, "client-0", 1), lambda e: {"start_ns": e.start_ns - 2})
+    return edit(events, lambda e: is_message(e, Transmitted, "client-0", 1), lambda e: {"start_ns": e.start_ns - 2})
 
 
 def hand_over_before_arrival(events):
@@ -113,15 +115,15 @@ def hand_over_before_arrival(events):
 
 
 def carry_two_at_once(events):
-    return edit(events, lambda e: is_message(e, Carried, "client-0", 0), lambda e: {"due_ns": e.due_ns + 100 * MS})
+    return edit(events, lambda e: is_message(e, Transmitted, "client-0", 0), lambda e: {"due_ns": e.due_ns + 100 * MS})
 
 
 def carry_twice(events):
-    return append(events, next(e for e in events if is_message(e, Carried, "client-0", 1)))
+    return append(events, next(e for e in events if is_message(e, Transmitted, "client-0", 1)))
 
 
 def bypass_the_network(events):
-    return edit(events, lambda e: is_message(e, Carried, "client-0", 1), lambda _: None)
+    return edit(events, lambda e: is_message(e, Transmitted, "client-0", 1), lambda _: None)
 
 
 def lose_a_byte(events):
@@ -233,7 +235,7 @@ def test_a_link_may_be_faster_by_the_rounding_of_one_nanosecond():
         return lambda e: {"due_ns": e.due_ns - by_ns, "arrival_ns": e.arrival_ns - by_ns}
 
     def play(by_ns):
-        return judge(edit(make_timeline(), lambda e: is_message(e, Carried, "client-0", 1), sooner(by_ns))).verdict
+        return judge(edit(make_timeline(), lambda e: is_message(e, Transmitted, "client-0", 1), sooner(by_ns))).verdict
 
     assert (play(1), play(2)) == ("good", "bad")
 
@@ -290,7 +292,7 @@ def cut_short(events, outcome, killed=()):
 
     return edit(
         events,
-        lambda e: isinstance(e, Ended | Timeline) or (isinstance(e, Received | Carried) and e.due_ns > 200 * MS),
+        lambda e: isinstance(e, Ended | Timeline) or (isinstance(e, Received | Transmitted) and e.due_ns > 200 * MS),
         change,
     )
 

@@ -18,7 +18,7 @@ from algorithms.training import steps
 from algorithms.training.settings import Rule, Settings, uploads
 from algorithms.workload.task import Task
 from emulator.compute.counting import Costs, WorkCounter, cost_key
-from emulator.ledger.events import Carried, Computed, Evaluated, Posted, Reported
+from emulator.ledger.events import Computed, Evaluated, Posted, Reported, Transmitted
 from emulator.preflight.profiling import profile_costs
 from emulator.testing.stage import MS, Stage, make_device, make_scenario, operations
 
@@ -113,11 +113,11 @@ def test_links_between_clients_and_of_the_server_with_itself_are_links_like_othe
     """The laws of conservation and of the links hold on them, too."""
     health = variants.summary["health"]
     assert (health["verdict"], health["reasons"]) == ("good", [])
-    assert {e.destination for e in variants.events("sl-peer", Carried) if e.source == "client-1"} == {
+    assert {e.destination for e in variants.events("sl-peer", Transmitted) if e.source == "client-1"} == {
         "client-2",
         "server",
     }
-    own = [e for e in variants.events("splitfed-v1-network", Carried) if e.source == e.destination == "server"]
+    own = [e for e in variants.events("splitfed-v1-network", Transmitted) if e.source == e.destination == "server"]
     assert len(own) == 2 * 2 * 3
     assert {e.payload_bytes for e in own} == {S}
 

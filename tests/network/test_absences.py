@@ -18,8 +18,8 @@ from algorithms.workload.task import Task, prepare
 from emulator.errors import UserError
 from emulator.ledger.events import Event, Posted, Received, Reported, RoundEnded
 from emulator.network.fabric import Fabric
-from emulator.network.jitter import Carriage
-from emulator.piecewise import Steps
+from emulator.network.jitter import Transmission
+from emulator.piecewise import StepFunction
 from emulator.preflight.dilation import ProfilingResult
 from emulator.preflight.dry_run import dry_run
 from emulator.profiles.availability import Absence, Absences
@@ -132,25 +132,25 @@ def traffic(network: Network, absence: Absence) -> Scenario:
 # --- what had left when a client went away ----------------------------------------------------------------------------
 
 
-def sent_while(rates: Steps | None, *spans: tuple[int, int], **more: Any) -> Carriage:
+def sent_while(rates: StepFunction | None, *spans: tuple[int, int], **more: Any) -> Transmission:
     """10 MB from a client at 8 Mbit/s, or at ``rates``, that is away in ``spans``."""
     delay_ns = more.pop("one_way_ns", 0)
     way = Direction(8 * MBIT, delay_ns, 0, rates=rates)
     network = Network("link", way, way, trace_start_ns=0, **more)
     client = ClientSpec("client-0", 0, make_device(), network, absence=Absence("away", spans))
     server = ServerSpec("server", make_device(), link(10**12, transport=network.transport), 1)
-    (carriage,) = carry(Fabric(Scenario("x", "", server, (client,), {}), 1), [Sent("client-0", "server", 10**7)])
-    return carriage
+    (transmission,) = carry(Fabric(Scenario("x", "", server, (client,), {}), 1), [Sent("client-0", "server", 10**7)])
+    return transmission
 
 
-GAP = Steps((0, SECOND, 30 * SECOND), (8 * MBIT, 0, 8 * MBIT), 1000 * SECOND)  # nothing leaves from 1 to 30 s
+GAP = StepFunction((0, SECOND, 30 * SECOND), (8 * MBIT, 0, 8 * MBIT), 1000 * SECOND)  # nothing leaves from 1 to 30 s
 
 
 @pytest.mark.parametrize(("rates", "resent_bytes"), [(None, 5_000_000), (GAP, 1_000_000)])
-def test_what_is_sent_again_is_what_had_left(rates: Steps | None, resent_bytes: int) -> None:
-    carriage = sent_while(rates, (5 * SECOND, 6 * SECOND))
-    assert carriage.resent_bytes == resent_bytes
-    assert carriage.left_ns == (40 if rates else 16) * SECOND
+def test_what_is_sent_again_is_what_had_left(rates: StepFunction | None, resent_bytes: int) -> None:
+    transmission = sent_while(rates, (5 * SECOND, 6 * SECOND))
+    assert transmission.resent_bytes == resent_bytes
+    assert transmission.left_ns == (40 if rates else 16) * SECOND
 
 
 def test_what_had_not_begun_anew_is_not_sent_a_third_time() -> None:
@@ -162,8 +162,8 @@ def test_what_had_not_begun_anew_is_not_sent_a_third_time() -> None:
 
 def test_between_two_rounds_of_tcp_all_that_was_begun_has_left() -> None:
     """A round trip of 2 s: set up at 2, ten segments by 2.015; it waits for their ACKs when the client goes."""
-    carriage = sent_while(None, (3 * SECOND, 4 * SECOND), transport="tcp", one_way_ns=SECOND)
-    assert carriage.resent_bytes == 10 * 1500
+    transmission = sent_while(None, (3 * SECOND, 4 * SECOND), transport="tcp", one_way_ns=SECOND)
+    assert transmission.resent_bytes == 10 * 1500
 
 
 @pytest.mark.parametrize("order", ["arrival", "blocked"])

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from traffic import Sent, manifest_of, record
 
 from emulator.checks.invariants import within_channels
-from emulator.piecewise import Steps
+from emulator.piecewise import StepFunction
 from emulator.profiles.reading import load_scenario
 from emulator.profiles.scenario import Cell, ClientSpec, Direction, Network, Scenario, ServerSpec
 from emulator.testing.stage import MBIT, MS, SECOND, make_device
 
-TRACE = Steps((0, SECOND, 3 * SECOND), (MBIT, 4 * MBIT, 0), 4 * SECOND)
+TRACE = StepFunction((0, SECOND, 3 * SECOND), (MBIT, 4 * MBIT, 0), 4 * SECOND)
 
 
 def scenario(*, half: bool = False, traced: bool = False) -> Scenario:

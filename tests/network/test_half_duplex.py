@@ -13,25 +13,25 @@ from emulator.checks.invariants import rates_of, within_channels
 from emulator.network import tcp
 from emulator.network.fabric import Fabric
 from emulator.network.topology import Topology
-from emulator.piecewise import Larger, Steps
+from emulator.piecewise import PointwiseMax, StepFunction
 from emulator.profiles.scenario import Cell, ClientSpec, Direction, Network, Scenario, ServerSpec
 from emulator.tables.profiles import _capacity
 from emulator.testing.stage import MBIT, MS, SECOND, make_device
 
-TEN = Steps((0,), (10 * MBIT,), 100 * SECOND)
-DIPS = Steps((0, 50 * SECOND), (MBIT, 10 * MBIT), 100 * SECOND)  # as large at its peak
-FALLS = Steps((0, 10 * SECOND), (10 * MBIT, MBIT), 100 * SECOND)
-RISES = Steps((0, 10 * SECOND), (MBIT, 9 * MBIT), 70 * SECOND)  # of another length
+TEN = StepFunction((0,), (10 * MBIT,), 100 * SECOND)
+DIPS = StepFunction((0, 50 * SECOND), (MBIT, 10 * MBIT), 100 * SECOND)  # as large at its peak
+FALLS = StepFunction((0, 10 * SECOND), (10 * MBIT, MBIT), 100 * SECOND)
+RISES = StepFunction((0, 10 * SECOND), (MBIT, 9 * MBIT), 70 * SECOND)  # of another length
 MEGABYTE = 10**6
 
 
-def traced(up: Steps | None, down: Steps | None, **more: Any) -> Network:
+def traced(up: StepFunction | None, down: StepFunction | None, **more: Any) -> Network:
     """A half-duplex link of 10 Mbit/s where it follows no trace."""
     ways = (Direction(max(steps.values) if steps else 10 * MBIT, 0, 0, rates=steps) for steps in (up, down))
     return Network("traced", *ways, duplex="half", trace_start_ns=0, **more)
 
 
-def celled(up: Steps | None, down: Steps | None, **rates: int) -> Fabric:
+def celled(up: StepFunction | None, down: StepFunction | None, **rates: int) -> Fabric:
     """The same as a cell, around a client whose own link is wide."""
     peaks = {f"{side}_bps": max(s.values) if s else 10 * MBIT for side, s in (("up", up), ("down", down))}
     cell = Cell("mast", **{**peaks, **rates}, duplex="half", up_rates=up, down_rates=down)
@@ -42,7 +42,7 @@ BOTH = pytest.mark.parametrize("make", [lambda *ways: fabric_of(traced(*ways)), 
 
 
 def left_ns(fabric: Fabric, *sent: Sent) -> list[int]:
-    return [carriage.left_ns for carriage in carry(fabric, sent)]
+    return [transmission.left_ns for transmission in carry(fabric, sent)]
 
 
 def down(size_bytes: int = MEGABYTE, at_ns: int = 0) -> Sent:
@@ -55,7 +55,9 @@ def up(size_bytes: int = MEGABYTE, at_ns: int = 0) -> Sent:
 
 @BOTH
 @pytest.mark.parametrize("other", [None, TEN])
-def test_a_direction_keeps_to_its_own_trace_where_both_have_the_same_peak(make: Any, other: Steps | None) -> None:
+def test_a_direction_keeps_to_its_own_trace_where_both_have_the_same_peak(
+    make: Any, other: StepFunction | None
+) -> None:
     assert left_ns(make(other, DIPS), down()) == [8 * SECOND]
     assert left_ns(make(DIPS, other), up()) == [8 * SECOND]
     assert left_ns(make(other, DIPS), up()) == [800 * MS]
@@ -99,7 +101,7 @@ def test_what_a_server_gets_out_of_a_half_duplex_cell_is_at_most_its_rate_up() -
 def test_acknowledgements_lower_what_both_directions_share_and_no_directions_own_rate() -> None:
     topology = fabric_of(traced(FALLS, RISES, transport="tcp")).topology
     both, own_up, own_down = (channel.rates for channel in topology.channels[:3])
-    assert isinstance(both, Larger)
+    assert isinstance(both, PointwiseMax)
     assert (both.at(0), both.at(10 * SECOND)) == (tcp.half_duplex(10 * MBIT), tcp.half_duplex(9 * MBIT))
     assert (own_up, own_down) == (FALLS, RISES)
 
@@ -110,7 +112,10 @@ messages = st.lists(
 
 
 def scenario() -> Scenario:
-    fast, slow = Steps((0, SECOND), (4 * MBIT, MBIT), 3 * SECOND), Steps((0, SECOND), (MBIT, 3 * MBIT), 2 * SECOND)
+    fast, slow = (
+        StepFunction((0, SECOND), (4 * MBIT, MBIT), 3 * SECOND),
+        StepFunction((0, SECOND), (MBIT, 3 * MBIT), 2 * SECOND),
+    )
     wide = link(100 * MBIT)
     client = ClientSpec("client-0", 0, make_device(), traced(fast, slow))
     return Scenario("x", "", ServerSpec("server", make_device(), wide, 1), (client,), {})
@@ -143,15 +148,18 @@ def test_the_manifest_holds_what_the_topology_plays() -> None:
 def test_a_profile_shows_the_larger_and_who_is_slower() -> None:
     cell = Cell("mast", 10 * MBIT, 40 * MBIT, duplex="half")
     assert _capacity(cell) == "40 Mbit/s, both directions together, up at most 10"
-    even = Steps((0, SECOND), (4 * MBIT, 2 * MBIT), 2 * SECOND), Steps((0, SECOND), (2 * MBIT, 4 * MBIT), 2 * SECOND)
+    even = (
+        StepFunction((0, SECOND), (4 * MBIT, 2 * MBIT), 2 * SECOND),
+        StepFunction((0, SECOND), (2 * MBIT, 4 * MBIT), 2 * SECOND),
+    )
     cell = Cell("mast", 4 * MBIT, 4 * MBIT, "half", *even)
     assert _capacity(cell) == "4 Mbit/s, both directions together, up at most 3, down at most 3, a trace's mean"
 
 
 def test_a_link_begins_anywhere_in_the_longer_of_its_two_traces() -> None:
-    short, long = Steps((0,), (MBIT,), SECOND), Steps((0, 60 * SECOND), (MBIT, 2 * MBIT), 100 * SECOND)
+    short, long = StepFunction((0,), (MBIT,), SECOND), StepFunction((0, 60 * SECOND), (MBIT, 2 * MBIT), 100 * SECOND)
     network = Network("traced", *(Direction(2 * MBIT, 0, 0, rates=steps) for steps in (short, long)))
-    ends = fabric_of(*[network] * 40).topology.ends
+    ends = fabric_of(*[network] * 40).topology.links
     places = [end.network.down.rates.ahead_ns for name, end in ends.items() if name != "server"]
     assert max(places) > 60 * SECOND
     assert sum(place < 50 * SECOND for place in places) in range(10, 31)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from traffic import Sent, carry, fabric_of, link
 
 from emulator.network.fabric import Fabric
-from emulator.network.jitter import Carriage, Jitter
+from emulator.network.jitter import Jitter, Transmission
 from emulator.profiles.scenario import Direction, Network
 from emulator.testing.stage import MBIT, MS, SECOND, make_scenario
 
@@ -37,14 +37,14 @@ def to_server(*sizes_and_posts: tuple[int, int]) -> list[Sent]:
     return [Sent("client-0", "server", size_bytes, posted_ns) for size_bytes, posted_ns in sizes_and_posts]
 
 
-def one_by_one(fabric: Fabric, gaps_and_sizes: Sequence[tuple[int, int]]) -> list[tuple[int, int, Carriage]]:
+def one_by_one(fabric: Fabric, gaps_and_sizes: Sequence[tuple[int, int]]) -> list[tuple[int, int, Transmission]]:
     """(posted, size, carriage) of messages posted one after another, each so long after the one before it."""
     messages, posted_ns = [], 0
     for gap_ns, size_bytes in gaps_and_sizes:
         posted_ns += gap_ns
         messages.append((size_bytes, posted_ns))
-    carried = carry(fabric, to_server(*messages))
-    return [(posted, size, carriage) for (size, posted), carriage in zip(messages, carried, strict=True)]
+    transmitted = carry(fabric, to_server(*messages))
+    return [(posted, size, transmission) for (size, posted), transmission in zip(messages, transmitted, strict=True)]
 
 
 # --- oracles ----------------------------------------------------------------------------------------------------------
@@ -98,8 +98,8 @@ def uneven() -> Fabric:
 def test_a_message_goes_over_the_senders_up_and_the_receivers_down_and_both_delays(
     source: str, destination: str, seconds: Fraction, delay_ns: int
 ) -> None:
-    (carriage,) = carry(uneven(), [Sent(source, destination, 125_000)])
-    assert (carriage.left_ns, carriage.arrival_ns - carriage.left_ns) == (seconds * SECOND, delay_ns)
+    (transmission,) = carry(uneven(), [Sent(source, destination, 125_000)])
+    assert (transmission.left_ns, transmission.arrival_ns - transmission.left_ns) == (seconds * SECOND, delay_ns)
 
 
 def test_a_node_that_the_scenario_does_not_have_is_refused() -> None:
@@ -114,8 +114,8 @@ def test_a_node_that_the_scenario_does_not_have_is_refused() -> None:
 def test_no_message_overtakes_the_one_before_it(
     rate_bps: int, delay_ns: int, jitter_ns: int, messages: list[tuple[int, int]]
 ) -> None:
-    carried = [carriage for _, _, carriage in one_by_one(pipe(rate_bps, delay_ns, jitter_ns), messages)]
-    for before, after in pairwise(carried):
+    transmitted = [transmission for _, _, transmission in one_by_one(pipe(rate_bps, delay_ns, jitter_ns), messages)]
+    for before, after in pairwise(transmitted):
         assert before.left_ns <= after.start_ns
         assert before.left_ns < after.left_ns
         assert before.arrival_ns <= after.arrival_ns
@@ -132,14 +132,14 @@ def test_jitter_would_let_a_message_overtake_if_the_order_were_not_kept() -> Non
 def test_no_traffic_is_faster_than_the_rate(
     rate_bps: int, delay_ns: int, jitter_ns: int, messages: list[tuple[int, int]]
 ) -> None:
-    carried = one_by_one(pipe(rate_bps, delay_ns, jitter_ns), messages)
-    for first, (_, _, opening) in enumerate(carried):
+    transmitted = one_by_one(pipe(rate_bps, delay_ns, jitter_ns), messages)
+    for first, (_, _, opening) in enumerate(transmitted):
         sent = 0
-        for posted_ns, size_bytes, carriage in carried[first:]:
+        for posted_ns, size_bytes, transmission in transmitted[first:]:
             sent += size_bytes
-            assert carriage.start_ns >= posted_ns
-            assert (carriage.left_ns - opening.start_ns) * rate_bps >= 8 * sent * SECOND
-            assert carriage.arrival_ns >= carriage.left_ns + delay_ns
+            assert transmission.start_ns >= posted_ns
+            assert (transmission.left_ns - opening.start_ns) * rate_bps >= 8 * sent * SECOND
+            assert transmission.arrival_ns >= transmission.left_ns + delay_ns
 
 
 @given(rates, delays, traffic)
@@ -147,10 +147,10 @@ def test_without_jitter_a_busy_link_is_exactly_as_fast_as_its_rate(
     rate_bps: int, delay_ns: int, messages: list[tuple[int, int]]
 ) -> None:
     free_ns = 0
-    for posted_ns, size_bytes, carriage in one_by_one(pipe(rate_bps, delay_ns), messages):
+    for posted_ns, size_bytes, transmission in one_by_one(pipe(rate_bps, delay_ns), messages):
         start_ns = max(posted_ns, free_ns)
         free_ns = start_ns + ceil(Fraction(8 * size_bytes * SECOND, rate_bps))
-        assert carriage[:3] == (start_ns, free_ns, free_ns + delay_ns)
+        assert transmission[:3] == (start_ns, free_ns, free_ns + delay_ns)
 
 
 @given(rates, rates, sizes, sizes)
@@ -199,8 +199,8 @@ def test_both_ends_of_a_connection_add_their_jitter() -> None:
     assert out != into
     for ends, extra_ns in (((shaky, quiet), out), ((quiet, shaky), into), ((shaky, shaky), out + into)):
         networks = [Network("n", direction, direction) for direction in ends]
-        (carriage,) = carry(fabric_of(networks[0], server=networks[1]), to_server((125, 0)))
-        assert carriage.arrival_ns - carriage.left_ns == extra_ns
+        (transmission,) = carry(fabric_of(networks[0], server=networks[1]), to_server((125, 0)))
+        assert transmission.arrival_ns - transmission.left_ns == extra_ns
 
 
 def arrivals(fabric: Fabric, source: str, destination: str) -> list[int]:

@@ -11,7 +11,7 @@ import pytest
 import zmq
 from relay import PATIENCE_S, Peer, Relay, times
 
-from emulator.ledger.events import Carried, Ended, Refused, Undelivered
+from emulator.ledger.events import Ended, Refused, Transmitted, Undelivered
 from emulator.testing.stage import blob, make_scenario, note
 from emulator.transport.endpoint import CHUNK_BYTES, MAX_FRAME_BYTES
 from emulator.transport.messages import Parcel
@@ -58,7 +58,7 @@ def test_a_message_leaves_and_arrives_when_the_link_arithmetic_says(relay: Relay
         assert client.hear() == ["left", counter, left_ns]
         assert server.hear() == ["announced", "client-0", counter, Parcel(message, counter).encoded]
         assert server.hear() == ["arriving", "client-0", counter, arrival_ns]
-    assert [(e.due_ns, e.posted_ns, e.start_ns, e.arrival_ns, e.wire_bytes) for e in relay.of(Carried)] == [
+    assert [(e.due_ns, e.posted_ns, e.start_ns, e.arrival_ns, e.wire_bytes) for e in relay.of(Transmitted)] == [
         (
             times(m, *messages[:i])[0],
             0,
@@ -82,7 +82,7 @@ def test_a_post_that_comes_late_leaves_on_the_schedule_of_its_stamp(relay: Relay
     assert client.hear() == ["left", 2, 6 * left_ns]
     arrivals = [server.hear()[-1] for _ in range(6)][1::2]
     assert arrivals == [arrival_ns, arrival_ns + left_ns, arrival_ns + 5 * left_ns]
-    assert [event.start_ns for event in relay.of(Carried)] == [0, left_ns, 5 * left_ns]
+    assert [event.start_ns for event in relay.of(Transmitted)] == [0, left_ns, 5 * left_ns]
 
 
 def test_payload_goes_only_as_far_as_the_receiver_has_asked_for(call: Callable[..., Peer]) -> None:

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from traffic import WIDE, Sent, carry, fabric_of, link
 
 from emulator.network.fabric import Fabric
-from emulator.network.fairness import FINENESS, UNLIMITED, Flow, Resource, fill, together
-from emulator.network.jitter import Carriage
-from emulator.piecewise import Steps
+from emulator.network.fairness import Q20, UNLIMITED_Q20, Flow, Resource, fill, together
+from emulator.network.jitter import Transmission
+from emulator.piecewise import StepFunction
 from emulator.preflight.dilation import ProfilingResult, choose_dilation, reorder_window_ns
 from emulator.profiles.availability import Absence
 from emulator.profiles.scenario import Cell, ClientSpec, Direction, Network, Scenario, ServerSpec
@@ -27,9 +27,9 @@ def up(client: int, size_bytes: int = SIZE, posted_ns: int = 0) -> Sent:
     return Sent(f"client-{client}", "server", size_bytes, posted_ns)
 
 
-def left(carried: list[Carriage]) -> list[Fraction]:
+def left(transmitted: list[Transmission]) -> list[Fraction]:
     """When each has left, in seconds."""
-    return [Fraction(carriage.left_ns, SECOND) for carriage in carried]
+    return [Fraction(transmission.left_ns, SECOND) for transmission in transmitted]
 
 
 def in_one_cell(clients: int, cell_bps: int, link_bps: int = 10 * MBIT, **more: object) -> Fabric:
@@ -51,8 +51,8 @@ def test_what_a_finished_flow_leaves_goes_to_the_other() -> None:
 
 def test_a_flow_that_starts_half_way() -> None:
     """Half a second alone, then half each: the first has half a message left and needs a second for it."""
-    carried = carry(in_one_cell(2, MBIT), [up(0), up(1, posted_ns=SECOND // 2)])
-    assert left(carried) == [Fraction(3, 2), 2]
+    transmitted = carry(in_one_cell(2, MBIT), [up(0), up(1, posted_ns=SECOND // 2)])
+    assert left(transmitted) == [Fraction(3, 2), 2]
 
 
 def test_three_flows_with_different_bottlenecks() -> None:
@@ -72,7 +72,7 @@ def test_two_cells_that_meet_at_the_server() -> None:
 
 def test_a_rate_that_steps_in_mid_flow() -> None:
     """1 Mbit/s for a second, then 4: the other second's worth takes a quarter."""
-    steps = Steps((0, SECOND), (MBIT, 4 * MBIT), 100 * SECOND)
+    steps = StepFunction((0, SECOND), (MBIT, 4 * MBIT), 100 * SECOND)
     direction = Direction(4 * MBIT, 0, 0, rates=steps)
     fabric = fabric_of(Network("traced", direction, direction, trace_start_ns=0))
     assert left(carry(fabric, [up(0, 2 * SIZE)])) == [Fraction(5, 4)]
@@ -109,32 +109,34 @@ def test_equal_flows_end_together_within_a_nanosecond_and_what_the_rounding_of_s
     clients: int, size_bytes: int, rate_bps: int
 ) -> None:
     exact_ns = Fraction(8 * size_bytes * clients * SECOND, rate_bps)
-    rounding = 1 + Fraction(clients, rate_bps * FINENESS)  # a share is less than 2^-20 bit/s too small
-    for carriage in carry(in_one_cell(clients, rate_bps, WIDE), [up(i, size_bytes) for i in range(clients)]):
-        assert exact_ns <= carriage.left_ns <= exact_ns * rounding + 1
+    rounding = 1 + Fraction(clients, rate_bps * Q20)  # a share is less than 2^-20 bit/s too small
+    for transmission in carry(in_one_cell(clients, rate_bps, WIDE), [up(i, size_bytes) for i in range(clients)]):
+        assert exact_ns <= transmission.left_ns <= exact_ns * rounding + 1
 
 
 # --- what changes under a flow ----------------------------------------------------------------------------------------
 
 
 @st.composite
-def traces(draw: st.DrawFn) -> Steps:
+def traces(draw: st.DrawFn) -> StepFunction:
     lengths = draw(st.lists(st.integers(10 * MS, SECOND), min_size=1, max_size=8))
     values = draw(st.lists(st.integers(0, 10 * MBIT), min_size=len(lengths), max_size=len(lengths)))
     starts = [sum(lengths[:i]) for i in range(len(lengths))]
-    return Steps(tuple(starts), (*values[:-1], max(values[-1], MBIT // 10)), sum(lengths))
+    return StepFunction(tuple(starts), (*values[:-1], max(values[-1], MBIT // 10)), sum(lengths))
 
 
 @given(traces(), st.integers(1, 10**4), st.integers(0, SECOND))
 def test_what_has_been_delivered_by_any_time_is_the_integral_of_the_trace(
-    steps: Steps, size_bytes: int, posted_ns: int
+    steps: StepFunction, size_bytes: int, posted_ns: int
 ) -> None:
     """A message has left at the first nanosecond at which the integral from its post reaches its bits."""
     direction = Direction(max(steps.values), 0, 0, rates=steps)
     fabric = fabric_of(Network("traced", direction, direction, trace_start_ns=0))
-    (carriage,) = carry(fabric, [up(0, size_bytes, posted_ns)])
+    (transmission,) = carry(fabric, [up(0, size_bytes, posted_ns)])
     bits_ns = 8 * size_bytes * SECOND
-    assert steps.integral(posted_ns, carriage.left_ns) >= bits_ns > steps.integral(posted_ns, carriage.left_ns - 1)
+    assert (
+        steps.integral(posted_ns, transmission.left_ns) >= bits_ns > steps.integral(posted_ns, transmission.left_ns - 1)
+    )
 
 
 def absent(kind: str, *spans: tuple[int, int], tcp: bool = False) -> Fabric:
@@ -147,18 +149,18 @@ def absent(kind: str, *spans: tuple[int, int], tcp: bool = False) -> Fabric:
 
 
 def test_an_outage_stops_a_message_that_then_goes_on() -> None:
-    (carriage,) = carry(absent("outage", (SECOND // 4, 3 * SECOND)), [up(0)])
-    assert (carriage.left_ns, carriage.resent_bytes) == (3 * SECOND + 3 * SECOND // 4, 0)
+    (transmission,) = carry(absent("outage", (SECOND // 4, 3 * SECOND)), [up(0)])
+    assert (transmission.left_ns, transmission.resent_bytes) == (3 * SECOND + 3 * SECOND // 4, 0)
 
 
 def test_what_is_posted_in_an_outage_waits_for_its_end() -> None:
-    (carriage,) = carry(absent("outage", (0, 3 * SECOND)), [up(0, posted_ns=SECOND)])
-    assert carriage[:2] == (SECOND, 4 * SECOND)
+    (transmission,) = carry(absent("outage", (0, 3 * SECOND)), [up(0, posted_ns=SECOND)])
+    assert transmission[:2] == (SECOND, 4 * SECOND)
 
 
 def test_a_client_that_goes_away_sends_again_from_the_beginning() -> None:
-    (carriage,) = carry(absent("away", (SECOND // 4, 3 * SECOND)), [up(0)])
-    assert (carriage.left_ns, carriage.resent_bytes) == (4 * SECOND, SIZE // 4)
+    (transmission,) = carry(absent("away", (SECOND // 4, 3 * SECOND)), [up(0)])
+    assert (transmission.left_ns, transmission.resent_bytes) == (4 * SECOND, SIZE // 4)
 
 
 def test_with_tcp_a_client_that_is_back_connects_again() -> None:
@@ -167,8 +169,8 @@ def test_with_tcp_a_client_that_is_back_connects_again() -> None:
     there, gone = (
         carry(absent("away", span, tcp=True), sent) for span in ((9 * SECOND, 10 * SECOND), (SECOND, 3 * SECOND))
     )
-    assert [carriage.start_ns for carriage in there] == [20 * MS, 5 * SECOND]
-    assert [carriage.start_ns for carriage in gone] == [20 * MS, 5 * SECOND + 20 * MS]
+    assert [transmission.start_ns for transmission in there] == [20 * MS, 5 * SECOND]
+    assert [transmission.start_ns for transmission in gone] == [20 * MS, 5 * SECOND + 20 * MS]
 
 
 def test_drawn_absences_depend_on_the_seed_alone() -> None:
@@ -177,7 +179,9 @@ def test_drawn_absences_depend_on_the_seed_alone() -> None:
         absence = Absence("away", (), 2 * SECOND, SECOND)
         specs = (ClientSpec("client-0", 0, make_device(), network, absence=absence),)
         fabric = Fabric(Scenario("x", "", ServerSpec("server", make_device(), link(WIDE), 1), specs, {}), seed)
-        return [carriage.start_ns for carriage in carry(fabric, [up(0, 100, i * SECOND // 3) for i in range(100)])]
+        return [
+            transmission.start_ns for transmission in carry(fabric, [up(0, 100, i * SECOND // 3) for i in range(100)])
+        ]
 
     assert starts(1) == starts(1) != starts(2)
     late = [at - i * SECOND // 3 for i, at in enumerate(starts(1))]
@@ -191,8 +195,8 @@ def test_a_node_that_is_gone_gives_its_share_back_at_once() -> None:
     fabric.advance()
     assert fabric.drop("client-1", SECOND) == [("client-1", 0)]
     assert fabric.next_ns() == SECOND + SECOND // 2
-    (happening,) = fabric.advance()
-    assert (happening.source, happening.departs) == ("client-0", True)
+    (event,) = fabric.advance()
+    assert (event.source, event.departs) == ("client-0", True)
     assert fabric.next_ns() is None
 
 
@@ -226,8 +230,8 @@ def test_a_post_that_comes_too_late_begins_when_its_capacities_were_last_settled
     fabric.post("client-1", "server", 0, SIZE, SECOND)
     assert fabric.advance() == []
     (started,), (has_left,) = fabric.advance(), fabric.advance()
-    assert (started.carriage.start_ns, started.moved_ns) == (2 * SECOND, SECOND)
-    assert has_left.carriage.left_ns == 3 * SECOND
+    assert (started.transmission.start_ns, started.moved_ns) == (2 * SECOND, SECOND)
+    assert has_left.transmission.left_ns == 3 * SECOND
 
 
 def test_the_real_clock_is_patient_only_where_clients_share_and_never_longer_than_a_message_is_under_way() -> None:
@@ -258,7 +262,7 @@ networks = st.lists(st.integers(0, 10**6), min_size=1, max_size=8).flatmap(
         st.lists(
             st.tuples(
                 st.lists(st.integers(0, len(capacities) - 1), min_size=1, max_size=4),
-                st.one_of(st.just(UNLIMITED), st.integers(0, 10**5)),
+                st.one_of(st.just(UNLIMITED_Q20), st.integers(0, 10**5)),
             ),
             min_size=1,
             max_size=12,
@@ -276,23 +280,25 @@ def test_shares_are_max_min_fair_and_no_capacity_is_exceeded(
     resources = [Resource(str(i), capacity) for i, capacity in enumerate(capacities)]
     flows = [Flow([resources[i] for i in path], limit) for path, limit in paths]
     for flow in flows:
-        flow.join()
+        flow.attach()
     fill(resources, flows)
-    used = {resource: sum(flow.path.count(resource) * flow.rate for flow in flows) for resource in resources}
+    used = {resource: sum(flow.path.count(resource) * flow.rate_q20 for flow in flows) for resource in resources}
     count = {resource: sum(flow.path.count(resource) for flow in flows) for resource in resources}
-    assert all(used[resource] <= resource.capacity for resource in resources)
+    assert all(used[resource] <= resource.capacity_q20 for resource in resources)
     for flow in flows:
-        assert flow.rate >= 0
-        full = [r for r in flow.path if r.capacity - used[r] < count[r]]  # nothing but the rounding is left
-        assert flow.rate == flow.limit or any(all(other.rate <= flow.rate + 1 for other in r.flows) for r in full), (
-            flow.rate,
-            flow.limit,
+        assert flow.rate_q20 >= 0
+        full = [r for r in flow.path if r.capacity_q20 - used[r] < count[r]]  # nothing but the rounding is left
+        assert flow.rate_q20 == flow.limit_q20 or any(
+            all(other.rate_q20 <= flow.rate_q20 + 1 for other in r.flows) for r in full
+        ), (
+            flow.rate_q20,
+            flow.limit_q20,
         )
 
 
 @given(networks)
-@example(([0, 1], [([1], UNLIMITED), ([0, 0, 1], UNLIMITED)]))
-@example(([3, 3], [([0], UNLIMITED), ([0, 1], UNLIMITED), ([1], UNLIMITED)]))
+@example(([0, 1], [([1], UNLIMITED_Q20), ([0, 0, 1], UNLIMITED_Q20)]))
+@example(([3, 3], [([0], UNLIMITED_Q20), ([0, 1], UNLIMITED_Q20), ([1], UNLIMITED_Q20)]))
 def test_flows_that_are_joined_by_no_resource_are_shared_apart_and_in_any_order(
     network: tuple[list[int], list[tuple[list[int], int]]],
 ) -> None:
@@ -302,10 +308,10 @@ def test_flows_that_are_joined_by_no_resource_are_shared_apart_and_in_any_order(
         resources = [Resource(str(i), capacity) for i, capacity in enumerate(capacities)]
         flows = [Flow([resources[i] for i in path], limit) for path, limit in paths]
         for flow in flows[::-1] if backwards else flows:
-            flow.join()
+            flow.attach()
         for parts in [together((resource,)) for resource in resources] if apart else [(resources, flows)]:
             fill(*(part[::-1] if backwards else part for part in parts))
-        return [flow.rate for flow in flows]
+        return [flow.rate_q20 for flow in flows]
 
     assert rates(apart=True) == rates(apart=False) == rates(apart=False, backwards=True)
 
@@ -345,19 +351,19 @@ def test_in_any_cells_all_that_is_posted_arrives_in_order_and_no_capacity_is_exc
     def watched() -> list[object]:
         happened = advance()
         for channel in fabric.topology.channels:
-            assert sum(flow.path.count(channel) * flow.rate for flow in channel.flows) <= channel.capacity
+            assert sum(flow.path.count(channel) * flow.rate_q20 for flow in channel.flows) <= channel.capacity_q20
         instants.append(None)
         return happened  # type: ignore[return-value]
 
     fabric.advance = watched  # type: ignore[assignment, method-assign]
-    carried = carry(fabric, sent)
-    assert len(carried) == len(sent)
+    transmitted = carry(fabric, sent)
+    assert len(transmitted) == len(sent)
     assert len(instants) < 100 * len(sent)  # it ends, and not by steps of nothing
     for pair in {(s.source, s.destination) for s in sent}:
         own = sorted(
             ((s.posted_ns, i) for i, s in enumerate(sent) if (s.source, s.destination) == pair), key=lambda s: s[0]
         )
-        for before, after in pairwise([carried[i] for _, i in own]):
+        for before, after in pairwise([transmitted[i] for _, i in own]):
             assert before.left_ns <= after.start_ns
             assert before.arrival_ns <= after.arrival_ns
 

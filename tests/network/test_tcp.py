@@ -12,8 +12,8 @@ from traffic import WIDE, Sent, carry, fabric_of, link
 
 from emulator.network import tcp
 from emulator.network.fabric import Fabric
-from emulator.network.jitter import Carriage
-from emulator.piecewise import Steps
+from emulator.network.jitter import Transmission
+from emulator.piecewise import StepFunction
 from emulator.profiles.scenario import Direction, Network
 from emulator.testing.stage import MBIT, MS, SECOND
 
@@ -53,9 +53,9 @@ def latency_ns(size_bytes: int, rate_bps: int, rtt_ns: int) -> int:
 def test_a_message_on_a_new_connection_takes_set_up_slow_start_and_the_rest(
     size_bytes: int, rate_bps: int, rtt_ns: int
 ) -> None:
-    (carriage,) = carry(path(rate_bps, rtt_ns), up((size_bytes, 0)))
-    assert carriage.arrival_ns == pytest.approx(latency_ns(size_bytes, rate_bps, rtt_ns), abs=20)
-    assert carriage.start_ns == rtt_ns
+    (transmission,) = carry(path(rate_bps, rtt_ns), up((size_bytes, 0)))
+    assert transmission.arrival_ns == pytest.approx(latency_ns(size_bytes, rate_bps, rtt_ns), abs=20)
+    assert transmission.start_ns == rtt_ns
 
 
 def test_slow_start_of_a_megabyte_by_hand() -> None:
@@ -63,14 +63,14 @@ def test_slow_start_of_a_megabyte_by_hand() -> None:
 
     The first ACK of each is back 0.12 ms and a round trip after it began; 667 - 630 segments of the seventh remain.
     """
-    (carriage,) = carry(path(100 * MBIT), up((1_000_000, 0)))
+    (transmission,) = carry(path(100 * MBIT), up((1_000_000, 0)))
     rounds = 6 * (RTT_NS + 120_000)
-    assert carriage.left_ns == RTT_NS + rounds + 8 * (1_000_000 - 630 * SEGMENT) * 10
+    assert transmission.left_ns == RTT_NS + rounds + 8 * (1_000_000 - 630 * SEGMENT) * 10
 
 
 def test_a_path_that_ten_segments_cover_is_as_fast_as_its_rate() -> None:
-    (carriage,) = carry(path(MBIT), up((125_000, 0)))
-    assert carriage.left_ns - carriage.start_ns == SECOND
+    (transmission,) = carry(path(MBIT), up((125_000, 0)))
+    assert transmission.left_ns - transmission.start_ns == SECOND
 
 
 def test_only_the_first_message_of_a_connection_in_either_direction_waits_for_the_set_up() -> None:
@@ -81,8 +81,8 @@ def test_only_the_first_message_of_a_connection_in_either_direction_waits_for_th
 
 def rounds_of(size_bytes: int, *before: tuple[int, int]) -> int:
     """How many round trips a message waits for ACKs at 1 Gbit/s, after these messages."""
-    carriage = carry(path(1000 * MBIT), up(*before, (size_bytes, 100 * SECOND)))[-1]
-    return round((carriage.left_ns - carriage.start_ns) / RTT_NS)
+    transmission = carry(path(1000 * MBIT), up(*before, (size_bytes, 100 * SECOND)))[-1]
+    return round((transmission.left_ns - transmission.start_ns) / RTT_NS)
 
 
 def test_after_idling_for_longer_than_the_timeout_slow_start_begins_again() -> None:
@@ -105,9 +105,9 @@ def test_a_partly_used_round_lets_the_window_grow_by_what_was_under_way_where_th
     """Ten and eight of ten segments, then thirty: windows of 20 and 18 leave two and one rounds to wait for."""
     for before, window in ((10, 20), (8, 18), (5, 10)):
         first, rest = SEGMENT * window, SEGMENT * (30 - window)
-        carried = carry(path(1000 * MBIT), up((SEGMENT * before, 0), (first + rest, RTT_NS + 150 * MS)))
+        transmitted = carry(path(1000 * MBIT), up((SEGMENT * before, 0), (first + rest, RTT_NS + 150 * MS)))
         rounds = 1 if window + 2 * window >= 30 else 2
-        assert (carried[1].left_ns - carried[1].start_ns) // RTT_NS == rounds, before
+        assert (transmitted[1].left_ns - transmitted[1].start_ns) // RTT_NS == rounds, before
 
 
 # --- loss -------------------------------------------------------------------------------------------------------------
@@ -124,16 +124,16 @@ def test_the_rate_that_loss_allows_is_the_larger_of_renos_and_cubics() -> None:
 @pytest.mark.parametrize("loss_ppb", [10**6, 10**7])
 def test_a_long_transfer_over_a_lossy_link_takes_what_the_formula_allows_it(loss_ppb: int) -> None:
     size = 20 * 10**6
-    (carriage,) = carry(path(1000 * MBIT, loss_ppb=loss_ppb, kind="link"), up((size, 0)))
+    (transmission,) = carry(path(1000 * MBIT, loss_ppb=loss_ppb, kind="link"), up((size, 0)))
     allowed = tcp.loss_limited_bps(RTT_NS, loss_ppb)
     assert allowed is not None
-    assert 8 * size * SECOND / (carriage.left_ns - carriage.start_ns) == pytest.approx(allowed, rel=0.02)
+    assert 8 * size * SECOND / (transmission.left_ns - transmission.start_ns) == pytest.approx(allowed, rel=0.02)
 
 
 def test_where_the_rate_is_a_goodput_loss_takes_nothing_from_it() -> None:
-    (carriage,) = carry(path(10 * MBIT, loss_ppb=10**7), up((10**6, 0)))
+    (transmission,) = carry(path(10 * MBIT, loss_ppb=10**7), up((10**6, 0)))
     (whole,) = carry(path(10 * MBIT), up((10**6, 0)))
-    assert carriage[:2] == whole[:2]
+    assert transmission[:2] == whole[:2]
 
 
 def late(loss_ppb: int, size_bytes: int, count: int) -> list[int]:
@@ -163,26 +163,26 @@ def test_a_message_of_one_segment_has_a_tail_of_one() -> None:
 
 @pytest.mark.parametrize(("size_bytes", "acks"), [(1, 1), (1500, 1), (1501, 1), (3001, 2), (30_000, 10)])
 def test_every_second_segment_is_acknowledged(size_bytes: int, acks: int) -> None:
-    carried: list[Carriage] = carry(path(), up((size_bytes, 0)))
-    assert carried[0].ack_bytes == 52 * acks
+    transmitted: list[Transmission] = carry(path(), up((size_bytes, 0)))
+    assert transmitted[0].ack_bytes == 52 * acks
 
 
 def test_a_half_duplex_link_has_less_for_data_by_its_acks() -> None:
     direction = Direction(MBIT, 0, 0)
     server = Network("s", Direction(WIDE, 0, 0), Direction(WIDE, 0, 0), transport="tcp")
     fabric = fabric_of(Network("w", direction, direction, duplex="half", transport="tcp"), server=server)
-    (carriage,) = carry(fabric, up((3_000_000, 0)))
-    assert carriage.left_ns == pytest.approx(8 * 3052 * SECOND / 1000, rel=1e-5)
+    (transmission,) = carry(fabric, up((3_000_000, 0)))
+    assert transmission.left_ns == pytest.approx(8 * 3052 * SECOND / 1000, rel=1e-5)
 
 
 def test_what_loss_allows_follows_its_trace_while_a_message_leaves() -> None:
     """2 % for a second, then 0.1 %; with 100 ms a round trip that is 8.7, then 38.7 segments in each."""
-    losses = Steps((0, SECOND), (20_000_000, 1_000_000), 1000 * SECOND)
+    losses = StepFunction((0, SECOND), (20_000_000, 1_000_000), 1000 * SECOND)
     direction = Direction(100 * MBIT, 50 * MS, 0, losses=losses)
     network = Network("x", direction, direction, transport="tcp", rate_kind="link", trace_start_ns=0)
     fabric = fabric_of(network, server=link(WIDE, transport="tcp"))
-    (carriage,) = carry(fabric, [Sent("client-0", "server", 2_000_000)])
+    (transmission,) = carry(fabric, [Sent("client-0", "server", 2_000_000)])
     first_bps, then_bps = (tcp.loss_limited_bps(100 * MS, loss_ppb) for loss_ppb in losses.values)
     assert first_bps is not None and then_bps is not None
     expected_s = 1 + (16 * MBIT - 0.9 * first_bps) / then_bps  # the first 100 ms set it up
-    assert carriage.left_ns / SECOND == pytest.approx(expected_s, rel=0.03)
+    assert transmission.left_ns / SECOND == pytest.approx(expected_s, rel=0.03)

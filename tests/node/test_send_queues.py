@@ -17,7 +17,7 @@ from algorithms import ALGORITHMS
 from emulator.analysis.summary import summarize
 from emulator.checks.health import check
 from emulator.checks.send_queues import beyond_memory, blocked, held_peak_bytes, unused_limits
-from emulator.ledger.events import Blocked, Carried, Event, Posted, RoundEnded
+from emulator.ledger.events import Blocked, Event, Posted, RoundEnded, Transmitted
 from emulator.ledger.timeline import only
 from emulator.preflight.dilation import ProfilingResult
 from emulator.preflight.dry_run import dry_run
@@ -92,7 +92,7 @@ def test_what_a_node_held_at_once_is_the_most_that_had_not_left() -> None:
 
 def test_what_never_leaves_stays_held() -> None:
     """Of the six globals none but the first leaves."""
-    events = [e for e in make_timeline() if not (isinstance(e, Carried) and e.source == "server" and e.counter)]
+    events = [e for e in make_timeline() if not (isinstance(e, Transmitted) and e.source == "server" and e.counter)]
     sent = [e for e in only(events, Posted) if e.node == "server"]
     assert held_peak_bytes("server", events) == (len(sent) - 1) * 9_800
 

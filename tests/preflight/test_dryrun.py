@@ -143,7 +143,7 @@ def test_who_was_left_out_is_recorded_as_in_a_play() -> None:
 def test_messages_that_nobody_waits_for_are_written_down_as_undelivered() -> None:
     _, events = foresee("players.parting", {})
     kinds = Counter(type(event).__name__ for event in events["network"])
-    assert kinds == {"Started": 1, "Carried": 2 * CLIENTS, "Undelivered": CLIENTS, "Ended": 1}
+    assert kinds == {"Started": 1, "Transmitted": 2 * CLIENTS, "Undelivered": CLIENTS, "Ended": 1}
     assert conserved(merged(events), "finished") == ([], [])
 
 

@@ -84,9 +84,9 @@ def reached(name: str, upward: bool) -> float:
     fabric = Fabric(Scenario("x", "", ServerSpec("server", make_device(), server, 1), specs, {}), 1)
     ends = ("client-0", "server") if upward else ("server", "client-0")
     wire_bytes = TRANSFER_BYTES + -(-TRANSFER_BYTES // 1448) * 52
-    (carriage,) = carry(fabric, [Sent(*ends, wire_bytes)])
+    (transmission,) = carry(fabric, [Sent(*ends, wire_bytes)])
     rate_bps = (network.up if upward else network.down).rate_bps
-    return 8 * TRANSFER_BYTES * SECOND / (carriage.left_ns - carriage.start_ns) / rate_bps
+    return 8 * TRANSFER_BYTES * SECOND / (transmission.left_ns - transmission.start_ns) / rate_bps
 
 
 @pytest.mark.parametrize("name", [name for name in shipped("network") if load_network(name).up.rates is None])

@@ -47,7 +47,7 @@ class Doubling(Network):
     def _depart(self, transit: Transit) -> None:
         super()._depart(transit)
         if transit.header.counter == VICTIM:
-            source, arrival_ns = transit.source, transit.carriage.arrival_ns
+            source, arrival_ns = transit.source, transit.transmission.arrival_ns
             self._send(transit.destination, ANNOUNCED, source, 99, transit.encoded)
             self._tell(transit.destination, arrival_ns, 0, ARRIVING, source, 99, arrival_ns)
 
@@ -57,7 +57,7 @@ class Reordering(Network):
 
     def _depart(self, transit: Transit) -> None:
         if transit.header.counter == VICTIM:
-            transit.carriage = transit.carriage._replace(arrival_ns=transit.carriage.arrival_ns + 50 * MS)
+            transit.transmission = transit.transmission._replace(arrival_ns=transit.transmission.arrival_ns + 50 * MS)
         super()._depart(transit)
 
 
@@ -67,7 +67,7 @@ class Rushing(Network):
     def __init__(self, address: str, fabric: Fabric, *more: Any) -> None:
         super().__init__(address, fabric, *more)
         for channel in fabric.topology.channels:
-            channel.capacity += channel.capacity // 100
+            channel.capacity_q20 += channel.capacity_q20 // 100
 
 
 FAULTS: dict[str, tuple[type[Network], str]] = {

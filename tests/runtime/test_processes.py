@@ -16,7 +16,7 @@ from processes import BATCH, ROUNDS, SERVER_BOARD, SERVER_WIRE, Board, Played, W
 from emulator.analysis.summary import summarize
 from emulator.checks.invariants import conserved, in_order, whole_ledgers, within_links
 from emulator.ledger import run_folder
-from emulator.ledger.events import Carried, Clamped, Computed, Posted, Received, Reported, Started
+from emulator.ledger.events import Clamped, Computed, Posted, Received, Reported, Started, Transmitted
 from emulator.report import record
 
 pytestmark = pytest.mark.processes
@@ -32,11 +32,13 @@ STEPS = -(-SAMPLES // BATCH)
 Q = 5
 
 
-def arrivals(carried: list[Carried], wire: Wire, server_wire: Wire) -> dict[tuple[str, int], tuple[int, int, int]]:
+def arrivals(
+    transmitted: list[Transmitted], wire: Wire, server_wire: Wire
+) -> dict[tuple[str, int], tuple[int, int, int]]:
     """The closed form: (start, left, arrival) of each message, from its post, its size and the scenario's links."""
     expected = {}
     free: dict[tuple[str, str], int] = defaultdict(int)
-    for message in sorted(carried, key=lambda m: (m.source, m.counter)):
+    for message in sorted(transmitted, key=lambda m: (m.source, m.counter)):
         ends = (server_wire, wire) if message.source == "server" else (wire, server_wire)
         mbps = min(ends[0].up_mbps, ends[1].down_mbps)
         delay_ns = (ends[0].up_one_way_ms + ends[1].down_one_way_ms) * MS
@@ -47,20 +49,20 @@ def arrivals(carried: list[Carried], wire: Wire, server_wire: Wire) -> dict[tupl
     return expected
 
 
-def recorded(carried: list[Carried]) -> dict[tuple[str, int], tuple[int, int, int]]:
-    return {(m.source, m.counter): (m.start_ns, m.due_ns, m.arrival_ns) for m in carried}
+def recorded(transmitted: list[Transmitted]) -> dict[tuple[str, int], tuple[int, int, int]]:
+    return {(m.source, m.counter): (m.start_ns, m.due_ns, m.arrival_ns) for m in transmitted}
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_every_message_leaves_and_arrives_when_its_link_says(algorithm: str, three_clients: Played) -> None:
-    carried = three_clients.events(algorithm, Carried)
-    assert recorded(carried) == arrivals(carried, Wire(), SERVER_WIRE)
-    assert len(carried) == len(three_clients.events(algorithm, Posted))
+    transmitted = three_clients.events(algorithm, Transmitted)
+    assert recorded(transmitted) == arrivals(transmitted, Wire(), SERVER_WIRE)
+    assert len(transmitted) == len(three_clients.events(algorithm, Posted))
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_message_is_received_at_its_arrival(algorithm: str, three_clients: Played) -> None:
-    arrival = {(m.source, m.counter): m.arrival_ns for m in three_clients.events(algorithm, Carried)}
+    arrival = {(m.source, m.counter): m.arrival_ns for m in three_clients.events(algorithm, Transmitted)}
     clamps = defaultdict(set)
     for clamp in three_clients.events(algorithm, Clamped):
         clamps[clamp.node].add(clamp.by_ns)
@@ -71,10 +73,10 @@ def test_a_message_is_received_at_its_arrival(algorithm: str, three_clients: Pla
 
 def test_without_the_throttle_the_same_messages_arrive_sooner(three_clients: Played, unthrottled: Played) -> None:
     wire = Wire(up_mbps=20_000, down_mbps=40_000)
-    carried = unthrottled.events("fedavg", Carried)
-    assert recorded(carried) == arrivals(carried, wire, Wire(10**6, 10**6, 1, 1))
-    assert recorded(carried) != arrivals(carried, Wire(), SERVER_WIRE)
-    slow, fast = (played.events("fedavg", Carried)[0] for played in (three_clients, unthrottled))
+    transmitted = unthrottled.events("fedavg", Transmitted)
+    assert recorded(transmitted) == arrivals(transmitted, wire, Wire(10**6, 10**6, 1, 1))
+    assert recorded(transmitted) != arrivals(transmitted, Wire(), SERVER_WIRE)
+    slow, fast = (played.events("fedavg", Transmitted)[0] for played in (three_clients, unthrottled))
     assert (slow.wire_bytes, slow.kind, slow.posted_ns) == (fast.wire_bytes, fast.kind, fast.posted_ns)
     assert fast.due_ns == -(-slow.due_ns // 1000), "40 Mbit/s are a thousandth of 40 Gbit/s"
 

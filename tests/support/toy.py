@@ -22,7 +22,6 @@ import msgspec
 
 from emulator.ledger.events import (
     AnyEvent,
-    Carried,
     Computed,
     Ended,
     Evaluated,
@@ -34,6 +33,7 @@ from emulator.ledger.events import (
     RoundEnded,
     Started,
     Timeline,
+    Transmitted,
     Waiting,
 )
 from emulator.ledger.files import Ledger, merge
@@ -93,7 +93,7 @@ class Recorder:
         ends = {"counter": counter, "source": source, "kind": kind}
         self.write(
             "network",
-            Carried(
+            Transmitted(
                 **at(left),
                 **ends,
                 destination=destination,

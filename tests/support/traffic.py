@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from emulator.ledger.events import Carried
+from emulator.ledger.events import Transmitted
 from emulator.network.fabric import Fabric
-from emulator.network.jitter import Carriage
+from emulator.network.jitter import Transmission
 from emulator.profiles.scenario import Cell, ClientSpec, Direction, Network, Scenario, ServerSpec
 from emulator.runtime.run_manifest import make_manifest
 from emulator.testing.stage import MBIT, make_device
@@ -22,10 +22,10 @@ class Sent(NamedTuple):
     posted_ns: int = 0
 
 
-def carry(fabric: Fabric, messages: Iterable[Sent]) -> list[Carriage]:
+def carry(fabric: Fabric, messages: Iterable[Sent]) -> list[Transmission]:
     """What becomes of each message, in their order; they are handed over when it is time, as in a run."""
     waiting = sorted(enumerate(messages), key=lambda numbered: numbered[1].posted_ns)
-    found: dict[int, Carriage] = {}
+    found: dict[int, Transmission] = {}
     waiting.reverse()
     while True:
         next_ns = fabric.next_ns()
@@ -35,11 +35,11 @@ def carry(fabric: Fabric, messages: Iterable[Sent]) -> list[Carriage]:
             next_ns = fabric.next_ns()
         if next_ns is None:
             return [found[number] for number in sorted(found)]
-        for happening in fabric.advance():
-            assert happening.due_ns == next_ns
-            assert happening.moved_ns == 0
-            if happening.departs:
-                found[happening.counter] = happening.carriage
+        for event in fabric.advance():
+            assert event.due_ns == next_ns
+            assert event.moved_ns == 0
+            if event.departs:
+                found[event.counter] = event.transmission
 
 
 def link(up_bps: int = MBIT, down_bps: int = 0, **more: object) -> Network:
@@ -72,12 +72,12 @@ def manifest_of(made: Scenario) -> dict[str, Any]:
     return make_manifest(made, SETTINGS, clock="virtual", seed=1, dilation=None, argv=[])
 
 
-def record(made: Scenario, sent: list[Sent], hurry: int = 0) -> list[Carried]:
+def record(made: Scenario, sent: list[Sent], hurry: int = 0) -> list[Transmitted]:
     """What the network would write down; ``hurry``: it serves so many per cent too fast, whatever it says."""
     fabric = Fabric(made, 1)
-    carried = carry(fabric, sent)
+    transmitted = carry(fabric, sent)
     return [
-        Carried(
+        Transmitted(
             due_ns=c.start_ns + (c.left_ns - c.start_ns) * 100 // (100 + hurry),
             actual_ns=0,
             counter=i,
@@ -90,5 +90,5 @@ def record(made: Scenario, sent: list[Sent], hurry: int = 0) -> list[Carried]:
             start_ns=c.start_ns,
             arrival_ns=c.arrival_ns,
         )
-        for i, (s, c) in enumerate(zip(sent, carried, strict=True))
+        for i, (s, c) in enumerate(zip(sent, transmitted, strict=True))
     ]

@@ -8,7 +8,7 @@ import pytest
 
 import run
 from emulator.errors import UserError
-from emulator.piecewise import Steps
+from emulator.piecewise import StepFunction
 from emulator.traces.convert import Choice, Converted, convert
 from emulator.traces.reading import load
 
@@ -42,8 +42,8 @@ def test_a_log_of_many_columns_becomes_a_trace_by_the_names_of_three(tmp_path: P
     """Repeats are averaged, midnight is no jump, a value that is missing is the one before."""
     done = convert("log.csv", LOG, PHONE)
     starts = (0, S, 3 * S, 5 * S)
-    assert done.steps["down"] == Steps(starts, (40_000_000, 8_000_000, 7_927_000, 100_000), 6 * S)
-    assert done.steps["up"] == Steps((0, 3 * S, 5 * S), (6_000_000, 2_740_000, 200_000), 6 * S)
+    assert done.steps["down"] == StepFunction(starts, (40_000_000, 8_000_000, 7_927_000, 100_000), 6 * S)
+    assert done.steps["up"] == StepFunction((0, 3 * S, 5 * S), (6_000_000, 2_740_000, 200_000), 6 * S)
     assert done.notes[0] == "log.csv: 6 rows; 1 repeat of a time averaged; 2 without a value: hold."
     assert done.notes[1].startswith("5 rows over 6 s, in the mean 3.947 Mbit/s up and 1")
     (tmp_path / "x.csv").write_text(done.text)
@@ -59,8 +59,8 @@ def test_missing_values_are_refused_dropped_held_or_zero() -> None:
         "log.csv:2: r is missing, as 2 of 4 rows lack a value; say --missing drop, hold (the value before) or zero"
     )
     assert made(text, missing="zero", **common).steps["down"].values == (0, 8 * MBIT, 0, 4 * MBIT)
-    assert made(text, missing="hold", **common).steps["down"] == Steps((0, 2 * S), (8 * MBIT, 4 * MBIT), 3 * S)
-    assert made(text, missing="drop", **common).steps["down"] == Steps((0, 2 * S), (8 * MBIT, 4 * MBIT), 4 * S)
+    assert made(text, missing="hold", **common).steps["down"] == StepFunction((0, 2 * S), (8 * MBIT, 4 * MBIT), 3 * S)
+    assert made(text, missing="drop", **common).steps["down"] == StepFunction((0, 2 * S), (8 * MBIT, 4 * MBIT), 4 * S)
     assert made(text, drop_bad=True, **common).steps == made(text, missing="drop", **common).steps
 
 
@@ -68,7 +68,7 @@ def test_bad_rows_are_refused_by_line_or_left_out_and_counted() -> None:
     text = "0.0\t1\n1.5\t-2.1\n3.0\t3\n2\t3\n4.5 x\n4.5\t0x\n6\t2\n"
     assert refused(text) == 'log.csv:2: 2 is "-2.1", below 0; --drop-bad leaves such rows out'
     done = made(text, drop_bad=True)
-    assert done.steps["up"] == done.steps["down"] == Steps((0, 3 * S, 6 * S), (MBIT, 3 * MBIT, 2 * MBIT), 9 * S)
+    assert done.steps["up"] == done.steps["down"] == StepFunction((0, 3 * S, 6 * S), (MBIT, 3 * MBIT, 2 * MBIT), 9 * S)
     assert done.notes[0] == (
         "log.csv: 7 rows; 1 left out: negative; 1 left out: time goes back; 1 left out: other number of cells;"
         " 1 left out: no number."
@@ -89,16 +89,20 @@ def test_bad_rows_are_refused_by_line_or_left_out_and_counted() -> None:
 def test_times_are_read_in_the_form_that_is_said(form: str, times: tuple[str, ...]) -> None:
     text = "when,rate\n" + "".join(f"{t},{i}\n" for i, t in enumerate(times, 1))
     read = made(text, time="when", time_format=form, down="rate", rate="mbps").steps["down"]
-    assert read == Steps((0, 500 * MS, 2 * S), (MBIT, 2 * MBIT, 3 * MBIT), 2 * S + 500 * MS)
+    assert read == StepFunction((0, 500 * MS, 2 * S), (MBIT, 2 * MBIT, 3 * MBIT), 2 * S + 500 * MS)
 
 
 def test_numbers_or_rows_are_a_step_apart() -> None:
     text = "protocol,seq_num,A_mbps,B_mbps\nTCP,1,5,1\nTCP,2,7,1\nTCP,4,9,2\n"
     done = made(text, time="seq_num", step="1s", down="A_mbps")
-    assert done.steps == {"down": Steps((0, S, 3 * S), (5 * MBIT, 7 * MBIT, 9 * MBIT), 4 * S)}
+    assert done.steps == {"down": StepFunction((0, S, 3 * S), (5 * MBIT, 7 * MBIT, 9 * MBIT), 4 * S)}
     assert done.notes[-1] == "Rates down alone: a profile takes down_trace = FILE and up_mbps = NUMBER."
     rows = made("5\n7\n\n6\n", step="500ms", rate="mbps")
-    assert rows.steps["up"] == rows.steps["down"] == Steps((0, S // 2, S), (5 * MBIT, 7 * MBIT, 6 * MBIT), 3 * S // 2)
+    assert (
+        rows.steps["up"]
+        == rows.steps["down"]
+        == StepFunction((0, S // 2, S), (5 * MBIT, 7 * MBIT, 6 * MBIT), 3 * S // 2)
+    )
 
 
 def test_columns_are_by_name_or_number_and_separated_by_what_the_first_line_has() -> None:
@@ -113,14 +117,14 @@ def test_columns_are_by_name_or_number_and_separated_by_what_the_first_line_has(
 
 @pytest.mark.parametrize("name", ["DL_kbps", "DL (kbps)", "DL [kbit/s]", "rate kbps"])
 def test_a_columns_name_may_say_its_unit(name: str) -> None:
-    assert made(f"time_ms,{name}\n0,1\n500,2\n", time="time_ms", down=name).steps["down"] == Steps(
+    assert made(f"time_ms,{name}\n0,1\n500,2\n", time="time_ms", down=name).steps["down"] == StepFunction(
         (0, S // 2), (1000, 2000), S
     )
 
 
 def test_round_trips_come_too() -> None:
     done = made("t,r,ping\n0,1,40\n1,2,50.5\n", time="t", time_format="s", up="r", down="r", rtt="ping", rate="mbps")
-    assert done.steps["rtt"] == Steps((0, S), (20 * MS, 25_250_000), 2 * S)
+    assert done.steps["rtt"] == StepFunction((0, S), (20 * MS, 25_250_000), 2 * S)
 
 
 def test_a_recording_that_paused_is_told_and_the_pause_can_be_taken_out() -> None:

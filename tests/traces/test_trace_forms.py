@@ -14,7 +14,7 @@ from traffic import WIDE, Sent, carry, fabric_of, link
 import run
 from emulator.errors import ProfileError
 from emulator.network.fabric import Fabric
-from emulator.piecewise import Steps
+from emulator.piecewise import StepFunction
 from emulator.profiles.reading import describe, load_network
 from emulator.profiles.scenario import Direction, Network
 from emulator.tables.profiles import profile_lines
@@ -44,7 +44,7 @@ def refused(tmp_path: Path, content: str, form: Form | None = None) -> str:
 def test_pairs_are_read_in_the_units_that_are_named(tmp_path: Path) -> None:
     starts, length = (0, 1046 * MS, 4080 * MS, 4794 * MS), (4794 + 1046) * MS
     read = trace_of(tmp_path, MILLISECONDS, Form(time="ms", rate="kbps"))
-    assert read.up == read.down == Steps(starts, (4_600_000, 4_307_500, 0, 3_542_082), length)
+    assert read.up == read.down == StepFunction(starts, (4_600_000, 4_307_500, 0, 3_542_082), length)
     for rate, factor in (("bps", 1), ("mbps", 10**6), ("bytes_per_s", 8), ("kbytes_per_s", 8000)):
         assert trace_of(tmp_path, "0 1.5\n1 0\n", Form(time="us", rate=rate)).up.values[0] == int(1.5 * factor)  # type: ignore[arg-type]
     assert trace_of(tmp_path, "0 1\n3 2\n", Form(time="us", rate="kbps")).up.length_ns == 6000
@@ -75,8 +75,8 @@ def test_what_is_named_is_taken_at_its_word(tmp_path: Path) -> None:
 
 def test_a_csvs_columns_name_their_units(tmp_path: Path) -> None:
     read = trace_of(tmp_path, "time_ms,up_kbps,down_bytes_per_s\n0,26,1000\n500,30,2000\n")
-    assert read.up == Steps((0, 500 * MS), (26_000, 30_000), S)
-    assert read.down == Steps((0, 500 * MS), (8_000, 16_000), S)
+    assert read.up == StepFunction((0, 500 * MS), (26_000, 30_000), S)
+    assert read.down == StepFunction((0, 500 * MS), (8_000, 16_000), S)
     said = refused(tmp_path, "time_s,up_mbps,down_mbps\n0,1,2\n1,2,3\n", Form(time="ms", rate="kbps"))
     assert said == "t.txt: is read as CSV: its columns name their units (time_ms, up_kbps); leave time and rate out"
 
@@ -112,7 +112,7 @@ def test_a_column_of_rates_is_told_what_reads_it(tmp_path: Path) -> None:
 def test_a_packet_each_millisecond_for_ever_is_a_link_of_12_mbit_at_its_cost(tmp_path: Path) -> None:
     """The same arrivals as the constant link, in as many steps of the fabric."""
     rates = trace_of(tmp_path, "1\n", Form(format="mahimahi")).up
-    assert rates == Steps((0,), (12 * MBIT,), MS)
+    assert rates == StepFunction((0,), (12 * MBIT,), MS)
     followed = Network("t", *[Direction(12 * MBIT, 10 * MS, 0, rates=rates)] * 2, transport="tcp")
     constant = Network("c", *[Direction(12 * MBIT, 10 * MS, 0)] * 2, transport="tcp")
     sent = [Sent("client-0", "server", 15 * 10**6), Sent("server", "client-1", 15 * 10**5, 5 * S)]
@@ -132,19 +132,19 @@ def turns(fabric: Fabric, size_bytes: int) -> int:
 
 
 def test_equal_neighbours_are_one_step_in_every_format(tmp_path: Path) -> None:
-    assert trace_of(tmp_path, "0 1\n1 1\n2 5\n3 5\n").up == Steps((0, 2 * S), (MBIT, 5 * MBIT), 4 * S)
+    assert trace_of(tmp_path, "0 1\n1 1\n2 5\n3 5\n").up == StepFunction((0, 2 * S), (MBIT, 5 * MBIT), 4 * S)
     read = trace_of(tmp_path, "time_s,up_mbps,down_mbps\n0,1,1\n1,1,2\n2,1,2\n")
-    assert (read.up, read.down) == (Steps((0,), (MBIT,), 3 * S), Steps((0, S), (MBIT, 2 * MBIT), 3 * S))
+    assert (read.up, read.down) == (StepFunction((0,), (MBIT,), 3 * S), StepFunction((0, S), (MBIT, 2 * MBIT), 3 * S))
 
 
 def test_a_sparse_trace_is_long_and_exact() -> None:
     """A packet each 104 ms: k packets of 1500 bytes take k laps; 20 clients each have their own."""
     starts, values = (0, 84 * MS), (0, 600_000)
-    rates = Steps(starts, values, 104 * MS)
+    rates = StepFunction(starts, values, 104 * MS)
     network = Network("t", *[Direction(600_000, 0, 0, rates=rates)] * 2, trace_start_ns=0)
     fabric = fabric_of(*[network] * 20)
     found = carry(fabric, [Sent(f"client-{i}", "server", 1500 * 1000) for i in range(20)])
-    assert [carriage.left_ns for carriage in found] == [1000 * 104 * MS] * 20
+    assert [transmission.left_ns for transmission in found] == [1000 * 104 * MS] * 20
 
 
 TINY = "0.0 4.8e-05\n1.4636 0.701568\n2.8608 0.0\n4.3382 1.2388\n5.7544 0.633464\n"  # 48 bit/s at first; then 0, too
@@ -160,10 +160,10 @@ def test_a_transfer_that_begins_at_48_bit_a_second_leaves_when_the_integral_says
     ways = [Direction(1_238_800, 50 * MS, 0, rates=rates)] * 2
     network = Network("t", *ways, transport=transport, trace_start_ns=0)
     fabric = fabric_of(network, server=link(WIDE, transport=transport))
-    (carriage,) = carry(fabric, [Sent("client-0", "server", size)])
-    left_ns = carriage.left_ns
+    (transmission,) = carry(fabric, [Sent("client-0", "server", size)])
+    left_ns = transmission.left_ns
     assert rates.integral(begin_ns, left_ns) >= size * 8 * S > rates.integral(begin_ns, left_ns - 1)
-    assert carriage.arrival_ns == left_ns + 50 * MS
+    assert transmission.arrival_ns == left_ns + 50 * MS
 
 
 @pytest.fixture(scope="module")
@@ -177,9 +177,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_rate_may_hold_until_the_time_of_its_row(tmp_path: Path) -> None:
     """The first row only begins the trace, whose length is that from its first time to its last."""
     rows = "10 1\n11 2\n14 3\n15 4\n"
-    assert trace_of(tmp_path, rows).up == Steps((0, S, 4 * S, 5 * S), (MBIT, 2 * MBIT, 3 * MBIT, 4 * MBIT), 6 * S)
+    assert trace_of(tmp_path, rows).up == StepFunction(
+        (0, S, 4 * S, 5 * S), (MBIT, 2 * MBIT, 3 * MBIT, 4 * MBIT), 6 * S
+    )
     before = trace_of(tmp_path, rows, Form(holds="before")).up
-    assert before == Steps((0, S, 4 * S), (2 * MBIT, 3 * MBIT, 4 * MBIT), 5 * S)
+    assert before == StepFunction((0, S, 4 * S), (2 * MBIT, 3 * MBIT, 4 * MBIT), 5 * S)
 
 
 # --- JSON of periods --------------------------------------------------------------------------------------------------
@@ -192,12 +194,12 @@ def periods(*rows: tuple[Any, Any, Any]) -> str:
 
 def test_periods_are_read_as_they_are_and_their_latency_is_a_round_trip(tmp_path: Path) -> None:
     read = trace_of(tmp_path, periods((725, 36014, 20), (1000, 0, 20), (1001, 0.5, 45.5)))
-    assert read.up == read.down == Steps((0, 725 * MS, 1725 * MS), (36_014_000, 0, 500), 2726 * MS)
-    assert read.delays == Steps((0, 1725 * MS), (10 * MS, 22_750_000), 2726 * MS)
+    assert read.up == read.down == StepFunction((0, 725 * MS, 1725 * MS), (36_014_000, 0, 500), 2726 * MS)
+    assert read.delays == StepFunction((0, 1725 * MS), (10 * MS, 22_750_000), 2726 * MS)
     (tmp_path / "n.toml").write_text('kind = "network"\ndescription = ""\ntrace = "t.txt"\n')
     network = load_network(str(tmp_path / "n.toml"))
     assert (network.up.delays, network.down.delays) == (read.delays, read.delays)
-    assert trace_of(tmp_path, '[{"duration_s": 2, "bandwidth_mbps": 3}]').up == Steps((0,), (3 * MBIT,), 2 * S)
+    assert trace_of(tmp_path, '[{"duration_s": 2, "bandwidth_mbps": 3}]').up == StepFunction((0,), (3 * MBIT,), 2 * S)
 
 
 @pytest.mark.parametrize(
@@ -260,7 +262,7 @@ def test_one_direction_may_follow_a_trace_and_the_other_have_a_number(tmp_path: 
     (tmp_path / "t.csv").write_text(f"time_s,{traced}_mbps\n0,2\n1,6\n")
     lines = f'{traced}_trace = "t.csv"\n{other}_mbps = 4\none_way_ms = 0\ntransport = "ideal"\ntrace_start_s = 0'
     network = network_of(tmp_path, lines)
-    assert getattr(network, traced).rates == Steps((0, S), (2 * MBIT, 6 * MBIT), 2 * S)
+    assert getattr(network, traced).rates == StepFunction((0, S), (2 * MBIT, 6 * MBIT), 2 * S)
     assert getattr(network, other).rates is None
     up, down = carry(fabric_of(network), [Sent("client-0", "server", 10**6), Sent("server", "client-0", 10**6)])
     assert (up.left_ns, down.left_ns) == (2 * S, 2 * S)
@@ -276,7 +278,7 @@ def test_one_direction_may_follow_a_trace_and_the_other_have_a_number(tmp_path: 
 def test_round_trips_of_one_directions_trace_are_those_of_both(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("time_s,up_mbps,rtt_ms\n0,2,40\n1,6,60\n")
     network = network_of(tmp_path, 'up_trace = "t.csv"\ndown_mbps = 4')
-    assert network.up.delays == network.down.delays == Steps((0, S), (20 * MS, 30 * MS), 2 * S)
+    assert network.up.delays == network.down.delays == StepFunction((0, S), (20 * MS, 30 * MS), 2 * S)
     own = network_of(tmp_path, 'up_trace = "t.csv"\ndown_mbps = 4\ndown_one_way_ms = 7')
     assert (own.up.delays, own.down.delays, own.down.one_way_ns) == (network.up.delays, None, 7 * MS)
 

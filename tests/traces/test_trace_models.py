@@ -19,7 +19,7 @@ from rich.console import Console
 import run
 from emulator.errors import UserError
 from emulator.inputs.shipped import ROOT
-from emulator.piecewise import Steps
+from emulator.piecewise import StepFunction
 from emulator.tables import traces as trace_views
 from emulator.traces.reading import Form, Trace, find, load, shipped
 from emulator.traces.statistics import statistics
@@ -200,7 +200,7 @@ HEIGHTS = st.one_of(st.integers(0, 10), st.integers(0, 1000))
 @given(st.lists(HEIGHTS, min_size=trace_views.COLUMNS, max_size=trace_views.COLUMNS).filter(any))
 def test_a_bar_is_as_high_as_its_column_and_outages_are_marked(heights: list[int]) -> None:
     """One step a column: each bar is value / top of the height, to an eighth of a row, and never quite nothing."""
-    steps = Steps(tuple(n * S for n in range(len(heights))), tuple(h * 10**6 for h in heights), len(heights) * S)
+    steps = StepFunction(tuple(n * S for n in range(len(heights))), tuple(h * 10**6 for h in heights), len(heights) * S)
     lines = trace_views.trace_lines(Trace("t", "t.csv", "", steps, steps))
     top = trace_views.nice(max(heights))
     for column, (height, *marks) in enumerate(zip(heights, *bars(lines, "up and down alike, Mbit/s"), strict=True)):

@@ -8,21 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.piecewise import Larger, Steps, constant, larger
+from emulator.piecewise import PointwiseMax, StepFunction, constant, pointwise_max
 
 VALUES = st.integers(0, 9)
 
 
 @st.composite
-def some_steps(draw: st.DrawFn) -> Steps:
+def some_steps(draw: st.DrawFn) -> StepFunction:
     """Up to six short steps, somewhere ahead, so that every ns can be looked at."""
     lengths = draw(st.lists(st.integers(1, 5), min_size=1, max_size=6))
     values = draw(st.lists(VALUES, min_size=len(lengths), max_size=len(lengths)))
     *starts, length = accumulate(lengths, initial=0)
-    return Steps(tuple(starts), tuple(values), length, draw(st.integers(0, length - 1)))
+    return StepFunction(tuple(starts), tuple(values), length, draw(st.integers(0, length - 1)))
 
 
-def by_ns(steps: Steps) -> list[int]:
+def by_ns(steps: StepFunction) -> list[int]:
     """The value in each ns of a lap, without ``at``."""
     edges = [*steps.starts_ns, steps.length_ns]
     spans = zip(steps.values, edges, edges[1:], strict=False)
@@ -30,13 +30,13 @@ def by_ns(steps: Steps) -> list[int]:
 
 
 @given(some_steps(), st.integers(0, 100))
-def test_the_value_is_that_of_the_lap_again_and_again(steps: Steps, t: int) -> None:
+def test_the_value_is_that_of_the_lap_again_and_again(steps: StepFunction, t: int) -> None:
     assert steps.at(t) == by_ns(steps)[(t + steps.ahead_ns) % steps.length_ns]
     assert steps.at(t + steps.length_ns) == steps.at(t)
 
 
 @given(some_steps(), st.integers(0, 100))
-def test_a_step_ends_later_and_holds_until_then(steps: Steps, t: int) -> None:
+def test_a_step_ends_later_and_holds_until_then(steps: StepFunction, t: int) -> None:
     end = steps.next_ns(t)
     assert end > t
     assert {steps.at(moment) for moment in range(t, end)} == {steps.at(t)}
@@ -45,27 +45,29 @@ def test_a_step_ends_later_and_holds_until_then(steps: Steps, t: int) -> None:
 
 
 @given(some_steps(), st.integers(0, 100), st.integers(0, 100))
-def test_the_integral_is_the_sum_over_every_ns(steps: Steps, start: int, span: int) -> None:
+def test_the_integral_is_the_sum_over_every_ns(steps: StepFunction, start: int, span: int) -> None:
     assert steps.integral(start, start + span) == sum(steps.at(t) for t in range(start, start + span))
 
 
 @given(some_steps(), st.tuples(*[st.integers(0, 10**15)] * 3))
-def test_integrals_add_up_and_a_lap_is_always_as_much(steps: Steps, moments: tuple[int, int, int]) -> None:
+def test_integrals_add_up_and_a_lap_is_always_as_much(steps: StepFunction, moments: tuple[int, int, int]) -> None:
     a, b, c = sorted(moments)
     assert steps.integral(a, b) + steps.integral(b, c) == steps.integral(a, c)
     assert steps.integral(a, a + steps.length_ns) == sum(by_ns(steps)) == steps.sums[-1]
 
 
 @given(some_steps(), st.integers(0, 100), st.integers(0, 100))
-def test_shifted_steps_are_the_same_from_another_place_on(steps: Steps, ahead: int, t: int) -> None:
+def test_shifted_steps_are_the_same_from_another_place_on(steps: StepFunction, ahead: int, t: int) -> None:
     moved = steps.shifted(ahead)
     assert moved.at(t) == by_ns(steps)[(t + ahead) % steps.length_ns]
     assert moved.shifted(steps.ahead_ns) == steps
 
 
 @given(some_steps(), some_steps(), st.integers(0, 100), st.integers(0, 60))
-def test_the_larger_of_two_is_it_at_every_ns_whatever_their_lengths(a: Steps, b: Steps, t: int, span: int) -> None:
-    found = larger(a, b)
+def test_the_larger_of_two_is_it_at_every_ns_whatever_their_lengths(
+    a: StepFunction, b: StepFunction, t: int, span: int
+) -> None:
+    found = pointwise_max(a, b)
     expected = [max(a.at(moment), b.at(moment)) for moment in range(t, t + span)]
     assert [found.at(moment) for moment in range(t, t + span)] == expected
     assert found.integral(t, t + span) == sum(expected)
@@ -76,12 +78,12 @@ def test_the_larger_of_two_is_it_at_every_ns_whatever_their_lengths(a: Steps, b:
 
 
 def test_where_one_is_never_the_smaller_it_is_the_larger() -> None:
-    a, b = Steps((0, 4), (5, 2), 9), Steps((0, 4), (5, 1), 9)
-    assert larger(a, b) is a and larger(b, a) is a
-    assert larger(a, a) is a
-    assert larger(a, Steps((0,), (5,), 7)).values == (5,)
-    assert isinstance(larger(a, b.shifted(1)), Larger)
-    assert isinstance(larger(a, Steps((0, 4), (1, 3), 9)), Larger)
+    a, b = StepFunction((0, 4), (5, 2), 9), StepFunction((0, 4), (5, 1), 9)
+    assert pointwise_max(a, b) is a and pointwise_max(b, a) is a
+    assert pointwise_max(a, a) is a
+    assert pointwise_max(a, StepFunction((0,), (5,), 7)).values == (5,)
+    assert isinstance(pointwise_max(a, b.shifted(1)), PointwiseMax)
+    assert isinstance(pointwise_max(a, StepFunction((0, 4), (1, 3), 9)), PointwiseMax)
 
 
 @given(VALUES, st.integers(0, 10**15), st.integers(0, 10**15))
@@ -96,4 +98,4 @@ def test_a_constant_is_the_same_everywhere(value: int, t: int, span: int) -> Non
 )
 def test_steps_that_do_not_rise_from_0_are_refused(starts: tuple[int], values: tuple[int], length: int) -> None:
     with pytest.raises(ValueError, match="begin at 0 and rise"):
-        Steps(starts, values, length)
+        StepFunction(starts, values, length)

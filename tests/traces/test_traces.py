@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emulator.errors import ProfileError
-from emulator.piecewise import Steps
+from emulator.piecewise import StepFunction
 from emulator.traces.mahimahi import BIN_MS
 from emulator.traces.reading import Form, Trace, find, load, shipped
 from emulator.traces.statistics import spread, statistics
@@ -48,15 +48,15 @@ def test_a_csv_is_read_in_any_order_of_its_columns(read: Read) -> None:
     trace = read("loss,down_mbps,rtt_ms,time_s,up_mbps\n0.02,5,45,0,1.5\n0,0.026,45.000001,0.5,0\n1e-3,7,0,2,.25\n")
     length = 2 * S + S // 2  # and the lower of the two gaps
     starts = (0, S // 2, 2 * S)
-    assert trace.up == Steps(starts, (1_500_000, 0, 250_000), length)
-    assert trace.down == Steps(starts, (5_000_000, 26_000, 7_000_000), length)
-    assert trace.delays == Steps((0, 2 * S), (22_500_000, 0), length)
-    assert trace.losses == Steps(starts, (20_000_000, 0, 1_000_000), length)
+    assert trace.up == StepFunction(starts, (1_500_000, 0, 250_000), length)
+    assert trace.down == StepFunction(starts, (5_000_000, 26_000, 7_000_000), length)
+    assert trace.delays == StepFunction((0, 2 * S), (22_500_000, 0), length)
+    assert trace.losses == StepFunction(starts, (20_000_000, 0, 1_000_000), length)
 
 
 def test_pairs_are_rates_of_both_directions_and_begin_at_their_first_time(read: Read) -> None:
     trace = read("1700000000.25 5\n1700000001.25\t6.5\n 1700000002.25   0\n1700000009.25 1\n")
-    assert trace.up == Steps((0, S, 2 * S, 9 * S), (5_000_000, 6_500_000, 0, 1_000_000), 10 * S)
+    assert trace.up == StepFunction((0, S, 2 * S, 9 * S), (5_000_000, 6_500_000, 0, 1_000_000), 10 * S)
     assert trace.down == trace.up
     assert trace.delays is None
     assert trace.losses is None
@@ -117,14 +117,14 @@ def test_mahimahis_rate_in_a_whole_bin_is_its_count(read: Read, times: list[int]
 
 
 def test_mahimahis_long_silence_is_one_step(read: Read) -> None:
-    assert read("20\n9000000\n", MAHIMAHI).up == Steps(
+    assert read("20\n9000000\n", MAHIMAHI).up == StepFunction(
         (0, 20 * MS, 8_999_980 * MS), (600_000, 0, 600_000), 9_000_000 * MS
     )
 
 
 def test_mahimahis_bins_of_one_rate_are_one_step(read: Read) -> None:
     times = [*range(10, 1001, 10), 1001, 1020]
-    assert read("\n".join(map(str, times))).up == Steps((0,), (1_200_000,), 1020 * MS)
+    assert read("\n".join(map(str, times))).up == StepFunction((0,), (1_200_000,), 1020 * MS)
 
 
 RATES = st.decimals(0, 10**6, places=9)
@@ -272,7 +272,7 @@ def test_statistics_are_those_of_equal_samples_however_the_steps_lie(parts: list
     for count, _ in parts:
         starts.append(at)
         at += count * S // 2
-    facts = spread(Steps(tuple(starts), tuple(value for _, value in parts), at), 1, 1)
+    facts = spread(StepFunction(tuple(starts), tuple(value for _, value in parts), at), 1, 1)
     n, mean = len(samples), sum(samples) / len(samples)
     variance = sum((value - mean) ** 2 for value in samples) / n
     assert (facts.mean, facts.length_s) == (pytest.approx(mean), n / 2)
@@ -286,7 +286,7 @@ def test_statistics_are_those_of_equal_samples_however_the_steps_lie(parts: list
         assert facts.autocorrelation == pytest.approx(lagged / variance, abs=1e-9)
     turned %= n
     each = [*samples[turned:], *samples[:turned]]
-    again = spread(Steps(tuple(i * S // 2 for i in range(n)), tuple(each), n * S // 2), 1, 1)
+    again = spread(StepFunction(tuple(i * S // 2 for i in range(n)), tuple(each), n * S // 2), 1, 1)
     assert again.longest_zero_s == facts.longest_zero_s
     assert (again.mean, again.std, again.p50) == (facts.mean, facts.std, facts.p50)
     assert again.autocorrelation == pytest.approx(facts.autocorrelation)

@@ -15,7 +15,7 @@ from traffic import Sent, carry
 
 from emulator.checks.invariants import conserved, in_order, within_links
 from emulator.errors import DoesNotFit, PeerLost
-from emulator.ledger.events import Carried, Posted, Received, Refused, Undelivered
+from emulator.ledger.events import Posted, Received, Refused, Transmitted, Undelivered
 from emulator.ledger.files import read_timeline
 from emulator.ledger.timeline import only
 from emulator.network.fabric import Fabric
@@ -55,12 +55,12 @@ def test_messages_between_nodes_keep_to_their_links_and_none_is_lost(folder: Pat
     assert within_links({"nodes": [{"name": name, **link} for name in relay.names]}, timeline) == []
 
     fabric = Fabric(relay.scenario, 1)
-    carried = only(timeline, Carried)
-    assert len(carried) == 4 * len(sizes)
+    transmitted = only(timeline, Transmitted)
+    assert len(transmitted) == 4 * len(sizes)
     posted = {(event.node, event.counter): event for event in only(timeline, Posted)}
     arrival = {(event.source, event.counter): event.due_ns for event in only(timeline, Received)}
-    for pair in {(event.source, event.destination) for event in carried}:
-        own = sorted((e for e in carried if (e.source, e.destination) == pair), key=lambda event: event.counter)
+    for pair in {(event.source, event.destination) for event in transmitted}:
+        own = sorted((e for e in transmitted if (e.source, e.destination) == pair), key=lambda event: event.counter)
         sent = [posted[event.source, event.counter] for event in own]
         messages = [Sent(*pair, event.wire_bytes, event.due_ns) for event in sent]
         for event, expected in zip(own, carry(fabric, messages), strict=True):

@@ -16,7 +16,7 @@ from toy import MIB, MS, at, edit, make_manifest, make_nodes, make_timeline, ren
 import run
 from algorithms import ALGORITHMS
 from emulator.analysis.recorded import recorded
-from emulator.ledger.events import Carried, Ended, Evaluated, Memory, Posted, RoundEnded, Timeline
+from emulator.ledger.events import Ended, Evaluated, Memory, Posted, RoundEnded, Timeline, Transmitted
 from emulator.ledger.files import Ledger
 from emulator.plots import charts, data, files, gantt
 from emulator.plots.style import FURTHER, KINDS, LOOKS, mark_of, page, save, style
@@ -94,7 +94,7 @@ def test_a_client_is_done_when_its_last_message_of_the_round_has_arrived():
     (node, other) = make_manifest()["nodes"][1:]
     events = edit(
         make_timeline(),
-        lambda e: isinstance(e, Carried) and (e.source, e.counter) == ("client-1", 1),
+        lambda e: isinstance(e, Transmitted) and (e.source, e.counter) == ("client-1", 1),
         lambda e: {"arrival_ns": e.arrival_ns + 7 * MS},
     )
     done = data.done([node, other], events)
@@ -170,7 +170,7 @@ def test_of_many_clients_those_that_are_busy_last_are_shown_in_their_order():
     def later(event):
         return {"arrival_ns": event.arrival_ns + int(event.source.partition("-")[2]) % 5 * MS}
 
-    events = edit(make_timeline(1, 20), lambda e: isinstance(e, Carried) and e.source != "server", later)
+    events = edit(make_timeline(1, 20), lambda e: isinstance(e, Transmitted) and e.source != "server", later)
     strip = data.strip("fedavg", make_manifest(20)["nodes"], events)
     assert [lane.node for lane in data.slowest(strip, 4)] == [f"client-{i}" for i in (4, 9, 14, 19)]
     assert data.slowest(strip, 20) == strip.clients
