@@ -90,8 +90,9 @@ def test_pages_show_commands_in_blocks_and_in_prose() -> None:
 def method(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The example method, in a file of its own, from whose folder the commands are said."""
     folder = tmp_path_factory.mktemp("method")
-    ((name, source),) = EXAMPLE.findall((ROOT / "docs/extending/method.md").read_text())
-    (folder / name).write_text(source)
+    (name, source), test = EXAMPLE.findall((ROOT / "docs/extending/method.md").read_text())
+    for file, content in ((name, source), test):
+        (folder / file).write_text(content)
     before, table = [*sys.path], dict(ALGORITHMS)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "_words", {})
@@ -300,6 +301,14 @@ def test_the_example_of_a_method_is_played_and_sends_half_of_fedavgs_updates(fie
         assert {event.kind for event in posted} == {"update"}
         sizes[name] = [event.payload_bytes for event in posted]
     assert [2 * size for size in sizes[METHOD]] == sizes["fedavg"]
+
+
+@pytest.mark.usefixtures("method")
+def test_the_example_of_a_test_passes() -> None:
+    example = importlib.import_module("test_fedavg_half")
+    (test,) = (value for name, value in vars(example).items() if name.startswith("test_"))
+    test()
+    assert len(example.sent_bytes(example.fedavg)) == 2
 
 
 def test_the_example_of_a_method_learns(field: Scenario, task: Any, method: str) -> None:
