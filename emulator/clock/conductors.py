@@ -1,4 +1,4 @@
-"""The clocks of a run: which of the events of all nodes and links may take place next.
+"""The clocks of a run: they decide which of the events of all nodes and links may take place next.
 
 The network process plans departures of messages; nodes have timers and computations. A *conductor* in the network
 process and a *pacer* in each node (``clock``) make a clock together:
@@ -6,8 +6,8 @@ process and a *pacer* in each node (``clock``) make a clock together:
 - real: what is planned takes place when wall time has come to it; nodes go by wall time on their own.
 - virtual: there is one order of everything, by (due time, network before nodes, rank, node). The conductor lets only
   the first of all take place. A node that may not be waiting is waited for: it could still send, now. No node advances
-  by itself, and a promise (``waits``: nothing happens here before ``until_ns``) is lowered only by the conductor, when
-  something is delivered. Since the promise is given before the host has done the work of a computation, all nodes
+  by itself, and a promise (``on_promise``: nothing happens here before ``until_ns``) is lowered only by the conductor,
+  when something is delivered. Since the promise is given before the host has done the work of a computation, all nodes
   compute at the same time on the host, while events stay in one strict order.
 """
 
@@ -35,19 +35,19 @@ class Conductor(Protocol):
     def begin(self, nodes: Sequence[str]) -> WallTime:
         """All ``nodes`` are ready: time 0 comes."""
 
-    def posts(self, node: str, stamp_ns: int) -> None:
+    def on_post(self, node: str, stamp_ns: int) -> None:
         """``node`` has posted a message at ``stamp_ns``."""
 
-    def waits(self, node: str, until_ns: int | None, rank: int) -> None:
+    def on_promise(self, node: str, until_ns: int | None, rank: int) -> None:
         """``node`` does nothing before ``until_ns`` (None: at all) unless it is told of something."""
 
-    def misses(self, node: str) -> None:
+    def on_stale_promise(self, node: str) -> None:
         """``node`` has waited without having heard all that it was told; it will wait again when it has."""
 
-    def tells(self, node: str, due_ns: int, rank: int) -> None:
+    def on_scheduled(self, node: str, due_ns: int, rank: int) -> None:
         """Something will happen at ``node``, which it is being told."""
 
-    def loses(self, node: str) -> None:
+    def on_exit(self, node: str) -> None:
         """``node`` has ended."""
 
     def may_act(self, planned_ns: int | None) -> bool:
@@ -115,25 +115,25 @@ class VirtualConductor(Conductor):
         self._begun = True
         return WallTime(time.monotonic_ns(), 1)
 
-    def posts(self, node: str, stamp_ns: int) -> None:
+    def on_post(self, node: str, stamp_ns: int) -> None:
         if stamp_ns != self._now_ns:
             raise InternalError(f"{node} posted at {stamp_ns} ns what it could only post at {self._now_ns} ns")
 
-    def waits(self, node: str, until_ns: int | None, rank: int) -> None:
+    def on_promise(self, node: str, until_ns: int | None, rank: int) -> None:
         if until_ns is not None and until_ns < self._now_ns:
             raise InternalError(f"{node} promised {until_ns} ns when it was {self._now_ns} ns")
         self._running.discard(node)
         self._promise(node, None if until_ns is None else (until_ns, rank))
 
-    def misses(self, node: str) -> None:
+    def on_stale_promise(self, node: str) -> None:
         raise InternalError(f"{node} was told something while it ran")
 
-    def tells(self, node: str, due_ns: int, rank: int) -> None:
+    def on_scheduled(self, node: str, due_ns: int, rank: int) -> None:
         promise = self._promises.get(node)
         if node in self._index and (promise is None or (due_ns, rank) < promise):
             self._promise(node, (due_ns, rank))
 
-    def loses(self, node: str) -> None:
+    def on_exit(self, node: str) -> None:
         self._running.discard(node)
         self._index.pop(node, None)
         self._promises.pop(node, None)
@@ -187,8 +187,8 @@ class VirtualConductor(Conductor):
         return self._now_ns
 
 
-class Wire(Protocol):
-    """The part of a node's port that a pacer needs."""
+class PacerEndpoint(Protocol):
+    """The part of a node's endpoint that a pacer needs."""
 
     def start(self, sleep: Sleep) -> WallTime | None: ...
     def take_input(self) -> bool: ...
@@ -197,14 +197,14 @@ class Wire(Protocol):
 
 
 class Clock(NamedTuple):
-    """How a clock is made. ``conductor(dilation, reorder_window)``, the latter in ns.
+    """The parts of a clock. ``conductor(dilation, reorder_window)``, the latter in ns.
 
     ``dilation(asked, needed)``: the one to use, from the user's and the host's. ``dilates``: whether it can be slowed.
     """
 
     dilates: bool
     conductor: Callable[[int, int], Conductor]
-    pacer: Callable[[Wire, Callable[[], str]], Pacer]
+    pacer: Callable[[PacerEndpoint, Callable[[], str]], Pacer]
     dilation: Callable[[int | None, int], int]
 
 
@@ -212,14 +212,16 @@ CLOCKS: dict[str, Clock] = {
     "real": Clock(
         dilates=True,
         conductor=RealConductor,
-        pacer=lambda port, awaits: RealPacer(port.start, port.take_input, lambda: port.wait(None, awaits)),
+        pacer=lambda endpoint, awaits: RealPacer(
+            endpoint.start, endpoint.take_input, lambda: endpoint.wait(None, awaits)
+        ),
         dilation=lambda asked, needed: asked or needed,
     ),
     "virtual": Clock(
         dilates=False,
         conductor=lambda _dilation, _patience_ns: VirtualConductor(),
-        pacer=lambda port, awaits: VirtualPacer(
-            port.start, port.take_input, lambda entry: port.wait(entry, awaits), port.granted
+        pacer=lambda endpoint, awaits: VirtualPacer(
+            endpoint.start, endpoint.take_input, lambda entry: endpoint.wait(entry, awaits), endpoint.granted
         ),
         dilation=lambda _asked, _needed: 1,
     ),

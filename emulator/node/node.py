@@ -2,7 +2,7 @@
 
 A node has one access link, one compute device with ``workers``, an outbox and an inbox. A client's outbox is limited to
 its device's send queue; the server's has no limit, so that none of its connections waits for another. Verbs mean
-emulated time and are the same on every clock; what a verb does to the outside goes through the node's port.
+emulated time and are the same on every clock; what a verb does to the outside goes through the node's endpoint.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Node:
         self.failed: asyncio.Future[None] = loop.create_future()
         self._memory_at = 0.0
         self.phase = "build the model"  # until the first computation
-        transport.on_delivery, transport.on_left = self._deliver, self._outbox.leave
+        transport.on_delivery, transport.on_left = self._deliver, self._outbox.on_transmitted
         transport.on_failure, transport.on_refused = self._fail, self._refuse
         loop.on_clamp = self._clamp
 

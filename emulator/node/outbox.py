@@ -1,4 +1,4 @@
-"""What a node has posted and what has not left yet: each message's own copy, and who waits for room among them."""
+"""A node's send queue: a copy of each message that has not left yet, and the tasks that wait for room in it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from emulator.transport.messages import Message, Parcel
 
 
 class Outbox:
-    """Messages on their way out. ``room_bytes``: the payload that there is room for; None: there is no limit.
+    """Messages on their way out. ``room_bytes``: the payload that the queue holds at most; None: no limit.
 
-    One message that is larger than the room has it when nothing else is there.
+    A message that is larger than the queue enters it when it is empty.
     """
 
     def __init__(self, room_bytes: int | None = None) -> None:
@@ -23,7 +23,7 @@ class Outbox:
 
     @property
     def parcels(self) -> list[Parcel]:
-        """What has not left, in the order of the posts."""
+        """The messages that have not left, in the order of the posts."""
         return [parcel for parcel, _ in self._held.values()]
 
     @property
@@ -47,7 +47,7 @@ class Outbox:
         self._held[parcel.header.counter] = (parcel, left)
         self.held_bytes += parcel.sizes.payload
 
-    def leave(self, counter: int) -> None:
+    def on_transmitted(self, counter: int) -> None:
         """The last bit of that message has left."""
         parcel, left = self._held.pop(counter)
         self.held_bytes -= parcel.sizes.payload
@@ -68,7 +68,7 @@ class Outbox:
 
 
 def payload_bytes(message: Message) -> int:
-    """What its tensors weigh."""
+    """The size of a message's tensors, in bytes."""
     total = 0
     for field in message.__struct_fields__:
         value = getattr(message, field)

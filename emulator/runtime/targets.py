@@ -39,7 +39,7 @@ def run_network(spec: LaunchSpec, lifeline: Connection, parent: int, control: Co
     from emulator.ledger.events import Started
     from emulator.ledger.files import Ledger
     from emulator.network.fabric import Fabric
-    from emulator.transport.router import Network
+    from emulator.transport.router import Router
 
     tune_malloc(KEEPING)
     names = [client.name for client in spec.scenario.clients] + [spec.scenario.server.name]
@@ -49,10 +49,10 @@ def run_network(spec: LaunchSpec, lifeline: Connection, parent: int, control: Co
     conductor = CLOCKS[spec.clock].conductor(
         spec.dilation, reorder_window_ns(fabric.topology.shared_delay_ns(), spec.dilation)
     )
-    network = Network(spec.address, fabric, names, conductor, ledger, control)
+    router = Router(spec.address, fabric, names, conductor, ledger, control)
     bound.close()
     try:
-        network.run()
+        router.run()
     except SplitbedError as error:
         control.send(("broken", str(error)))
         sys.exit(FAILED)

@@ -29,7 +29,7 @@ from emulator.runtime import launch_spec, postmortem
 from emulator.runtime.evaluator import write_contribution, write_snapshot
 from emulator.runtime.launch_spec import LaunchSpec
 from emulator.runtime.watchdog import Watchdog
-from emulator.transport.endpoint import Port, new_context
+from emulator.transport.endpoint import Endpoint, new_context
 from emulator.transport.messages import StateDict, kind_of
 
 MOST_SNAPSHOTS = 32  # that wait for the evaluator
@@ -46,15 +46,15 @@ def run(spec: LaunchSpec, watchdog: Watchdog) -> int:
     tune_malloc(MALLOC if spec.role == "client" else KEEPING)
     context = new_context()
     types = {kind_of(message_type): message_type for message_type in module.MESSAGES}
-    port = Port(context, spec.address, spec.node, types)
+    endpoint = Endpoint(context, spec.address, spec.node, types)
     thread = ComputeThread()
     thread.submit(_throw_away_step, time.monotonic_ns, lambda: None).settle()
-    loop = EmulatedLoop(CLOCKS[spec.clock].pacer(port, lambda: node.awaits()))
-    port.attach(loop)
+    loop = EmulatedLoop(CLOCKS[spec.clock].pacer(endpoint, lambda: node.awaits()))
+    endpoint.attach(loop)
     asyncio.set_event_loop(loop)
 
     cap = MemoryCap(spec.budget_bytes, enforced=spec.memory_cap == "rlimit")
-    node, device_name, network_name, workers = _node(spec, loop, port, thread, ledger, cap)
+    node, device_name, network_name, workers = _node(spec, loop, endpoint, thread, ledger, cap)
     ledger.write(
         events.Started(
             due_ns=0,
@@ -81,7 +81,7 @@ def run(spec: LaunchSpec, watchdog: Watchdog) -> int:
     ) -> None:
         growth_bytes, peak_bytes = cap.growth_bytes()
         now: dict[str, Any] = {"due_ns": loop.now_ns, "actual_ns": loop.pacer.actual_ns()}
-        for source, counter, incoming in port.leave() if orderly else ():
+        for source, counter, incoming in endpoint.sign_off() if orderly else ():
             ledger.write(
                 events.Undelivered(
                     **now,
@@ -129,7 +129,7 @@ def run(spec: LaunchSpec, watchdog: Watchdog) -> int:
             status = launch_spec.FAILED
             last_words("failed", told(error, module.__file__))
     snapshots.shutdown(wait=True)
-    port.close()
+    endpoint.close()
     context.term()
     return status
 
@@ -152,7 +152,7 @@ async def _until_failure(coroutine: Coroutine[Any, Any, None], node: Node) -> No
 
 
 def _node(
-    spec: LaunchSpec, loop: EmulatedLoop, port: Port, thread: ComputeThread, ledger: Ledger, cap: MemoryCap
+    spec: LaunchSpec, loop: EmulatedLoop, endpoint: Endpoint, thread: ComputeThread, ledger: Ledger, cap: MemoryCap
 ) -> tuple[Node, str, str, int]:
     costs = Costs(spec.costs, spec.measured_ns, spec.scenario.host)
     scenario = spec.scenario
@@ -163,7 +163,7 @@ def _node(
             server.name,
             server.device,
             loop,
-            port,
+            endpoint,
             thread,
             costs,
             ledger.write,
@@ -173,7 +173,9 @@ def _node(
         )
         return node, server.device.name, server.network.name, server.workers
     client = next(client for client in scenario.clients if client.name == spec.node)
-    node = ClientNode(client.name, client.device, loop, port, thread, costs, ledger.write, cap=cap, index=client.index)
+    node = ClientNode(
+        client.name, client.device, loop, endpoint, thread, costs, ledger.write, cap=cap, index=client.index
+    )
     return node, client.device.name, client.network.name, 1
 
 

@@ -1,8 +1,8 @@
-"""Lines for promises and grants: one Unix socket between each node and the network process.
+"""Control channels for promises and grants: one Unix socket between each node and the network process.
 
 Each event of the virtual clock is a round trip between a node and the network process. ZeroMQ takes it through two
-threads of its own on each side; a socket of packets takes half the time. What a line says names how much its sender
-has sent by ZeroMQ before, so that both together stay in order.
+threads of its own on each side; a socket of packets takes half the time. Each packet names how much its sender has
+sent by ZeroMQ before, so that both together stay in order.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ LONGEST_AWAITS = 4000  # of the text about what its tasks await
 LONGEST_GRANT_BYTES = 64
 
 
-def line_path(address: str) -> str:
-    """Where the network process listens for lines, from its ``ipc://`` address."""
+def channel_path(address: str) -> str:
+    """The path at which the network process listens for control channels, from its ``ipc://`` address."""
     return address.removeprefix("ipc://") + ".line"
 
 
-class Line:
-    """A node's end."""
+class ControlChannel:
+    """A node's control channel to the network process."""
 
     def __init__(self, address: str, name: str) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._socket.connect(line_path(address))
+        self._socket.connect(channel_path(address))
         self._socket.send(name.encode())
 
     def fileno(self) -> int:
         return self._socket.fileno()
 
     def promise(self, sent: int, heard: int, until_ns: int | None, rank: int, awaits: str) -> None:
-        """What the node has sent and heard by ZeroMQ, and before when it does nothing. A broken line takes nothing."""
+        """Send the counts of messages sent and heard by ZeroMQ, and until when the node does nothing."""
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._socket.send(msgpack.packb((sent, heard, until_ns, rank, awaits[:LONGEST_AWAITS])))
 
     def grant(self) -> tuple[int, int] | None:
-        """What the node was told by ZeroMQ before it, and the time granted; None: not yet. EOFError: it broke."""
+        """The count of messages by ZeroMQ before it, and the time granted; None: not yet. EOFError: it broke."""
         try:
             packet = self._socket.recv(LONGEST_GRANT_BYTES, socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -57,12 +57,12 @@ class Line:
         self._socket.close()
 
 
-class Lines:
-    """The network's ends of the nodes' lines for promises and grants."""
+class ControlHub:
+    """The control channels of all nodes, at the network process."""
 
     def __init__(self, address: str, count: int) -> None:
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._listener.bind(line_path(address))
+        self._listener.bind(channel_path(address))
         self._listener.listen(count)
         self._poll = select.epoll()  # a descriptor itself, which is readable when one of its own is
         self._poll.register(self._listener, select.EPOLLIN)
@@ -74,7 +74,7 @@ class Lines:
         return self._poll.fileno()
 
     def read(self) -> list[tuple[str, list[Any]]]:
-        """What has come, by node."""
+        """The promises that have arrived, with the node of each."""
         found: list[tuple[str, list[Any]]] = []
         while ready := self._poll.poll(0):
             for fd, _ in ready:
@@ -83,36 +83,36 @@ class Lines:
 
     def _take(self, fd: int, found: list[tuple[str, list[Any]]]) -> None:
         if fd == self._listener.fileno():
-            line, _ = self._listener.accept()
-            self._poll.register(line, select.EPOLLIN)
-            self._unnamed[line.fileno()] = line
+            channel, _ = self._listener.accept()
+            self._poll.register(channel, select.EPOLLIN)
+            self._unnamed[channel.fileno()] = channel
             return
-        line = self._named[fd][1] if fd in self._named else self._unnamed[fd]
+        channel = self._named[fd][1] if fd in self._named else self._unnamed[fd]
         try:
-            packet = line.recv(LONGEST_PROMISE_BYTES)
+            packet = channel.recv(LONGEST_PROMISE_BYTES)
         except OSError:  # its end was closed with something unread in it
             packet = b""
         if not packet:
-            self._hang_up(fd, line)
+            self._hang_up(fd, channel)
         elif fd in self._named:
             found.append((self._named[fd][0], msgpack.unpackb(packet)))
         else:
             name = packet.decode()
             self._named[fd] = name, self._unnamed.pop(fd)
-            self._of[name] = line
+            self._of[name] = channel
 
     def send(self, node: str, fields: object) -> None:
-        """A node that is gone hears nothing."""
+        """Send ``fields`` to a node; one that has ended gets nothing."""
         with contextlib.suppress(KeyError, OSError):
             self._of[node].send(msgpack.packb(fields))
 
-    def _hang_up(self, fd: int, line: socket.socket) -> None:
+    def _hang_up(self, fd: int, channel: socket.socket) -> None:
         self._poll.unregister(fd)
-        line.close()
+        channel.close()
         self._unnamed.pop(fd, None)
-        self._of.pop(self._named.pop(fd, ("", line))[0], None)
+        self._of.pop(self._named.pop(fd, ("", channel))[0], None)
 
     def close(self) -> None:
-        for line in [self._listener, *self._unnamed.values(), *self._of.values()]:
-            line.close()
+        for channel in [self._listener, *self._unnamed.values(), *self._of.values()]:
+            channel.close()
         self._poll.close()

@@ -3,7 +3,7 @@
 First frame of every message: a msgpack array that begins with an operation. Payload travels in chunks of at most
 256 KiB, each in a second frame, sent from the parcel's own buffers without a copy.
 
-Promises and grants take lines of their own (``lines``): WAIT and GRANT below.
+Promises and grants take a channel of their own (``control_channel``): WAIT and GRANT below.
 
 node -> network                                       network -> node
 HELLO                                                 WELCOME
@@ -36,7 +36,7 @@ import zmq
 from emulator.clock.loop import DELIVERY_RANK, LEFT_RANK, EmulatedLoop, Entry, Sleep, WallTime
 from emulator.compute.memory import bytes_asked, is_out_of_memory
 from emulator.errors import DoesNotFit, PeerLost, WireError
-from emulator.transport.control_channel import Line
+from emulator.transport.control_channel import ControlChannel
 from emulator.transport.messages import Incoming, Message, Parcel, decode_header
 
 CHUNK_BYTES = 256 * 1024
@@ -82,12 +82,12 @@ def file_of(socket: zmq.Socket[Any]) -> int:
 
 
 def new_context() -> zmq.Context[Any]:
-    """What a process has once, for all its sockets."""
+    """The ZeroMQ context of a process, for all its sockets."""
     return zmq.Context(io_threads=1)
 
 
-class Port:
-    """The real port of a node process. The node sets the three ``on_`` callbacks before the loop runs."""
+class Endpoint:
+    """A node's transport in a process of its own. The node sets the ``on_`` callbacks before the loop runs."""
 
     def __init__(self, context: zmq.Context[Any], address: str, name: str, types: dict[str, type[Message]]) -> None:
         self._types = types
@@ -95,7 +95,7 @@ class Port:
         self._socket.setsockopt(zmq.IDENTITY, name.encode())
         self._socket.setsockopt(zmq.RECONNECT_IVL, -1)  # a lost connection ends the run, by name
         self._socket.connect(address)
-        self._line: Line | None = None
+        self._channel: ControlChannel | None = None
         self._sent = 0  # messages to the network by ZeroMQ
         self._loop: EmulatedLoop | None = None
         self._wall: WallTime | None = None
@@ -114,14 +114,14 @@ class Port:
         self._send(HELLO)
         if self._receive()[0][0] != WELCOME:  # however long it takes: the supervisor sees the network process end
             raise PeerLost(f"{name}: the network process does not welcome it")
-        self._line = Line(address, name)
+        self._channel = ControlChannel(address, name)
 
     def attach(self, loop: EmulatedLoop) -> None:
         """Deliver into ``loop``."""
         self._loop = loop
         loop.watch(file_of(self._socket))
-        assert self._line is not None
-        loop.watch(self._line.fileno())
+        assert self._channel is not None
+        loop.watch(self._channel.fileno())
 
     def start(self, sleep: Sleep) -> WallTime | None:
         """Tell the network that this node has done what it can before the start, and wait for input: None, not yet."""
@@ -145,8 +145,8 @@ class Port:
         """Promise that nothing happens here before ``entry``, or None: unless it hears something."""
         self._granted_ns = None
         promise = (None, 0, awaits()) if entry is None else (entry.due_ns, entry.rank, "")
-        if self._line is not None:
-            self._line.promise(self._sent, self._heard, *promise)
+        if self._channel is not None:
+            self._channel.promise(self._sent, self._heard, *promise)
 
     def granted(self) -> int | None:
         """The time that the network has granted since the last ``wait``."""
@@ -154,7 +154,7 @@ class Port:
 
     def take_input(self) -> bool:
         """Handle everything that the network has sent; True if there was anything."""
-        granted = self._read_line()
+        granted = self._read_grant()
         while granted is not None and self._heard < granted[0]:  # it was told more before, by ZeroMQ
             self._handle(*self._receive())
         taken = granted is not None
@@ -169,21 +169,21 @@ class Port:
             self._granted_ns = granted[1]
         return taken
 
-    def _read_line(self) -> tuple[int, int] | None:
+    def _read_grant(self) -> tuple[int, int] | None:
         """A grant, where there is one; without the network process there is none, and the supervisor sees that."""
-        if self._line is None:
+        if self._channel is None:
             return None
         try:
-            return self._line.grant()
+            return self._channel.grant()
         except EOFError:
             assert self._loop is not None
-            self._loop.unwatch(self._line.fileno())
-            self._line.close()
-            self._line = None
+            self._loop.unwatch(self._channel.fileno())
+            self._channel.close()
+            self._channel = None
             return None
 
-    def leave(self, within_s: float = 2.0) -> list[tuple[str, int, Incoming]]:
-        """Take leave of the network; what was on its way to this node then: (source, counter, message)."""
+    def sign_off(self, within_s: float = 2.0) -> list[tuple[str, int, Incoming]]:
+        """Sign off from the network; return (source, counter, message) of what was on its way to this node then."""
         self._send(BYE)
         deadline_s = time.monotonic() + within_s
         while not self._farewell and time.monotonic() < deadline_s:
@@ -193,8 +193,8 @@ class Port:
 
     def close(self) -> None:
         self._socket.close()
-        if self._line is not None:
-            self._line.close()
+        if self._channel is not None:
+            self._channel.close()
 
     def _send(self, *fields: object) -> None:
         self._socket.send(msgpack.packb(fields))

@@ -2,11 +2,11 @@
 
 It takes messages from their senders, computes when their first and last bit leave and when they arrive (``fabric``),
 and acts at those times: ANNOUNCED to the receiver with the first bit, so that it can fetch the payload; with the last
-bit LEFT to the sender and ARRIVING to the receiver (``port`` has the protocol).
-It reads posts as they come but orders what happens by due time, so a post that the host delivered late still leaves
-on the schedule of its stamp; at one instant by sender and the sender's counter, never by who was read first. When
-something may happen is for the conductor of the run's clock to say (``coordinator``). The clock starts when every node
-has said READY.
+bit LEFT to the sender and ARRIVING to the receiver (``endpoint`` has the protocol).
+It reads posts as they come but orders link events by due time, so a post that the host delivered late still leaves on
+the schedule of its stamp; at one instant by sender and the sender's counter, never by who was read first. When
+an event may take place, the conductor of the run's clock decides (``clock.conductors``). The clock starts when every
+node has sent READY.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from emulator.ledger import events
 from emulator.ledger.files import Ledger
 from emulator.network.fabric import Fabric, LinkEvent
 from emulator.network.jitter import Transmission
-from emulator.transport.control_channel import Lines
+from emulator.transport.control_channel import ControlHub
 from emulator.transport.endpoint import (
     ABORT,
     ANNOUNCED,
@@ -47,7 +47,7 @@ from emulator.transport.endpoint import (
 from emulator.transport.messages import Header, decode_header, sizes_of
 
 
-class Transit:
+class RelayedMessage:
     """A message between its post and the fetch of its last byte."""
 
     def __init__(self, source: str, destination: str, posted_ns: int, header: Header, encoded: bytes) -> None:
@@ -67,8 +67,8 @@ class Transit:
         return self.source, self.header.counter
 
 
-class Network:
-    """The state of the network process; ``run`` ends when the supervisor says so or is gone."""
+class Router:
+    """The router of all messages; ``run`` ends when the supervisor says so or is gone."""
 
     def __init__(
         self, address: str, fabric: Fabric, nodes: list[str], conductor: Conductor, ledger: Ledger, control: Pipe
@@ -79,25 +79,25 @@ class Network:
         self._socket = open_socket(self._context, zmq.ROUTER)
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self._socket.bind(address)
-        self._lines = Lines(address, len(nodes))
+        self._control_hub = ControlHub(address, len(nodes))
         self._received = dict.fromkeys(nodes, 0)  # messages by ZeroMQ
         self._early: dict[str, list[Any]] = {}  # promises that came before what their nodes had sent
         self._present: set[str] = set()
         self._gone: set[str] = set()
         self._ready: set[str] = set()
         self._left_in_order: set[str] = set()
-        self._told = dict.fromkeys(nodes, 0)  # LEFT and ARRIVING sent
+        self._notified = dict.fromkeys(nodes, 0)  # LEFT and ARRIVING sent
         self._idle: dict[str, str] = {}  # what the tasks of an idle node await
         self._started = False
-        self._transits: dict[tuple[str, int], Transit] = {}
+        self._messages: dict[tuple[str, int], RelayedMessage] = {}
         self._stopped = False
 
     def run(self) -> None:
         """Serve until told to close."""
-        files = [file_of(self._socket), self._control.fileno(), self._lines.fileno()]
+        files = [file_of(self._socket), self._control.fileno(), self._control_hub.fileno()]
         while not self._stopped:
             busy = self._take_input()
-            for node, promise in self._lines.read():
+            for node, promise in self._control_hub.read():
                 self._take_promise(node, promise)
                 busy = True
             busy = self._act() or busy
@@ -116,7 +116,7 @@ class Network:
                 self._stopped = True
                 break
             if order == "gone":
-                self._lose(argument)
+                self._on_exit(argument)
             elif order == "abort":
                 for node in self._nodes:
                     self._send(node, ABORT, argument)
@@ -150,10 +150,10 @@ class Network:
             return
         if self._received[node] < sent:
             self._early[node] = promise
-        elif heard != self._told[node]:
-            self._conductor.misses(node)
+        elif heard != self._notified[node]:
+            self._conductor.on_stale_promise(node)
         else:
-            self._conductor.waits(node, until_ns, rank)
+            self._conductor.on_promise(node, until_ns, rank)
             if until_ns is None:
                 self._idle[node] = awaits
                 self._report_deadlock()
@@ -165,19 +165,19 @@ class Network:
             case ["post", str() as destination, int() as stamp_ns, bytes() as encoded]:
                 self._post(source, destination, stamp_ns, encoded)
             case ["chunk", int() as counter]:
-                transit = self._transits[source, counter]
-                if len(chunk) > transit.missing_bytes:
-                    raise WireError(f"{transit.header.kind}: more payload than announced")
-                transit.missing_bytes -= len(chunk)
-                if transit.destination not in self._gone:
-                    transit.chunks.append(chunk)
-                self._serve(transit)
+                message = self._messages[source, counter]
+                if len(chunk) > message.missing_bytes:
+                    raise WireError(f"{message.header.kind}: more payload than announced")
+                message.missing_bytes -= len(chunk)
+                if message.destination not in self._gone:
+                    message.chunks.append(chunk)
+                self._serve(message)
             case ["fetch", str() as origin, int() as counter, int() as chunks]:
-                transit = self._transits[origin, counter]
-                if transit.destination != source:
-                    raise WireError(f"{source} asked for a message to {transit.destination}")
-                transit.granted += chunks
-                self._serve(transit)
+                message = self._messages[origin, counter]
+                if message.destination != source:
+                    raise WireError(f"{source} asked for a message to {message.destination}")
+                message.granted += chunks
+                self._serve(message)
             case ["hello"]:
                 self._present.add(source)
                 self._send(source, WELCOME)
@@ -187,7 +187,7 @@ class Network:
             case ["bye"]:
                 self._send(source, FAREWELL)
                 self._left_in_order.add(source)
-                self._lose(source)
+                self._on_exit(source)
             case _:
                 raise WireError(f"unknown operation {fields!r:.80}")
 
@@ -203,12 +203,12 @@ class Network:
 
     def _post(self, source: str, destination: str, stamp_ns: int, encoded: bytes) -> None:
         header = decode_header(encoded)
-        transit = Transit(source, destination, stamp_ns, header, encoded)
-        if destination not in self._nodes or transit.key in self._transits or stamp_ns < 0:
+        message = RelayedMessage(source, destination, stamp_ns, header, encoded)
+        if destination not in self._nodes or message.key in self._messages or stamp_ns < 0:
             raise WireError(f"{header.kind} {header.counter} to {destination!r} cannot be carried")
-        self._conductor.posts(source, stamp_ns)
-        self._fabric.post(source, destination, header.counter, transit.wire_bytes, stamp_ns)
-        self._transits[transit.key] = transit
+        self._conductor.on_post(source, stamp_ns)
+        self._fabric.post(source, destination, header.counter, message.wire_bytes, stamp_ns)
+        self._messages[message.key] = message
 
     def _act(self) -> bool:
         """Do what may be done now; whether there was anything."""
@@ -217,7 +217,7 @@ class Network:
             next_ns = self._fabric.next_ns()
             if self._conductor.may_act(next_ns):
                 for event in self._fabric.advance():
-                    self._tell_of(event)
+                    self._handle_link_event(event)
                 if self._fabric.next_ns() is None:
                     self._report_deadlock()
             else:
@@ -226,72 +226,72 @@ class Network:
                     return acted
                 node, due_ns = granted
                 self._idle.pop(node, None)
-                self._lines.send(node, (self._told[node], due_ns))
+                self._control_hub.send(node, (self._notified[node], due_ns))
             acted = True
 
-    def _tell_of(self, event: LinkEvent) -> None:
-        transit = self._transits[event.source, event.counter]
+    def _handle_link_event(self, event: LinkEvent) -> None:
+        message = self._messages[event.source, event.counter]
         if event.departs:
-            transit.transmission = event.transmission
-            self._depart(transit)
+            message.transmission = event.transmission
+            self._on_transmitted(message)
             return
         if event.moved_ns:
-            what = f"start of {transit.header.kind} from {event.source}"
+            what = f"start of {message.header.kind} from {event.source}"
             self._ledger.write(
                 events.Clamped(
                     due_ns=event.due_ns, actual_ns=self._conductor.actual_ns(), by_ns=event.moved_ns, what=what
                 )
             )
-        self._announce(transit)
+        self._announce(message)
 
-    def _announce(self, transit: Transit) -> None:
+    def _announce(self, message: RelayedMessage) -> None:
         """Let the receiver make room and fetch the payload, off the clock."""
-        transit.announced = self._send(transit.destination, ANNOUNCED, *transit.key, transit.encoded)
+        message.announced = self._send(message.destination, ANNOUNCED, *message.key, message.encoded)
 
-    def _depart(self, transit: Transit) -> None:
-        """The last bit has left."""
+    def _on_transmitted(self, message: RelayedMessage) -> None:
+        """Record that the last bit has left, and tell sender and receiver."""
         self._ledger.write(
             events.Transmitted(
-                due_ns=transit.transmission.left_ns,
+                due_ns=message.transmission.left_ns,
                 actual_ns=self._conductor.actual_ns(),
-                counter=transit.header.counter,
-                source=transit.source,
-                destination=transit.destination,
-                kind=transit.header.kind,
-                wire_bytes=transit.wire_bytes,
-                payload_bytes=transit.header.payload_bytes,
-                posted_ns=transit.posted_ns,
-                start_ns=transit.transmission.start_ns,
-                arrival_ns=transit.transmission.arrival_ns,
-                ack_bytes=transit.transmission.ack_bytes,
-                resent_bytes=transit.transmission.resent_bytes,
+                counter=message.header.counter,
+                source=message.source,
+                destination=message.destination,
+                kind=message.header.kind,
+                wire_bytes=message.wire_bytes,
+                payload_bytes=message.header.payload_bytes,
+                posted_ns=message.posted_ns,
+                start_ns=message.transmission.start_ns,
+                arrival_ns=message.transmission.arrival_ns,
+                ack_bytes=message.transmission.ack_bytes,
+                resent_bytes=message.transmission.resent_bytes,
             )
         )
-        transit.left = True
-        left_ns, arrival_ns = transit.transmission.left_ns, transit.transmission.arrival_ns
-        self._tell(transit.source, left_ns, LEFT_RANK, LEFT, transit.header.counter, left_ns)
-        self._tell(transit.destination, arrival_ns, DELIVERY_RANK, ARRIVING, *transit.key, arrival_ns)
-        self._forget_if_done(transit)
+        message.left = True
+        left_ns, arrival_ns = message.transmission.left_ns, message.transmission.arrival_ns
+        self._notify(message.source, left_ns, LEFT_RANK, LEFT, message.header.counter, left_ns)
+        self._notify(message.destination, arrival_ns, DELIVERY_RANK, ARRIVING, *message.key, arrival_ns)
+        self._forget_if_done(message)
 
-    def _tell(self, node: str, due_ns: int, rank: int, *fields: object) -> None:
-        """Tell ``node`` of something that will happen to it."""
+    def _notify(self, node: str, due_ns: int, rank: int, *fields: object) -> None:
+        """Announce to ``node`` an event that is due at ``due_ns``."""
         self._idle.pop(node, None)
-        self._told[node] += 1
-        self._conductor.tells(node, due_ns, rank)
+        self._notified[node] += 1
+        self._conductor.on_scheduled(node, due_ns, rank)
         self._send(node, *fields)
 
-    def _serve(self, transit: Transit) -> None:
+    def _serve(self, message: RelayedMessage) -> None:
         """Send on as many chunks as there are and the receiver has asked for."""
-        while transit.granted and transit.chunks:
-            chunk = transit.chunks.popleft()
-            transit.granted -= 1
-            transit.unsent_bytes -= len(chunk)
-            self._send(transit.destination, CHUNK, *transit.key, chunk=chunk)
-        self._forget_if_done(transit)
+        while message.granted and message.chunks:
+            chunk = message.chunks.popleft()
+            message.granted -= 1
+            message.unsent_bytes -= len(chunk)
+            self._send(message.destination, CHUNK, *message.key, chunk=chunk)
+        self._forget_if_done(message)
 
-    def _forget_if_done(self, transit: Transit) -> None:
-        if transit.left and transit.announced and not transit.unsent_bytes:
-            self._transits.pop(transit.key, None)
+    def _forget_if_done(self, message: RelayedMessage) -> None:
+        if message.left and message.announced and not message.unsent_bytes:
+            self._messages.pop(message.key, None)
 
     def _send(self, node: str, *fields: object, chunk: Chunk | None = None) -> bool:
         """False where the node is gone; the supervisor learns of a connection that broke by itself."""
@@ -307,21 +307,21 @@ class Network:
         except zmq.ZMQError as error:
             if error.errno != zmq.EHOSTUNREACH:
                 raise
-            self._lose(node)
+            self._on_exit(node)
             self._control.send(("lost", node))
             return False
         return True
 
-    def _lose(self, node: str) -> None:
-        """Nothing more can be sent to ``node``; what is on its way to it stays undelivered."""
+    def _on_exit(self, node: str) -> None:
+        """Drop ``node``, which has ended; what is on its way to it stays undelivered."""
         self._present.discard(node)
         self._gone.add(node)
         self._early.pop(node, None)
-        self._conductor.loses(node)
+        self._conductor.on_exit(node)
         if node not in self._left_in_order:
             now_ns = self._conductor.actual_ns()
             for source, counter in self._fabric.drop(node, now_ns):
-                self._tell(source, now_ns, LEFT_RANK, LEFT, counter, now_ns)  # it takes no room in its queue any more
+                self._notify(source, now_ns, LEFT_RANK, LEFT, counter, now_ns)  # it takes no room in its queue any more
         if self._started and self._gone.issuperset(self._nodes):
             self._control.send(("ended", str(time.monotonic_ns())))
         self._start_if_ready()
@@ -336,21 +336,21 @@ class Network:
 
     def _close(self) -> None:
         actual_ns = self._conductor.actual_ns()
-        for transit in sorted(self._transits.values(), key=lambda t: t.key):
-            if transit.announced and transit.destination in self._left_in_order:
+        for message in sorted(self._messages.values(), key=lambda t: t.key):
+            if message.announced and message.destination in self._left_in_order:
                 continue
             self._ledger.write(
                 events.Undelivered(
                     due_ns=actual_ns,
                     actual_ns=actual_ns,
-                    counter=transit.header.counter,
-                    source=transit.source,
-                    destination=transit.destination,
-                    kind=transit.header.kind,
-                    payload_bytes=transit.header.payload_bytes,
+                    counter=message.header.counter,
+                    source=message.source,
+                    destination=message.destination,
+                    kind=message.header.kind,
+                    payload_bytes=message.header.payload_bytes,
                 )
             )
         self._ledger.write(events.Ended(due_ns=actual_ns, actual_ns=actual_ns, outcome="finished"))
-        self._lines.close()
+        self._control_hub.close()
         self._socket.close(linger=0)
         self._context.term()

@@ -26,7 +26,7 @@ def waiting(**promises: int | None) -> VirtualConductor:
     """Nodes that wait until so many ns."""
     conductor = begun(*promises)
     for node, until_ns in promises.items():
-        conductor.waits(node, until_ns, TIMER_RANK)
+        conductor.on_promise(node, until_ns, TIMER_RANK)
     return conductor
 
 
@@ -35,9 +35,9 @@ def test_nothing_takes_place_before_the_start_or_while_a_node_runs() -> None:
     assert not conductor.may_act(0)
     assert conductor.grant(None) is None
     conductor.begin(["a", "b"])
-    conductor.waits("a", 5, TIMER_RANK)
+    conductor.on_promise("a", 5, TIMER_RANK)
     assert conductor.grant(None) is None and not conductor.may_act(3)
-    conductor.waits("b", None, TIMER_RANK)
+    conductor.on_promise("b", None, TIMER_RANK)
     assert conductor.may_act(3)
     assert conductor.grant(None) == ("a", 5)
     assert conductor.grant(None) is None and not conductor.may_act(6)  # a runs
@@ -52,32 +52,32 @@ def test_a_departure_precedes_whatever_nodes_do_at_its_time() -> None:
 
 def test_at_one_time_deliveries_come_first_then_what_has_left_then_timers_and_among_equals_the_first_node() -> None:
     conductor = waiting(a=5, b=5, c=5, d=5)
-    conductor.tells("d", 5, DELIVERY_RANK)
-    conductor.tells("c", 5, LEFT_RANK)
+    conductor.on_scheduled("d", 5, DELIVERY_RANK)
+    conductor.on_scheduled("c", 5, LEFT_RANK)
     order = []
     while (granted := conductor.grant(None)) is not None:
         order.append(granted[0])
-        conductor.waits(granted[0], None, TIMER_RANK)
+        conductor.on_promise(granted[0], None, TIMER_RANK)
     assert order == ["d", "c", "a", "b"]
 
 
 def test_what_a_node_is_told_lowers_its_promise_and_never_lifts_it() -> None:
     conductor = waiting(a=10, b=None)
-    conductor.tells("a", 20, DELIVERY_RANK)
-    conductor.tells("b", 30, DELIVERY_RANK)
-    conductor.tells("b", 7, DELIVERY_RANK)
-    conductor.tells("b", 8, DELIVERY_RANK)
+    conductor.on_scheduled("a", 20, DELIVERY_RANK)
+    conductor.on_scheduled("b", 30, DELIVERY_RANK)
+    conductor.on_scheduled("b", 7, DELIVERY_RANK)
+    conductor.on_scheduled("b", 8, DELIVERY_RANK)
     assert conductor.grant(None) == ("b", 7)
-    conductor.waits("b", None, TIMER_RANK)
+    conductor.on_promise("b", None, TIMER_RANK)
     assert conductor.grant(None) == ("a", 10)
 
 
 def test_nobody_waits_for_a_node_that_has_ended() -> None:
     conductor = waiting(a=1, b=2)
-    conductor.loses("a")
-    conductor.tells("a", 1, DELIVERY_RANK)
+    conductor.on_exit("a")
+    conductor.on_scheduled("a", 1, DELIVERY_RANK)
     assert conductor.grant(None) == ("b", 2)
-    conductor.loses("b")
+    conductor.on_exit("b")
     assert conductor.grant(None) is None
     assert conductor.may_act(9)
 
@@ -86,10 +86,10 @@ def test_a_node_that_posts_in_the_past_or_promises_it_is_a_bug_by_name() -> None
     conductor = waiting(a=5)
     conductor.grant(None)
     with pytest.raises(InternalError, match="a posted at 4 ns"):
-        conductor.posts("a", 4)
-    conductor.posts("a", 5)
+        conductor.on_post("a", 4)
+    conductor.on_post("a", 5)
     with pytest.raises(InternalError, match="a promised 4 ns"):
-        conductor.waits("a", 4, TIMER_RANK)
+        conductor.on_promise("a", 4, TIMER_RANK)
 
 
 def test_dilation_belongs_to_the_real_clock() -> None:
@@ -139,11 +139,11 @@ def play(scripts_of: list[Script], whim: list[int], make: Callable[[], VirtualCo
             if what == "timer":
                 happened.append((now_ns, name))
                 for destination, way_ns in posts[name].pop(0):
-                    conductor.posts(name, now_ns)
+                    conductor.on_post(name, now_ns)
                     heapq.heappush(agenda, (now_ns + way_ns, names.index(name), next(counter), names[destination]))
         events = [(at, TIMER_RANK) for at in timers[name][:1]] + [(at, DELIVERY_RANK) for at in inbox[name][:1]]
         first = min(events, default=(None, TIMER_RANK))
-        conductor.waits(name, *first)
+        conductor.on_promise(name, *first)
 
     while True:
         planned_ns = agenda[0][0] if agenda else None
@@ -154,7 +154,7 @@ def play(scripts_of: list[Script], whim: list[int], make: Callable[[], VirtualCo
             arrival_ns, _, _, destination = heapq.heappop(agenda)
             happened.append((arrival_ns, f"to {destination}"))
             heapq.heappush(inbox[destination], arrival_ns)
-            conductor.tells(destination, arrival_ns, DELIVERY_RANK)
+            conductor.on_scheduled(destination, arrival_ns, DELIVERY_RANK)
         elif (granted := conductor.grant(planned_ns)) is not None:
             name, due_ns = granted
             if due_ns in inbox[name][:1]:

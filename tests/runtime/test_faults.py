@@ -21,47 +21,47 @@ from emulator.network.fabric import Fabric
 from emulator.node.node import ClientNode, ServerNode
 from emulator.testing.stage import MBIT, MS, WAY_NS, Note, note
 from emulator.transport.endpoint import ANNOUNCED, ARRIVING
-from emulator.transport.router import Network, Transit
+from emulator.transport.router import RelayedMessage, Router
 
 MESSAGES = 5
 VICTIM = 2  # of each client's messages
 
 
-class Dropping(Network):
+class Dropping(Router):
     """Loses one message between its link and its receiver, without a trace."""
 
-    def _announce(self, transit: Transit) -> None:
-        if transit.header.counter != VICTIM:
-            super()._announce(transit)
+    def _announce(self, message: RelayedMessage) -> None:
+        if message.header.counter != VICTIM:
+            super()._announce(message)
 
-    def _tell(self, node: str, due_ns: int, rank: int, *fields: object) -> None:
+    def _notify(self, node: str, due_ns: int, rank: int, *fields: object) -> None:
         if fields[0] == ARRIVING and fields[2] == VICTIM:
-            del self._transits[str(fields[1]), VICTIM]
+            del self._messages[str(fields[1]), VICTIM]
         else:
-            super()._tell(node, due_ns, rank, *fields)
+            super()._notify(node, due_ns, rank, *fields)
 
 
-class Doubling(Network):
+class Doubling(Router):
     """Delivers one message again, as if it were another."""
 
-    def _depart(self, transit: Transit) -> None:
-        super()._depart(transit)
-        if transit.header.counter == VICTIM:
-            source, arrival_ns = transit.source, transit.transmission.arrival_ns
-            self._send(transit.destination, ANNOUNCED, source, 99, transit.encoded)
-            self._tell(transit.destination, arrival_ns, 0, ARRIVING, source, 99, arrival_ns)
+    def _on_transmitted(self, message: RelayedMessage) -> None:
+        super()._on_transmitted(message)
+        if message.header.counter == VICTIM:
+            source, arrival_ns = message.source, message.transmission.arrival_ns
+            self._send(message.destination, ANNOUNCED, source, 99, message.encoded)
+            self._notify(message.destination, arrival_ns, 0, ARRIVING, source, 99, arrival_ns)
 
 
-class Reordering(Network):
+class Reordering(Router):
     """Lets the messages behind one of them overtake it."""
 
-    def _depart(self, transit: Transit) -> None:
-        if transit.header.counter == VICTIM:
-            transit.transmission = transit.transmission._replace(arrival_ns=transit.transmission.arrival_ns + 50 * MS)
-        super()._depart(transit)
+    def _on_transmitted(self, message: RelayedMessage) -> None:
+        if message.header.counter == VICTIM:
+            message.transmission = message.transmission._replace(arrival_ns=message.transmission.arrival_ns + 50 * MS)
+        super()._on_transmitted(message)
 
 
-class Rushing(Network):
+class Rushing(Router):
     """Serves 1 % too fast."""
 
     def __init__(self, address: str, fabric: Fabric, *more: Any) -> None:
@@ -70,8 +70,8 @@ class Rushing(Network):
             channel.capacity_q20 += channel.capacity_q20 // 100
 
 
-FAULTS: dict[str, tuple[type[Network], str]] = {
-    "none": (Network, ""),
+FAULTS: dict[str, tuple[type[Router], str]] = {
+    "none": (Router, ""),
     "drops": (Dropping, "neither received nor undelivered"),
     "doubles": (Doubling, "never posted"),
     "reorders": (Reordering, "was overtaken"),
@@ -92,7 +92,7 @@ async def server(node: ServerNode) -> None:
                 await node.recv(Note)
 
 
-def judge(folder: Path, clock: str, make: type[Network]) -> Health:
+def judge(folder: Path, clock: str, make: type[Router]) -> Health:
     relay, _ = play(folder, 2, server, client, clock=CLOCKS[clock], make=make)
     link = {"up_bps": MBIT, "down_bps": MBIT, "up_one_way_ns": WAY_NS // 2, "down_one_way_ns": WAY_NS // 2}
     nodes = [{"name": name, "role": name.partition("-")[0], "device": "board", **link} for name in relay.names]

@@ -23,10 +23,10 @@ from emulator.node.node import ClientNode, Node, ServerNode
 from emulator.preflight.in_process import InProcessHost, ProfiledCosts
 from emulator.profiles.scenario import Device, Scenario
 from emulator.testing.stage import BYTE_NS, WAY_NS, Blob, Note, make_scenario
-from emulator.transport.control_channel import Line
-from emulator.transport.endpoint import CHUNK_BYTES, Port, open_socket
+from emulator.transport.control_channel import ControlChannel
+from emulator.transport.endpoint import CHUNK_BYTES, Endpoint, open_socket
 from emulator.transport.messages import Message, Parcel, kind_of
-from emulator.transport.router import Network
+from emulator.transport.router import Router
 
 PATIENCE_S = 60.0  # until a test that waits for something is called failed
 TYPES: dict[str, type[Message]] = {kind_of(message_type): message_type for message_type in (Blob, Note)}
@@ -45,7 +45,7 @@ class Relay(Place):
     """A network process as a thread, with the supervisor's end of its pipe. ``make``: the network, or a broken one."""
 
     def __init__(
-        self, folder: Path, scenario: Scenario, clock: Clock = CLOCKS["real"], make: type[Network] = Network
+        self, folder: Path, scenario: Scenario, clock: Clock = CLOCKS["real"], make: type[Router] = Router
     ) -> None:
         super().__init__(folder, scenario, clock)
         self.control, far_end = multiprocessing.Pipe()
@@ -57,7 +57,7 @@ class Relay(Place):
         self._thread = threading.Thread(target=self._run, args=(network,), daemon=True)
         self._thread.start()
 
-    def _run(self, network: Network) -> None:
+    def _run(self, network: Router) -> None:
         try:
             network.run()
         except BaseException as failure:
@@ -97,16 +97,16 @@ class Peer:
         self._socket = open_socket(context, zmq.DEALER)
         self._socket.setsockopt(zmq.IDENTITY, name.encode())
         self._socket.connect(relay.address)
-        self._line: Line | None = None
+        self._channel: ControlChannel | None = None
         if greet:
             self.say("hello")
             assert self.hear() == ["welcome"]
-            self._line = Line(relay.address, name)
+            self._channel = ControlChannel(relay.address, name)
 
     def wait(self, heard: int, awaits: str) -> None:
         """Promise to do nothing until something comes; the network has handled that when this returns."""
-        assert self._line is not None
-        self._line.promise(self._sent, heard, None, 0, awaits)
+        assert self._channel is not None
+        self._channel.promise(self._sent, heard, None, 0, awaits)
 
     def say(self, *fields: object, chunk: bytes | None = None) -> None:
         self.say_raw(msgpack.packb(fields), *([chunk] if chunk is not None else []))
@@ -141,8 +141,8 @@ class Peer:
 
     def hang_up(self) -> None:
         self._socket.close(linger=0)
-        if self._line is not None:
-            self._line.close()
+        if self._channel is not None:
+            self._channel.close()
 
 
 def times(message: Message, *before: Message) -> tuple[int, int]:
@@ -173,28 +173,28 @@ class NodeThread:
     def _run(self) -> None:
         context: zmq.Context[Any] = zmq.Context()
         ledger = Ledger(self._place.folder, self._name)
-        port = Port(context, self._place.address, self._name, TYPES)
-        loop = EmulatedLoop(self._place.clock.pacer(port, lambda: node.awaits()))
+        endpoint = Endpoint(context, self._place.address, self._name, TYPES)
+        loop = EmulatedLoop(self._place.clock.pacer(endpoint, lambda: node.awaits()))
         try:
-            port.attach(loop)
-            node = self._node(loop, port, ledger)
+            endpoint.attach(loop)
+            node = self._node(loop, endpoint, ledger)
             self._outcome = loop.run_until_complete(self._play(node)), None
         except BaseException as error:
             self._outcome = None, error
         now = {"due_ns": loop.now_ns, "actual_ns": loop.now_ns}
-        for source, counter, incoming in port.leave():
+        for source, counter, incoming in endpoint.sign_off():
             ends = {"source": source, "destination": self._name, "counter": counter}
             payload_bytes = incoming.sizes.payload
             ledger.write(Undelivered(**now, **ends, kind=incoming.kind, payload_bytes=payload_bytes))
         ledger.write(Ended(**now, outcome="finished"))
         ledger.close()
         loop.close()
-        port.close()
+        endpoint.close()
         context.term()
 
-    def _node(self, loop: EmulatedLoop, port: Port, ledger: Ledger) -> Node:
+    def _node(self, loop: EmulatedLoop, endpoint: Endpoint, ledger: Ledger) -> Node:
         scenario, costs = self._place.scenario, ProfiledCosts(1)
-        common = self._name, scenario.server.device, loop, port, InProcessHost(costs), costs, ledger.write
+        common = self._name, scenario.server.device, loop, endpoint, InProcessHost(costs), costs, ledger.write
         if self._name == "server":
             return ServerNode(
                 *common, clients=tuple(client.name for client in scenario.clients), workers=scenario.server.workers
@@ -221,7 +221,7 @@ def play(
     reverse: bool = False,
     workers: int = 1,
     device: Device | None = None,
-    make: type[Network] = Network,
+    make: type[Router] = Router,
     **link: int,
 ) -> tuple[Relay, list[Any]]:
     """A whole timeline; the results of the clients and then the server's. ``reverse``: the server starts first."""

@@ -41,8 +41,8 @@ def test_framed_bytes_are_those_that_cross_a_socket() -> None:
     frames = [bytes(8) + parcel.encoded, *(bytes(chunk) for chunk in parcel.chunks(2**20))]
     with zmq.Context() as context, socket.create_server(("127.0.0.1", 0)) as listener:
         with context.socket(zmq.PULL) as pull, context.socket(zmq.PUSH) as push:
-            port = pull.bind_to_random_port("tcp://127.0.0.1")
-            carrier = threading.Thread(target=_counting, args=(listener, ("127.0.0.1", port), counted))
+            endpoint = pull.bind_to_random_port("tcp://127.0.0.1")
+            carrier = threading.Thread(target=_counting, args=(listener, ("127.0.0.1", endpoint), counted))
             carrier.start()
             push.connect(f"tcp://127.0.0.1:{listener.getsockname()[1]}")
             push.send(b"")  # the greeting of either side is over when this has come

@@ -21,7 +21,7 @@ from emulator.ledger.timeline import only
 from emulator.network.fabric import Fabric
 from emulator.node.node import ClientNode, Node, ServerNode
 from emulator.testing.stage import MS, Blob, Note, blob, make_scenario, note, operations
-from emulator.transport.control_channel import Lines
+from emulator.transport.control_channel import ControlHub
 from emulator.transport.endpoint import CHUNK_BYTES, WINDOW_CHUNKS, open_socket
 from emulator.transport.messages import Incoming, Message, Parcel
 
@@ -156,7 +156,7 @@ def test_a_payload_is_fetched_window_by_window_and_the_message_not_visible_befor
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     network = open_socket(context, zmq.ROUTER)
     network.bind(f"ipc://{folder}/s")
-    lines = Lines(f"ipc://{folder}/s", 1)
+    lines = ControlHub(f"ipc://{folder}/s", 1)
 
     def hear(*expected: object) -> None:
         assert network.poll(PATIENCE_S * 1000)
