@@ -21,12 +21,12 @@ def to_csv(summary: Json) -> str:
     """Long form: a row for each algorithm, then for its kinds of messages, then for its clients.
 
     Cells that do not apply are empty. A client's rows have its own bytes and times, an algorithm's the totals over
-    clients, but for ``latency_..._s``, the mean over clients, and memory, the largest over clients. Bytes are whole
-    bytes. What ``overview`` prints besides, in rows of algorithms: ``round_..._s``, the same of a mean round;
-    ``round_up_bytes`` and ``round_down_bytes``, of a client in a round in which it sent something, without initial
-    weights; ``total_payload_bytes``, each message once; ``budget_share``, the largest share of a budget; how many
-    clients fit; and with a paper's model (``model_memory``) what a client needs, and how many would fit for sure and
-    at most.
+    clients, but for ``latency_..._s``, the mean over clients, and peak and need of memory, the largest over clients.
+    Bytes are whole bytes. What ``overview`` prints besides, in rows of algorithms: ``round_..._s``, the same of a mean
+    round; ``round_up_bytes`` and ``round_down_bytes``, of a client in a round in which it sent something, without
+    initial weights; ``total_payload_bytes``, each message once; ``budget_share``, the largest share of a budget; how
+    many clients fit; and with a paper's model (``model_memory``) what a client needs, and how many would fit for sure
+    and at most.
     """
     sizes = [(size, way) for size in SIZES for way in ("up", "down")]
     heads = ["row", "algorithm", "name", "device", "network", "outcome", "rounds", "seconds_s"]
@@ -76,9 +76,7 @@ def _printed(algorithm: Json) -> dict[str, Any]:
     split = algorithm["round_latency_s"] or {}
     row: dict[str, Any] = {f"round_{cause}_s": seconds for cause, seconds in split.items()}
     row |= {f"round_{way}_bytes": payload_per_share(algorithm, way) for way in ("up", "down")}
-    row |= {
-        key: most(algorithm, key) for key in ("budget_mib", "baseline_mib", "peak_mib", "tensors_mib", "needed_mib")
-    }
+    row |= {key: most(algorithm, key) for key in ("peak_mib", "needed_mib")}
     row |= {"round_s": seconds_per_round(algorithm), "total_payload_bytes": total_bytes(algorithm, "payload")}
     fit = clients_that_fit(algorithm["clients"])
     return row | {

@@ -9,7 +9,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from textwrap import wrap
 from typing import Any
 
 import msgspec
@@ -24,7 +23,7 @@ from emulator.analysis.metrics import FIGURES
 from emulator.checks.health import LIMITS, limits_of
 from emulator.tables import run as tables
 from emulator.tables.headline import partial, sentence, target_of
-from emulator.tables.table import BEST, NOTHING, Ranked, Sheet, number, show
+from emulator.tables.table import BEST, NOTHING, Ranked, Sheet, number, show, wrapped
 from emulator.validation import printable
 
 Json = Mapping[str, Any]
@@ -83,7 +82,7 @@ def _above(summary: Json, width: int) -> list[Line]:
 
 
 def _wrapped(text: str, width: int, style: str = "") -> list[Line]:
-    return [(style, line) for line in wrap(printable(text), width, break_long_words=False, break_on_hyphens=False)]
+    return [(style, line) for line in wrapped(text, width)]
 
 
 def _notes(summary: Json, width: int, room: int) -> list[Line]:

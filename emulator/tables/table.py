@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import wrap
 from typing import Literal, NamedTuple
 
 import msgspec
 from rich import box
 from rich.console import Console
 from rich.measure import Measurement
-from rich.segment import Segments
+from rich.segment import Segment, Segments
 from rich.table import Table
 from rich.text import Text
 
@@ -81,10 +82,22 @@ def show(sheet: Sheet, console: Console | None = None) -> None:
     # A terminal that is too narrow wraps lines; a number that was cut would be another number.
     natural = Measurement.get(console, console.options.update(max_width=WIDEST), table).maximum
     wide = console.options.update(width=max(natural, console.width))
-    console.print(Segments(console.render(table, wide)), end="", crop=False)
-    for result in sheet.results:
-        console.print(Text(printable(result), style="bold"))
-    console.print(Text(printable(sheet.meaning), style="dim"))
+    for line in console.render_lines(table, wide, pad=False):
+        console.print(Segments([*_without_padding(line), Segment.line()]), end="", crop=False)
+    for text, style in (*((result, "bold") for result in sheet.results), (sheet.meaning, "dim")):
+        for part in wrapped(text, console.width):
+            console.print(Text(part, style=style), soft_wrap=True)
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Its lines on a terminal, without a space at their ends; a word that is longer stays whole."""
+    return wrap(printable(text), width, break_long_words=False, break_on_hyphens=False)
+
+
+def _without_padding(line: list[Segment]) -> list[Segment]:
+    """Without spaces at its end."""
+    last = next((place for place in reversed(range(len(line))) if line[place].text.strip()), -1)
+    return [*line[:last], line[last]._replace(text=line[last].text.rstrip())] if last >= 0 else []
 
 
 def markdown(sheet: Sheet) -> list[str]:

@@ -64,6 +64,7 @@ def test_all_tables_fit_80_columns_with_whole_names():
     text = on_terminal(make_summary(unfit), more=[name for name in TABLES if name != "computations"])  # 99 wide
     assert max(cell_len(line.rstrip()) for line in text.splitlines()) <= 80
     assert "…" not in text
+    assert not [line for line in text.splitlines() if line != line.rstrip()]
     rows = [line.split()[0] for line in text.splitlines() if line.startswith(" ") and line.split()]
     for name in NAMES:
         assert rows.count(name) >= 8  # latency, causes, volume, two kinds of it, memory twice (one device), server
