@@ -20,13 +20,15 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-import torch
-
 from algorithms.training import rounds, steps
+from algorithms.training.messages import GlobalWithAuxiliary as Global
+from algorithms.training.messages import InitialWithAuxiliary as Initial
+from algorithms.training.messages import Smashed
+from algorithms.training.messages import UpdateWithAuxiliary as Update
 from algorithms.training.settings import Settings, rare_uploads, uploads
 from algorithms.workload.loader import Shard
 from algorithms.workload.task import at_least, rates
-from emulator.node import ClientNode, Message, ServerNode, StateDict
+from emulator.node import ClientNode, Message, ServerNode
 
 
 class Config(Settings, frozen=True, forbid_unknown_fields=True):
@@ -48,40 +50,6 @@ class Config(Settings, frozen=True, forbid_unknown_fields=True):
 def warnings(config: Config) -> list[str]:
     """What is allowed but hardly meant."""
     return rare_uploads(config.task, config.q, config.rounds, anew=config.q_per_round)
-
-
-class Initial(Message, frozen=True, kw_only=True, tag="initial"):
-    """Server to client, once."""
-
-    client: StateDict
-    aux: StateDict
-
-
-class Smashed(Message, frozen=True, kw_only=True, tag="smashed"):
-    """Client to server, every q-th batch."""
-
-    official: ClassVar[tuple[str, ...]] = ("z",)
-    step: int
-    z: torch.Tensor
-    y: torch.Tensor
-
-
-class Update(Message, frozen=True, kw_only=True, tag="update"):
-    """Client to server, at the end of a round."""
-
-    official: ClassVar[tuple[str, ...]] = ("client", "aux")
-    samples: int
-    client: StateDict
-    aux: StateDict
-
-
-class Global(Message, frozen=True, kw_only=True, tag="global"):
-    """Server to client: the means of the round; ``last`` ends the training."""
-
-    official: ClassVar[tuple[str, ...]] = ("client", "aux")
-    last: bool
-    client: StateDict
-    aux: StateDict
 
 
 MESSAGES: tuple[type[Message], ...] = (Initial, Smashed, Update, Global, *rounds.CONTROL_MESSAGES)
@@ -121,7 +89,8 @@ async def train(
     await node.post("server", update)
 
 
-async def server(node: ServerNode, config: Config) -> None:
+async def server(node: ServerNode, config: Settings) -> None:
+    """HERON-SFL's too."""
     half = steps.Part(config.task.server_half(), config.server_rule)
     client = steps.weights(steps.Part(config.task.client_half(), None))
     aux = steps.weights(steps.Part(config.task.auxiliary(), None))

@@ -8,7 +8,8 @@
     q           steps between uploads                 n_i / N  a client's share of all samples
 
 Per client and round: z and y of every q-th batch up, nothing comes back for them; c and a up, c and a down, as in
-CSE-FSL. A step needs two forward passes and keeps no activations (``zeroth_order``); the server learns by gradients.
+CSE-FSL, whose server and messages these are. A step needs two forward passes and keeps no activations
+(``zeroth_order``); the server learns by gradients.
 
 Differences: the uploaded z is that of the unperturbed half, by a third forward pass in that step. A client learns by
 SGD with the estimate as gradient, where the paper has Adam: ``update = "sgd"`` keeps a direction for a step (and may
@@ -21,13 +22,19 @@ from typing import ClassVar, Literal
 
 import torch
 
+from algorithms.cse_fsl import MESSAGES as MESSAGES
+from algorithms.cse_fsl import server as server
 from algorithms.data.datasets import stream_seed
 from algorithms.training import rounds, steps, zeroth_order
+from algorithms.training.messages import GlobalWithAuxiliary as Global
+from algorithms.training.messages import InitialWithAuxiliary as Initial
+from algorithms.training.messages import Smashed
+from algorithms.training.messages import UpdateWithAuxiliary as Update
 from algorithms.training.settings import Rule, Settings, rare_uploads, uploads
 from algorithms.workload.loader import Shard
 from algorithms.workload.task import LARGEST, MOST_REPEATS, at_least, at_most
 from emulator.errors import UserError
-from emulator.node import ClientNode, Message, ServerNode, StateDict
+from emulator.node import ClientNode
 
 
 class Config(Settings, frozen=True, forbid_unknown_fields=True):
@@ -59,43 +66,6 @@ class Config(Settings, frozen=True, forbid_unknown_fields=True):
 def warnings(config: Config) -> list[str]:
     """What is allowed but hardly meant."""
     return rare_uploads(config.task, config.q, config.rounds, anew=config.q_per_round)
-
-
-class Initial(Message, frozen=True, kw_only=True, tag="initial"):
-    """Server to client, once."""
-
-    client: StateDict
-    aux: StateDict
-
-
-class Smashed(Message, frozen=True, kw_only=True, tag="smashed"):
-    """Client to server, every q-th batch."""
-
-    official: ClassVar[tuple[str, ...]] = ("z",)
-    step: int
-    z: torch.Tensor
-    y: torch.Tensor
-
-
-class Update(Message, frozen=True, kw_only=True, tag="update"):
-    """Client to server, at the end of a round."""
-
-    official: ClassVar[tuple[str, ...]] = ("client", "aux")
-    samples: int
-    client: StateDict
-    aux: StateDict
-
-
-class Global(Message, frozen=True, kw_only=True, tag="global"):
-    """Server to client: the means of the round; ``last`` ends the training."""
-
-    official: ClassVar[tuple[str, ...]] = ("client", "aux")
-    last: bool
-    client: StateDict
-    aux: StateDict
-
-
-MESSAGES: tuple[type[Message], ...] = (Initial, Smashed, Update, Global, *rounds.CONTROL_MESSAGES)
 
 
 async def client(node: ClientNode, config: Config) -> None:
@@ -142,29 +112,3 @@ async def train(
     node.report(round, loss=steps.mean_of(losses))
     update = Update(round=round, samples=len(shard), client=steps.weights(half), aux=steps.weights(aux))
     await node.post("server", update)
-
-
-async def server(node: ServerNode, config: Config) -> None:
-    half = steps.Part(config.task.server_half(), config.server_rule)
-    client = steps.weights(steps.Part(config.task.client_half(), None))
-    aux = steps.weights(steps.Part(config.task.auxiliary(), None))
-    round, cohort = 0, config.cohort(node.clients, 0)
-
-    node.begin_round(0)
-    for name in cohort:
-        await node.post(name, Initial(round=-1, client=client, aux=aux))
-    while cohort:
-        gathering = rounds.Gathering(node, config, round, cohort, Update)
-        async for smashed in gathering.messages(Smashed):
-            await node.compute(steps.server_step, half, smashed.z, smashed.y)
-        updates = await gathering.conclude()
-        client = await rounds.mean(node, [update.client for update in updates], updates, client)
-        aux = await rounds.mean(node, [update.aux for update in updates], updates, aux)
-        node.snapshot(round, {"client": client, "server": steps.weights(half)})
-
-        following = rounds.begin_next(node, config, round)
-        for name in following or cohort:
-            await node.post(name, Global(round=round, last=not following, client=client, aux=aux))
-        if not following:
-            await rounds.dismiss(node, cohort, round)
-        round, cohort = round + 1, following

@@ -19,13 +19,15 @@ from __future__ import annotations
 import asyncio
 from typing import ClassVar, Literal
 
-import torch
-
 from algorithms.training import rounds, steps
+from algorithms.training.messages import GlobalWithAuxiliary as Global
+from algorithms.training.messages import InitialWithAuxiliary as Initial
+from algorithms.training.messages import Smashed
+from algorithms.training.messages import UpdateWithAuxiliary as Update
 from algorithms.training.settings import Settings
 from algorithms.workload.loader import Shard
 from algorithms.workload.task import rates
-from emulator.node import ClientNode, Message, ServerNode, StateDict
+from emulator.node import ClientNode, Message, ServerNode
 
 
 class Config(Settings, frozen=True, forbid_unknown_fields=True):
@@ -41,40 +43,6 @@ class Config(Settings, frozen=True, forbid_unknown_fields=True):
     def check(self) -> None:
         super().check()
         rates(aux_lr=self.aux_lr)
-
-
-class Initial(Message, frozen=True, kw_only=True, tag="initial"):
-    """Server to client, once."""
-
-    client: StateDict
-    aux: StateDict
-
-
-class Smashed(Message, frozen=True, kw_only=True, tag="smashed"):
-    """Client to server, every batch."""
-
-    official: ClassVar[tuple[str, ...]] = ("z",)
-    step: int
-    z: torch.Tensor
-    y: torch.Tensor
-
-
-class Update(Message, frozen=True, kw_only=True, tag="update"):
-    """Client to server, at the end of a round."""
-
-    official: ClassVar[tuple[str, ...]] = ("client", "aux")
-    samples: int
-    client: StateDict
-    aux: StateDict
-
-
-class Global(Message, frozen=True, kw_only=True, tag="global"):
-    """Server to client: the means of the round; ``last`` ends the training."""
-
-    official: ClassVar[tuple[str, ...]] = ("client", "aux")
-    last: bool
-    client: StateDict
-    aux: StateDict
 
 
 MESSAGES: tuple[type[Message], ...] = (Initial, Smashed, Update, Global, *rounds.CONTROL_MESSAGES)

@@ -21,9 +21,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-import torch
-
 from algorithms.training import rounds, steps
+from algorithms.training.messages import Gradient, Initial, Smashed
 from algorithms.training.settings import Settings
 from algorithms.workload.loader import Shard
 from emulator.errors import UserError
@@ -50,35 +49,11 @@ class Turn(Message, frozen=True, kw_only=True, tag="turn"):
     next: str = ""
 
 
-class Initial(Message, frozen=True, kw_only=True, tag="initial"):
-    """Server to the first client, once, where it does not hand the weights on."""
-
-    client: StateDict
-
-
 class Handover(Message, frozen=True, kw_only=True, tag="handover"):
     """Client to the next client."""
 
     official: ClassVar[tuple[str, ...]] = ("client",)
     client: StateDict
-
-
-class Smashed(Message, frozen=True, kw_only=True, tag="smashed"):
-    """Client to server, every batch."""
-
-    official: ClassVar[tuple[str, ...]] = ("z",)
-    step: int
-    z: torch.Tensor
-    y: torch.Tensor
-
-
-class Gradient(Message, frozen=True, kw_only=True, tag="gradient"):
-    """Server to client, every batch."""
-
-    official: ClassVar[tuple[str, ...]] = ("dz",)
-    step: int
-    loss: float
-    dz: torch.Tensor
 
 
 class Update(Message, frozen=True, kw_only=True, tag="update"):

@@ -20,9 +20,8 @@ from __future__ import annotations
 import asyncio
 from typing import ClassVar, Literal
 
-import torch
-
 from algorithms.training import rounds, steps
+from algorithms.training.messages import Global, Gradient, Initial, Smashed, Update
 from algorithms.training.settings import Settings
 from algorithms.workload.loader import Shard
 from emulator.node import ClientNode, Message, ServerNode, StateDict
@@ -37,46 +36,6 @@ class Config(Settings, frozen=True, forbid_unknown_fields=True):
     """
 
     server_averaging: Literal["local", "network"] = "local"
-
-
-class Initial(Message, frozen=True, kw_only=True, tag="initial"):
-    """Server to client, once."""
-
-    client: StateDict
-
-
-class Smashed(Message, frozen=True, kw_only=True, tag="smashed"):
-    """Client to server, every batch."""
-
-    official: ClassVar[tuple[str, ...]] = ("z",)
-    step: int
-    z: torch.Tensor
-    y: torch.Tensor
-
-
-class Gradient(Message, frozen=True, kw_only=True, tag="gradient"):
-    """Server to client, every batch."""
-
-    official: ClassVar[tuple[str, ...]] = ("dz",)
-    step: int
-    loss: float
-    dz: torch.Tensor
-
-
-class Update(Message, frozen=True, kw_only=True, tag="update"):
-    """Client to server, at the end of a round."""
-
-    official: ClassVar[tuple[str, ...]] = ("client",)
-    samples: int
-    client: StateDict
-
-
-class Global(Message, frozen=True, kw_only=True, tag="global"):
-    """Server to client: the mean of the round; ``last`` ends the training."""
-
-    official: ClassVar[tuple[str, ...]] = ("client",)
-    last: bool
-    client: StateDict
 
 
 class ServerHalf(Message, frozen=True, kw_only=True, tag="server-half"):

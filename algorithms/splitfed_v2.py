@@ -16,58 +16,15 @@ never averaged; mean weighted by n_i / N. The loss rides in the header of ``Grad
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-import torch
-
 from algorithms.training import rounds, steps
+from algorithms.training.messages import Global, Gradient, Initial, Smashed, Update
 from algorithms.training.settings import Settings
 from algorithms.workload.loader import Shard
-from emulator.node import ClientNode, Message, ServerNode, StateDict
+from emulator.node import ClientNode, Message, ServerNode
 
 
 class Config(Settings, frozen=True, forbid_unknown_fields=True):
     """Nothing of its own."""
-
-
-class Initial(Message, frozen=True, kw_only=True, tag="initial"):
-    """Server to client, once."""
-
-    client: StateDict
-
-
-class Smashed(Message, frozen=True, kw_only=True, tag="smashed"):
-    """Client to server, every batch."""
-
-    official: ClassVar[tuple[str, ...]] = ("z",)
-    step: int
-    z: torch.Tensor
-    y: torch.Tensor
-
-
-class Gradient(Message, frozen=True, kw_only=True, tag="gradient"):
-    """Server to client, every batch."""
-
-    official: ClassVar[tuple[str, ...]] = ("dz",)
-    step: int
-    loss: float
-    dz: torch.Tensor
-
-
-class Update(Message, frozen=True, kw_only=True, tag="update"):
-    """Client to server, at the end of a round."""
-
-    official: ClassVar[tuple[str, ...]] = ("client",)
-    samples: int
-    client: StateDict
-
-
-class Global(Message, frozen=True, kw_only=True, tag="global"):
-    """Server to client: the mean of the round; ``last`` ends the training."""
-
-    official: ClassVar[tuple[str, ...]] = ("client",)
-    last: bool
-    client: StateDict
 
 
 MESSAGES: tuple[type[Message], ...] = (Initial, Smashed, Gradient, Update, Global, *rounds.CONTROL_MESSAGES)

@@ -33,10 +33,11 @@ import torch
 
 from algorithms.fsl_sage import alignment, warm_start
 from algorithms.training import rounds, steps
+from algorithms.training.messages import Global, Initial, Update
 from algorithms.training.settings import rare_uploads, uploads
 from algorithms.workload.loader import Shard
 from algorithms.workload.task import at_least, rates
-from emulator.node import ClientNode, Message, ServerNode, StateDict
+from emulator.node import ClientNode, Message, ServerNode
 
 
 class Config(alignment.Options, frozen=True, forbid_unknown_fields=True):
@@ -64,12 +65,6 @@ def warnings(config: Config) -> list[str]:
     return rare + alignment.idle_refresh(config)
 
 
-class Initial(Message, frozen=True, kw_only=True, tag="initial"):
-    """Server to client, once. No auxiliary: its first one comes aligned, in round 0."""
-
-    client: StateDict
-
-
 class Smashed(Message, frozen=True, kw_only=True, tag="smashed"):
     """Client to server: every q-th batch, and the first of an aligned round."""
 
@@ -78,22 +73,6 @@ class Smashed(Message, frozen=True, kw_only=True, tag="smashed"):
     align: bool
     z: torch.Tensor
     y: torch.Tensor
-
-
-class Update(Message, frozen=True, kw_only=True, tag="update"):
-    """Client to server, at the end of a round."""
-
-    official: ClassVar[tuple[str, ...]] = ("client",)
-    samples: int
-    client: StateDict
-
-
-class Global(Message, frozen=True, kw_only=True, tag="global"):
-    """Server to client: the mean of the round; ``last`` ends the training."""
-
-    official: ClassVar[tuple[str, ...]] = ("client",)
-    last: bool
-    client: StateDict
 
 
 try_out = alignment.try_out

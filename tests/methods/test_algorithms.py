@@ -58,10 +58,8 @@ def test_an_algorithm_is_a_config_messages_a_client_and_a_server(name: str) -> N
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_every_message_of_an_algorithm_is_listed_once_and_names_tensors_that_it_has(name: str) -> None:
     module = module_of(name)
-    defined = [
-        thing for thing in vars(module).values() if inspect.isclass(thing) and thing.__module__ == module.__name__
-    ]
-    messages = [thing for thing in defined if issubclass(thing, Message)]
+    classes = [thing for thing in vars(module).values() if inspect.isclass(thing) and issubclass(thing, Message)]
+    messages = [thing for thing in classes if thing is not Message]
     shared = (*rounds.CONTROL_MESSAGES, *((warm_start.Warm, alignment.Aligned) if name == "fsl-sage" else ()))
     assert sorted(map(kind_of, module.MESSAGES)) == sorted(map(kind_of, [*messages, *shared]))
     assert len({kind_of(message) for message in messages}) == len(messages)
