@@ -159,7 +159,7 @@ def command(argv: list[str]) -> int:
     if not os.access(path.resolve().parent, os.W_OK):
         raise UserError(f"--out {path}: cannot be written; name a file in a folder that can")
     from emulator.host.device_profile import device_text
-    from emulator.tables.table import Sheet, number, show
+    from emulator.tables.table import Table, number, show
 
     found = measure(repeats=QUICK_REPEATS if chosen.quick else REPEATS, tell=lambda _line: None)
     rates = fit(found)
@@ -168,14 +168,14 @@ def command(argv: list[str]) -> int:
     except OSError as error:
         raise UserError(f"--out {path}: cannot be written ({error.strerror}); name another") from None
     rows = [_row(case, timed, rates, number) for case, timed in zip(CASES, found, strict=True)]
-    heads = ["moved\nMB", "CPU\nms", "by rate\nms", "off\n%"]
+    headers = ["moved\nMB", "CPU\nms", "by rate\nms", "off\n%"]
     show(
-        Sheet(
+        Table(
             title="Training steps on this machine, one thread",
-            heads=["model", "batch", "image", "oper-\nations", "dense\nGFLOP", "depthw.\nGFLOP", *heads],
-            names=1,
+            headers=["model", "batch", "image", "oper-\nations", "dense\nGFLOP", "depthw.\nGFLOP", *headers],
+            label_columns=1,
             rows=rows,
-            meaning=f"Dense {rates.dense / 1e9:.3g} GFLOP/s, depthwise {rates.depthwise / 1e9:.3g} GFLOP/s, memory "
+            caption=f"Dense {rates.dense / 1e9:.3g} GFLOP/s, depthwise {rates.depthwise / 1e9:.3g} GFLOP/s, memory "
             f"{rates.memory / 1e9:.3g} GB/s, dispatch {rates.dispatch_s * 1e6:.3g} us an operation, fitted to these "
             "steps (median of CPU time). By rate: what they come to with the rates.",
         )

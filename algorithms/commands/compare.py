@@ -7,8 +7,8 @@ from pathlib import Path
 
 from algorithms.commands.options.flags import Flags
 from emulator.analysis import recorded
-from emulator.report.compare import algorithm_counts, differences, sheets
-from emulator.tables.headline import clock_of, partial, standing, trained
+from emulator.report.compare import algorithm_counts, comparison_tables, differences
+from emulator.tables.headline import clock_of, incomplete_lines, trained, verdict_label
 from emulator.tables.table import show
 from emulator.validation import printable
 
@@ -24,12 +24,12 @@ def command(argv: list[str]) -> int:
     names = _names(folders)
     for name, run in zip(names, runs, strict=True):
         health = run.summary["health"]
-        verdict = f", verdict {standing(run.summary)}" if trained(run.summary) else ""
+        verdict = f", verdict {verdict_label(run.summary)}" if trained(run.summary) else ""
         print(f"{name}: {run.summary['profile']}, {clock_of(run.summary)}{verdict}")
-        for line in (*partial(run.summary), *health["reasons"]):
+        for line in (*incomplete_lines(run.summary), *health["reasons"]):
             print(printable(f"  - {line}"))
-    for sheet in sheets(runs, names):
-        show(sheet)
+    for table in comparison_tables(runs, names):
+        show(table)
     if alone := [name for name, count in algorithm_counts(runs).items() if count == 1]:
         print(f"In one run alone: {', '.join(alone)}")
     found = differences(runs, names)

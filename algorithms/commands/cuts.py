@@ -8,7 +8,7 @@ from algorithms.commands.options.flags import Flags
 from algorithms.workload.cut_costs import CLASSES, cuts, default
 from algorithms.workload.models import Shape
 from emulator.errors import UserError
-from emulator.tables.table import Sheet
+from emulator.tables.table import Table
 
 
 def parse_shape(text: str) -> Shape:
@@ -20,7 +20,7 @@ def parse_shape(text: str) -> Shape:
     return channels, height, width
 
 
-def sheet(model: str, shape: Shape) -> Sheet:
+def cuts_table(model: str, shape: Shape) -> Table:
     """The table that ``run.py cuts`` prints."""
     found = cuts(model, shape)
     usual = default(model, found)
@@ -36,13 +36,13 @@ def sheet(model: str, shape: Shape) -> Sheet:
         ]
         for cut in found
     ]
-    heads = ["cut after", "smashed", "client\nparams", "server\nparams", "forward\nMFLOP", "kept\nkB"]
-    return Sheet(
+    headers = ["cut after", "smashed", "client\nparams", "server\nparams", "forward\nMFLOP", "kept\nkB"]
+    return Table(
         title=f"Cuts of {model} for images of {'x'.join(map(str, shape))}, {CLASSES} classes",
-        heads=[*heads, "smashed\nkB"],
-        names=2,
+        headers=[*headers, "smashed\nkB"],
+        label_columns=2,
         rows=rows,
-        meaning="Params: parameters of each half. For one sample: the client's forward pass (a multiply-add is two "
+        caption="Params: parameters of each half. For one sample: the client's forward pass (a multiply-add is two "
         "FLOPs), the activations that its backward pass needs, and what it weighs on the link, without its label. "
         "A kB is 1000 bytes.",
     )
@@ -56,5 +56,5 @@ def command(argv: list[str]) -> int:
     chosen = flags.parse_args(argv)
     from emulator.tables.table import show
 
-    show(sheet(chosen.model, parse_shape(chosen.input)))
+    show(cuts_table(chosen.model, parse_shape(chosen.input)))
     return 0

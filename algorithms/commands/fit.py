@@ -170,7 +170,7 @@ def command(argv: list[str]) -> int:
             run_folder.discard_run_folder(folder)
     if all(fit.refused for fit in found.values()):
         raise UserError("; ".join(dict.fromkeys(fit.refused for fit in found.values())))
-    show(sheet(found, flags, device.name, budget_mib))
+    show(fit_table(found, flags, device.name, budget_mib))
     print(f"Record: {folder}")
     return 0
 
@@ -255,9 +255,9 @@ def _fit(prober: Prober, name: str, batches: tuple[int, ...], budget_mib: float)
         return Fit(probes, None, refused=str(error))
 
 
-def sheet(found: dict[str, Fit], flags: argparse.Namespace, device: str, budget_mib: float) -> Any:
+def fit_table(found: dict[str, Fit], flags: argparse.Namespace, device: str, budget_mib: float) -> Any:
     """The table of what fits."""
-    from emulator.tables.table import NOTHING, Sheet, number
+    from emulator.tables.table import NOTHING, Table, number
 
     rows = []
     for name, fit in found.items():
@@ -266,13 +266,13 @@ def sheet(found: dict[str, Fit], flags: argparse.Namespace, device: str, budget_
         largest = NOTHING if fit.largest is None else f"{'>=' if fit.open_end else ''}{fit.largest.batch}"
         largest = "none" if fit.largest is None and not fit.refused else largest
         rows.append([name, largest, number(fit.largest.peak_mib if fit.largest else None), *marked])
-    heads = ["algorithm", "largest\nbatch", "its peak\nMiB", *(f"batch {batch}\nMiB" for batch in flags.batches)]
-    return Sheet(
+    headers = ["algorithm", "largest\nbatch", "its peak\nMiB", *(f"batch {batch}\nMiB" for batch in flags.batches)]
+    return Table(
         title=f"{flags.model} ({flags.input}) on {device}: {budget_mib:.1f} MiB to train in",
-        heads=heads,
-        names=1,
+        headers=headers,
+        label_columns=1,
         rows=rows,
-        meaning=f"Peak growth of a client's process above its baseline, measured over {STEPS} steps and a round's "
+        caption=f"Peak growth of a client's process above its baseline, measured over {STEPS} steps and a round's "
         "messages; *: does not fit. Largest: the next that was tried and does not fit is 1 % larger, or one sample. "
         f"The link is {flags.network}.",
         results=[fit.refused for fit in found.values() if fit.refused],

@@ -25,7 +25,7 @@ def command(argv: list[str]) -> int:
     shown = tables.chosen(chosen.tables)
     from emulator.plots import files as plots
     from emulator.report import html, perfetto, record
-    from emulator.tables.headline import partial, sentence
+    from emulator.tables.headline import headline, incomplete_lines
     from emulator.tables.table import show
 
     if shown and chosen.only not in (None, "tables"):
@@ -47,7 +47,7 @@ def command(argv: list[str]) -> int:
         if chosen.only in (None, "page"):
             print(f"Report: {html.write(folder, run)}")
         if chosen.only in (None, "tables"):
-            for sheet in tables.named(run.summary, shown):
-                show(sheet)
-            print(*partial(run.summary), sentence(run.summary), sep="\n")
+            for table in tables.named(run.summary, shown):
+                show(table)
+            print(*incomplete_lines(run.summary), headline(run.summary), sep="\n")
     return 0

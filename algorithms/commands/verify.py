@@ -43,6 +43,6 @@ def command(argv: list[str]) -> int:
             return status if status > 0 else 1
     comparisons = both.compare(*(recorded(folder / clock) for clock in both.PLAYED))
     record.write_comparison(folder, comparisons)
-    show(clock_agreement.sheet(comparisons), console)
+    show(clock_agreement.clock_agreement_table(comparisons), console)
     say(f"Verdict: {both.verdict_of(comparisons)}. Record: {folder}")
     return 0 if both.verdict_of(comparisons) == "agrees" else 1

@@ -14,7 +14,7 @@ from emulator.dashboard.glyphs import (
     Column,
     bar,
     fitted,
-    heads,
+    headers,
     rates,
     row,
     short,
@@ -104,7 +104,7 @@ def draw_clients(progress: Progress, width: int, height: int, sort: str) -> list
     below = [draw_capacity(progress, capacity, width) for capacity in shared]
     if progress.server:
         below = [_server(progress, progress.server, columns, sizes), _queue(progress.server, width), *below]
-    return [heads(columns), *rows, *below]
+    return [headers(columns), *rows, *below]
 
 
 def _groups(progress: Progress, columns: Sequence[Column], sizes: Layout, room: int, sort: str) -> list[Text]:

@@ -54,7 +54,7 @@ def fitted(cell: Text | str, width: int, right: bool = False) -> Text:
     return text
 
 
-def heads(columns: Sequence[Column]) -> Text:
+def headers(columns: Sequence[Column]) -> Text:
     """The line above a table."""
     return row([column.head for column in columns], columns, "bold")
 

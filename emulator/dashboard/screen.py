@@ -19,7 +19,7 @@ from emulator.dashboard.glyphs import (
     cut,
     ends,
     fitted,
-    heads,
+    headers,
     levels,
     row,
     seconds,
@@ -185,7 +185,7 @@ def _links(progress: Progress, width: int, room: int, choice: Choice) -> list[Te
     use_of = {capacity.name: capacity.used(now_ns, window_ns) for capacity in progress.capacities}
     by_use = sorted(progress.capacities, key=lambda c: (not c.shared, choice.sort != "name" and -use_of[c.name]))
     shown = by_use if len(by_use) < room else by_use[: room - 2]
-    lines = [heads(columns)]
+    lines = [headers(columns)]
     for capacity in shown:
         used = use_of[capacity.name]
         cells: list[Text | str] = [
@@ -218,7 +218,7 @@ def _algorithms(progress: Progress, width: int, _room: int, _choice: Choice) -> 
     known = {result.algorithm: result for result in progress.results}
     if progress.algorithm and progress.algorithm not in known:
         known[progress.algorithm] = progress.result()
-    lines = [heads(columns)]
+    lines = [headers(columns)]
     for name in progress.algorithms:
         result = known.get(name)
         if result is None:

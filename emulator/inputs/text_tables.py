@@ -13,20 +13,20 @@ from emulator.validation import nearest
 SEPARATORS = (",", ";", "\t")  # the first that is in the first line; else white space
 
 
-class Row(Struct, frozen=True):
+class TextRow(Struct, frozen=True):
     """``where``: file and number of its line, for errors."""
 
     where: str
     cells: tuple[str, ...]
 
 
-class Table(Struct, frozen=True):
+class TextTable(Struct, frozen=True):
     """``names``: those in the file, or 1, 2, … where it has none. Every row has as many cells, but for bad ones."""
 
     file: str
     names: tuple[str, ...]
     is_named: bool
-    rows: tuple[Row, ...]
+    rows: tuple[TextRow, ...]
 
     def column(self, name: str, asker: str) -> int:
         """The place of a column by its name, or by its number from 1; ``asker`` is the flag that names it."""
@@ -48,7 +48,7 @@ class Table(Struct, frozen=True):
         )
 
 
-def table_of(file: str, text: str) -> Table:
+def table_of(file: str, text: str) -> TextTable:
     """The table in a text; blank lines and lines that begin with ``#`` are passed over."""
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     first = next((line for line in lines if line.strip() and not line.lstrip().startswith("#")), None)
@@ -63,10 +63,10 @@ def table_of(file: str, text: str) -> Table:
     is_named = not any(_is_value(cell) for cell in rows[0].cells)
     width = len(rows[0].cells)
     names = rows[0].cells if is_named else tuple(str(i + 1) for i in range(width))
-    return Table(file, names, is_named, tuple(rows[is_named:]))
+    return TextTable(file, names, is_named, tuple(rows[is_named:]))
 
 
-def _separated(file: str, lines: list[str], mark: str) -> list[Row]:
+def _separated(file: str, lines: list[str], mark: str) -> list[TextRow]:
     reader = csv.reader(
         StringIO("\n".join("" if line.lstrip().startswith("#") else line for line in lines)), delimiter=mark
     )
@@ -74,15 +74,15 @@ def _separated(file: str, lines: list[str], mark: str) -> list[Row]:
     try:
         for cells in reader:
             if any(cell.strip() for cell in cells):
-                rows.append(Row(f"{file}:{reader.line_num}", tuple(cell.strip() for cell in cells)))
+                rows.append(TextRow(f"{file}:{reader.line_num}", tuple(cell.strip() for cell in cells)))
     except csv.Error as error:
         raise profile_error(f"{file}:{reader.line_num}", "", f"is no CSV ({error}); look at its quotes") from None
     return rows
 
 
-def _spaced(file: str, lines: list[str]) -> list[Row]:
+def _spaced(file: str, lines: list[str]) -> list[TextRow]:
     kept = ((i, line.partition("#")[0].split()) for i, line in enumerate(lines, 1))
-    return [Row(f"{file}:{i}", tuple(cells)) for i, cells in kept if cells]
+    return [TextRow(f"{file}:{i}", tuple(cells)) for i, cells in kept if cells]
 
 
 def _is_value(cell: str) -> bool:

@@ -15,7 +15,7 @@ from zlib import crc32
 import matplotlib
 from matplotlib.figure import Figure, SubFigure
 
-from emulator.tables.headline import clock_of, standing, trained
+from emulator.tables.headline import clock_of, trained, verdict_label
 
 Json = Mapping[str, Any]
 
@@ -126,7 +126,7 @@ def source_of(summary: Json) -> str:
     """One line: which run it was, and its verdict on itself."""
     dilation = summary.get("dilation") or 1
     slowed = f", dilation {dilation}" if dilation != 1 else ""
-    verdict = f"; verdict: {standing(summary)}" if trained(summary) else ""
+    verdict = f"; verdict: {verdict_label(summary)}" if trained(summary) else ""
     return f"splitbed, profile {summary['profile']}, {clock_of(summary)}{slowed}, seed {summary['seed']}{verdict}"
 
 

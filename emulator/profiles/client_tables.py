@@ -18,7 +18,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from emulator.inputs.text_files import decoded, profile_error, read, shown
-from emulator.inputs.text_tables import Table, table_of
+from emulator.inputs.text_tables import TextTable, table_of
 from emulator.profiles.schema import DeviceFile, NetworkFile, Number, unit_of
 from emulator.traces.rows import NUMBER
 from emulator.validation import nearest
@@ -147,7 +147,7 @@ def load(path: Path, asker: str, key: str, ignored: tuple[str, ...]) -> ClientTa
     return ClientTable(file, hashlib.sha256(content).hexdigest(), tuple(rows), note)
 
 
-def _known(table: Table, ignored: tuple[str, ...]) -> dict[int, Column]:
+def _known(table: TextTable, ignored: tuple[str, ...]) -> dict[int, Column]:
     """The columns that override something, by their place."""
     head = f"{table.file}: first line"
     if not table.is_named:

@@ -8,7 +8,7 @@ from typing import Any
 
 from emulator.analysis import recorded
 from emulator.analysis.metrics import FIGURES
-from emulator.tables.table import NOTHING, Sheet, number
+from emulator.tables.table import NOTHING, Table, number
 
 Json = Mapping[str, Any]
 
@@ -25,10 +25,10 @@ SHOWN = (
 FORESEEN = "peak, foreseen, MiB"  # a row of its own: no difference is taken between it and a measured one
 
 
-def sheets(runs: Sequence[recorded.Recorded], names: Sequence[str]) -> list[Sheet]:
+def comparison_tables(runs: Sequence[recorded.Recorded], names: Sequence[str]) -> list[Table]:
     """A table for each algorithm that at least two of the runs have."""
     algorithms = [name for name, count in algorithm_counts(runs).items() if count > 1]
-    return [_sheet(name, [run.summary["algorithms"].get(name) for run in runs], names) for name in algorithms]
+    return [_table(name, [run.summary["algorithms"].get(name) for run in runs], names) for name in algorithms]
 
 
 def algorithm_counts(runs: Sequence[recorded.Recorded]) -> Counter[str]:
@@ -36,7 +36,7 @@ def algorithm_counts(runs: Sequence[recorded.Recorded]) -> Counter[str]:
     return Counter(name for run in runs for name in run.summary["algorithms"])
 
 
-def _sheet(name: str, found: Sequence[Json | None], names: Sequence[str]) -> Sheet:
+def _table(name: str, found: Sequence[Json | None], names: Sequence[str]) -> Table:
     rows = [["rounds", *(str(each["rounds"]) if each else NOTHING for each in found), *[""] * (len(found) - 1)]]
     for figure in (FIGURES[key] for key in SHOWN):
         values = [figure.of(algorithm) if algorithm else None for algorithm in found]
@@ -47,7 +47,7 @@ def _sheet(name: str, found: Sequence[Json | None], names: Sequence[str]) -> She
         rows.append([FORESEEN, *map(number, values), *(_signed(off) for off in _beyond_first(values))])
     rows.append(["outcome", *(each["outcome"] if each else NOTHING for each in found), *[""] * (len(found) - 1)])
     more = [f"{other}\n- {names[0]}" for other in names[1:]]
-    return Sheet(title=name, heads=["", *names, *more], names=1, rows=rows, meaning="")
+    return Table(title=name, headers=["", *names, *more], label_columns=1, rows=rows, caption="")
 
 
 def _beyond_first(values: Sequence[float | None]) -> list[float | None]:

@@ -29,18 +29,18 @@ def to_csv(summary: Json) -> str:
     and at most.
     """
     sizes = [(size, way) for size in SIZES for way in ("up", "down")]
-    heads = ["row", "algorithm", "name", "device", "network", "outcome", "rounds", "seconds_s"]
-    heads += ["accuracy", "balanced_accuracy", "loss"]
-    heads += ["messages", "official_bytes", *(f"{size}_{way}_bytes" for size, way in sizes)]
-    heads += ["to_0.85_s", "to_0.85_bytes", "to_0.9_s", "to_0.9_bytes"]
-    heads += ["server_busy_s", "server_align_s", "server_queue_wait_s", "server_align_wait_s", "server_held_mib"]
-    heads += ["budget_mib", "baseline_mib", "peak_mib", "tensors_mib", "beside_mib", "needed_mib"]
-    heads += ["compute_s", "transfer_s", "wait_s", *(f"latency_{cause}_s" for cause in CAUSES)]
-    heads += ["round_s", *(f"round_{cause}_s" for cause in CAUSES), "round_up_bytes", "round_down_bytes"]
-    heads += ["total_payload_bytes", "budget_share", "clients_that_fit", "clients"]
-    heads += ["model_tensors_mib", "model_needed_mib", "model_fit_least", "model_fit_most"]
+    headers = ["row", "algorithm", "name", "device", "network", "outcome", "rounds", "seconds_s"]
+    headers += ["accuracy", "balanced_accuracy", "loss"]
+    headers += ["messages", "official_bytes", *(f"{size}_{way}_bytes" for size, way in sizes)]
+    headers += ["to_0.85_s", "to_0.85_bytes", "to_0.9_s", "to_0.9_bytes"]
+    headers += ["server_busy_s", "server_align_s", "server_queue_wait_s", "server_align_wait_s", "server_held_mib"]
+    headers += ["budget_mib", "baseline_mib", "peak_mib", "tensors_mib", "beside_mib", "needed_mib"]
+    headers += ["compute_s", "transfer_s", "wait_s", *(f"latency_{cause}_s" for cause in CAUSES)]
+    headers += ["round_s", *(f"round_{cause}_s" for cause in CAUSES), "round_up_bytes", "round_down_bytes"]
+    headers += ["total_payload_bytes", "budget_share", "clients_that_fit", "clients"]
+    headers += ["model_tensors_mib", "model_needed_mib", "model_fit_least", "model_fit_most"]
     text, model = io.StringIO(), model_memory.of(summary)
-    writer = csv.DictWriter(text, heads, restval="", lineterminator="\n")
+    writer = csv.DictWriter(text, headers, restval="", lineterminator="\n")
     writer.writeheader()
     for name, algorithm in summary["algorithms"].items():
         row = {
@@ -60,7 +60,7 @@ def to_csv(summary: Json) -> str:
             row |= {f"{size}_{way}_bytes": sent[way][size] for size, way in sizes}
             writer.writerow(row | {"official_bytes": sent["official"]})
         for client in algorithm["clients"]:
-            row = {key: value for key, value in client.items() if key in heads}
+            row = {key: value for key, value in client.items() if key in headers}
             row |= {"row": "client", "algorithm": name, **_latencies(client)}
             row |= {f"{size}_{way}_bytes": client["bytes"][size][way] for size, way in sizes}
             writer.writerow(row)

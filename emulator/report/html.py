@@ -26,9 +26,9 @@ from emulator.plots import files as plots
 from emulator.profiles.reading import Row, describe
 from emulator.tables import clients_data, computations, overview
 from emulator.tables import run as tables
-from emulator.tables.headline import partial, sentence, trained
+from emulator.tables.headline import headline, incomplete_lines, trained
 from emulator.tables.profiles import GRADES
-from emulator.tables.table import BEST, Sheet, number
+from emulator.tables.table import BEST, Table, number
 
 Json = Mapping[str, Any]
 
@@ -111,20 +111,20 @@ def page(folder: Path, run: recorded.Recorded, drawn: plots.Drawn) -> str:
     text: str = environment.get_template("report.html.j2").render(
         title=f"splitbed: {summary['profile']}",
         subtitle=f"{tables.title(summary)}; started {manifest['started']}; record: {folder.name}",
-        verdict=[*partial(summary), *tables.verdict(summary)],
-        doubtful=bool(summary["health"]["reasons"] or partial(summary)),
-        finding=sentence(summary),
+        verdict=[*incomplete_lines(summary), *tables.verdict(summary)],
+        doubtful=bool(summary["health"]["reasons"] or incomplete_lines(summary)),
+        finding=headline(summary),
         command=again(manifest["command"]),
         again=AGAIN.get(manifest["clock"], ""),
         pictures=[picture for picture in pictures if picture not in strips],
         strips=strips,
         left_out=drawn.left_out,
-        short=[_table(sheet) | {"groups": _spans(sheet, groups)} for sheet, groups in overview.both(summary)],
-        sheets=[_table(sheet) for sheet in tables.sheets(summary)],
+        short=[_table(table) | {"groups": _spans(table, groups)} for table, groups in overview.both(summary)],
+        tables=[_table(table) for table in tables.run_tables(summary)],
         remarks=tables.remarks(summary),
-        shards=[_table(sheet) for sheet in clients_data.sheets(summary)],
+        shards=[_table(table) for table in clients_data.clients_data_tables(summary)],
         clients=[(name, _table(_clients(name, each))) for name, each in summary["algorithms"].items()],
-        costs=_table(computations.sheet(summary["algorithms"])),
+        costs=_table(computations.computations_table(summary["algorithms"])),
         grades=GRADES,
         profiles=[_source(file, sha256) for file, sha256 in sorted(manifest["profile_files"].items())],
         caveats=CAVEATS if trained(summary) else FORESEEN,
@@ -152,20 +152,26 @@ def _picture(path: Path) -> Picture:
     return Picture(path.stem, "svg+xml", base64.b64encode(path.read_bytes()).decode())
 
 
-def _table(sheet: Sheet) -> dict[str, Any]:
+def _table(table: Table) -> dict[str, Any]:
     """As the template takes it."""
-    rows = [[Cell(cell.removesuffix(BEST), cell.endswith(BEST)) for cell in row] for row in sheet.marked()]
-    plain = {"groups": [], "title": sheet.title, "heads": sheet.heads, "names": sheet.names, "results": sheet.results}
-    return {**plain, "rows": rows, "meaning": sheet.meaning.replace(f"{BEST}: the best", "Green: the best")}
+    rows = [[Cell(cell.removesuffix(BEST), cell.endswith(BEST)) for cell in row] for row in table.marked()]
+    plain = {
+        "groups": [],
+        "title": table.title,
+        "headers": table.headers,
+        "label_columns": table.label_columns,
+        "results": table.results,
+    }
+    return {**plain, "rows": rows, "caption": table.caption.replace(f"{BEST}: the best", "Green: the best")}
 
 
-def _spans(sheet: Sheet, groups: Mapping[int, str]) -> list[tuple[str, int]]:
+def _spans(table: Table, groups: Mapping[int, str]) -> list[tuple[str, int]]:
     """Titles of groups of columns, each with how many columns it stands over."""
-    starts = [0, *groups, len(sheet.heads)]
+    starts = [0, *groups, len(table.headers)]
     return [(groups.get(start, ""), end - start) for start, end in pairwise(starts)] if groups else []
 
 
-def _clients(name: str, algorithm: Json) -> Sheet:
+def _clients(name: str, algorithm: Json) -> Table:
     """One row a client of an algorithm."""
     rows = []
     for client in algorithm["clients"]:
@@ -174,17 +180,17 @@ def _clients(name: str, algorithm: Json) -> Sheet:
         keys = ("budget_mib", "needed_mib") if algorithm["foreseen"] else ("budget_mib", "peak_mib", "needed_mib")
         memory = [number(client[key]) for key in keys]
         rows.append([client["name"], client["device"], client["network"], client["outcome"], *seconds, *sizes, *memory])
-    heads = ["client", "device", "network", "outcome", *(f"{cause}\ns" for cause in CAUSES)]
+    headers = ["client", "device", "network", "outcome", *(f"{cause}\ns" for cause in CAUSES)]
     memory_heads = ["budget\nMiB", "peak\nMiB", "needs\nMiB"]
     if algorithm["foreseen"]:
         memory_heads[2] = "peak, fore-\nseen MiB"
         del memory_heads[1]
-    return Sheet(
+    return Table(
         title=name,
-        heads=[*heads, "up\nMB", "down\nMB", *memory_heads],
-        names=4,
+        headers=[*headers, "up\nMB", "down\nMB", *memory_heads],
+        label_columns=4,
         rows=rows,
-        meaning="Seconds by cause, due times, until the last client has its last message: "
+        caption="Seconds by cause, due times, until the last client has its last message: "
         f"{number(algorithm['length_s'])} s{_until(algorithm)}; payload of all messages; memory as above.",
     )
 

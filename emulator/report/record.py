@@ -18,7 +18,7 @@ from emulator.ledger.run_folder import MERGED, atomic_write, replacing
 from emulator.report import figures_csv
 from emulator.tables import clients_data
 from emulator.tables import run as tables
-from emulator.tables.clock_agreement import sheet
+from emulator.tables.clock_agreement import clock_agreement_table
 from emulator.tables.table import markdown
 
 WRITTEN = (MERGED, "summary.json", "tables.md", "tables.csv")
@@ -32,7 +32,7 @@ def write_comparison(folder: Path, comparisons: dict[str, Comparison]) -> None:
         "algorithms": {name: msgspec.to_builtins(comparison) for name, comparison in comparisons.items()},
     }
     (folder / "verify.json").write_text(json.dumps(found, indent=1) + "\n")
-    (folder / "verify.md").write_text("\n".join(markdown(sheet(comparisons))))
+    (folder / "verify.md").write_text("\n".join(markdown(clock_agreement_table(comparisons))))
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from emulator.tables.table import Sheet, number
+from emulator.tables.table import Table, number
 
 Json = Mapping[str, Any]
 
@@ -82,16 +82,16 @@ def accuracy_of_the_largest(summary: Json) -> str:
     return f"Naming the largest class of the test set always would have {share} %."
 
 
-def sheets(summary: Json) -> list[Sheet]:
+def clients_data_tables(summary: Json) -> list[Table]:
     """Samples and classes of every client; where they are many, least, median and most. None in older records."""
     if not (data := summary.get("data")):
         return []
     clients, labels = data["clients"], classes_of(data)
     rows = {f"client-{index}": held for index, held in enumerate(clients)}
-    heads = ["", "samples", "classes", "largest\n%"]
+    headers = ["", "samples", "classes", "largest\n%"]
     whole = [("training part", data["train"]), ("test part", data["test"])]
     few_classes = len(labels) <= ALL_CLASSES
-    heads += [name_of(data, label) for label in labels] if few_classes else []
+    headers += [name_of(data, label) for label in labels] if few_classes else []
 
     def row(name: str, held: Json) -> list[str]:
         counts = [str(held["classes"].get(label, 0)) for label in labels] if few_classes else []
@@ -109,12 +109,12 @@ def sheets(summary: Json) -> list[Sheet]:
             found.append([f"{name} of clients", *cells[:2], number(share, PERCENT), *cells[2:]])
     found += [row(name, held) for name, held in whole]
     return [
-        Sheet(
+        Table(
             title="Clients' data",
-            heads=heads,
-            names=1,
+            headers=headers,
+            label_columns=1,
             rows=found,
-            meaning=f"Partition {data['partition']} of {data['dataset']}: each client's samples, how many classes, the"
+            caption=f"Partition {data['partition']} of {data['dataset']}: each client's samples, how many classes, the"
             " share of the most frequent one, and samples of each class. Least, median and most are of each column by"
             f" itself. In full in {NAME}.",
         )

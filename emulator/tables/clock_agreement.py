@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from emulator.checks.clock_agreement import MS_A_SECOND, Comparison
-from emulator.tables.table import NOTHING, Sheet
+from emulator.tables.table import NOTHING, Table
 
 
-def sheet(comparisons: Mapping[str, Comparison]) -> Sheet:
+def clock_agreement_table(comparisons: Mapping[str, Comparison]) -> Table:
     """The table that ``run.py verify`` prints."""
     rows = []
     for name, found in comparisons.items():
@@ -25,9 +25,9 @@ def sheet(comparisons: Mapping[str, Comparison]) -> Sheet:
                 f"{found.reordered}/{found.deliveries}",
             ]
         )
-    return Sheet(
+    return Table(
         title="Both clocks",
-        heads=[
+        headers=[
             "algorithm",
             "verdict",
             "rounds",
@@ -38,9 +38,9 @@ def sheet(comparisons: Mapping[str, Comparison]) -> Sheet:
             "bytes",
             "other\norder",
         ],
-        names=2,
+        label_columns=2,
         rows=rows,
-        meaning="Seconds a round, as the real clock showed them and as the model has them (virtual), and their "
+        caption="Seconds a round, as the real clock showed them and as the model has them (virtual), and their "
         "difference in ms; the largest difference between the ends of one round; payload, framed, wire bytes and "
         "messages of each kind; deliveries that came in another order. A method agrees when its bytes are equal and "
         "every round ended within 1 % of its length + 5 ms.",

@@ -7,12 +7,12 @@ from typing import Any
 
 from emulator.analysis.communication import SIZES
 from emulator.analysis.metrics import FIGURES, KB, MB, total_bytes
-from emulator.tables.table import BEST_MEANS, Ranked, Sheet, number
+from emulator.tables.table import BEST_MEANS, Ranked, Table, number
 
 Json = Mapping[str, Any]
 
 
-def in_all(algorithms: Json, ranked: list[int]) -> Sheet:
+def in_all(algorithms: Json, ranked: list[int]) -> Table:
     """One row an algorithm; the best is looked for among the rows ``ranked``."""
     each = [*algorithms.values()]
     ranks = {
@@ -23,15 +23,15 @@ def in_all(algorithms: Json, ranked: list[int]) -> Sheet:
     totals.append([algorithm["official_bytes"] / MB for algorithm in each])
     columns = [ranks[1].values, ranks[2].values, *totals, ranks[7].values, ranks[8].values]
     rows = [[name, *(number(values[index]) for values in columns)] for index, name in enumerate(algorithms)]
-    heads = [FIGURES[key].head for key in ("up_kb", "down_kb")]
-    heads += [f"{size}\nMB" for size in (*SIZES, "official")]
-    heads += [FIGURES[key].head for key in ("mb_to_85", "mb_to_90")]
-    return Sheet(
+    headers = [FIGURES[key].head for key in ("up_kb", "down_kb")]
+    headers += [f"{size}\nMB" for size in (*SIZES, "official")]
+    headers += [FIGURES[key].head for key in ("mb_to_85", "mb_to_90")]
+    return Table(
         title="Communication volume",
-        heads=["algorithm", *heads],
-        names=1,
+        headers=["algorithm", *headers],
+        label_columns=1,
         rows=rows,
-        meaning="Up, down: payload (tensor bytes) that clients send and receive until the last round's end, without "
+        caption="Up, down: payload (tensor bytes) that clients send and receive until the last round's end, without "
         "initial weights, per client and round in which it sent something. The others are of all messages, each once: "
         "payload, framed (with headers), wire (with TCP/IP headers, estimated; what the links carry) and official "
         "(without labels and initial weights) of the whole run; payload posted until the end of the first round with "
@@ -72,7 +72,7 @@ def kinds(algorithm: Json) -> dict[str, dict[str, Any]]:
     return found
 
 
-def by_kind(algorithms: Json) -> Sheet:
+def by_kind(algorithms: Json) -> Table:
     """One row for each kind of message of an algorithm."""
     rows = []
     for name, algorithm in algorithms.items():
@@ -81,11 +81,11 @@ def by_kind(algorithms: Json) -> Sheet:
             cells = [*ways, *(found["total"][size] for size in SIZES[1:]), found["official"]]
             kilobytes = (number(size, 1 / KB) if size else "0" for size in cells)
             rows.append([name, kind, str(found["messages"]), *kilobytes])
-    return Sheet(
+    return Table(
         title="Communication volume by kind of message",
-        heads=["algorithm", "kind", "messages", *(f"{head}\nkB" for head in ("up", "down", *SIZES[1:], "official"))],
-        names=2,
+        headers=["algorithm", "kind", "messages", *(f"{head}\nkB" for head in ("up", "down", *SIZES[1:], "official"))],
+        label_columns=2,
         rows=rows,
-        meaning="Messages of the whole run. Up, down: payload that clients send and receive; what goes from client to "
+        caption="Messages of the whole run. Up, down: payload that clients send and receive; what goes from client to "
         "client is in both, from the server to itself in neither. The others have each message once, as above.",
     )

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from emulator.tables.table import Sheet, number
+from emulator.tables.table import Table, number
 
 
-def sheet(algorithms: Mapping[str, Any]) -> Sheet:
+def computations_table(algorithms: Mapping[str, Any]) -> Table:
     """What one computation of each kind costs, in the mean."""
     rows = []
     for name, algorithm in algorithms.items():
@@ -18,15 +18,15 @@ def sheet(algorithms: Mapping[str, Any]) -> Sheet:
             counts = [str(times), number(row["operations"] / times), *(number(size / times or None) for size in sizes)]
             each = [number(1e3 * row["seconds"] / times), number(row["host_ms"])]
             rows.append([name, row["device"], row["function"], *counts, *each])
-    return Sheet(
+    return Table(
         title="What a computation costs",
-        heads=[
+        headers=[
             *("algorithm", "device", "function", "times", "oper-\nations"),
             *("dense\nMFLOP", "depthwise\nMFLOP", "moved\nMB", "emulated\nms", "host\nms"),
         ],
-        names=3,
+        label_columns=3,
         rows=rows,
-        meaning="Means over so many computations: dispatched operations; floating-point operations of dense and of "
+        caption="Means over so many computations: dispatched operations; floating-point operations of dense and of "
         "depthwise convolutions and products (a multiply-add is two); bytes that the other operations touch; the "
         "device's time for that. Host: what this machine took, the median (–: a dry run carries out few of them).",
     )

@@ -1,4 +1,4 @@
-"""What a run's numbers say, in one sentence: who wins on what among the methods that finished. A view."""
+"""The headline of a run: one sentence that says which method is best by which figure. A view."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ UNPLAYED = "none, nothing was played"
 TARGETS = ("0.9", "0.85")  # the higher one that somebody reached is spoken of
 
 
-def sentence(summary: Json) -> str:
-    """One sentence; of a run whose verdict is bad, or in which nothing finished, that there is nothing to say."""
+def headline(summary: Json) -> str:
+    """The headline: one sentence. It says so when the run's verdict is bad or no method has finished."""
     if summary["health"]["reasons"]:
         return "What the numbers say: nothing, since this run cannot be trusted."
     done = _done(summary)
@@ -30,7 +30,7 @@ def sentence(summary: Json) -> str:
     if not done and not unfit and not diverged:
         return "What the numbers say: nothing yet, since no method has finished."
     total = len(summary["algorithms"]) + len(summary.get("not_played", []))
-    among = f" of the {len(done)} of {total} methods that finished" if partial(summary) else ""
+    among = f" of the {len(done)} of {total} methods that finished" if incomplete_lines(summary) else ""
     parts = [*_target(done), *_accuracy(done), *_volume(done), *_memory(done), *_slowest(done)] if done else []
     if unfit:
         stopped = any(summary["algorithms"][name]["does_not_fit"]["outcome"] == "does-not-fit" for name in unfit)
@@ -42,8 +42,8 @@ def sentence(summary: Json) -> str:
     return f"What the numbers say{among}: {'; '.join(parts) or 'no method stands out'}."
 
 
-def partial(summary: Json) -> list[str]:
-    """What a run lacks that was cut short, or still goes on; empty for a whole one."""
+def incomplete_lines(summary: Json) -> list[str]:
+    """Lines that say what is missing of a run that was cut short or still goes on; empty for a complete run."""
     cut = [
         f"{name} ({each['rounds']} {'round' if each['rounds'] == 1 else 'rounds'} ended)"
         for name, each in summary["algorithms"].items()
@@ -64,8 +64,8 @@ def clock_of(summary: Json) -> str:
     return f"{summary['clock']} clock" if trained(summary) else "dry run: foreseen, nothing was trained"
 
 
-def standing(summary: Json) -> str:
-    """The verdict of a run on itself, in words."""
+def verdict_label(summary: Json) -> str:
+    """The label of a run's verdict on itself."""
     verdict: str = summary["health"]["verdict"]
     return {"partial": PARTIAL, "unplayed": UNPLAYED}.get(verdict, verdict)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from emulator.analysis import model_memory
 from emulator.ledger.events import MEMORY_KINDS
-from emulator.tables.table import NOTHING, Sheet, number
+from emulator.tables.table import NOTHING, Table, number
 
 Json = Mapping[str, Any]
 
@@ -36,7 +36,7 @@ def foreseen(algorithms: Json) -> bool:
     return any(algorithm.get("foreseen") for algorithm in algorithms.values())
 
 
-def by_device(algorithms: Json) -> Sheet:
+def by_device(algorithms: Json) -> Table:
     """Peaks beside budgets, and who fits; of a dry run, what is foreseen alone."""
     rows, dry = [], foreseen(algorithms)
     keys = ("budget_mib", "tensors_mib") if dry else ("baseline_mib", "budget_mib", "peak_mib", "tensors_mib")
@@ -47,15 +47,15 @@ def by_device(algorithms: Json) -> Sheet:
         for device, clients in devices.items():
             cells = (number(_largest(clients, key)) for key in keys)
             rows.append([name, device, *cells, _needed(clients, dry), _fitting(clients)])
-    heads = ["baseline\nMiB", "budget\nMiB", "peak\nMiB", "tensors\nMiB", "needs\nMiB", "clients\nthat fit"]
+    headers = ["baseline\nMiB", "budget\nMiB", "peak\nMiB", "tensors\nMiB", "needs\nMiB", "clients\nthat fit"]
     if dry:
-        heads = ["budget\nMiB", "tensors\nMiB", "peak, fore-\nseen MiB", "clients that\nwould fit"]
-    return Sheet(
+        headers = ["budget\nMiB", "tensors\nMiB", "peak, fore-\nseen MiB", "clients that\nwould fit"]
+    return Table(
         title="Client memory",
-        heads=["algorithm", "device", *heads],
-        names=2,
+        headers=["algorithm", "device", *headers],
+        label_columns=2,
         rows=rows,
-        meaning=FORESEEN if dry else MEASURED,
+        caption=FORESEEN if dry else MEASURED,
     )
 
 
@@ -82,7 +82,7 @@ def _fitting(clients: list[Json]) -> str:
     return f"no ({unfit})" if unfit else NOTHING
 
 
-def with_model(summary: Json) -> list[Sheet]:
+def with_model(summary: Json) -> list[Table]:
     """What a client would need with a paper's model: a row for each method and kind of device."""
     found = model_memory.of(summary)
     if found is None:
@@ -95,12 +95,12 @@ def with_model(summary: Json) -> list[Sheet]:
             fit = words[model_memory.fits(need, budget_mib)] if need else NOTHING
             rows.append([name, device, *map(number, (budget_mib, *sizes)), fit])
     return [
-        Sheet(
+        Table(
             title=f"Client memory with {found.model}, computed and not measured",
-            heads=["algorithm", "device", "budget\nMiB", "tensors\nMiB", "at most\nMiB", "a client"],
-            names=2,
+            headers=["algorithm", "device", "budget\nMiB", "tensors\nMiB", "at most\nMiB", "a client"],
+            label_columns=2,
             rows=rows,
-            meaning=f"What a client of these devices would need with {found.model} {found.workload}: its tensors by an "
+            caption=f"What a client of these devices would need with {found.model} {found.workload}: its tensors by an "
             "account of each, and what its process takes at most (1.12 x tensors + 1.6 MiB); open: the budget lies "
             f"between the two. From {model_memory.SHOWN}, written by `{found.made_by}`; as a dry run: "
             f"`{found.command}`.",
@@ -108,7 +108,7 @@ def with_model(summary: Json) -> list[Sheet]:
     ]
 
 
-def by_category(algorithms: Json) -> list[Sheet]:
+def by_category(algorithms: Json) -> list[Table]:
     """What the peak of the tightest device is made of; nothing where no account was kept."""
     known = {
         name: clients
@@ -140,15 +140,15 @@ def by_category(algorithms: Json) -> list[Sheet]:
     )
     if dry:
         last = f"Peak, foreseen: what its process would need with allocator and workspace, {WITHIN}."
-    sheet = Sheet(
+    table = Table(
         title=f"What a client's memory is made of ({tightest}, MiB)",
-        heads=["", *(name.replace("-", "\n-", 1) for name in shown)],
-        names=1,
+        headers=["", *(name.replace("-", "\n-", 1) for name in shown)],
+        label_columns=1,
         rows=rows,
-        meaning="The tensors of one client when they were most, by what they were for; messages are its copies on the "
+        caption="The tensors of one client when they were most, by what they were for; messages are its copies on the "
         f"way out and what came in, temporaries what was being computed (–: none). {last}",
     )
-    return [sheet]
+    return [table]
 
 
 def _peak(clients: list[Json]) -> str:

@@ -22,8 +22,8 @@ from emulator.analysis.latency import CAUSES
 from emulator.analysis.metrics import FIGURES
 from emulator.checks.health import LIMITS, limits_of
 from emulator.tables import run as tables
-from emulator.tables.headline import partial, sentence, target_of
-from emulator.tables.table import BEST, NOTHING, Ranked, Sheet, number, show, wrapped
+from emulator.tables.headline import headline, incomplete_lines, target_of
+from emulator.tables.table import BEST, NOTHING, Ranked, Table, number, show, wrapped
 from emulator.validation import printable
 
 Json = Mapping[str, Any]
@@ -55,10 +55,10 @@ def print_run(summary: Json, console: Console, more: Sequence[str] = ()) -> None
         for style, line in lines:
             console.print(Text(line, style=style), soft_wrap=True)  # a number is never cut off
 
-    above, below = _above(summary, console.width), _wrapped(sentence(summary), console.width, "bold")
+    above, below = _above(summary, console.width), _wrapped(headline(summary), console.width, "bold")
     show_lines(above)
-    for sheet in tables.named(summary, more):
-        show(sheet, console)
+    for table in tables.named(summary, more):
+        show(table, console)
     room = MOST_LINES - len(above) - len(below) - SAID_AFTER - 1
     show_lines([("", ""), *_notes(summary, console.width, room), *below])
 
@@ -68,16 +68,16 @@ def _above(summary: Json, width: int) -> list[Line]:
     bad = bool(summary["health"]["reasons"])
     head, *rest = tables.verdict(summary)
     lines = _wrapped(f"{tables.title(summary)}. {head}", width, "bold red" if bad else "bold")
-    for text in partial(summary):
+    for text in incomplete_lines(summary):
         lines += _wrapped(text, width, "bold red")
     for text in rest:
         lines += _wrapped(text, width, "bold red" if bad else "")
     if summary["algorithms"]:
-        for sheet, groups in both(summary):
-            lines += [("", ""), *drawn(sheet, groups)]
-            for result in sheet.results:
+        for table, groups in both(summary):
+            lines += [("", ""), *drawn(table, groups)]
+            for result in table.results:
                 lines += _wrapped(result, width, "bold")
-            lines += _wrapped(sheet.meaning, width, "dim")
+            lines += _wrapped(table.caption, width, "dim")
     return lines
 
 
@@ -102,12 +102,12 @@ def where(folder: Path, argv: Sequence[str], report: bool, summary: Json) -> lis
     again where it cannot be trusted or was cut short. On the virtual clock, but where the real one was cut short."""
     bad, last = bool(summary["health"]["reasons"]), "tables.md: all tables"
     words = [*_without(argv, ("--out",))]
-    if not bad and not partial(summary):
+    if not bad and not incomplete_lines(summary):
         if not report:
             return [f"Record: {folder} ({last})", f"Next: python run.py report {shlex.quote(str(folder))}"]
         last = "report.html: every table, pictures, sources"
         words = [word for word in _without(words, ("--seed", "--tables")) if word != "--report"] + ["--seeds", "5"]
-    if limits_of(summary).host_matters and (bad or not partial(summary)):
+    if limits_of(summary).host_matters and (bad or not incomplete_lines(summary)):
         quiet = next(name for name, limits in LIMITS.items() if limits.trains and not limits.host_matters)
         words = [*_without(words, ("--clock", "--dilation")), "--clock", quiet]
     return [f"Record: {folder} ({last})", f"Next: {shlex.join(['python', 'run.py', *words])}"]
@@ -123,15 +123,15 @@ def _without(argv: Sequence[str], flags: Sequence[str]) -> Iterator[str]:
             yield word
 
 
-def _sheet(title: str, summary: Json, columns: Sequence[Column], meaning: str) -> Sheet:
+def _table(title: str, summary: Json, columns: Sequence[Column], caption: str) -> Table:
     algorithms = summary["algorithms"]
     names = [_named(name, each) for name, each in algorithms.items()]
-    return Sheet(
+    return Table(
         title=title,
-        heads=["method", *(column.head for column in columns)],
-        names=1,
+        headers=["method", *(column.head for column in columns)],
+        label_columns=1,
         rows=[list(row) for row in zip(names, *(column.cells for column in columns), strict=True)],
-        meaning=meaning,
+        caption=caption,
         best={index: column.best for index, column in enumerate(columns, 1) if column.best},
         ranked=tables.finished(algorithms),
     )
@@ -149,12 +149,12 @@ def _figure(summary: Json, key: str, head: str = "") -> Column:
     return Column(head or figure.head, map(number, values), Ranked(figure.best, values))
 
 
-def both(summary: Json) -> list[tuple[Sheet, dict[int, str]]]:
+def both(summary: Json) -> list[tuple[Table, dict[int, str]]]:
     """The two tables, each with the titles of its groups of columns by the first of them."""
     return [(latency(summary), {}), volume_and_memory(summary)]
 
 
-def latency(summary: Json) -> Sheet:
+def latency(summary: Json) -> Table:
     """Seconds of a mean round by cause, until the target, and the accuracy at the end."""
     each, target = [*summary["algorithms"].values()], target_of(summary)
     columns = [Column("\nrounds", (str(algorithm["rounds"]) for algorithm in each))]
@@ -169,14 +169,14 @@ def latency(summary: Json) -> Sheet:
         columns.append(_figure(summary, f"s_to_{percent}", f"to\n{percent} %"))
     if any(algorithm["accuracy"] is not None for algorithm in each):
         columns.append(_figure(summary, "accuracy_percent", "accu-\nracy %"))
-    meaning = "Emulated time, mean over clients. Queueing: for link or server."
-    found = _sheet("Latency, s: a mean round by cause" + until, summary, columns, meaning)
+    caption = "Emulated time, mean over clients. Queueing: for link or server."
+    found = _table("Latency, s: a mean round by cause" + until, summary, columns, caption)
     if any(BEST in cell for row in found.marked() for cell in row):
-        found = msgspec.structs.replace(found, meaning=f"{meaning} {BEST}: the best.")
+        found = msgspec.structs.replace(found, caption=f"{caption} {BEST}: the best.")
     return msgspec.structs.replace(found, results=tables.unfit(summary["algorithms"]))
 
 
-def volume_and_memory(summary: Json) -> tuple[Sheet, dict[int, str]]:
+def volume_and_memory(summary: Json) -> tuple[Table, dict[int, str]]:
     """Communication volume and client memory beside each other, and the columns at which groups begin."""
     each, target = [*summary["algorithms"].values()], target_of(summary)
     groups = {1: "Communication volume"}
@@ -192,8 +192,8 @@ def volume_and_memory(summary: Json) -> tuple[Sheet, dict[int, str]]:
     columns.append(Column("at most\nMiB" if dry else "peak\nMiB", (number(FIGURES[key].of(a)) for a in each)))
     columns.append(Column("% of\nbudget", (number(budget_share(algorithm), 100) for algorithm in each)))
     columns.append(Column("clients\nthat fit", map(_fitting, each)))
-    meaning = "kB: a client's payload in a round, without initial weights; MB: of all messages. "
-    meaning += "Memory: foreseen, at most." if dry else "Peak: measured."
+    caption = "kB: a client's payload in a round, without initial weights; MB: of all messages. "
+    caption += "Memory: foreseen, at most." if dry else "Peak: measured."
     if found := model_memory.of(summary):
         groups[len(columns) + 1] = found.model
         needs = [found.methods.get(name) for name in summary["algorithms"]]
@@ -205,9 +205,9 @@ def volume_and_memory(summary: Json) -> tuple[Sheet, dict[int, str]]:
                 (str(model_memory.fitting(need, a["clients"])) if need else NOTHING for need, a in fitting),
             )
         )
-        meaning += f" {found.model}: computed, not measured, {found.workload}; from tensors alone to the most that a"
-        meaning += " process takes."
-    return _sheet("", summary, columns, meaning), groups
+        caption += f" {found.model}: computed, not measured, {found.workload}; from tensors alone to the most that a"
+        caption += " process takes."
+    return _table("", summary, columns, caption), groups
 
 
 def _fitting(algorithm: Json) -> str:
@@ -218,32 +218,35 @@ def _fitting(algorithm: Json) -> str:
     return f"{fit} of {len(algorithm['clients'])}"
 
 
-def drawn(sheet: Sheet, groups: Mapping[int, str]) -> list[tuple[str, str]]:
+def drawn(table: Table, groups: Mapping[int, str]) -> list[tuple[str, str]]:
     """The lines of a table with their styles: a title or ``groups`` by their first columns, heads, a rule, rows.
 
     Nothing is ever cut off: where the terminal is too narrow, it wraps.
     """
-    heads, rows = [head.split("\n") for head in sheet.heads], [[c.split("\n") for c in row] for row in sheet.marked()]
-    for row in (heads, *rows):
+    headers, rows = (
+        [head.split("\n") for head in table.headers],
+        [[c.split("\n") for c in row] for row in table.marked()],
+    )
+    for row in (headers, *rows):
         height = max(map(len, row))
         for index, cell in enumerate(row):
             blank = [""] * (height - len(cell))
-            row[index] = blank + cell if row is heads else cell + blank
-    widths = [max(cell_len(line) for row in (heads, *rows) for line in row[index]) for index in range(len(heads))]
+            row[index] = blank + cell if row is headers else cell + blank
+    widths = [max(cell_len(line) for row in (headers, *rows) for line in row[index]) for index in range(len(headers))]
     if sum(widths) + len(widths) - 1 + len(groups) <= WIDTH:  # room to set groups apart
         widths = [width + (index in groups) for index, width in enumerate(widths)]
     starts = [sum(width + 1 for width in widths[:index]) + (index in groups) for index in range(len(widths))]
 
     def line(row: Sequence[Sequence[str]], at: int) -> str:
         cells = [" " * (width - cell_len(c[at])) for width, c in zip(widths, row, strict=True)]
-        padded = [row[i][at] + cells[i] if i < sheet.names else cells[i] + row[i][at] for i in range(len(row))]
+        padded = [row[i][at] + cells[i] if i < table.label_columns else cells[i] + row[i][at] for i in range(len(row))]
         return " ".join(padded).rstrip()
 
-    above = sheet.title
+    above = table.title
     for index, text in groups.items():
         above = f"{above.ljust(starts[index] - 1)} {text}" if above else f"{'':{starts[index]}}{text}"
     lines = [("bold", above)]
-    lines += [("", line(heads, at)) for at in range(len(heads[0]))]
+    lines += [("", line(headers, at)) for at in range(len(headers[0]))]
     lines.append(("", "─" * (sum(widths) + len(widths) - 1)))
     lines += [("", line(row, at)) for row in rows for at in range(len(row[0]))]
     return [(style, printable(text)) for style, text in lines]

@@ -18,8 +18,8 @@ from emulator.checks.health import limits_of
 from emulator.errors import UserError
 from emulator.tables import clients_data, communication, computations
 from emulator.tables import memory as memory_sheets
-from emulator.tables.headline import partial, standing, trained
-from emulator.tables.table import BEST_MEANS, Ranked, Sheet, markdown, number
+from emulator.tables.headline import incomplete_lines, trained, verdict_label
+from emulator.tables.table import BEST_MEANS, Ranked, Table, markdown, number
 
 Json = Mapping[str, Any]
 
@@ -34,12 +34,12 @@ FULL_PERCENT = 100.0
 def to_markdown(summary: Json) -> str:
     """``tables.md``: verdict, every table, and notes."""
     lines = [f"# {title(summary)}", ""]
-    for line in partial(summary):
+    for line in incomplete_lines(summary):
         lines += [f"**{line}**", ""]
     for line in verdict(summary):
         lines += [f"**{line}**" if summary["health"]["reasons"] else line, ""]
-    for sheet in named(summary, [*TABLES]):
-        lines += markdown(sheet)
+    for table in named(summary, [*TABLES]):
+        lines += markdown(table)
     for line in remarks(summary):
         lines += [line, ""]
     return "\n".join(lines)
@@ -48,9 +48,9 @@ def to_markdown(summary: Json) -> str:
 # --- the tables ---------------------------------------------------------------------------------------------------
 
 
-def named(summary: Json, names: Sequence[str]) -> list[Sheet]:
+def named(summary: Json, names: Sequence[str]) -> list[Table]:
     """The tables of these names; a name has none where the run has nothing of its kind."""
-    return [sheet for name in names for sheet in TABLES[name](summary)]
+    return [table for name in names for table in TABLES[name](summary)]
 
 
 def chosen(text: str | None) -> list[str]:
@@ -71,7 +71,7 @@ def listed() -> str:
     return ", ".join(TABLES)
 
 
-def sheets(summary: Json) -> list[Sheet]:
+def run_tables(summary: Json) -> list[Table]:
     """The tables that have a row for each method."""
     return named(summary, [name for name in TABLES if name not in ("computations", "data")])
 
@@ -81,13 +81,13 @@ def finished(algorithms: Json) -> list[int]:
     return [index for index, each in enumerate(algorithms.values()) if each["outcome"] == "finished"]
 
 
-def _latency_beside_chance(summary: Json) -> Sheet:
+def _latency_beside_chance(summary: Json) -> Table:
     found = _latency(summary["algorithms"])
     beside = clients_data.accuracy_of_the_largest(summary) if trained(summary) else ""
-    return msgspec.structs.replace(found, meaning=f"{found.meaning} {beside}".rstrip())
+    return msgspec.structs.replace(found, caption=f"{found.caption} {beside}".rstrip())
 
 
-def _latency(algorithms: Json) -> Sheet:
+def _latency(algorithms: Json) -> Table:
     rows = []
     keys = ("s_per_round", "s_to_85", "s_to_90", "accuracy_percent")
     values = {key: [FIGURES[key].of(algorithm) for algorithm in algorithms.values()] for key in keys}
@@ -96,12 +96,21 @@ def _latency(algorithms: Json) -> Sheet:
         ended = "foreseen" if algorithm["foreseen"] and algorithm["outcome"] == "finished" else algorithm["outcome"]
         what = [name, outcome(ended), str(algorithm["rounds"])]
         rows.append([*what, first, number(algorithm["seconds"]), *others])
-    return Sheet(
+    return Table(
         title="Latency",
-        heads=["algorithm", "outcome", "rounds", "s per\nround", "total\ns", "s to\n85 %", "s to\n90 %", "accuracy\n%"],
-        names=2,
+        headers=[
+            "algorithm",
+            "outcome",
+            "rounds",
+            "s per\nround",
+            "total\ns",
+            "s to\n85 %",
+            "s to\n90 %",
+            "accuracy\n%",
+        ],
+        label_columns=2,
         rows=rows,
-        meaning="Emulated seconds until the end of the last round, their mean per round, and until the first round "
+        caption="Emulated seconds until the end of the last round, their mean per round, and until the first round "
         "whose joined model has 85 or 90 % top-1 accuracy on the test set; accuracy after the last round. "
         f"{BEST_MEANS}",
         best={column: Ranked(FIGURES[key].best, values[key]) for column, key in zip((3, 5, 6, 7), keys, strict=True)},
@@ -110,25 +119,25 @@ def _latency(algorithms: Json) -> Sheet:
     )
 
 
-def _causes(algorithms: Json) -> Sheet:
-    rows, heads = [], ("compute\ns", "seriali-\nsation s", "propa-\ngation s", "queueing\ns", "idle,\nwaiting s")
+def _causes(algorithms: Json) -> Table:
+    rows, headers = [], ("compute\ns", "seriali-\nsation s", "propa-\ngation s", "queueing\ns", "idle,\nwaiting s")
     for name, algorithm in algorithms.items():
         split = algorithm["round_latency_s"]
         whole = sum(split.values()) if split else None
         rows.append([name, *(number(split[cause] if split else None) for cause in CAUSES), number(whole)])
-    return Sheet(
+    return Table(
         title="Latency of a round by cause",
-        heads=["algorithm", *heads, "round\ns"],
-        names=1,
+        headers=["algorithm", *headers, "round\ns"],
+        label_columns=1,
         rows=rows,
-        meaning="Of a mean round, mean over clients, by due times. Each instant is attributed to the first matching "
+        caption="Of a mean round, mean over clients, by due times. Each instant is attributed to the first matching "
         "state: the client computes; bits of a message of its own are leaving, either way (serialisation delay); one "
         "is on its way (propagation delay); one waits for the link (TCP's set-up too), or at the server for its "
         "computation to begin (queueing delay); else the client is idle and waits for others.",
     )
 
 
-def _server(algorithms: Json) -> Sheet:
+def _server(algorithms: Json) -> Table:
     rows = []
     for name, algorithm in algorithms.items():
         server = algorithm["server"] or {}
@@ -136,12 +145,12 @@ def _server(algorithms: Json) -> Sheet:
         used = busy_s / length_s / workers if busy_s is not None and length_s else None
         seconds = (number(server.get(f"{what}_s")) for what in ("busy", "align", "queue_wait", "align_wait"))
         rows.append([name, *seconds, number(used, FULL_PERCENT), number(server.get("held_mib"))])
-    return Sheet(
+    return Table(
         title="The server",
-        heads=["algorithm", "busy\ns", "of it\nalign s", "queue\ns", "of it\nalign s", "used\n%", "held\nMiB"],
-        names=1,
+        headers=["algorithm", "busy\ns", "of it\nalign s", "queue\ns", "of it\nalign s", "used\n%", "held\nMiB"],
+        label_columns=1,
         rows=rows,
-        meaning="Sum of its computations' durations; how long messages queued for them, each from its arrival, or the "
+        caption="Sum of its computations' durations; how long messages queued for them, each from its arrival, or the "
         "end of the last computation for the same client, to the begin of its own (–: the record does not say); of "
         "both the part of functions named align or refresh, of auxiliary models; busy time over that of all workers "
         "for the whole run. By due times. Held: the most payload at once that was posted and had not left, each "
@@ -149,25 +158,25 @@ def _server(algorithms: Json) -> Sheet:
     )
 
 
-def _alignment(algorithms: Json) -> Sheet:
+def _alignment(algorithms: Json) -> Table:
     rows = []
     for name, algorithm in algorithms.items():
         if found := algorithm["alignment"]:
             before, after = ([row[key] for row in found] for key in ("before", "after"))
             cells = (before[0], after[0], sum(before) / len(found), sum(after) / len(found))
             rows.append([name, str(len(found)), *map(number, cells)])
-    return Sheet(
+    return Table(
         title="Alignment of auxiliary models",
-        heads=["algorithm", "aligned\nrounds", "first:\nbefore", "\nafter", "mean:\nbefore", "\nafter"],
-        names=1,
+        headers=["algorithm", "aligned\nrounds", "first:\nbefore", "\nafter", "mean:\nbefore", "\nafter"],
+        label_columns=1,
         rows=rows,
-        meaning="Error of the gradients that auxiliaries estimate, on the samples that they are aligned with, before "
+        caption="Error of the gradients that auxiliaries estimate, on the samples that they are aligned with, before "
         "an alignment's first step and after its last: sum of squares over that of the true gradients, mean over "
         "clients. 1.00 is what predicting zero has.",
     )
 
 
-TABLES: dict[str, Callable[[Json], list[Sheet]]] = {  # by the names of ``--tables``
+TABLES: dict[str, Callable[[Json], list[Table]]] = {  # by the names of ``--tables``
     "latency": lambda summary: [_latency_beside_chance(summary)],
     "causes": lambda summary: [_causes(summary["algorithms"])],
     "volume": lambda summary: [communication.in_all(summary["algorithms"], finished(summary["algorithms"]))],
@@ -177,8 +186,8 @@ TABLES: dict[str, Callable[[Json], list[Sheet]]] = {  # by the names of ``--tabl
     "model-memory": memory_sheets.with_model,
     "server": lambda summary: [_server(summary["algorithms"])],
     "alignment": lambda summary: [_alignment(summary["algorithms"])] * _aligned(summary),
-    "computations": lambda summary: [computations.sheet(summary["algorithms"])],
-    "data": clients_data.sheets,
+    "computations": lambda summary: [computations.computations_table(summary["algorithms"])],
+    "data": clients_data.clients_data_tables,
 }
 
 
@@ -204,9 +213,9 @@ def verdict(summary: Json) -> list[str]:
         doubts = ["Do not trust the figures below:"] if health["reasons"] else []
         return [DRY_RUN, *doubts, *(f"- {reason}" for reason in health["reasons"])]
     if health["verdict"] == "unplayed":
-        return [f"Verdict: {standing(summary)}."]
+        return [f"Verdict: {verdict_label(summary)}."]
     if health["verdict"] in ("good", "partial") and not any(each["rounds"] for each in health["algorithms"].values()):
-        return [f"Verdict: {standing(summary)}: no round has ended, so there are no figures."]
+        return [f"Verdict: {verdict_label(summary)}: no round has ended, so there are no figures."]
     if health["verdict"] in ("good", "partial"):
         figures = list(health["algorithms"].values())
         lag = _largest(figures, "lag_max_ms")
@@ -215,14 +224,14 @@ def verdict(summary: Json) -> list[str]:
         if not lag and not clamps and not _largest(figures, "late_max_ms"):
             if not limits_of(summary).host_matters:
                 by_rule = "this clock lets everything take place when it is due: seconds are the model's"
-                return [f"Verdict: {standing(summary)}; {by_rule}, without a host's delays."]
+                return [f"Verdict: {verdict_label(summary)}; {by_rule}, without a host's delays."]
             what = "Every round ended and every message arrived"
-            if partial(summary):
+            if incomplete_lines(summary):
                 what = "Every round that has ended and every message that arrived did so"
-            return [f"Verdict: {standing(summary)}. {what} exactly when it was due."]
+            return [f"Verdict: {verdict_label(summary)}. {what} exactly when it was due."]
         moved = sum(figure["clamped_ms"] for figure in figures)
         return [
-            f"Verdict: {standing(summary)}. Rounds ended at most {number(lag)} ms off; 95 % of messages at most "
+            f"Verdict: {verdict_label(summary)}. Rounds ended at most {number(lag)} ms off; 95 % of messages at most "
             f"{number(late)} ms late; {clamps} clamps ({number(moved)} ms in all)."
         ]
     refused = tuple(f"{name}: refused" for name in summary["algorithms"])

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from emulator.analysis.metrics import FIGURES
 from emulator.analysis.statistics import Estimate, estimate, paired
-from emulator.tables.table import BEST, NOTHING, Output, Ranked, Sheet, markdown, number, show
+from emulator.tables.table import BEST, NOTHING, Output, Ranked, Table, markdown, number, show
 
 SCHEMA = "splitbed-bench/1"
 GROUPS = {
@@ -80,7 +80,7 @@ class Page(NamedTuple):
 
     command: str
     head: Sequence[str]
-    sheets: Sequence[Sheet]
+    tables: Sequence[Table]
 
 
 def figures_of(algorithm: Mapping[str, Any]) -> dict[str, float | None]:
@@ -120,7 +120,7 @@ class Results:
         return estimate([result.figures[figure] for result in self.played(profile, variant, algorithm).values()])
 
 
-def benchmark(results: Results, profile: str) -> list[Sheet]:
+def benchmark(results: Results, profile: str) -> list[Table]:
     """A profile's tables, a row an algorithm; the unvaried runs."""
     names = [name for name in results.algorithms if results.played(profile, "", name)]
     ranked = [index for index, name in enumerate(names) if results.finished(profile, name)]
@@ -132,13 +132,13 @@ def benchmark(results: Results, profile: str) -> list[Sheet]:
         for name in names:
             cells = (cell(results.estimate(profile, "", name, key)) for key in keys)
             rows.append([name, str(len(results.played(profile, "", name))), *cells])
-        heads = ["algorithm", "seeds", *keys.values()]
-        sheet = Sheet(
+        headers = ["algorithm", "seeds", *keys.values()]
+        table = Table(
             title=f"{profile}: {group.lower()}",
-            heads=heads,
-            names=1,
+            headers=headers,
+            label_columns=1,
             rows=rows,
-            meaning=f"{means[group]} {OVER_SEEDS} {BEST}: the best, by more than the seeds explain.",
+            caption=f"{means[group]} {OVER_SEEDS} {BEST}: the best, by more than the seeds explain.",
             best={
                 index: Ranked(
                     FIGURES[key].best, [_candidate(results.estimate(profile, "", name, key)) for name in names]
@@ -149,7 +149,7 @@ def benchmark(results: Results, profile: str) -> list[Sheet]:
             results=unfit,
             ranked=ranked,
         )
-        found.append(sheet)
+        found.append(table)
     return found
 
 
@@ -175,7 +175,7 @@ def _stands_out(results: Results, profile: str, key: str) -> bool:
     return all(each and each.half_width is not None and abs(each.mean) > each.half_width for each in found)
 
 
-def differences(results: Results, profile: str, reference: str) -> list[Sheet]:
+def differences(results: Results, profile: str, reference: str) -> list[Table]:
     """What another algorithm has more than the reference, within each seed."""
     others = [name for name in results.algorithms if name != reference and results.played(profile, "", name)]
     there = results.played(profile, "", reference)
@@ -187,37 +187,37 @@ def differences(results: Results, profile: str, reference: str) -> list[Sheet]:
             pairs = [(result, there[seed]) for seed, result in played.items() if seed in there]
             cells = ([(one.figures[key], other.figures[key]) for one, other in pairs] for key in some)
             rows.append([name, str(len(pairs)), *(difference(paired(each)) for each in cells)])
-        sheet = Sheet(
+        table = Table(
             title=f"{profile}: difference to {reference}",
-            heads=["algorithm", "seeds", *some.values()],
-            names=1,
+            headers=["algorithm", "seeds", *some.values()],
+            label_columns=1,
             rows=rows,
-            meaning=f"The other's figure minus that of {reference} within each seed: mean and half width of its 95 % "
+            caption=f"The other's figure minus that of {reference} within each seed: mean and half width of its 95 % "
             "interval (Student's t). An interval without 0 is a difference that the seeds do not explain.",
         )
-        found.append(sheet)
+        found.append(table)
     return found
 
 
-def ablation(results: Results, profile: str, table: Ablation) -> list[Sheet]:
+def ablation(results: Results, profile: str, varied: Ablation) -> list[Table]:
     """What a setting changes: a row for each algorithm and value that was played."""
     found = []
     for group, wanted in ABLATION_GROUPS.items():
         rows, keys = [], results.shown(wanted)
-        for name, labels in table.rows.items():
+        for name, labels in varied.rows.items():
             for variant, label in labels.items():
                 if results.played(profile, variant, name):
                     cells = (cell(results.estimate(profile, variant, name, key)) for key in keys)
                     rows.append([name, label, *cells])
-        sheet = Sheet(
-            title=f"{profile}, {table.title} varied: {group.lower()}",
-            heads=["algorithm", "setting", *keys.values()],
-            names=2,
+        table = Table(
+            title=f"{profile}, {varied.title} varied: {group.lower()}",
+            headers=["algorithm", "setting", *keys.values()],
+            label_columns=2,
             rows=rows,
-            meaning=f"{OVER_SEEDS} The first setting of each algorithm is that of the tables above; algorithms that "
+            caption=f"{OVER_SEEDS} The first setting of each algorithm is that of the tables above; algorithms that "
             "the setting does not change are left out.",
         )
-        found += [sheet] if rows else []
+        found += [table] if rows else []
     return found
 
 
@@ -250,12 +250,12 @@ def _cell(found: Estimate | None, beside: Callable[[Estimate], float | None], si
 
 def to_csv(results: Sequence[Result]) -> str:
     """A row a result, then rows ``mean``, ``std`` and ``n`` for each profile, variant and algorithm."""
-    heads = ["row", "profile", "variant", "algorithm", "seed", "outcome", "why", "folder", *FIGURES]
+    headers = ["row", "profile", "variant", "algorithm", "seed", "outcome", "why", "folder", *FIGURES]
     text = io.StringIO()
-    writer = csv.DictWriter(text, heads, restval="", lineterminator="\n")
+    writer = csv.DictWriter(text, headers, restval="", lineterminator="\n")
     writer.writeheader()
     for result in results:
-        row = {key: value for key, value in msgspec.to_builtins(result).items() if key in heads}
+        row = {key: value for key, value in msgspec.to_builtins(result).items() if key in headers}
         writer.writerow({"row": "run", **row, **result.figures})
     for profile, variant, algorithm in dict.fromkeys((r.profile, r.variant, r.algorithm) for r in results):
         found = Results(results, sorted({result.seed for result in results}))
@@ -272,15 +272,15 @@ def show_page(page: Page) -> None:
     console = Output()
     for index, text in enumerate(page.head):
         console.print(Text(text, style="bold red" if index else "bold"))
-    for sheet in page.sheets:
-        show(sheet, console)
+    for table in page.tables:
+        show(table, console)
 
 
 def write(folder: Path, page: Page, results: Sequence[Result], missing: int) -> None:
     """``tables.md``, ``tables.csv`` and ``bench.json``; ``missing``: how many results have not been played."""
     lines = [f"# {page.head[0]}", "", f"`{page.command}`", ""]
     lines += [line for text in page.head[1:] for line in (f"**{text}**", "")]
-    lines += [line for sheet in page.sheets for line in markdown(sheet)]
+    lines += [line for table in page.tables for line in markdown(table)]
     (folder / "tables.md").write_text("\n".join(lines))
     (folder / "tables.csv").write_text(to_csv(results))
     found = {"schema": SCHEMA, "command": page.command, "missing": missing, "results": results}

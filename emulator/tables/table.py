@@ -11,7 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.measure import Measurement
 from rich.segment import Segment, Segments
-from rich.table import Table
+from rich.table import Table as RichTable
 from rich.text import Text
 
 from emulator.processes import forget_output
@@ -30,14 +30,14 @@ class Ranked(NamedTuple):
     values: Sequence[float | None]
 
 
-class Sheet(msgspec.Struct, frozen=True, kw_only=True):
-    """One table: heads and names may hold line breaks; the first ``names`` columns are words, the rest numbers."""
+class Table(msgspec.Struct, frozen=True, kw_only=True):
+    """A table: headers and cells may hold line breaks; the first ``label_columns`` columns are text, others numbers."""
 
     title: str
-    heads: list[str]
-    names: int
+    headers: list[str]
+    label_columns: int
     rows: list[list[str]]
-    meaning: str
+    caption: str
     results: list[str] = []  # sentences that belong to rows: what does not fit
     best: dict[int, Ranked] = {}  # by column
     ranked: list[int] | None = None  # rows among which the best is looked for; None: all
@@ -62,11 +62,11 @@ class Output(Console):
         forget_output()
 
 
-def show(sheet: Sheet, console: Console | None = None) -> None:
-    """Print it to a terminal (default: standard output), with its results and its meaning below."""
+def show(table: Table, console: Console | None = None) -> None:
+    """Print a table to a terminal (default: standard output), with its results and its caption below."""
     console = console or Output()
-    table = Table(
-        title=sheet.title,
+    drawn = RichTable(
+        title=table.title,
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,
@@ -74,17 +74,19 @@ def show(sheet: Sheet, console: Console | None = None) -> None:
         collapse_padding=True,
         padding=(0, 1),
     )
-    for index, head in enumerate(sheet.heads):
-        table.add_column(head, justify="left" if index < sheet.names else "right", no_wrap=True, vertical="bottom")
-    for row in sheet.marked():
-        table.add_row(*map(printable, row))
+    for index, head in enumerate(table.headers):
+        drawn.add_column(
+            head, justify="left" if index < table.label_columns else "right", no_wrap=True, vertical="bottom"
+        )
+    for row in table.marked():
+        drawn.add_row(*map(printable, row))
     console.print()
     # A terminal that is too narrow wraps lines; a number that was cut would be another number.
-    natural = Measurement.get(console, console.options.update(max_width=WIDEST), table).maximum
+    natural = Measurement.get(console, console.options.update(max_width=WIDEST), drawn).maximum
     wide = console.options.update(width=max(natural, console.width))
-    for line in console.render_lines(table, wide, pad=False):
+    for line in console.render_lines(drawn, wide, pad=False):
         console.print(Segments([*_without_padding(line), Segment.line()]), end="", crop=False)
-    for text, style in (*((result, "bold") for result in sheet.results), (sheet.meaning, "dim")):
+    for text, style in (*((result, "bold") for result in table.results), (table.caption, "dim")):
         for part in wrapped(text, console.width):
             console.print(Text(part, style=style), soft_wrap=True)
 
@@ -100,14 +102,14 @@ def _without_padding(line: list[Segment]) -> list[Segment]:
     return [*line[:last], line[last]._replace(text=line[last].text.rstrip())] if last >= 0 else []
 
 
-def markdown(sheet: Sheet) -> list[str]:
-    """Its lines."""
-    rules = ["---" if index < sheet.names else "---:" for index in range(len(sheet.heads))]
-    heads = [_plain(head) for head in sheet.heads]
-    lines = [f"## {sheet.title}", ""]
-    rows = [[_bold(_plain(cell)) for cell in row] for row in sheet.marked()]
-    lines += [f"| {' | '.join(cells)} |" for cells in (heads, rules, *rows)]
-    for text in (*sheet.results, sheet.meaning):
+def markdown(table: Table) -> list[str]:
+    """The lines of a table in Markdown."""
+    rules = ["---" if index < table.label_columns else "---:" for index in range(len(table.headers))]
+    headers = [_plain(head) for head in table.headers]
+    lines = [f"## {table.title}", ""]
+    rows = [[_bold(_plain(cell)) for cell in row] for row in table.marked()]
+    lines += [f"| {' | '.join(cells)} |" for cells in (headers, rules, *rows)]
+    for text in (*table.results, table.caption):
         lines += ["", text]
     return [*lines, ""]
 

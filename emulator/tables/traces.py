@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from emulator.piecewise import StepFunction
-from emulator.tables.table import NOTHING, Sheet, show
+from emulator.tables.table import NOTHING, Table, show
 from emulator.traces import reading
 from emulator.traces.reading import Trace
 from emulator.traces.statistics import Spread, spread
@@ -60,12 +60,12 @@ def show_traces(console: Console) -> None:
             values = (found.mean, found.p5, found.p50, found.p95, found.zero_share * 100, found.longest_zero_s)
             cells = [*(_short(value, 3) for value in values), f"{found.variation:.2f}"]
             rows.append(["" if i else name, rate.name, rate.unit, "" if i else f"{found.length_s:g}", *cells])
-    heads = ["trace", "", "", "length\ns", "mean", "p5", "p50", "p95", "at 0\n%", "outage\ns", "CV"]
-    meaning = (
+    headers = ["trace", "", "", "length\ns", "mean", "p5", "p50", "p95", "at 0\n%", "outage\ns", "CV"]
+    caption = (
         "p5, p50, p95: at or below this 5, 50, 95 % of the time. at 0: share of the time; outage: longest time at 0."
         " CV: standard deviation over mean."
     )
-    show(Sheet(title="Bandwidth traces", heads=heads, names=3, rows=rows, meaning=meaning), console)
+    show(Table(title="Bandwidth traces", headers=headers, label_columns=3, rows=rows, caption=caption), console)
     console.print("\n'run.py traces show NAME|FILE' draws one; 'traces convert --help' tells how to bring your own.")
 
 
@@ -73,7 +73,7 @@ def show_trace(trace: Trace, console: Console) -> None:
     """One trace: rates, round trip and loss over time, and the statistics."""
     for line in trace_lines(trace):
         console.print(Text(line), soft_wrap=True)
-    show(sheet(trace), console)
+    show(trace_table(trace), console)
 
 
 def trace_lines(trace: Trace) -> list[str]:
@@ -145,14 +145,14 @@ def nice(value: float) -> float:
     return next(step * power for step in (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10) if step * power >= value * (1 - 1e-9))
 
 
-def sheet(trace: Trace) -> Sheet:
+def trace_table(trace: Trace) -> Table:
     """The statistics of a trace as a table, a column a quantity."""
     shown = quantities(trace)
     spreads = [spread(quantity.steps, quantity.factor, quantity.per) for quantity in shown]
     rows = [[name, *map(cell, spreads)] for name, cell in STATISTICS.items()]
-    heads = ["", *(f"{quantity.name}\n{quantity.unit}" for quantity in shown)]
-    meaning = "Every step is weighted by its time; outages and autocorrelation go on where the trace starts over."
-    return Sheet(title="Statistics", heads=heads, names=1, rows=rows, meaning=meaning)
+    headers = ["", *(f"{quantity.name}\n{quantity.unit}" for quantity in shown)]
+    caption = "Every step is weighted by its time; outages and autocorrelation go on where the trace starts over."
+    return Table(title="Statistics", headers=headers, label_columns=1, rows=rows, caption=caption)
 
 
 def _short(value: float, digits: int = 4) -> str:

@@ -23,7 +23,7 @@ from msgspec.structs import replace
 
 from emulator.errors import UserError
 from emulator.inputs.text_files import profile_error, shown
-from emulator.inputs.text_tables import Row, Table, table_of
+from emulator.inputs.text_tables import TextRow, TextTable, table_of
 from emulator.piecewise import StepFunction
 from emulator.traces.format import LONGEST_DELAY_MS, Rate
 from emulator.traces.reading import LONGEST_S, Form, parsed, plausible
@@ -114,7 +114,7 @@ def convert(file: str, text: str, choice: Choice) -> Converted:
     return Converted(made, [f"{file}: {'; '.join(did)}.", *_outcome(rows, steps)], steps)
 
 
-def _completed(table: Table, choice: Choice) -> Choice:
+def _completed(table: TextTable, choice: Choice) -> Choice:
     """The choice with what a table of one or two columns without names leaves no doubt about."""
     if not table.is_named and len(table.names) <= 2 and not (choice.up or choice.down):
         rate = str(len(table.names))
@@ -144,7 +144,7 @@ class _Unit(NamedTuple):
     most: Fraction
 
 
-def _unit(table: Table, choice: Choice, name: str, place: int) -> _Unit:
+def _unit(table: TextTable, choice: Choice, name: str, place: int) -> _Unit:
     """The unit of a column of rates, that its name or the user says; round trips are in ms."""
     if name == "rtt":
         return _Unit(1, Fraction(2 * LONGEST_DELAY_MS))
@@ -161,7 +161,7 @@ def _unit(table: Table, choice: Choice, name: str, place: int) -> _Unit:
 # --- times ------------------------------------------------------------------------------------------------------------
 
 
-def _clock(table: Table, choice: Choice) -> Callable[[Row, int], int]:
+def _clock(table: TextTable, choice: Choice) -> Callable[[TextRow, int], int]:
     """What gives the time in ns of a row, by its cells and its number from 0."""
     step_ns = span_ns("--step", choice.step) if choice.step else 0
     if not choice.time:
@@ -207,7 +207,7 @@ def _instant_ns(name: str, text: str, form: str) -> int:
 
 
 def _samples(
-    table: Table, choice: Choice, clock: Callable[[Row, int], int], columns: Sequence[tuple[int, _Unit]]
+    table: TextTable, choice: Choice, clock: Callable[[TextRow, int], int], columns: Sequence[tuple[int, _Unit]]
 ) -> tuple[list[_Sample], Counter[str]]:
     """The rows that can be used, and how many cannot, by reason; refused is the first such, unless they are dropped."""
     bad: Counter[str] = Counter()
@@ -261,7 +261,7 @@ def _mean(values: tuple[Fraction | None, ...]) -> Fraction | None:
     return sum(there, Fraction(0)) / len(there) if there else None
 
 
-def _filled(rows: list[_Sample], choice: Choice, table: Table, places: list[int]) -> tuple[list[_Sample], int]:
+def _filled(rows: list[_Sample], choice: Choice, table: TextTable, places: list[int]) -> tuple[list[_Sample], int]:
     """The rows with what is missing as the user says; and how many rows lacked something."""
     lacking = [row for row in rows if None in row.values]
     if not lacking:

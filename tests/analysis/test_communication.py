@@ -19,7 +19,7 @@ from emulator.dashboard.progress import SECOND_NS, Progress
 from emulator.ledger.events import Evaluated, Posted, Received, RoundEnded, Transmitted
 from emulator.ledger.timeline import only
 from emulator.plots.data import curves, done
-from emulator.report.compare import sheets as compared
+from emulator.report.compare import comparison_tables as compared
 from emulator.tables.run import to_markdown
 from emulator.tables.table import number
 from emulator.testing.stage import Stage, blob, make_scenario, note, operations
@@ -234,8 +234,8 @@ def test_tables_and_comparisons_show_the_same_figure() -> None:
     down = FIGURES["down_kb"].of(summary["algorithms"]["method"])
     assert f" {number(down)} |" in to_markdown(summary)
     run = Recorded(MANIFEST, {"method": events}, summary)
-    (sheet,) = compared([run, run], ["a", "b"])
-    shown = {row[0]: row[1:3] for row in sheet.rows}
+    (table,) = compared([run, run], ["a", "b"])
+    shown = {row[0]: row[1:3] for row in table.rows}
     assert shown["down kB"] == [number(down)] * 2
     kinds = next(line for line in to_markdown(summary).splitlines() if "| server-half |" in line)
     assert [cell.strip() for cell in kinds.split("|")[4:6]] == ["0", "0"]

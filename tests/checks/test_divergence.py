@@ -34,7 +34,7 @@ from emulator.plots.style import doubts
 from emulator.runtime.evaluator import judgement
 from emulator.tables import run as tables
 from emulator.tables import sweep
-from emulator.tables.headline import sentence
+from emulator.tables.headline import headline
 from emulator.tables.sweep import figures_of
 from emulator.tables.table import NOTHING
 from emulator.testing.recording import Recorded, record
@@ -292,12 +292,12 @@ def two() -> dict[str, Any]:
 
 def test_tables_show_dashes_the_outcome_and_a_note_and_mark_no_best() -> None:
     summary = two()
-    (latency, *_) = tables.sheets(summary)
+    (latency, *_) = tables.run_tables(summary)
     row = next(row for row in latency.marked() if row[0] == "fedavg")
     assert row[1] == "diverged"
     assert row[5:] == [NOTHING] * 3
     assert not any(
-        "*" in cell for sheet in tables.sheets(summary) for row in sheet.marked() for cell in row if "fedavg" in row
+        "*" in cell for table in tables.run_tables(summary) for row in table.marked() for cell in row if "fedavg" in row
     )
     notes = [line for line in tables.remarks(summary) if "diverged" in line]
     assert len(notes) == 1
@@ -306,11 +306,11 @@ def test_tables_show_dashes_the_outcome_and_a_note_and_mark_no_best() -> None:
 
 
 def test_the_sentence_names_who_diverged_and_compares_the_others() -> None:
-    said = sentence(two())
+    said = headline(two())
     assert "only sl reached" in said or "sl reached 90 %" in said
     assert said.endswith("fedavg diverged.")
     alone = summarize(make_manifest(), {"fedavg": diverging()})
-    assert sentence(alone) == "What the numbers say: fedavg diverged."
+    assert headline(alone) == "What the numbers say: fedavg diverged."
 
 
 def test_the_dashboard_keeps_no_older_loss_of_a_client_whose_loss_is_none() -> None:

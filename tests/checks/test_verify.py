@@ -17,7 +17,7 @@ from emulator.analysis.recorded import Recorded
 from emulator.checks.clock_agreement import compare, reordered, verdict_of
 from emulator.checks.digest import numerics_digest, timeline_digest
 from emulator.ledger.events import AnyEvent, Clamped, Computed, Ended, Evaluated, Posted, Received, Reported, RoundEnded
-from emulator.tables.clock_agreement import sheet
+from emulator.tables.clock_agreement import clock_agreement_table
 
 Edit = Callable[[Sequence[AnyEvent]], list[AnyEvent]]
 
@@ -70,7 +70,7 @@ def test_other_bytes_are_a_difference() -> None:
     found = judged(heavier)
     assert (found.verdict, found.bytes_equal) == ("differs", False)
     assert verdict_of({"a": judged(), "b": found}) == "differs"
-    assert "NOT" in sheet({"b": found}).rows[0]
+    assert "NOT" in clock_agreement_table({"b": found}).rows[0]
 
 
 def test_other_rounds_are_a_difference() -> None:

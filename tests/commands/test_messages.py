@@ -33,9 +33,9 @@ from emulator.ledger.files import Ledger, read_node
 from emulator.processes import METHODS_VARIABLE
 from emulator.profiles.reading import load_scenario
 from emulator.runtime import launcher, methods, targets
-from emulator.tables.headline import sentence
+from emulator.tables.headline import headline
 from emulator.tables.run import verdict
-from emulator.tables.table import Sheet, show
+from emulator.tables.table import Table, show
 from emulator.validation import mistake, printable
 
 
@@ -301,9 +301,9 @@ def test_figures_are_never_cut_off_however_narrow_the_terminal_and_long_the_name
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     name = "an-asynchronous-splitfed-of-my-own-with-a-long-name"
-    heads = ["algorithm", *(f"figure {i}" for i in range(9))]
+    headers = ["algorithm", *(f"figure {i}" for i in range(9))]
     row = [f"\x1b[1m{name}", *("123456.78" for _ in range(9))]
-    show(Sheet(title="t", heads=heads, names=1, rows=[row], meaning=""), Console(width=80))
+    show(Table(title="t", headers=headers, label_columns=1, rows=[row], caption=""), Console(width=80))
     printed = capsys.readouterr().out
     assert printed.count("123456.78") == 9
     assert name in printed
@@ -327,4 +327,4 @@ def test_a_run_in_which_nothing_was_played_is_never_good() -> None:
     nothing = summarize({"clock": "virtual", "nodes": [], "algorithms": ["sl", "fedavg"]}, {})
     assert (nothing["health"]["verdict"], nothing["not_played"]) == ("unplayed", ["sl", "fedavg"])
     assert verdict(nothing) == ["Verdict: none, nothing was played."]
-    assert sentence(nothing).endswith("nothing, since nothing was played.")
+    assert headline(nothing).endswith("nothing, since nothing was played.")

@@ -42,7 +42,7 @@ def looked_at(task: Task, folder: Path) -> None:
     assert len(clients_data.first_lines(found)) <= 4
     assert all("\n" not in line for line in clients_data.first_lines(found))
     clients_data.to_csv(found).encode()
-    assert clients_data.sheets({"data": found})
+    assert clients_data.clients_data_tables({"data": found})
     assert sum(held["samples"] for held in found["clients"]) == found["train"]["samples"]
     written = [datasets.read(str(folder / "made"), f"client-{index}") for index in range(task.clients)]
     assert all(part.images.dtype == np.uint8 and len(part.images) == len(part.labels) for part in written)

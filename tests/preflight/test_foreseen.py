@@ -31,7 +31,7 @@ from emulator.tables import computations as table_of_computations
 from emulator.tables import memory as memory_sheets
 from emulator.tables import run as tables
 from emulator.tables import sweep
-from emulator.tables.headline import sentence
+from emulator.tables.headline import headline
 from emulator.tables.table import NOTHING, markdown
 
 TENSORS, NEEDED, BUDGET = 30 * MIB, 35 * MIB, 100 * MIB  # the toy run's clients have that budget
@@ -77,8 +77,8 @@ def summary_of(events: Sequence[AnyEvent], **others: Sequence[AnyEvent]) -> dict
 
 def words(summary: dict[str, Any]) -> str:
     """All that the tables say about memory."""
-    sheets = [memory_sheets.by_device(summary["algorithms"]), *memory_sheets.by_category(summary["algorithms"])]
-    return "\n".join(line for sheet in sheets for line in markdown(sheet))
+    shown = [memory_sheets.by_device(summary["algorithms"]), *memory_sheets.by_category(summary["algorithms"])]
+    return "\n".join(line for table in shown for line in markdown(table))
 
 
 @functools.cache
@@ -132,15 +132,15 @@ def test_a_run_that_trained_has_the_peak_that_the_system_measured() -> None:
 def test_the_tables_of_a_dry_run_call_nothing_measured(events: Any) -> None:
     summary = summary_of(events())
     text = words(summary)
-    assert "DryRunResult, not measured." in text
+    assert "Foreseen, not measured." in text
     assert "| fedavg | pi-zero-2w | 100.0 | 30.00 | 35.00 | 2 of 2 |" in text
     assert "peak, fore- seen MiB | clients that would fit |" in text
     assert "| peak, foreseen | 35.00 |" in text
     assert "| allocator and workspace" not in text
     assert "measured" not in tables.to_markdown(summary).replace("not measured", "")
-    (latency,) = [sheet for sheet in tables.sheets(summary) if sheet.title == "Latency"]
+    (latency,) = [table for table in tables.run_tables(summary) if table.title == "Latency"]
     assert latency.rows[0][1] == "foreseen"
-    host = [row[-1] for row in table_of_computations.sheet(summary["algorithms"]).rows]
+    host = [row[-1] for row in table_of_computations.computations_table(summary["algorithms"]).rows]
     assert host and set(host) == {NOTHING}  # a dry run carries out few computations
 
 
@@ -152,11 +152,11 @@ def test_who_would_not_fit_is_said_as_foreseen() -> None:
         in said
     )
     assert "would not (2)" in said
-    assert "fedavg would not fit in memory (foreseen)" in sentence(summary)
+    assert "fedavg would not fit in memory (foreseen)" in headline(summary)
 
 
 def test_the_sentence_says_who_would_need_the_least() -> None:
-    found = sentence(summary_of(dry_events(), sl=dry_events(50 * MIB), cse=dry_events(80 * MIB)))
+    found = headline(summary_of(dry_events(), sl=dry_events(50 * MIB), cse=dry_events(80 * MIB)))
     assert "fedavg would need the least client memory (35.00 MiB, foreseen)" in found
     assert "needs" not in found
 
@@ -170,19 +170,19 @@ def test_a_bench_of_dry_runs_says_foreseen_and_has_no_column_for_what_only_train
     results = [result("a", 1, 2.0), result("b", 1, 3.0)]
     foreseen = [msgspec.structs.replace(each, foreseen=True) for each in results]
     for some, dry in ((results, False), (foreseen, True)):
-        sheets = sweep.benchmark(sweep.Results(some, (1,)), "p")
-        memory, text = sheets[-1], "\n".join(line for sheet in sheets for line in markdown(sheet))
-        assert ("DryRunResult, not measured" in text, "Measured, not modelled" in text) == (dry, not dry)
-        assert ("accuracy" in " ".join(head for sheet in sheets for head in sheet.heads)) is not dry
-        assert memory.heads[2:] == (["peak, fore-\nseen MiB"] if dry else ["peak\nMiB", "needed\nMiB"])
+        shown = sweep.benchmark(sweep.Results(some, (1,)), "p")
+        memory, text = shown[-1], "\n".join(line for table in shown for line in markdown(table))
+        assert ("Foreseen, not measured" in text, "Measured, not modelled" in text) == (dry, not dry)
+        assert ("accuracy" in " ".join(head for table in shown for head in table.headers)) is not dry
+        assert memory.headers[2:] == (["peak, fore-\nseen MiB"] if dry else ["peak\nMiB", "needed\nMiB"])
 
 
 def test_what_is_foreseen_is_compared_with_no_measured_peak(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dry, run = tmp_path / "dry", tmp_path / "run"
     write_run(dry, {"fedavg": dry_events()}, clock="dry-run", memory={"cap": "account"})
     write_run(run, {"fedavg": make_timeline()})
-    (sheet,) = compare.sheets([recorded.recorded(folder) for folder in (dry, run)], ["dry", "run"])
-    rows = {row[0]: row[1:] for row in sheet.rows}
+    (table,) = compare.comparison_tables([recorded.recorded(folder) for folder in (dry, run)], ["dry", "run"])
+    rows = {row[0]: row[1:] for row in table.rows}
     assert rows["peak MiB"] == [NOTHING, "42.00", NOTHING]
     assert rows[compare.FORESEEN] == ["35.00", NOTHING, NOTHING]
     assert compare_command.command([str(dry), str(run)]) == 0
@@ -198,7 +198,7 @@ def test_the_page_of_a_dry_run_says_that_nothing_was_trained_or_measured(tmp_pat
     assert "Peaks are measured by the kernel" not in text
     assert "those of real training" not in text
     page = html._clients("fedavg", recorded.recorded(folder).summary["algorithms"]["fedavg"])
-    assert page.heads[-2:] == ["budget\nMiB", "peak, fore-\nseen MiB"]
+    assert page.headers[-2:] == ["budget\nMiB", "peak, fore-\nseen MiB"]
     assert page.rows[0][-2:] == ["100.0", "35.00"]
 
 

@@ -24,7 +24,7 @@ from emulator.errors import UserError
 from emulator.report import figures_csv
 from emulator.tables import overview
 from emulator.tables import run as tables
-from emulator.tables.headline import sentence
+from emulator.tables.headline import headline
 
 WORKLOAD = {"model": "cnn", "cut": "conv2", "batch": 16}
 
@@ -94,12 +94,12 @@ def test_every_figure_that_is_printed_is_in_the_csv_and_none_is_cut_off(names: l
 def test_columns_say_the_quantity_in_their_heads() -> None:
     summary = summary_of(["fedavg"])
     row = next(csv.DictReader(io.StringIO(figures_csv.to_csv(summary))))
-    latency = dict(zip(overview.latency(summary).heads, overview.latency(summary).rows[0], strict=True))
+    latency = dict(zip(overview.latency(summary).headers, overview.latency(summary).rows[0], strict=True))
     assert latency["\nround"] == f"{float(row['round_s']):.2f}"
     for cause, head in overview.WORDS.items():
         assert latency[head] == f"{float(row[f'round_{cause}_s']):.2f}"
-    sheet, groups = overview.volume_and_memory(summary)
-    memory = dict(zip(sheet.heads[1:], sheet.rows[0][1:], strict=True))
+    table, groups = overview.volume_and_memory(summary)
+    memory = dict(zip(table.headers[1:], table.rows[0][1:], strict=True))
     assert memory["up\nkB"] == f"{float(row['round_up_bytes']) / 1000:.2f}"
     assert memory["% of\nbudget"] == f"{100 * float(row['budget_share']):.2f}"
     assert memory["peak\nMiB"] == f"{float(row['peak_mib']):.2f}"
@@ -161,8 +161,8 @@ def test_tables_are_printed_by_name_in_their_order() -> None:
     text = "\n".join(printed(summary, more=("server", "kinds")))
     assert text.index("The server") < text.index("Communication volume by kind of message")
     assert "The server" not in "\n".join(printed(summary))
-    for sheet in tables.named(summary, [*tables.TABLES]):
-        assert f"## {sheet.title}" in tables.to_markdown(summary)
+    for table in tables.named(summary, [*tables.TABLES]):
+        assert f"## {table.title}" in tables.to_markdown(summary)
 
 
 @pytest.mark.parametrize("text", ["", "latncy", "latency,", "all,latency", "latency;server"])
@@ -207,18 +207,18 @@ def test_the_sentence_says_who_would_fit_with_the_papers_model(names: list[str],
     for algorithm in summary["algorithms"].values():
         for client in algorithm["clients"]:
             client["budget_mib"] = 162.0
-    assert sentence(summary).endswith(f"with ResNet-18 (computed) {said}")
+    assert headline(summary).endswith(f"with ResNet-18 (computed) {said}")
 
 
 def test_the_sentence_says_who_sends_the_least_where_no_target_was_reached() -> None:
     summary = summary_of(["fedavg", "sl"], clock="dry-run")
     for algorithm in summary["algorithms"].values():
         algorithm["to_target"] = dict.fromkeys(algorithm["to_target"])
-    assert "fewest bytes" not in sentence(summary)  # equal
-    assert "longest round" not in sentence(summary)
+    assert "fewest bytes" not in headline(summary)  # equal
+    assert "longest round" not in headline(summary)
     summary["algorithms"]["sl"]["client_rounds"] *= 2
     half_kb = sum(payload_per_share(summary["algorithms"]["sl"], way) for way in ("up", "down")) / 1000
-    assert f"sl sends the fewest bytes ({half_kb:.2f} kB a round)" in sentence(summary)
+    assert f"sl sends the fewest bytes ({half_kb:.2f} kB a round)" in headline(summary)
 
 
 def test_clients_that_would_fit_are_counted_by_their_own_budgets() -> None:

@@ -26,7 +26,7 @@ from emulator.report import compare, record
 from emulator.report import html as report
 from emulator.tables import overview
 from emulator.tables import run as tables
-from emulator.tables.headline import sentence
+from emulator.tables.headline import headline
 from emulator.tables.table import BEST
 
 VOID = {"meta", "img", "br", "link", "input"}
@@ -102,20 +102,20 @@ def test_the_page_has_verdict_sentence_command_and_every_cell_of_every_table(wri
     _, run, text = written
     page = Page(text)
     words = [" ".join(word.split()) for word in page.words]
-    assert sentence(run.summary) in words
+    assert headline(run.summary) in words
     assert "python run.py --profile iot-4g" in words  # without its --out
     for line in tables.verdict(run.summary):
         assert " ".join(line.split()) in words
     shown = [[[" ".join(cell.split()) for cell in row] for row in table] for table in page.tables]
-    for (sheet, groups), table in zip(overview.both(run.summary), shown, strict=False):  # what a run prints comes first
+    for (table, groups), drawn in zip(overview.both(run.summary), shown, strict=False):  # what a run prints comes first
         if groups:
-            assert table.pop(0) == ["", *groups.values()]
-        assert table[0] == [" ".join(head.split()) for head in sheet.heads]
-        assert table[1:] == [[" ".join(cell.removesuffix(BEST).split()) for cell in row] for row in sheet.marked()]
-    for sheet, table in zip(tables.sheets(run.summary), shown[2:], strict=False):
-        assert table[0] == [" ".join(head.split()) for head in sheet.heads]
-        assert table[1:] == [[" ".join(cell.removesuffix(BEST).split()) for cell in row] for row in sheet.marked()]
-    assert len(shown) > len(tables.sheets(run.summary))
+            assert drawn.pop(0) == ["", *groups.values()]
+        assert drawn[0] == [" ".join(head.split()) for head in table.headers]
+        assert drawn[1:] == [[" ".join(cell.removesuffix(BEST).split()) for cell in row] for row in table.marked()]
+    for table, drawn in zip(tables.run_tables(run.summary), shown[2:], strict=False):
+        assert drawn[0] == [" ".join(head.split()) for head in table.headers]
+        assert drawn[1:] == [[" ".join(cell.removesuffix(BEST).split()) for cell in row] for row in table.marked()]
+    assert len(shown) > len(tables.run_tables(run.summary))
 
 
 def test_every_figure_of_a_client_is_the_summarys(written):
@@ -285,8 +285,8 @@ def test_runs_side_by_side_show_the_summaries_figures_and_their_differences(tmp_
     first = write_run(tmp_path / "one", {"fedavg": make_timeline()})
     second = write_run(tmp_path / "two", {"fedavg": slow}, seed=2)
     runs = [recorded.recorded(folder) for folder in (first, second)]
-    (sheet,) = compare.sheets(runs, ["one", "two"])
-    (row,) = [row for row in sheet.rows if row[0] == "s per round"]
+    (table,) = compare.comparison_tables(runs, ["one", "two"])
+    (row,) = [row for row in table.rows if row[0] == "s per round"]
     seconds = [run.summary["algorithms"]["fedavg"]["seconds"] / 3 for run in runs]
     assert row[1:] == [f"{seconds[0]:.2f}", f"{seconds[1]:.2f}", compare._signed(seconds[1] - seconds[0])]
     assert compare.differences(runs, ["one", "two"]) == ["  seed: one 1; two 2"]

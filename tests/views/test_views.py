@@ -18,10 +18,10 @@ from emulator.ledger.events import (
     Timeline,
 )
 from emulator.report.figures_csv import to_csv
-from emulator.tables.headline import sentence
+from emulator.tables.headline import headline
 from emulator.tables.overview import print_run
 from emulator.tables.run import TABLES, named, to_markdown
-from emulator.tables.table import Ranked, Sheet, markdown, number
+from emulator.tables.table import Ranked, Table, markdown, number
 
 NAMES = ["fedavg", "sl", "splitfed-v1", "splitfed-v2", "local-loss", "cse-fsl", "fsl-sage"]
 
@@ -83,12 +83,12 @@ def test_figures_in_the_tables():
 
 
 def test_the_best_of_a_column_is_marked_among_those_that_finished_and_not_where_all_are_equal():
-    found = Sheet(
+    found = Table(
         title="t",
-        heads=["a", "x", "y", "z"],
-        names=1,
+        headers=["a", "x", "y", "z"],
+        label_columns=1,
         rows=[["one", "3.00", "5.00", "1.00"], ["two", "2.00", "–", "1.00"], ["three", "1.00", "9.00", "1.00"]],
-        meaning="m",
+        caption="m",
         best={
             1: Ranked("least", [3.0, 2.0, 1.0]),
             2: Ranked("most", [5.0, None, 9.0]),
@@ -115,13 +115,13 @@ def test_the_best_is_found_by_value_and_not_by_what_is_printed():
 
 
 def test_one_sentence_says_who_wins_on_what():
-    said = sentence(make_summary())
+    said = headline(make_summary())
     assert said.startswith("What the numbers say: ")
     assert said.endswith(".")
     algorithms = make_summary()["algorithms"]
     fewest = min(found["bytes"] for each in algorithms.values() if (found := each["to_target"]["0.9"]))
     assert f"{fewest / 1e6:.2f} MB" in said
-    assert "cannot be trusted" in sentence(make_summary(delay))
+    assert "cannot be trusted" in headline(make_summary(delay))
 
 
 def test_the_sentence_of_a_run_that_was_cut_short_says_how_many_methods_it_is_about():
@@ -129,7 +129,7 @@ def test_the_sentence_of_a_run_that_was_cut_short_says_how_many_methods_it_is_ab
         del timelines["fsl-sage"]
         timelines["cse-fsl"] = [event for event in timelines["cse-fsl"] if not isinstance(event, Timeline | Ended)]
 
-    assert sentence(make_summary(cut)).startswith("What the numbers say of the 5 of 7 methods that finished: ")
+    assert headline(make_summary(cut)).startswith("What the numbers say of the 5 of 7 methods that finished: ")
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_peaks_that_differ_by_no_more_than_when_played_again_are_called_alike(pe
     for name, peak_mib in zip(names, peaks_mib, strict=True):
         for client in summary["algorithms"][name]["clients"]:
             client["peak_mib"] = peak_mib
-    assert said in sentence(summary)
+    assert said in headline(summary)
 
 
 def test_markdown_rows_have_as_many_cells_as_their_heads():

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from algorithms.commands.cuts import parse_shape, sheet
+from algorithms.commands.cuts import cuts_table, parse_shape
 from algorithms.workload.cut_costs import BATCH, CLASSES, cuts
 from algorithms.workload.parts import Parts
 from emulator.compute.counting import WorkCounter
@@ -49,7 +49,7 @@ def test_cuts_are_in_order_and_deeper_ones_cost_the_client_more(model: str) -> N
         assert one.point.parameters <= other.point.parameters
         assert one.flops <= other.flops
         assert one.activation_bytes <= other.activation_bytes
-    shown = sheet(model, (3, 32, 32)).rows
+    shown = cuts_table(model, (3, 32, 32)).rows
     assert len(shown) == len(found)
     assert sum("(default)" in row[0] for row in shown) == 1
 

@@ -29,7 +29,7 @@ from emulator.ledger import run_folder
 
 if TYPE_CHECKING:
     from emulator.tables.sweep import Ablation, Result, Results
-    from emulator.tables.table import Sheet
+    from emulator.tables.table import Table
 
 MOST_SEEDS = 10_000
 MOST_NAMED = 10  # of the results that are missing
@@ -230,25 +230,25 @@ class Bench:
             head.append(f"- not played: {where}, {cell.algorithm}, seed {cell.seed}")
         if len(absent) > MOST_NAMED:
             head.append(f"- and {len(absent) - MOST_NAMED} more")
-        page = sweep.Page(self._command, head, self._sheets(sweep.Results(results, self.grid.seeds)))
+        page = sweep.Page(self._command, head, self._tables(sweep.Results(results, self.grid.seeds)))
         sweep.write(self.folder, page, results, len(absent))
         if show:
             sweep.show_page(page)
         return not absent and not left_out
 
-    def _sheets(self, counted: Results) -> list[Sheet]:
+    def _tables(self, counted: Results) -> list[Table]:
         from emulator.tables import sweep
 
-        sheets = []
+        tables = []
         for profile in self.grid.profiles:
-            sheets += sweep.benchmark(counted, profile)
+            tables += sweep.benchmark(counted, profile)
             done = [name for name in counted.algorithms if counted.finished(profile, name)]
             reference = self._against or ("fsl-sage" if "fsl-sage" in done else next(iter(done), ""))
             if len(counted.algorithms) > 1 and len(self.grid.seeds) > 1 and reference:
-                sheets += sweep.differences(counted, profile, reference)
+                tables += sweep.differences(counted, profile, reference)
             for table in ablations(self.grid, profile, self.cells):
-                sheets += sweep.ablation(counted, profile, table)
-        return sheets
+                tables += sweep.ablation(counted, profile, table)
+        return tables
 
 
 def _last_line(log: Path | None) -> str:
