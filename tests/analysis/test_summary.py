@@ -16,6 +16,16 @@ def one(events, **changes):
     return summarize(make_manifest(**changes), {"fedavg": events})["algorithms"]["fedavg"]
 
 
+def test_what_scripts_of_users_read_keeps_its_names():
+    summary = summarize(make_manifest(), {"fedavg": make_timeline()})
+    assert summary["health"]["verdict"] == "good"
+    algorithm = summary["algorithms"]["fedavg"]
+    assert algorithm.keys() >= {"seconds", "rounds", "official_bytes", "bytes", "by_kind", "clients", "server"}
+    assert algorithm.keys() >= {"timeline_digest", "numerics_digest"}
+    assert "queue_wait_s" in algorithm["server"]
+    assert all("peak_mib" in client for client in algorithm["clients"])
+
+
 def test_summary_has_the_fields_of_the_interface():
     summary = summarize(make_manifest(), {"fedavg": make_timeline()})
     assert {"schema", "profile", "clock", "seed", "health", "algorithms"} <= summary.keys()
