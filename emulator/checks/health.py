@@ -201,7 +201,8 @@ def clamped(of_node: Mapping[str, Sequence[Clamped]], length_ns: int, clients: i
         total_ns = sum(clamp.by_ns for clamp in clamps)
         if total_ns > limit_ns:
             allowed = f"more than {100 * share:.0f} % of the run" if share else "this clock allows none"
-            reasons.append(f"{len(clamps)} clamps of {node} moved events by {total_ns / MS:.1f} ms ({allowed})")
+            moved = f"{len(clamps)} clamps of {node} moved events by {total_ns / MS:.1f} ms ({allowed})"
+            reasons.append(f"{moved}; {SLOWER}" if share else moved)
     return reasons
 
 

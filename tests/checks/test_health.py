@@ -212,6 +212,8 @@ def test_a_fault_turns_its_check_red(fault, reason):
     assert health.verdict == "bad"
     assert any(reason in text for text in health.reasons), health.reasons
     assert all(text.startswith(("fedavg: ", "lag: ")) for text in health.reasons)
+    loaded = [text for text in health.reasons if any(word in text for word in ("clamps of", "host behind", "lag: "))]
+    assert all("--clock virtual" in text for text in loaded)
 
 
 # --- what the limits still allow ----------------------------------------------------------------------------------
