@@ -244,6 +244,13 @@ def test_pages_list_every_option_key_table_and_command() -> None:
         assert f"run.py {command}" in (ROOT / "docs/running.md").read_text(), command
 
 
+def test_the_help_lists_the_commands_that_there_are() -> None:
+    epilog = run_parser().epilog or ""
+    assert re.findall(r"^  ([a-z]+)", epilog, re.MULTILINE) == sorted(
+        run.COMMANDS, key=lambda name: epilog.index(f"  {name} ")
+    )
+
+
 def test_the_architecture_names_every_package() -> None:
     text = (ROOT / "docs/architecture.md").read_text()
     for found in sorted(ROOT.glob("emulator/*/__init__.py")) + sorted(ROOT.glob("algorithms/*/__init__.py")):

@@ -26,11 +26,10 @@ EPILOG = """other commands, as in 'run.py profiles' (each has --help):
   calibrate       measures this machine, for --compute measured
   cuts MODEL      where a model can be cut
   profiles        lists networks, devices and scenarios; with a NAME, the source of each of its numbers
-  traces          lists bandwidth traces, makes new ones
+  traces          lists, draws, converts and makes bandwidth traces
   watch DIR       the dashboard of a run that goes on
   replay DIR      the dashboard of a run, once more
-  report DIR      one page of a run: tables, plots, timeline, sources
-  plots DIR       its plots alone; trace DIR: its timeline for trace viewers
+  report DIR      one page of a run: tables, plots, timeline, sources (--only: one of them)
   compare DIR...  runs side by side, and what differs between them"""
 
 
