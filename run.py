@@ -18,6 +18,7 @@ COMMANDS = {  # besides a run
     "calibrate": "algorithms.commands.calibrate:command",
     "compare": "algorithms.commands.compare:command",
     "cuts": "algorithms.commands.cuts:command",
+    "export": "algorithms.commands.export:command",
     "fit": "algorithms.commands.fit:command",
     "profiles": "algorithms.commands.profiles:command",
     "replay": "algorithms.commands.watch:replay",

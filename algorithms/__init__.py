@@ -32,3 +32,12 @@ def config_of(name: str) -> Any:
     from emulator.runtime.methods import load_method
 
     return load_method(name, ALGORITHMS[name]).Config
+
+
+def __getattr__(name: str) -> Any:
+    """``play`` and ``load``, the Python interface, once they are asked for; no part of what a method depends on."""
+    if name in ("play", "load", "Run"):
+        import importlib
+
+        return getattr(importlib.import_module(f"{__name__}.interface"), name)
+    raise AttributeError(f"module 'algorithms' has no attribute {name!r}")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from algorithms import ALGORITHMS
 from algorithms.commands.options.overrides import algorithms_of, chosen_algorithms, idle_options, seed_of, settings_of
@@ -25,8 +25,11 @@ from emulator.ledger import run_folder
 from emulator.runtime import run_manifest
 
 if TYPE_CHECKING:
+    from algorithms.commands.options.flags import Flags
+    from algorithms.experiments.reading import Experiment
+    from emulator.analysis.recorded import Recorded
     from emulator.dashboard.launch import View
-    from emulator.runtime.launcher import Launcher, Outcome, Prepared
+    from emulator.runtime.launcher import Launcher, Outcome, Plan, Prepared
 
 STATUS = {"finished": 0, "does-not-fit": 0, "refused": 2, "interrupted": 130}  # of other outcomes: 1
 
@@ -84,33 +87,44 @@ def status_of(outcomes: Iterable[str]) -> int:
     return next((status for status in (130, 1, 2) if status in statuses), 0)
 
 
-def command(argv: list[str], alone: bool = False) -> int:
-    """Play the algorithms of ``argv`` and print the tables; the exit status. ``alone``: in a process of its own."""
-    line = parser()
-    flags = line.parse_args(argv)
-    from algorithms.commands.sweep import dependencies
+class Planned(NamedTuple):
+    """A run that can be played: its flags, what they choose, the manifest as far as it is known, warnings to show."""
+
+    argv: list[str]
+    flags: argparse.Namespace
+    settings: dict[str, dict[str, Any]]
+    plan: Plan
+    manifest: dict[str, Any]
+    warnings: list[str]
+
+
+class Played(NamedTuple):
+    """A run that has ended. ``outcomes``: of each method that was played."""
+
+    folder: Path
+    recorded: Recorded
+    outcomes: dict[str, Outcome]
+
+
+def experiment_of(flags: argparse.Namespace) -> Experiment:
+    """The experiment of a run's flags, or none's. A method of a user's own is known first: it may be set there."""
     from algorithms.experiments import reading
+
+    if flags.algorithm:
+        chosen_algorithms(flags.algorithm)
+    return reading.find(flags.experiment) if flags.experiment else reading.NONE
+
+
+def planned(argv: list[str], line: Flags, flags: argparse.Namespace) -> Planned:
+    """What the flags of a run come to; UserError for what cannot be."""
     from algorithms.training import idle_options as idle
     from algorithms.workload.task import Task
     from emulator.clock.conductors import CLOCKS
-    from emulator.dashboard.app import can_draw
-    from emulator.dashboard.launch import Drawn, Lines
     from emulator.profiles.reading import load_scenario
-    from emulator.report import record
-    from emulator.runtime.launcher import Launcher, Plan
-    from emulator.tables import clients_data, overview
-    from emulator.tables import run as tables
-    from emulator.tables.table import Output
+    from emulator.runtime.launcher import Plan
 
-    shown = tables.chosen(flags.tables)
-    if flags.algorithm:
-        chosen_algorithms(flags.algorithm)  # first: an experiment may have settings of a user's own
-    experiment = reading.find(flags.experiment) if flags.experiment else reading.NONE
+    experiment = experiment_of(flags)
     flags.seed = seed_of(flags, experiment)
-    if flags.seeds is not None:
-        from algorithms.commands.sweep import bench
-
-        return bench.over_seeds(argv, flags.seeds, flags.seed, flags.out)
     names = algorithms_of(flags, experiment)
     dilation, limit_s = chosen_dilation(flags.dilation), step_limit_s(flags.step_limit)
     if dilation is not None and flags.dry_run:
@@ -119,8 +133,6 @@ def command(argv: list[str], alone: bool = False) -> int:
         raise UserError(f"--dilation {dilation}: it slows the real clock; leave it out, or take --clock real")
     scenario = load_scenario(flags.profile, flags.clients if flags.clients is not None else experiment.clients)
     scenario = hosted(scenario, flags)
-    for note in scenario.notes:
-        print(note)
     settings = {name: settings_of(name, flags, experiment, len(scenario.clients)) for name in names}
     Task(**settings[names[0]]["task"]).check()
     warnings = [
@@ -133,12 +145,6 @@ def command(argv: list[str], alone: bool = False) -> int:
     how = {"clock": clock, "seed": flags.seed, "dilation": dilation, "memory_cap": memory_cap(flags)}
     manifest = run_manifest.make_manifest(scenario, settings, argv=argv, **how)
     manifest["experiment"] = {"file": experiment.path, "sha256": experiment.sha256}
-    folder = run_folder.open_folder(flags.out, flags.profile, "all" if flags.algorithm == "all" else "+".join(names))
-    run_folder.write_manifest(folder, manifest)
-
-    console = Output()
-    say = partial(console.print, soft_wrap=True, markup=False, highlight=False)
-    view_type = Lines if flags.no_dashboard or not can_draw() else Drawn
     plan = Plan(
         scenario,
         evaluate="algorithms.workload.task.evaluate",
@@ -146,14 +152,29 @@ def command(argv: list[str], alone: bool = False) -> int:
         step_limit_s=limit_s,
         **how,
     )
+    return Planned(argv, flags, settings, plan, manifest, warnings)
+
+
+def play(run: Planned, say: Callable[[str], None], view_type: Callable[..., View], alone: bool = False) -> Played:
+    """Play a run and write its record. ``say`` is told what is read, found out and odd before it; ``view_type`` makes
+    what shows it, of manifest and folder. UserError where nothing can be played."""
+    from algorithms.commands.sweep import dependencies
+    from emulator.report import record
+    from emulator.runtime.launcher import Launcher
+    from emulator.tables import clients_data
+
+    flags, settings, manifest, scenario = run.flags, run.settings, run.manifest, run.plan.scenario
+    for note in scenario.notes:
+        say(note)
+    folder = run_folder.open_folder(flags.out, flags.profile, "all" if flags.algorithm == "all" else "+".join(settings))
+    run_folder.write_manifest(folder, manifest)
     modules = [*ALGORITHMS.values(), "algorithms.workload.parts"]
-    outcomes: dict[str, Outcome] = {}
     try:
-        with Launcher(folder, plan, modules) as launcher:
+        with Launcher(folder, run.plan, modules) as launcher:
             launcher.report = say
             if alone:
                 os.nice(10)  # from here on this process only watches and draws
-            played = {name: (ALGORITHMS[name], settings[name]) for name in names}
+            played = {name: (ALGORITHMS[name], settings[name]) for name in settings}
             prepared = launcher.prepare(played)
             manifest["settings"] = in_full(prepared)
             manifest["data"] = prepared.data
@@ -161,20 +182,39 @@ def command(argv: list[str], alone: bool = False) -> int:
             run_folder.write_manifest(folder, manifest)
             for text in clients_data.first_lines(prepared.data):
                 say(text)
-            for warning in [*warnings, *prepared.warnings]:
+            for warning in [*run.warnings, *prepared.warnings]:
                 say(f"warning: {warning}")
             if not flags.dry_run and not flags.force:
-                console.print("Profiling: what each computation costs, and how long the run will take.")
+                say("Profiling: what each computation costs, and how long the run will take.")
                 for warning in filter(None, refuse(launcher, played, flags, folder)):
                     say(f"warning: {warning}")
             with view_type(manifest, folder) as view:
                 outcomes = play_all(launcher, settings, view, flags.dry_run)
-    except BaseException as error:
-        run_folder.discard_run_folder(
-            folder, settings if isinstance(error, UserError) else ()
-        )  # where nothing was played
+    except BaseException as error:  # where nothing was played, nothing stays
+        run_folder.discard_run_folder(folder, settings if isinstance(error, UserError) else ())
         raise
-    recorded = record.rebuild(folder)
+    return Played(folder, record.rebuild(folder), outcomes)
+
+
+def command(argv: list[str], alone: bool = False) -> int:
+    """Play the algorithms of ``argv`` and print the tables; the exit status. ``alone``: in a process of its own."""
+    line = parser()
+    flags = line.parse_args(argv)
+    from emulator.dashboard.app import can_draw
+    from emulator.dashboard.launch import Drawn, Lines
+    from emulator.tables import overview
+    from emulator.tables import run as tables
+    from emulator.tables.table import Output
+
+    shown = tables.chosen(flags.tables)
+    if flags.seeds is not None:
+        from algorithms.commands.sweep import bench
+
+        return bench.over_seeds(argv, flags.seeds, seed_of(flags, experiment_of(flags)), flags.out)
+    console = Output()
+    say = partial(console.print, soft_wrap=True, markup=False, highlight=False)
+    view_type = Lines if flags.no_dashboard or not can_draw() else Drawn
+    folder, recorded, outcomes = play(planned(argv, line, flags), say, view_type, alone)
     overview.print_run(recorded.summary, console, shown)
     if flags.report:
         from emulator.report import html, perfetto

@@ -1,7 +1,6 @@
-"""Starts the processes of a timeline: the fork server, what comes before a timeline, and the nodes.
+"""Plays a run: prepares its data, finds out its costs, starts the processes of a timeline and watches them to its end.
 
-Children come from a fork server that has preloaded torch and the algorithms. It is started from the main thread (the
-kernel's parent-death signal goes by thread). Each child holds the read end of a pipe whose only writer is this process.
+Each child holds the read end of a pipe whose only writer is this process.
 """
 
 from __future__ import annotations
@@ -9,13 +8,12 @@ from __future__ import annotations
 import contextlib
 import math
 import multiprocessing
-import os
 import shutil
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -40,9 +38,9 @@ from emulator.preflight.dilation import (
     RunEstimate,
     choose_dilation,
 )
-from emulator.processes import environment
 from emulator.profiles.scenario import Scenario
-from emulator.runtime.launch_spec import LaunchSpec, run_target
+from emulator.runtime.fork_server import ForkServer
+from emulator.runtime.launch_spec import LaunchSpec
 from emulator.runtime.supervision import TICK_S, Errand, Interrupted, Supervision
 
 STOPPING = (signal.SIGTERM, signal.SIGHUP)
@@ -87,16 +85,7 @@ class Launcher:
 
     def __init__(self, run_folder: Path, plan: Plan, preload: list[str]) -> None:
         self._folder, self._plan = run_folder, plan
-        self._context = multiprocessing.get_context("forkserver")
-        mine = (
-            "emulator.runtime.targets",
-            "emulator.runtime.worker",
-            "emulator.transport.router",
-            "emulator.preflight.profiling",
-        )
-        late = ("torch._dynamo", "numpy.random")  # torch imports them when the first optimizer is made
-        self._context.set_forkserver_preload(["emulator.processes", *mine, *late, "emulator.runtime.preloaded"])
-        self._methods = preload
+        self._fork_server = ForkServer(preload)
         self._reader, self._writer = multiprocessing.Pipe(duplex=False)
         self._stop_reason = ""
         self._task: dict[str, Any] = {}
@@ -111,38 +100,27 @@ class Launcher:
         cgroups.check_tasks(len(self._plan.scenario.clients))
         if self._plan.clock in CLOCKS:  # else nobody's memory is measured
             reset_peak()
-        # What is ignored (SIGHUP under nohup) stays ignored.
-        self._handlers = {
-            number: signal.signal(number, self._on_signal)
-            for number in STOPPING
-            if signal.getsignal(number) is not signal.SIG_IGN
-        }
-        self._handlers[signal.SIGINT] = signal.signal(signal.SIGINT, self._on_signal)
+        self._handlers = self._take_signals()
         try:
             self._scratch = resources.Scratch()
-            # Where multiprocessing puts its socket: its own folder would stay when we are killed, and be too long.
-            config = multiprocessing.current_process()._config  # type: ignore[attr-defined]
-            self._tempdir, config["tempdir"] = config.get("tempdir"), str(self._scratch.sockets)
-            resource_tracker.ensure_running()  # which the fork server wants first; it unblocks Ctrl-C
-            # What is blocked stays so in a new program: Ctrl-C reaches all processes of a terminal, we alone act on it.
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-            with environment(self._methods):
-                forkserver.ensure_running()
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            self._fork_server.start(self._scratch.sockets)
         except BaseException:
             self._give_back()
             raise
-        self._server_pid = int(forkserver._forkserver._forkserver_pid)  # type: ignore[attr-defined]
         return self
 
     def __exit__(self, *_: object) -> None:
         self._writer.close()
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._server_pid, signal.SIGKILL)  # it has nothing to tidy up
-        forkserver._forkserver._stop()  # type: ignore[attr-defined]
-        multiprocessing.current_process()._config["tempdir"] = self._tempdir  # type: ignore[attr-defined]
+        self._fork_server.stop()
         self._scratch.close()
         self._give_back()
+
+    def _take_signals(self) -> dict[int, Any]:
+        """The handlers before ours. What is ignored (SIGHUP under nohup) stays so; in a thread nothing can be taken."""
+        if threading.current_thread() is not threading.main_thread():
+            return {}
+        taken = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
+        return {number: signal.signal(number, self._on_signal) for number in (*taken, signal.SIGINT)}
 
     def _give_back(self) -> None:
         for number, handler in self._handlers.items():
@@ -152,16 +130,13 @@ class Launcher:
         self._stop_reason = "by Ctrl-C" if number == signal.SIGINT else f"by {signal.Signals(number).name}"
 
     def _start(self, target: str, spec: LaunchSpec, *more: object) -> BaseProcess:
-        arguments = (target, spec, self._reader, self._server_pid, *more)
-        process = self._context.Process(target=run_target, args=arguments, name=spec.node, daemon=True)
         try:
-            process.start()
+            return self._fork_server.run(spec.node, target, spec, self._reader, self._fork_server.pid, *more)
         except EOFError:
             why = f"the fork server was ended{cgroups.for_memory(self._kills)}"
             raise SplitbedError(f"{spec.node} cannot be started: {why}") from None
         except OSError as error:
             raise SplitbedError(f"{spec.node} cannot be started: {error}") from None
-        return process
 
     def prepare(self, modules: dict[str, tuple[str, dict[str, Any]]]) -> Prepared:
         """Check the settings of all algorithms (name -> module, settings) and prepare their data."""

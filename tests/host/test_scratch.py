@@ -26,7 +26,7 @@ from emulator.errors import NoRoom, UserError
 from emulator.host import resources
 from emulator.ledger import run_folder
 from emulator.profiles.reading import load_scenario
-from emulator.runtime import evaluator, launcher
+from emulator.runtime import evaluator, fork_server, launcher
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ def test_more_clients_than_open_files_are_refused_with_how_many_would_do(
 
 def test_nothing_is_started_where_the_host_has_too_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Any] = []
-    monkeypatch.setattr(launcher.forkserver, "ensure_running", lambda: started.append(1))
+    monkeypatch.setattr(fork_server.forkserver, "ensure_running", lambda: started.append(1))
     limits(monkeypatch, 64, 64)
     out = tmp_path / "out"
     assert run.main(["--profile", "lan", "--no-dashboard", "--out", str(out)]) == 2
@@ -245,7 +245,7 @@ def test_a_kernel_that_tells_no_peak_is_one_line_before_anything_is_started(
 ) -> None:
     """As in a sandbox; a dry run measures no memory and is played."""
     started: list[Any] = []
-    monkeypatch.setattr(launcher.forkserver, "ensure_running", lambda: started.append(1))
+    monkeypatch.setattr(fork_server.forkserver, "ensure_running", lambda: started.append(1))
     if lacks == "clear_refs":
         monkeypatch.setattr(memory, "CLEAR_REFS", tmp_path / "no" / "clear_refs")
     else:

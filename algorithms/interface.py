@@ -1,0 +1,150 @@
+"""The Python interface: ``from algorithms import play, load``.
+
+A run is played, or read from its folder; then its figures are columns that pandas, polars and pyarrow take.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from algorithms.commands import run as run_command
+from algorithms.commands.options.run_flags import parser
+from emulator.analysis import columns
+from emulator.analysis.columns import Columns
+from emulator.analysis.recorded import Recorded, recorded
+from emulator.dashboard.follow import Follower
+from emulator.dashboard.launch import READ_S
+from emulator.dashboard.plain_lines import PlainLines
+from emulator.dashboard.progress import Progress
+from emulator.errors import UserError
+from emulator.ledger.events import Event
+
+NOT_HERE = ("seeds", "report", "tables", "no_dashboard", "version", "help")  # flags that only print or play many
+
+
+class Run:
+    """A run by its folder. Columns are ``{name: values}``, with units in the names (``emulator.analysis.columns``)."""
+
+    def __init__(self, folder: Path, record: Recorded) -> None:
+        self.folder, self._record = folder, record
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r}: {', '.join(self.algorithms)}; verdict {self.verdict})"
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Everything that ``summary.json`` has."""
+        return self._record.summary
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What was played, on what, with which versions."""
+        return self._record.manifest
+
+    @property
+    def algorithms(self) -> list[str]:
+        """The methods that have been played."""
+        return list(self.summary["algorithms"])
+
+    @property
+    def verdict(self) -> str:
+        """The run's judgement of itself; its reasons are in ``summary["health"]``."""
+        return str(self.summary["health"]["verdict"])
+
+    def rounds(self) -> Columns:
+        """A row a method and round: when, accuracy, loss, bytes until its end."""
+        return columns.rounds(self._record)
+
+    def clients(self) -> Columns:
+        """A row a method and client: seconds by cause, bytes both ways, memory, outcome."""
+        return columns.clients(self._record)
+
+    def messages(self) -> Columns:
+        """A row a method, client, round, kind and direction: messages and their bytes."""
+        return columns.messages(self._record)
+
+    def computations(self) -> Columns:
+        """A row a method, device and function: how often, work, seconds."""
+        return columns.computations(self._record)
+
+    def memory(self) -> Columns:
+        """A row a method and client: MiB of tensors by kind, beside what was measured."""
+        return columns.memory(self._record)
+
+    def events(self, kind: type[Event]) -> Columns:
+        """The recorded events of one type of ``emulator.ledger.events``, a row each."""
+        return columns.events(self._record, kind)
+
+
+def load(folder: str | Path) -> Run:
+    """A run that was recorded; UserError where the folder holds none."""
+    return Run(Path(folder), recorded(Path(folder)))
+
+
+def play(
+    profile: str | Path,
+    algorithms: str | Iterable[str] = "all",
+    *,
+    settings: Mapping[str, Any] | None = None,
+    progress: Callable[[str], None] | None = None,
+    **flags: Any,
+) -> Run:
+    """Play a run as ``run.py --profile PROFILE --algorithm A,B`` does; its record stays in its folder (``out``).
+
+    ``flags`` are those of the command line, with ``_`` for ``-``: ``clock="virtual"``, ``rounds=3``, ``seed=1``,
+    ``dry_run=True``. ``settings`` are those of ``--set``: ``{"fsl-sage:l": 10, "q": 5}``. ``progress`` is called with
+    each line that the command would print while it plays. UserError, with the command's one line, for what cannot be
+    played; a method that does not fit, or fails, is an outcome in ``summary``. Signal handlers, environment and
+    priority of the caller are its own again afterwards.
+    """
+    words = _words(profile, algorithms, settings or {}, flags)
+    line = parser()
+    taken = line.parse_args(words)
+    say = progress or (lambda _text: None)
+    played = run_command.play(run_command.planned(words, line, taken), say, _view(say))
+    return Run(played.folder, played.recorded)
+
+
+def _words(
+    profile: str | Path, algorithms: str | Iterable[str], settings: Mapping[str, Any], flags: Mapping[str, Any]
+) -> list[str]:
+    """The command line that says the same."""
+    named = algorithms if isinstance(algorithms, str) else ",".join(algorithms)
+    words = [f"--profile={profile}", f"--algorithm={named}"]
+    for key, value in flags.items():
+        if key in NOT_HERE:
+            raise UserError(f"{key}: it is of the command line alone; leave it out")
+        flag = f"--{key.replace('_', '-')}"
+        if value is True:
+            words.append(flag)
+        elif value is not None and value is not False:
+            words.append(f"{flag}={value}")
+    for key, value in settings.items():
+        words.append(f"--set={key}={value if isinstance(value, str) else json.dumps(value)}")
+    return words
+
+
+def _view(say: Callable[[str], None]) -> type[Any]:
+    class Told:
+        """Tells a run's lines to a function, in the caller's own thread."""
+
+        def __init__(self, manifest: Mapping[str, Any], folder: Path) -> None:
+            self._lines = PlainLines(Progress(manifest), Follower(folder, manifest), say)
+            self._next_s = 0.0
+
+        def __enter__(self) -> Self:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self._lines.read()
+
+        def tick(self) -> None:
+            if time.monotonic() >= self._next_s:
+                self._lines.read()
+                self._next_s = time.monotonic() + READ_S
+
+    return Told
