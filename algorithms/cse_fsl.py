@@ -25,7 +25,7 @@ from algorithms.training.messages import GlobalWithAuxiliary as Global
 from algorithms.training.messages import InitialWithAuxiliary as Initial
 from algorithms.training.messages import Smashed
 from algorithms.training.messages import UpdateWithAuxiliary as Update
-from algorithms.training.settings import Settings, rare_uploads, uploads
+from algorithms.training.settings import Settings, rare_uploads, should_upload
 from algorithms.workload.loader import Shard
 from algorithms.workload.task import at_least, rates
 from emulator.node import ClientNode, Message, ServerNode
@@ -49,7 +49,7 @@ class Config(Settings, frozen=True, forbid_unknown_fields=True):
 
 def warnings(config: Config) -> list[str]:
     """What is allowed but hardly meant."""
-    return rare_uploads(config.task, config.q, config.rounds, anew=config.q_per_round)
+    return rare_uploads(config.task, config.q, config.rounds, restart_each_round=config.q_per_round)
 
 
 MESSAGES: tuple[type[Message], ...] = (Initial, Smashed, Update, Global, *rounds.CONTROL_MESSAGES)
@@ -57,9 +57,9 @@ MESSAGES: tuple[type[Message], ...] = (Initial, Smashed, Update, Global, *rounds
 
 async def client(node: ClientNode, config: Config) -> None:
     shard = config.task.shard(node.index)
-    half = steps.Part(config.task.client_half(), config.client_rule)
-    aux = steps.Part(config.task.auxiliary(), config.auxiliary_rule(config.aux_lr), auxiliary=True)
-    begun = 0  # rounds of this client
+    half = steps.Part(config.task.client_half(), config.client_optimizer)
+    aux = steps.Part(config.task.auxiliary(), config.auxiliary_optimizer(config.aux_lr), auxiliary=True)
+    rounds_done = 0  # rounds of this client
 
     async for start in rounds.starts(node, Initial, Global):
         await node.compute(steps.load_weights, half, start.client)
@@ -67,17 +67,19 @@ async def client(node: ClientNode, config: Config) -> None:
         round, last = start.round + 1, isinstance(start, Global) and start.last
         del start
         if not last:
-            await rounds.unless_left_out(node, config, train(node, config, shard, half, aux, round, begun))
-            begun += 1
+            await rounds.until_dropped(node, config, train(node, config, shard, half, aux, round, rounds_done))
+            rounds_done += 1
 
 
 async def train(
-    node: ClientNode, config: Config, shard: Shard, half: steps.Part, aux: steps.Part, round: int, begun: int
+    node: ClientNode, config: Config, shard: Shard, half: steps.Part, aux: steps.Part, round: int, rounds_done: int
 ) -> None:
     """A client's round."""
     losses, last = [], config.upload == "last"
     for step, (x, y) in enumerate(shard.batches(round)):
-        if uploads(config.q, step, shard.steps, begun, anew=config.q_per_round, last=last):
+        if should_upload(
+            config.q, step, shard.steps, rounds_done, restart_each_round=config.q_per_round, upload_last=last
+        ):
             z = await node.compute(steps.forward, half, x)
             await node.post("server", Smashed(round=round, step=step, z=z.detach(), y=y))
             losses.append(await node.compute(steps.local_step, half, aux, z, y))
@@ -91,7 +93,7 @@ async def train(
 
 async def server(node: ServerNode, config: Settings) -> None:
     """HERON-SFL's too."""
-    half = steps.Part(config.task.server_half(), config.server_rule)
+    half = steps.Part(config.task.server_half(), config.server_optimizer)
     client = steps.weights(steps.Part(config.task.client_half(), None))
     aux = steps.weights(steps.Part(config.task.auxiliary(), None))
     round, cohort = 0, config.cohort(node.clients, 0)
@@ -100,10 +102,10 @@ async def server(node: ServerNode, config: Settings) -> None:
     for name in cohort:
         await node.post(name, Initial(round=-1, client=client, aux=aux))
     while cohort:
-        gathering = rounds.Gathering(node, config, round, cohort, Update)
-        async for smashed in gathering.messages(Smashed):
+        collector = rounds.RoundCollector(node, config, round, cohort, Update)
+        async for smashed in collector.messages(Smashed):
             await node.compute(steps.server_step, half, smashed.z, smashed.y)
-        updates = await gathering.conclude()
+        updates = await collector.conclude()
         client = await rounds.mean(node, [update.client for update in updates], updates, client)
         aux = await rounds.mean(node, [update.aux for update in updates], updates, aux)
         node.snapshot(round, {"client": client, "server": steps.weights(half)})

@@ -54,14 +54,14 @@ MESSAGES: tuple[type[Message], ...] = (Initial, Update, Global, *rounds.CONTROL_
 
 async def client(node: ClientNode, config: Config) -> None:
     shard = config.task.shard(node.index)
-    model = steps.Part(config.task.whole(), config.client_rule)
+    model = steps.Part(config.task.full_model(), config.client_optimizer)
 
     async for start in rounds.starts(node, Initial, Global):
         await node.compute(steps.load_weights, model, start.model)
         round, last = start.round + 1, isinstance(start, Global) and start.last
         del start
         if not last:
-            await rounds.unless_left_out(node, config, train(node, shard, model, round))
+            await rounds.until_dropped(node, config, train(node, shard, model, round))
 
 
 async def train(node: ClientNode, shard: Shard, model: steps.Part, round: int) -> None:
@@ -74,16 +74,16 @@ async def train(node: ClientNode, shard: Shard, model: steps.Part, round: int) -
 
 
 async def server(node: ServerNode, config: Config) -> None:
-    model = steps.weights(steps.Part(config.task.whole(), None))
+    model = steps.weights(steps.Part(config.task.full_model(), None))
     round, cohort = 0, config.cohort(node.clients, 0)
 
     node.begin_round(0)
     for name in cohort:
         await node.post(name, Initial(round=-1, model=model))
     while cohort:
-        gathering = rounds.Gathering(node, config, round, cohort, Update)
-        await gathering.all()
-        updates = await gathering.conclude()
+        collector = rounds.RoundCollector(node, config, round, cohort, Update)
+        await collector.all()
+        updates = await collector.conclude()
         model = await rounds.mean(node, [update.model for update in updates], updates, model)
         node.snapshot(round, config.task.halves(model))
 

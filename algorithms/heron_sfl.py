@@ -30,7 +30,7 @@ from algorithms.training.messages import GlobalWithAuxiliary as Global
 from algorithms.training.messages import InitialWithAuxiliary as Initial
 from algorithms.training.messages import Smashed
 from algorithms.training.messages import UpdateWithAuxiliary as Update
-from algorithms.training.settings import Rule, Settings, rare_uploads, uploads
+from algorithms.training.settings import OptimizerSpec, Settings, rare_uploads, should_upload
 from algorithms.workload.loader import Shard
 from algorithms.workload.task import LARGEST, MOST_REPEATS, at_least, at_most
 from emulator.errors import UserError
@@ -65,16 +65,16 @@ class Config(Settings, frozen=True, forbid_unknown_fields=True):
 
 def warnings(config: Config) -> list[str]:
     """What is allowed but hardly meant."""
-    return rare_uploads(config.task, config.q, config.rounds, anew=config.q_per_round)
+    return rare_uploads(config.task, config.q, config.rounds, restart_each_round=config.q_per_round)
 
 
 async def client(node: ClientNode, config: Config) -> None:
     shard = config.task.shard(node.index)
-    rule = Rule("sgd", config.client_lr, momentum=config.client_momentum)
+    rule = OptimizerSpec("sgd", config.client_lr, momentum=config.client_momentum)
     half = steps.Part(config.task.client_half(), rule)
     aux = steps.Part(config.task.auxiliary(), rule, auxiliary=True)
     draws = torch.Generator().manual_seed(stream_seed(config.task.seed, f"directions:{node.index}"))
-    begun = 0  # rounds of this client
+    rounds_done = 0  # rounds of this client
 
     async for start in rounds.starts(node, Initial, Global):
         await node.compute(steps.load_weights, half, start.client)
@@ -82,9 +82,9 @@ async def client(node: ClientNode, config: Config) -> None:
         round, last = start.round + 1, isinstance(start, Global) and start.last
         del start
         if not last:
-            training = train(node, config, shard, half, aux, draws, round, begun)
-            await rounds.unless_left_out(node, config, training)
-            begun += 1
+            training = train(node, config, shard, half, aux, draws, round, rounds_done)
+            await rounds.until_dropped(node, config, training)
+            rounds_done += 1
 
 
 async def train(
@@ -95,12 +95,12 @@ async def train(
     aux: steps.Part,
     draws: torch.Generator,
     round: int,
-    begun: int,
+    rounds_done: int,
 ) -> None:
     """A client's round."""
     losses = []
     for step, (x, y) in enumerate(shard.batches(round)):
-        if uploads(config.q, step, shard.steps, begun, anew=config.q_per_round):
+        if should_upload(config.q, step, shard.steps, rounds_done, restart_each_round=config.q_per_round):
             z = await node.compute(zeroth_order.smash, half, x)
             await node.post("server", Smashed(round=round, step=step, z=z, y=y))
             del z

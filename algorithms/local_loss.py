@@ -50,8 +50,8 @@ MESSAGES: tuple[type[Message], ...] = (Initial, Smashed, Update, Global, *rounds
 
 async def client(node: ClientNode, config: Config) -> None:
     shard = config.task.shard(node.index)
-    half = steps.Part(config.task.client_half(), config.client_rule)
-    aux = steps.Part(config.task.auxiliary(), config.auxiliary_rule(config.aux_lr), auxiliary=True)
+    half = steps.Part(config.task.client_half(), config.client_optimizer)
+    aux = steps.Part(config.task.auxiliary(), config.auxiliary_optimizer(config.aux_lr), auxiliary=True)
 
     async for start in rounds.starts(node, Initial, Global):
         await node.compute(steps.load_weights, half, start.client)
@@ -59,7 +59,7 @@ async def client(node: ClientNode, config: Config) -> None:
         round, last = start.round + 1, isinstance(start, Global) and start.last
         del start
         if not last:
-            await rounds.unless_left_out(node, config, train(node, shard, half, aux, round))
+            await rounds.until_dropped(node, config, train(node, shard, half, aux, round))
 
 
 async def train(node: ClientNode, shard: Shard, half: steps.Part, aux: steps.Part, round: int) -> None:
@@ -76,16 +76,16 @@ async def train(node: ClientNode, shard: Shard, half: steps.Part, aux: steps.Par
 
 
 async def serve(
-    node: ServerNode, gathering: rounds.Gathering[Update], names: tuple[str, ...], half: steps.Part
+    node: ServerNode, collector: rounds.RoundCollector[Update], names: tuple[str, ...], half: steps.Part
 ) -> None:
     """The batches of these clients' round against one server half."""
-    async for smashed in gathering.messages(Smashed, clients=names):
+    async for smashed in collector.messages(Smashed, clients=names):
         await node.compute(steps.server_step, half, smashed.z, smashed.y)
 
 
 async def server(node: ServerNode, config: Config) -> None:
     copies = node.clients if config.server_copies == "each" else ("",)
-    halves = {name: steps.Part(config.task.server_half(), config.server_rule) for name in copies}
+    halves = {name: steps.Part(config.task.server_half(), config.server_optimizer) for name in copies}
     client = steps.weights(steps.Part(config.task.client_half(), None))
     aux = steps.weights(steps.Part(config.task.auxiliary(), None))
     mean = steps.weights(steps.Part(config.task.server_half(), None))  # of the copies
@@ -95,14 +95,14 @@ async def server(node: ServerNode, config: Config) -> None:
     for name in cohort:
         await node.post(name, Initial(round=-1, client=client, aux=aux))
     while cohort:
-        gathering = rounds.Gathering(node, config, round, cohort, Update)
+        collector = rounds.RoundCollector(node, config, round, cohort, Update)
         if config.server_copies == "one":
-            await serve(node, gathering, cohort, halves[""])
+            await serve(node, collector, cohort, halves[""])
         else:
             async with asyncio.TaskGroup() as group:
                 for name in cohort:
-                    group.create_task(serve(node, gathering, (name,), halves[name]))
-        updates = await gathering.conclude()
+                    group.create_task(serve(node, collector, (name,), halves[name]))
+        updates = await collector.conclude()
         client = await rounds.mean(node, [update.client for update in updates], updates, client)
         aux = await rounds.mean(node, [update.aux for update in updates], updates, aux)
         if config.server_copies == "each":

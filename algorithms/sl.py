@@ -73,14 +73,14 @@ MESSAGES += rounds.CONTROL_MESSAGES
 
 async def client(node: ClientNode, config: Config) -> None:
     shard = config.task.shard(node.index)
-    half = steps.Part(config.task.client_half(), config.client_rule)
+    half = steps.Part(config.task.client_half(), config.client_optimizer)
 
     async for turn in rounds.starts(node, Turn):
         weights = (await node.recv(Handover, Initial, source=turn.peer)).client if turn.peer else turn.client
         await node.compute(steps.load_weights, half, weights)
         round, following = turn.round, turn.next
         del turn, weights
-        await rounds.unless_left_out(node, config, train(node, shard, half, round, following))
+        await rounds.until_dropped(node, config, train(node, shard, half, round, following))
 
 
 async def train(node: ClientNode, shard: Shard, half: steps.Part, round: int, following: str) -> None:
@@ -95,7 +95,7 @@ async def train(node: ClientNode, shard: Shard, half: steps.Part, round: int, fo
         del z, gradient
     node.report(round, loss=sum(losses) / len(losses))
     if following:
-        node.contribute(round, "client", steps.weights(half))  # the last client's of the round is what stays
+        node.publish_part(round, "client", steps.weights(half))  # the last client's of the round is what stays
         await node.post(following, Handover(round=round, client=steps.weights(half)))
         await node.post("server", Done(round=round))
     else:
@@ -103,17 +103,17 @@ async def train(node: ClientNode, shard: Shard, half: steps.Part, round: int, fo
 
 
 async def server(node: ServerNode, config: Config) -> None:
-    half = steps.Part(config.task.server_half(), config.server_rule)
+    half = steps.Part(config.task.server_half(), config.server_optimizer)
     client = steps.weights(steps.Part(config.task.client_half(), None))
     update = Done if config.relay == "peer" else Update
     round = 0
 
-    while config.another(round, node.now()):
+    while config.has_next_round(round, node.now()):
         node.begin_round(round)
         cohort = config.cohort(node.clients, round)
-        gathering: rounds.Gathering[Update | Done] = rounds.Gathering(node, config, round, cohort, update)
+        collector: rounds.RoundCollector[Update | Done] = rounds.RoundCollector(node, config, round, cohort, update)
         for place, name in enumerate(cohort):
-            if gathering.over:
+            if collector.over:
                 break
             if config.relay == "server":
                 await node.post(name, Turn(round=round, client=client))
@@ -123,15 +123,15 @@ async def server(node: ServerNode, config: Config) -> None:
                 await node.post(name, Turn(round=round, client={}, peer=peer, next=following))
                 if first:
                     await node.post(name, Initial(round=-1, client=client))
-            async for smashed in gathering.messages(Smashed, clients=(name,)):
+            async for smashed in collector.messages(Smashed, clients=(name,)):
                 loss, dz = await node.compute(steps.cut_step, half, smashed.z, smashed.y)
                 await node.post(name, Gradient(round=round, step=smashed.step, loss=loss.item(), dz=dz))
-            if isinstance(done := gathering.updates.get(name), Update):
+            if isinstance(done := collector.updates.get(name), Update):
                 client = done.client
-        await gathering.conclude()
+        await collector.conclude()
         if config.relay == "server":
             node.snapshot(round, {"client": client, "server": steps.weights(half)})
         else:
-            node.snapshot(round, {"server": steps.weights(half)}, awaits="client")
+            node.snapshot(round, {"server": steps.weights(half)}, missing_part="client")
         round += 1
     await rounds.dismiss(node, (), round - 1)

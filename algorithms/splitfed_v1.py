@@ -50,14 +50,14 @@ MESSAGES: tuple[type[Message], ...] = (Initial, Smashed, Gradient, Update, Globa
 
 async def client(node: ClientNode, config: Config) -> None:
     shard = config.task.shard(node.index)
-    half = steps.Part(config.task.client_half(), config.client_rule)
+    half = steps.Part(config.task.client_half(), config.client_optimizer)
 
     async for start in rounds.starts(node, Initial, Global):
         await node.compute(steps.load_weights, half, start.client)
         round, last = start.round + 1, isinstance(start, Global) and start.last
         del start
         if not last:
-            await rounds.unless_left_out(node, config, train(node, shard, half, round))
+            await rounds.until_dropped(node, config, train(node, shard, half, round))
 
 
 async def train(node: ClientNode, shard: Shard, half: steps.Part, round: int) -> None:
@@ -74,9 +74,9 @@ async def train(node: ClientNode, shard: Shard, half: steps.Part, round: int) ->
     await node.post("server", Update(round=round, samples=len(shard), client=steps.weights(half)))
 
 
-async def serve(node: ServerNode, gathering: rounds.Gathering[Update], name: str, half: steps.Part) -> None:
+async def serve(node: ServerNode, collector: rounds.RoundCollector[Update], name: str, half: steps.Part) -> None:
     """One client's round against its own server half."""
-    async for smashed in gathering.messages(Smashed, clients=(name,)):
+    async for smashed in collector.messages(Smashed, clients=(name,)):
         loss, dz = await node.compute(steps.cut_step, half, smashed.z, smashed.y)
         await node.post(name, Gradient(round=smashed.round, step=smashed.step, loss=loss.item(), dz=dz))
 
@@ -89,7 +89,7 @@ async def over_the_network(node: ServerNode, round: int, states: list[StateDict]
 
 
 async def server(node: ServerNode, config: Config) -> None:
-    halves = {name: steps.Part(config.task.server_half(), config.server_rule) for name in node.clients}
+    halves = {name: steps.Part(config.task.server_half(), config.server_optimizer) for name in node.clients}
     client = steps.weights(steps.Part(config.task.client_half(), None))
     server_mean = steps.weights(steps.Part(config.task.server_half(), None))
     round, cohort = 0, config.cohort(node.clients, 0)
@@ -98,11 +98,11 @@ async def server(node: ServerNode, config: Config) -> None:
     for name in cohort:
         await node.post(name, Initial(round=-1, client=client))
     while cohort:
-        gathering = rounds.Gathering(node, config, round, cohort, Update)
+        collector = rounds.RoundCollector(node, config, round, cohort, Update)
         async with asyncio.TaskGroup() as group:
             for name in cohort:
-                group.create_task(serve(node, gathering, name, halves[name]))
-        updates = await gathering.conclude()
+                group.create_task(serve(node, collector, name, halves[name]))
+        updates = await collector.conclude()
         client = await rounds.mean(node, [update.client for update in updates], updates, client)
         trained = [steps.weights(halves[update.sender]) for update in updates]
         if config.server_averaging == "network":

@@ -32,14 +32,14 @@ MESSAGES: tuple[type[Message], ...] = (Initial, Smashed, Gradient, Update, Globa
 
 async def client(node: ClientNode, config: Config) -> None:
     shard = config.task.shard(node.index)
-    half = steps.Part(config.task.client_half(), config.client_rule)
+    half = steps.Part(config.task.client_half(), config.client_optimizer)
 
     async for start in rounds.starts(node, Initial, Global):
         await node.compute(steps.load_weights, half, start.client)
         round, last = start.round + 1, isinstance(start, Global) and start.last
         del start
         if not last:
-            await rounds.unless_left_out(node, config, train(node, shard, half, round))
+            await rounds.until_dropped(node, config, train(node, shard, half, round))
 
 
 async def train(node: ClientNode, shard: Shard, half: steps.Part, round: int) -> None:
@@ -57,7 +57,7 @@ async def train(node: ClientNode, shard: Shard, half: steps.Part, round: int) ->
 
 
 async def server(node: ServerNode, config: Config) -> None:
-    half = steps.Part(config.task.server_half(), config.server_rule)
+    half = steps.Part(config.task.server_half(), config.server_optimizer)
     client = steps.weights(steps.Part(config.task.client_half(), None))
     round, cohort = 0, config.cohort(node.clients, 0)
 
@@ -65,11 +65,11 @@ async def server(node: ServerNode, config: Config) -> None:
     for name in cohort:
         await node.post(name, Initial(round=-1, client=client))
     while cohort:
-        gathering = rounds.Gathering(node, config, round, cohort, Update)
-        async for smashed in gathering.messages(Smashed):
+        collector = rounds.RoundCollector(node, config, round, cohort, Update)
+        async for smashed in collector.messages(Smashed):
             loss, dz = await node.compute(steps.cut_step, half, smashed.z, smashed.y)
             await node.post(smashed.sender, Gradient(round=round, step=smashed.step, loss=loss.item(), dz=dz))
-        updates = await gathering.conclude()
+        updates = await collector.conclude()
         client = await rounds.mean(node, [update.client for update in updates], updates, client)
         node.snapshot(round, {"client": client, "server": steps.weights(half)})
 

@@ -54,7 +54,10 @@ class Rates(NamedTuple):
 
 def client_cases(method: str, config: Any) -> list[Case]:
     """The steps of a client's round."""
-    half, aux = steps.Part(config.task.client_half(), config.client_rule), steps.Part(config.task.auxiliary(), None)
+    half, aux = (
+        steps.Part(config.task.client_half(), config.client_optimizer),
+        steps.Part(config.task.auxiliary(), None),
+    )
     x, y = next(config.task.shard(0).batches(0))
     cases = [
         Case(steps.load_weights, lambda: (half, steps.weights(half))),
@@ -76,7 +79,7 @@ def client_cases(method: str, config: Any) -> list[Case]:
 
 def server_cases(method: str, config: Any) -> list[Case]:
     """The steps of the server."""
-    half = steps.Part(config.task.server_half(), config.server_rule)
+    half = steps.Part(config.task.server_half(), config.server_optimizer)
     client = config.task.client_half()
     x, y = next(config.task.shard(0).batches(0))
     z = client(x).detach()
@@ -84,7 +87,7 @@ def server_cases(method: str, config: Any) -> list[Case]:
     mean = Case(steps.weighted_mean, lambda: ([state] * config.task.clients, [1] * config.task.clients))
     if method == "splitfed-v2":
         return [Case(steps.cut_step, lambda: (half, z, y)), mean]
-    aux = steps.Part(config.task.auxiliary(), config.auxiliary_rule(config.align_lr))
+    aux = steps.Part(config.task.auxiliary(), config.auxiliary_optimizer(config.align_lr))
     g, _ = steps.refresh(half, z, y)
     epoch = steps.Epoch(torch.arange(len(y)))
     # the alignments of all clients fall together, so that the server works without a pause

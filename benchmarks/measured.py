@@ -104,7 +104,7 @@ def _plain_s(workload: dict[str, Any]) -> list[float]:
     """CPU seconds of steps by a plain loop."""
     torch.set_num_threads(1)
     task = Task(**workload, clients=1)
-    model, shard = task.whole(), task.shard(0)
+    model, shard = task.full_model(), task.shard(0)
     adam = torch.optim.Adam(model.parameters(), lr=1e-3)
     seconds: list[float] = []
     while len(seconds) < STEPS + WARM:

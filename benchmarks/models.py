@@ -21,7 +21,7 @@ torch.set_num_threads(1)
 with tempfile.TemporaryDirectory() as folder:
     try:
         prepared = prepare(Task(model=sys.argv[1], dataset=sys.argv[2], clients=2, batch=4), Path(folder) / "made")
-        prepared.whole()
+        prepared.full_model()
     except UserError as error:
         assert "\\n" not in str(error)
         sys.exit(2)

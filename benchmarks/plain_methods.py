@@ -15,14 +15,14 @@ from algorithms import splitfed_v2
 from algorithms.data.datasets import stream_seed
 from algorithms.fsl_sage import method as fsl_sage
 from algorithms.training import steps
-from algorithms.training.settings import uploads
+from algorithms.training.settings import should_upload
 from benchmarks.plain_wire import Letter, Node
 
 Rounds = list[tuple[float, float]]  # begin and end of each, monotonic seconds
 
 
 def client_splitfed_v2(node: Node, config: splitfed_v2.Config, index: int) -> Callable[[], None]:
-    half, shard = steps.Part(config.task.client_half(), config.client_rule), config.task.shard(index)
+    half, shard = steps.Part(config.task.client_half(), config.client_optimizer), config.task.shard(index)
 
     def train() -> None:
         for round in range(config.rounds):
@@ -38,7 +38,7 @@ def client_splitfed_v2(node: Node, config: splitfed_v2.Config, index: int) -> Ca
 
 
 def server_splitfed_v2(node: Node, config: splitfed_v2.Config, clients: list[str]) -> Callable[[], Rounds]:
-    half = steps.Part(config.task.server_half(), config.server_rule)
+    half = steps.Part(config.task.server_half(), config.server_optimizer)
 
     def serve(letter: Letter, round: int) -> None:
         loss, dz = node.compute(steps.cut_step, half, letter.tensors["z"], letter.tensors["y"])
@@ -48,13 +48,15 @@ def server_splitfed_v2(node: Node, config: splitfed_v2.Config, clients: list[str
 
 
 def client_fsl_sage(node: Node, config: fsl_sage.Config, index: int) -> Callable[[], None]:
-    half, shard = steps.Part(config.task.client_half(), config.client_rule), config.task.shard(index)
+    half, shard = steps.Part(config.task.client_half(), config.client_optimizer), config.task.shard(index)
     aux = steps.Part(config.task.auxiliary(), None)
 
     def train_round(round: int) -> None:
         aligns = round % config.l == 0
         for step, (x, y) in enumerate(shard.batches(round)):
-            if uploads(config.q, step, shard.steps, round, anew=config.q_per_round) or (aligns and step == 0):
+            if should_upload(config.q, step, shard.steps, round, restart_each_round=config.q_per_round) or (
+                aligns and step == 0
+            ):
                 z = node.compute(steps.forward, half, x)
                 node.send("server", "smashed", {"z": z, "y": y}, align=aligns and step == 0)
                 if aligns and step == 0:
@@ -74,9 +76,9 @@ def client_fsl_sage(node: Node, config: fsl_sage.Config, index: int) -> Callable
 
 
 def server_fsl_sage(node: Node, config: fsl_sage.Config, clients: list[str]) -> Callable[[], Rounds]:
-    half = steps.Part(config.task.server_half(), config.server_rule)
+    half = steps.Part(config.task.server_half(), config.server_optimizer)
     auxiliaries = {
-        name: steps.Part(config.task.auxiliary(), config.auxiliary_rule(config.align_lr)) for name in clients
+        name: steps.Part(config.task.auxiliary(), config.auxiliary_optimizer(config.align_lr)) for name in clients
     }
     seed = config.task.seed
     buffers = {name: steps.Buffer(config.buffer, stream_seed(seed, f"align:{name}")) for name in clients}

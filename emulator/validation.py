@@ -17,7 +17,7 @@ def printable(text: str) -> str:
     return text.translate(_CONTROL)
 
 
-def mistake(values: Mapping[str, Any], kind: type[msgspec.Struct], hidden: Collection[str] = ()) -> str:
+def validation_error(values: Mapping[str, Any], kind: type[msgspec.Struct], hidden: Collection[str] = ()) -> str:
     """What keeps ``values`` from being a ``kind``, after its key; "" where nothing does.
 
     ``hidden``: fields that are set elsewhere, and unknown here.

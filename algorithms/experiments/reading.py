@@ -36,7 +36,7 @@ from algorithms.workload.task import Task
 from emulator.errors import UserError
 from emulator.inputs import toml_files
 from emulator.inputs.text_files import profile_error
-from emulator.validation import mistake
+from emulator.validation import validation_error
 
 ELSEWHERE = ("task", "folder", "seed", "clients", "rounds", "single")  # what a file says not, or not there
 FILLED_IN = ("path", "sha256")
@@ -86,7 +86,7 @@ def find(name: str) -> Experiment:
     for key, example in (("kind", '"experiment"'), ("description", '"…"')):
         if key not in table:
             raise profile_error(file, key, f"missing; write {key} = {example}")
-    if wrong := mistake(table, Experiment, FILLED_IN):
+    if wrong := validation_error(table, Experiment, FILLED_IN):
         raise profile_error(file, "", wrong)
     found = msgspec.convert(table, Experiment)
     for name in found.algorithms:
@@ -110,7 +110,7 @@ def _check(
     others: Mapping[str, Any] | None = None,
 ) -> None:
     """UserError by file, section and key for what cannot be, beside the ``others`` of the algorithm's settings."""
-    if wrong := mistake(values, kind, ELSEWHERE):
+    if wrong := validation_error(values, kind, ELSEWHERE):
         raise profile_error(file, "", f"{section}.{wrong}")
     if kind is not Task:
         try:

@@ -82,7 +82,7 @@ class Estimator:
     """What the server keeps for one client: its auxiliary with its optimizer, and its buffer."""
 
     def __init__(self, config: Options, name: str) -> None:
-        self.aux = steps.Part(config.task.auxiliary(), config.auxiliary_rule(config.align_lr))
+        self.aux = steps.Part(config.task.auxiliary(), config.auxiliary_optimizer(config.align_lr))
         self.buffer = steps.Buffer(config.buffer, stream_seed(config.task.seed, f"align:{name}"))
 
 
@@ -92,7 +92,7 @@ def try_out(config: Options) -> None:
     task = config.task
     if not (config.aligns(0, None) or config.aligns(1, None)):
         return
-    half, aux = task.client_half(), steps.Part(task.auxiliary(), config.auxiliary_rule(config.align_lr))
+    half, aux = task.client_half(), steps.Part(task.auxiliary(), config.auxiliary_optimizer(config.align_lr))
     both = nn.ModuleList([aux.module, *([task.server_half()] if config.refresh_mode == "train" else [])])
     for key, module in (("align_batch", aux.module), ("buffer", both)):
         if getattr(config, key) == 1 and has_batch_norm(module):
@@ -133,7 +133,7 @@ async def align(
     z, y, g, scale = *estimator.buffer.samples(), *true
     epochs = steps.epochs([*estimator.buffer.orders(config.align_epochs)])
     played = [(estimator.aux, z, g, y, epoch, config.align_batch) for epoch in epochs]
-    errors = await node.compute_each(steps.align_epoch, played)
+    errors = await node.compute_repeated(steps.align_epoch, played)
     await node.post(name, Aligned(round=round, aux=steps.weights(estimator.aux)))
     (before, _), (_, after) = errors[0], errors[-1]
     return steps.ratio(before, scale), steps.ratio(after, scale)

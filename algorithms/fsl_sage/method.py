@@ -34,7 +34,7 @@ import torch
 from algorithms.fsl_sage import alignment, warm_start
 from algorithms.training import rounds, steps
 from algorithms.training.messages import Global, Initial, Update
-from algorithms.training.settings import rare_uploads, uploads
+from algorithms.training.settings import rare_uploads, should_upload
 from algorithms.workload.loader import Shard
 from algorithms.workload.task import at_least, rates
 from emulator.node import ClientNode, Message, ServerNode
@@ -61,7 +61,7 @@ class Config(alignment.Options, frozen=True, forbid_unknown_fields=True):
 
 def warnings(config: Config) -> list[str]:
     """What is allowed but hardly meant."""
-    rare = rare_uploads(config.task, config.q, config.rounds, anew=config.q_per_round)
+    rare = rare_uploads(config.task, config.q, config.rounds, restart_each_round=config.q_per_round)
     return rare + alignment.idle_refresh(config)
 
 
@@ -82,9 +82,9 @@ MESSAGES += rounds.CONTROL_MESSAGES
 
 async def client(node: ClientNode, config: Config) -> None:
     shard = config.task.shard(node.index)
-    half = steps.Part(config.task.client_half(), config.client_rule)
+    half = steps.Part(config.task.client_half(), config.client_optimizer)
     aux = alignment.Auxiliary(config)
-    begun = 0  # rounds of this client
+    rounds_done = 0  # rounds of this client
 
     async for start in rounds.starts(node, Initial, Global, warm_start.Warm, alignment.Aligned):
         if isinstance(start, warm_start.Warm | alignment.Aligned):  # alignment may end after the round's training
@@ -98,13 +98,19 @@ async def client(node: ClientNode, config: Config) -> None:
             if config.warm_start and round == 0:
                 training = warm_up(node, config, shard, half)
             else:
-                training = train(node, config, shard, half, aux, round, begun)
-            await rounds.unless_left_out(node, config, training)
-            begun += 1
+                training = train(node, config, shard, half, aux, round, rounds_done)
+            await rounds.until_dropped(node, config, training)
+            rounds_done += 1
 
 
 async def train(
-    node: ClientNode, config: Config, shard: Shard, half: steps.Part, aux: alignment.Auxiliary, round: int, begun: int
+    node: ClientNode,
+    config: Config,
+    shard: Shard,
+    half: steps.Part,
+    aux: alignment.Auxiliary,
+    round: int,
+    rounds_done: int,
 ) -> None:
     """A client's round."""
     losses = []
@@ -112,7 +118,9 @@ async def train(
     for step, (x, y) in enumerate(shard.batches(round)):
         if config.align == "overlap":
             await aux.install_what_is_here(node)
-        if uploads(config.q, step, shard.steps, begun, anew=config.q_per_round) or (aligns and step == 0):
+        if should_upload(config.q, step, shard.steps, rounds_done, restart_each_round=config.q_per_round) or (
+            aligns and step == 0
+        ):
             z = await node.compute(steps.forward, half, x)
             await node.post("server", Smashed(round=round, step=step, align=aligns and step == 0, z=z.detach(), y=y))
             if aligns and step == 0 and config.align == "wait":
@@ -127,7 +135,7 @@ async def train(
 
 async def warm_up(node: ClientNode, config: Config, shard: Shard, half: steps.Part) -> None:
     """Round 0 of a warm start."""
-    learner = steps.Part(config.task.auxiliary(), config.auxiliary_rule(config.aux_lr))
+    learner = steps.Part(config.task.auxiliary(), config.auxiliary_optimizer(config.aux_lr))
     async for step, z, y in warm_start.local_steps(node, shard, half, learner, config.q):
         await node.post("server", Smashed(round=0, step=step, align=False, z=z.detach(), y=y))
     await node.post("server", warm_start.Warm(round=0, samples=len(shard), aux=steps.weights(learner)))
@@ -135,7 +143,7 @@ async def warm_up(node: ClientNode, config: Config, shard: Shard, half: steps.Pa
 
 
 async def server(node: ServerNode, config: Config) -> None:
-    half = steps.Part(config.task.server_half(), config.server_rule)
+    half = steps.Part(config.task.server_half(), config.server_optimizer)
     estimators = {name: alignment.Estimator(config, name) for name in node.clients}
     client = steps.weights(steps.Part(config.task.client_half(), None))
     batch_statistics = config.refresh_mode == "train"
@@ -146,11 +154,11 @@ async def server(node: ServerNode, config: Config) -> None:
     for name in cohort:
         await node.post(name, Initial(round=-1, client=client))
     while cohort:
-        gathering = rounds.Gathering(node, config, round, cohort, Update)
+        collector = rounds.RoundCollector(node, config, round, cohort, Update)
         alignments: list[asyncio.Task[tuple[float, float]]] = []
         warm: dict[str, warm_start.Warm] = {}
         async with asyncio.TaskGroup() as group:
-            async for message in gathering.messages(Smashed, warm_start.Warm):
+            async for message in collector.messages(Smashed, warm_start.Warm):
                 if isinstance(message, warm_start.Warm):
                     warm[message.sender] = message
                     continue
@@ -162,7 +170,7 @@ async def server(node: ServerNode, config: Config) -> None:
                     task = alignment.align(node, config, message.sender, round, estimator, true)
                     alignments.append(group.create_task(task))
         alignment.report(node, round, [task.result() for task in alignments])
-        updates = await gathering.conclude()
+        updates = await collector.conclude()
         if trained := [warm[update.sender] for update in updates if update.sender in warm]:
             await shared.share(node, [estimator.aux for estimator in estimators.values()], trained)
         client = await rounds.mean(node, [update.client for update in updates], updates, client)

@@ -12,7 +12,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from algorithms.training import rounds, steps
-from algorithms.training.settings import uploads
+from algorithms.training.settings import should_upload
 from algorithms.workload.loader import Shard
 from emulator.node import ClientNode, Message, ServerNode, StateDict
 
@@ -31,7 +31,7 @@ async def local_steps(
     """A client's round 0 of CSE-FSL; the steps whose z and y are to be uploaded, before each goes on."""
     losses = []
     for step, (x, y) in enumerate(shard.batches(0)):
-        if uploads(q, step, shard.steps, 0, anew=True):
+        if should_upload(q, step, shard.steps, 0, restart_each_round=True):
             z = await node.compute(steps.forward, half, x)
             yield step, z, y
             losses.append(await node.compute(steps.local_step, half, aux, z, y))

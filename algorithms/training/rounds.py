@@ -1,10 +1,10 @@
-"""How a round begins and ends, for all algorithms: who takes part, what the server gathers, who was too late.
+"""The bounds of a round, for all methods: its cohort, the messages that the server collects, and the stragglers.
 
-A server gathers the messages of a round's cohort until each has sent its ``Update`` or the deadline has passed. What
-has arrived by then counts, even if the server gets to it later. Who is late is told so by ``LeftOut`` and stops
-training; its update is in no mean, but one server half for all has learnt from those of its batches that were in time.
-The mean of a round goes to those who take part in the next, after the last round to those who took part in it; the
-others get ``Finish``.
+A server collects the messages of a round's cohort until each client has sent its ``Update`` or the deadline has passed.
+Messages that have arrived by then count, even if the server handles them later. A straggler gets ``StragglerDropped``
+and stops training; its update is in no mean, but a server half for all clients has learnt from its batches in time.
+The mean of a round goes to the cohort of the next, after the last round to the cohort of that round; the other clients
+get ``Finish``.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ M3 = TypeVar("M3", bound=Message)
 M4 = TypeVar("M4", bound=Message)
 
 
-class LeftOut(Message, frozen=True, kw_only=True, tag="left-out"):
-    """Server to client: the round is over without you."""
+class StragglerDropped(Message, frozen=True, kw_only=True, tag="left-out"):
+    """Server to client: the round has ended without this client's update."""
 
 
 class Finish(Message, frozen=True, kw_only=True, tag="finish"):
     """Server to client: there will be no further round."""
 
 
-CONTROL_MESSAGES: tuple[type[Message], ...] = (LeftOut, Finish)
+CONTROL_MESSAGES: tuple[type[Message], ...] = (StragglerDropped, Finish)
 
 
-class Gathering(Generic[U]):
-    """What a round's cohort sends to the server until all its updates are here or the deadline has passed."""
+class RoundCollector(Generic[U]):
+    """Collects a cohort's messages at the server until all updates have arrived or the deadline has passed."""
 
     def __init__(
         self, node: ServerNode, config: Settings, round: int, cohort: tuple[str, ...], update: type[U]
@@ -58,9 +58,9 @@ class Gathering(Generic[U]):
     async def messages(self, *types: type[Any], clients: tuple[str, ...] | None = None) -> AsyncIterator[Any]:
         """The round's messages of ``types``, in the server's order, until an update of each of ``clients`` is here.
 
-        What belongs to an older round, by a client that was left out of it, is passed over.
+        Messages of an older round, by a client that was dropped from it, are ignored.
         """
-        for names in self._config.turns(self._cohort if clients is None else clients):
+        for names in self._config.server_turns(self._cohort if clients is None else clients):
             while not all(name in self.updates for name in names):
                 try:
                     message = await self._node.recv(*types, self._type, source=names, until_ns=self._until_ns)
@@ -89,7 +89,7 @@ class Gathering(Generic[U]):
         """
         late = [name for name in self._cohort if name not in self.updates]
         for name in late:
-            await self._node.post(name, LeftOut(round=self._round))
+            await self._node.post(name, StragglerDropped(round=self._round))
         if self._round == 0 and not self.updates:
             raise UserError(
                 f"deadline_s: no client ends the first round within {self._config.deadline_s} s: allow more"
@@ -109,8 +109,8 @@ async def mean(node: ServerNode, states: Iterable[StateDict], updates: Iterable[
 
 
 def begin_next(node: ServerNode, config: Settings, round: int) -> tuple[str, ...]:
-    """Begin the round after ``round`` if there is one; its cohort, or nobody."""
-    if not config.another(round + 1, node.now()):
+    """Begin the round after ``round``, if there is one; return its cohort, which is empty after the last round."""
+    if not config.has_next_round(round + 1, node.now()):
         return ()
     node.begin_round(round + 1)
     return config.cohort(node.clients, round + 1)
@@ -136,8 +136,8 @@ async def starts(node: ClientNode, *types: type[Any]) -> AsyncIterator[Any]:
 
     Keeps no reference to what it hands out.
     """
-    while not isinstance(message := await node.recv(*types, LeftOut, Finish, source="server"), Finish):
-        if isinstance(message, LeftOut):  # it crossed this client's update
+    while not isinstance(message := await node.recv(*types, StragglerDropped, Finish, source="server"), Finish):
+        if isinstance(message, StragglerDropped):  # it crossed this client's update
             continue
         handed, last = [message], getattr(message, "last", False)
         del message
@@ -146,7 +146,7 @@ async def starts(node: ClientNode, *types: type[Any]) -> AsyncIterator[Any]:
             return
 
 
-async def unless_left_out(node: ClientNode, config: Settings, training: Coroutine[Any, Any, None]) -> None:
+async def until_dropped(node: ClientNode, config: Settings, training: Coroutine[Any, Any, None]) -> None:
     """Train for a round, or until the server says that it goes on without this client.
 
     ``training`` must end with the post of its update: from then on the server may be in the next round.
@@ -155,7 +155,7 @@ async def unless_left_out(node: ClientNode, config: Settings, training: Coroutin
         await training
         return
     work = asyncio.ensure_future(training)
-    told = asyncio.ensure_future(node.recv(LeftOut, source="server", leave_others=True))
+    told = asyncio.ensure_future(node.recv(StragglerDropped, source="server", leave_others=True))
     try:
         await asyncio.wait((work, told), return_when=asyncio.FIRST_COMPLETED)
     finally:

@@ -1,4 +1,4 @@
-"""What every algorithm can be told: rounds, optimizers, who takes part, how long the server waits.
+"""The settings that all methods have: rounds, optimizers, participation, deadline.
 
 ``Settings`` is the base of every algorithm's ``Config``. Plain configuration: no torch.
 """
@@ -17,8 +17,8 @@ MOST_ROUNDS = 10**6  # of a run: more is a slip of the pen
 LONGEST_S = 1e9  # thirty years, in ns far within an integer of 64 bits
 
 
-class Rule(msgspec.Struct, frozen=True):
-    """How one part of a model learns: torch's optimizer of this name with these settings."""
+class OptimizerSpec(msgspec.Struct, frozen=True):
+    """The optimizer of one part of a model: torch's of this name, with its hyperparameters."""
 
     kind: Literal["adam", "adamw", "sgd"]
     lr: float
@@ -28,7 +28,7 @@ class Rule(msgspec.Struct, frozen=True):
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What every algorithm's ``Config`` has.
+    """The settings that every method's ``Config`` has.
 
     ``optimizer`` with ``weight_decay``, ``momentum`` (sgd) and ``betas`` (adam, adamw) is that of client and server
     half; auxiliaries have the same without weight decay, as in the FSL-SAGE authors' code.
@@ -37,8 +37,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     come. ``blocked``: all of one client's before the next client's, as in that code, which plays one client after
     another. Without effect where the server keeps no half of its own.
 
-    ``participation``: the fraction of clients that takes part in a round, drawn anew for each. ``deadline_s``: so many
-    emulated seconds after a round's first post the server goes on without the clients that have not ended it.
+    ``participation``: the fraction of clients that takes part in a round, drawn for each. ``deadline_s``: emulated
+    seconds after a round's first post, at which the server drops the clients that have not sent their update.
     """
 
     has_auxiliary: ClassVar[bool] = False  # whether a head at the client stands in for the server's half
@@ -57,27 +57,27 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     deadline_s: float | None = None
 
     @property
-    def client_rule(self) -> Rule:
-        """How client halves learn, and FedAvg's whole models."""
-        return Rule(self.optimizer, self.client_lr, self.weight_decay, self.momentum, self.betas)
+    def client_optimizer(self) -> OptimizerSpec:
+        """The optimizer of client halves, and of FedAvg's full models."""
+        return OptimizerSpec(self.optimizer, self.client_lr, self.weight_decay, self.momentum, self.betas)
 
     @property
-    def server_rule(self) -> Rule:
-        """How server halves learn."""
-        return Rule(self.optimizer, self.server_lr, self.weight_decay, self.momentum, self.betas)
+    def server_optimizer(self) -> OptimizerSpec:
+        """The optimizer of server halves."""
+        return OptimizerSpec(self.optimizer, self.server_lr, self.weight_decay, self.momentum, self.betas)
 
-    def auxiliary_rule(self, lr: float) -> Rule:
-        """How auxiliaries learn."""
-        return Rule(self.optimizer, lr, 0.0, self.momentum, self.betas)
+    def auxiliary_optimizer(self, lr: float) -> OptimizerSpec:
+        """The optimizer of auxiliaries."""
+        return OptimizerSpec(self.optimizer, lr, 0.0, self.momentum, self.betas)
 
-    def another(self, round: int, now_ns: int) -> bool:
-        """Whether ``round`` (from 0) is played when it could start at ``now_ns``; the first one always is."""
+    def has_next_round(self, round: int, now_ns: int) -> bool:
+        """Whether there is a ``round`` (from 0) that could start at ``now_ns``; there always is a first one."""
         if round == 0:
             return True
         return round < self.rounds and (self.stop_after_s is None or now_ns < self.stop_after_s * 1e9)
 
     def cohort(self, clients: tuple[str, ...], round: int) -> tuple[str, ...]:
-        """Who takes part in ``round``, in client order: at least one, drawn from a stream of the round's own."""
+        """The clients of ``round``, in client order: at least one, drawn from a random stream of that round."""
         count = max(1, round_half_up(self.participation * len(clients)))
         if count == len(clients):
             return clients
@@ -94,7 +94,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         samples = self.task.shard_samples()
         return max(indices, key=lambda index: self.task.largest_batch(samples[index]))
 
-    def turns(self, clients: tuple[str, ...]) -> list[tuple[str, ...]]:
+    def server_turns(self, clients: tuple[str, ...]) -> list[tuple[str, ...]]:
         """The groups of clients whose messages of a round the server takes as they come, one group after another."""
         return [clients] if self.server_order == "arrival" else [(client,) for client in clients]
 
@@ -120,27 +120,29 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def round_half_up(value: float) -> int:
-    """To the nearest whole number, halves up (``round`` takes halves to the even one)."""
+    """The nearest integer, halves up (``round`` takes halves to the even one)."""
     return int(value + 0.5)
 
 
-def uploads(q: int, step: int, steps: int, begun: int, *, anew: bool, last: bool = False) -> bool:
+def should_upload(
+    q: int, step: int, steps: int, rounds_done: int, *, restart_each_round: bool, upload_last: bool = False
+) -> bool:
     """Whether a client uploads in this step, the first (or last) of each block of ``q``.
 
-    ``begun``: how many rounds of ``steps`` each it has begun before. Blocks run on across rounds, unless they begin
-    ``anew`` in each; then a round's last block may be shorter.
+    ``rounds_done``: how many rounds of ``steps`` each it has begun before. Blocks continue across rounds, unless
+    ``restart_each_round``; then a round's last block may be shorter. ``upload_last``: the last step of a block uploads.
     """
-    tau = step if anew else begun * steps + step
-    if last:
-        return tau % q == q - 1 or (anew and step == steps - 1)
+    tau = step if restart_each_round else rounds_done * steps + step
+    if upload_last:
+        return tau % q == q - 1 or (restart_each_round and step == steps - 1)
     return tau % q == 0
 
 
-def rare_uploads(task: Task, q: int, rounds: int, *, anew: bool) -> list[str]:
-    """A warning where ``q`` is more than a client's steps until its counter begins ``anew`` or the training ends."""
+def rare_uploads(task: Task, q: int, rounds: int, *, restart_each_round: bool) -> list[str]:
+    """A warning where ``q`` is more than a client's steps until its counter restarts or the training ends."""
     steps = task.steps()
-    if q <= (steps if anew else steps * rounds):
+    if q <= (steps if restart_each_round else steps * rounds):
         return []
-    if anew:
+    if restart_each_round:
         return [f"q: {q} exceeds the {steps} steps of a round: with q_per_round each client uploads once a round"]
     return [f"q: {q} exceeds the {steps * rounds} steps of {rounds} rounds: each client uploads once in the whole run"]

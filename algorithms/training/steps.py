@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 
-from algorithms.training.settings import Rule
+from algorithms.training.settings import OptimizerSpec
 from algorithms.workload.models import fill, has_batch_norm
 from emulator.compute.counting import computation, uncounted
 from emulator.compute.tensor_account import AUXILIARY, GRADIENTS, OPTIMIZER, PARAMETERS, mark
@@ -25,20 +25,20 @@ from emulator.node import StateDict
 
 
 class Part:
-    """A part of the model on one node, with its optimizer; ``rule`` None: frozen, without optimizer and gradients.
+    """A part of the model on one node, with its optimizer; ``spec`` None: frozen, without optimizer and gradients.
 
     ``auxiliary``: it stands in for the server's half at a client, and is an item of its own in a memory account.
     ``cost_key`` is the same for parts whose computations cost the same: same layers, same kind of training.
     """
 
-    def __init__(self, module: nn.Module, rule: Rule | None, *, auxiliary: bool = False) -> None:
+    def __init__(self, module: nn.Module, spec: OptimizerSpec | None, *, auxiliary: bool = False) -> None:
         self.module = module.train()
         self._kinds = (AUXILIARY,) * 3 if auxiliary else (PARAMETERS, GRADIENTS, OPTIMIZER)
         mark((*module.parameters(), *module.buffers()), self._kinds[0])
-        module.requires_grad_(rule is not None)
-        self.optimizer = _optimizer(module, rule) if rule is not None else None
+        module.requires_grad_(spec is not None)
+        self.optimizer = _optimizer(module, spec) if spec is not None else None
         layers = hashlib.sha256(repr(module).encode()).hexdigest()[:12]
-        self.cost_key = f"{layers}:{_cost_key(rule)}"
+        self.cost_key = f"{layers}:{_cost_key(spec)}"
 
     def step(self) -> None:
         """One step of the optimizer with the gradients at hand, which are None afterwards."""
@@ -51,18 +51,18 @@ class Part:
             self.optimizer.zero_grad(set_to_none=True)
 
 
-def _optimizer(module: nn.Module, rule: Rule) -> torch.optim.Optimizer:
-    parameters, lr, decay = list(module.parameters()), rule.lr, rule.weight_decay
-    if rule.kind == "sgd":
-        return torch.optim.SGD(parameters, lr=lr, weight_decay=decay, momentum=rule.momentum)
-    make = torch.optim.AdamW if rule.kind == "adamw" else torch.optim.Adam
-    return make(parameters, lr=lr, weight_decay=decay, betas=rule.betas)
+def _optimizer(module: nn.Module, spec: OptimizerSpec) -> torch.optim.Optimizer:
+    parameters, lr, decay = list(module.parameters()), spec.lr, spec.weight_decay
+    if spec.kind == "sgd":
+        return torch.optim.SGD(parameters, lr=lr, weight_decay=decay, momentum=spec.momentum)
+    make = torch.optim.AdamW if spec.kind == "adamw" else torch.optim.Adam
+    return make(parameters, lr=lr, weight_decay=decay, betas=spec.betas)
 
 
-def _cost_key(rule: Rule | None) -> str:
-    if rule is None:
+def _cost_key(spec: OptimizerSpec | None) -> str:
+    if spec is None:
         return "frozen"
-    return rule.kind + ":decay" * (rule.weight_decay > 0) + ":momentum" * (rule.momentum > 0)
+    return spec.kind + ":decay" * (spec.weight_decay > 0) + ":momentum" * (spec.momentum > 0)
 
 
 def _begin(optimizer: torch.optim.Optimizer) -> None:
@@ -314,10 +314,10 @@ def _left_to_align(aux: Part, z: Tensor, g: Tensor, y: Tensor, batches: Sequence
         return torch.stack(found).sum()
 
 
-def _batches(order: Tensor, batch: int, single: bool) -> list[Tensor]:
-    """The last one may be smaller; of one sample it joins the one before, unless it may be ``single``."""
+def _batches(order: Tensor, batch: int, allow_batch_of_one: bool) -> list[Tensor]:
+    """The last one may be smaller; of one sample it joins the one before, unless it may be ``allow_batch_of_one``."""
     batches = list(torch.split(order, batch))
-    if not single and len(batches) > 1 and len(batches[-1]) == 1:
+    if not allow_batch_of_one and len(batches) > 1 and len(batches[-1]) == 1:
         batches[-2:] = [torch.cat(batches[-2:])]
     return batches
 

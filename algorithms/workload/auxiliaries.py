@@ -85,9 +85,9 @@ def build(about: Layout, shape: Shape, classes: int, seed: int) -> nn.Module:
     return models.seeded(lambda: make(about, shape, classes), seed, purpose)
 
 
-def skeleton(about: Layout, shape: Shape, classes: int) -> nn.Module:
+def meta_model(about: Layout, shape: Shape, classes: int) -> nn.Module:
     """The auxiliary on the meta device."""
-    with models.hollow():
+    with models.on_meta_device():
         return make(about, shape, classes).to("meta")
 
 
@@ -103,8 +103,8 @@ def make(about: Layout, shape: Shape, classes: int) -> nn.Module:
     if about.kind == "pool":
         return _head(about.smashed, about.channels_last, classes)
     if about.kind == "server":
-        return Traced(models.fresh(about.model, "", shape, classes), about.model).half(about.cut, "server")
-    follower = models.fresh(about.model, about.follower, shape, classes)
+        return Traced(models.reinitialised(about.model, "", shape, classes), about.model).half(about.cut, "server")
+    follower = models.reinitialised(about.model, about.follower, shape, classes)
     return nn.Sequential(follower, *_head(_shape_after(follower, about.smashed), about.channels_last, classes))
 
 
@@ -132,7 +132,7 @@ def _fits(about: Layout, shape: Shape, classes: int) -> bool:
     if about.kind == "stage" and not about.follower:
         return False
     try:
-        made = skeleton(about, shape, classes)
+        made = meta_model(about, shape, classes)
         made.eval()(torch.empty(2, *about.smashed, device="meta"))
     except Exception:  # a follower that takes more than z, say
         return False

@@ -51,7 +51,7 @@ def cuts(model: str, shape: Shape, classes: int = CLASSES) -> list[Cut]:
     UserError where there is no such model or it does not take such images. Where what follows overwrites z in place
     there is no cut: the server would overwrite a message.
     """
-    traced = Traced(models.skeleton(model, shape, classes), model)
+    traced = Traced(models.meta_model(model, shape, classes), model)
     try:
         with torch.random.fork_rng(devices=[]), Imagined():
             traced.module.to_empty(device="cpu")

@@ -15,7 +15,7 @@ from algorithms.workload.census import PADDING
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and standard deviation of its channels, of 0..1
 
 
-class Look(NamedTuple):
+class Preprocessing(NamedTuple):
     """How samples become tensors. ``levels`` is the value of white; the rest as in ``Task``."""
 
     levels: int
@@ -23,14 +23,16 @@ class Look(NamedTuple):
     augment: Literal["none", "flip-crop"] = "none"
 
 
-def tensors(samples: Samples, rows: np.ndarray[Any, Any], look: Look) -> tuple[torch.Tensor, torch.Tensor]:
+def tensors(
+    samples: Samples, rows: np.ndarray[Any, Any], preprocessing: Preprocessing
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The given rows as x float32 [B, C, H, W], 0..1 or normalised, and y int64 [B]; never augmented."""
-    return _tensor(samples.images[rows], look), torch.from_numpy(np.array(samples.labels[rows]))
+    return _tensor(samples.images[rows], preprocessing), torch.from_numpy(np.array(samples.labels[rows]))
 
 
-def _tensor(images: np.ndarray[Any, Any], look: Look) -> torch.Tensor:
-    x = np.asarray(images, np.float32) / np.float32(look.levels)
-    if look.normalise == "imagenet":
+def _tensor(images: np.ndarray[Any, Any], preprocessing: Preprocessing) -> torch.Tensor:
+    x = np.asarray(images, np.float32) / np.float32(preprocessing.levels)
+    if preprocessing.normalise == "imagenet":
         mean, deviation = (np.array(values, np.float32).reshape(3, 1, 1) for values in IMAGENET)
         x = (x - mean) / deviation
     return torch.from_numpy(x)
@@ -51,24 +53,31 @@ def flip_crop(images: np.ndarray[Any, Any], draws: np.random.Generator) -> np.nd
 
 
 class Shard:
-    """The samples of one client. ``single``: whether a last batch of one sample may stand alone."""
+    """The samples of one client. ``allow_batch_of_one``: whether a last batch of one sample may stand alone."""
 
     def __init__(
-        self, samples: Samples, batch: int, look: Look, seed: int, index: int, epochs: int = 1, single: bool = True
+        self,
+        samples: Samples,
+        batch: int,
+        preprocessing: Preprocessing,
+        seed: int,
+        index: int,
+        epochs: int = 1,
+        allow_batch_of_one: bool = True,
     ) -> None:
-        self._samples, self._batch, self._look = samples, batch, look
-        self._seed, self._index, self._epochs, self._single = seed, index, epochs, single
+        self._samples, self._batch, self._preprocessing = samples, batch, preprocessing
+        self._seed, self._index, self._epochs, self._allow_batch_of_one = seed, index, epochs, allow_batch_of_one
 
     def __len__(self) -> int:
         return len(self._samples.labels)
 
     @property
     def steps(self) -> int:
-        """Batches in a round: the last one of an epoch may be smaller, or larger by one (``single``)."""
+        """Batches in a round: the last one of an epoch may be smaller, or larger by one (``allow_batch_of_one``)."""
         return self._epochs * len(self._starts())
 
     def _starts(self) -> list[int]:
-        return batch_starts(len(self), self._batch, self._single)
+        return batch_starts(len(self), self._batch, self._allow_batch_of_one)
 
     def batches(self, round: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """(x float32 [B, C, H, W], y int64 [B]) in the order of (seed, client, epoch), whatever the algorithm."""
@@ -79,6 +88,6 @@ class Shard:
             for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
                 rows = order[start:end]
                 images = self._samples.images[rows]
-                if self._look.augment == "flip-crop":
+                if self._preprocessing.augment == "flip-crop":
                     images = flip_crop(images, draws)
-                yield _tensor(images, self._look), torch.from_numpy(np.array(self._samples.labels[rows]))
+                yield _tensor(images, self._preprocessing), torch.from_numpy(np.array(self._samples.labels[rows]))

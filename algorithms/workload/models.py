@@ -109,16 +109,16 @@ def build(model: str, shape: Shape, classes: int, seed: int) -> nn.Module:
     return nn.Sequential(OrderedDict(stages))
 
 
-def fresh(model: str, module: str, shape: Shape, classes: int) -> nn.Module:
+def reinitialised(model: str, module: str, shape: Shape, classes: int) -> nn.Module:
     """The submodule ``module`` of ``model``, or the whole for "", with weights from the generator as it stands."""
     if model == "cnn" and module in CNN:  # a stage alone, whatever comes before it
         return CNN[module](shape, classes)
     return _make(model, shape, classes).get_submodule(module)
 
 
-def skeleton(model: str, shape: Shape, classes: int) -> nn.Module:
+def meta_model(model: str, shape: Shape, classes: int) -> nn.Module:
     """``model`` on the meta device, in train mode."""
-    with hollow():
+    with on_meta_device():
         return _make(model, shape, classes).to("meta")
 
 
@@ -149,7 +149,7 @@ def has_batch_norm(module: nn.Module) -> bool:
     return any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in module.modules())
 
 
-class _Hollow(TorchFunctionMode):
+class _OnMetaDevice(TorchFunctionMode):
     """What layers make their weights of is made on the meta device; arithmetic in a constructor stays real."""
 
     MADE = frozenset({torch.empty, torch.zeros, torch.ones, torch.full})
@@ -164,9 +164,9 @@ class _Hollow(TorchFunctionMode):
 
 
 @contextlib.contextmanager
-def hollow() -> Iterator[None]:
+def on_meta_device() -> Iterator[None]:
     """Modules made here have parameters and buffers without memory, and draw nothing from the global generator."""
-    with torch.random.fork_rng(devices=[]), _Hollow():
+    with torch.random.fork_rng(devices=[]), _OnMetaDevice():
         yield
 
 

@@ -44,17 +44,17 @@ class Parts(NamedTuple):
             return self._filled(self._skeleton().half(self.cut, which), which)
         return self._built().half(self.layout().cut, which)
 
-    def whole(self) -> nn.Module:
+    def full_model(self) -> nn.Module:
         """The model in one piece, in train mode."""
         if self.folder:
-            return self._filled(models.skeleton(self.model, self.shape, self.classes), *split.HALVES)
+            return self._filled(models.meta_model(self.model, self.shape, self.classes), *split.HALVES)
         return models.build(self.model, self.shape, self.classes, self.seed)
 
     def auxiliary(self) -> nn.Module:
         """The auxiliary, in train mode."""
         if self.folder:
             about = msgspec.json.decode((Path(self.folder) / LAYOUT).read_bytes(), type=Layout)
-            return self._filled(auxiliaries.skeleton(about, self.shape, self.classes), "auxiliary")
+            return self._filled(auxiliaries.meta_model(about, self.shape, self.classes), "auxiliary")
         return auxiliaries.build(self.layout(), self.shape, self.classes, self.seed)
 
     def divide(self, state: StateDict) -> dict[str, StateDict]:
@@ -88,7 +88,7 @@ class Parts(NamedTuple):
         return auxiliaries.layout(self.aux, self.model, cut, self.shape, self.classes)
 
     def _skeleton(self) -> split.Traced:
-        return split.Traced(models.skeleton(self.model, self.shape, self.classes), self.model)
+        return split.Traced(models.meta_model(self.model, self.shape, self.classes), self.model)
 
     def _built(self) -> split.Traced:
         return split.Traced(models.build(self.model, self.shape, self.classes, self.seed), self.model)

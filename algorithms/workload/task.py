@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
-    from algorithms.workload.loader import Look, Shard
+    from algorithms.workload.loader import Preprocessing, Shard
     from algorithms.workload.parts import Parts
     from emulator.transport.messages import StateDict
 
@@ -38,9 +38,9 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     its own part, and builds the model).
 
     ``epochs``: passes over a client's samples in a round. ``augment``: ``flip-crop`` mirrors and shifts training images
-    at random. ``normalise``: by ImageNet's mean and standard deviation. ``single``: whether a last batch of one sample
-    stands alone or joins the one before; None: it joins where the model has batch norm, which one sample cannot have.
-    ``bad_images``: whether images of a folder that cannot be read are refused, or skipped.
+    at random. ``normalise``: by ImageNet's mean and standard deviation. ``allow_batch_of_one``: whether a last batch of
+    one sample stands alone or joins the one before; None: it joins where the model has batch norm, which one sample
+    cannot have. ``bad_images``: whether images of a folder that cannot be read are refused, or skipped.
     """
 
     dataset: str = "digits"
@@ -57,7 +57,7 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     samples_per_client: int = 0  # 0: the training part is divided among the clients; else shards overlap
     data_dir: str = "data"
     folder: str = ""
-    single: bool | None = None
+    allow_batch_of_one: bool | None = msgspec.field(default=None, name="single")
     bad_images: Literal["refuse", "skip"] = "refuse"
 
     def check(self) -> None:
@@ -106,9 +106,9 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The model after the cut."""
         return self._parts().half("server")
 
-    def whole(self) -> nn.Module:
+    def full_model(self) -> nn.Module:
         """The model in one piece."""
-        return self._parts().whole()
+        return self._parts().full_model()
 
     def auxiliary(self) -> nn.Module:
         """The auxiliary head for the cut; the same initial weights for every client."""
@@ -128,25 +128,27 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             train, _ = datasets.load(self.dataset, self.data_dir)
             rows = self._shards(train)[index]
             samples = datasets.Samples(train.images[rows], train.labels[rows])
-        return Shard(samples, self.batch, self._look(), self.seed, index, self.epochs, self._single())
+        return Shard(
+            samples, self.batch, self._preprocessing(), self.seed, index, self.epochs, self._allow_batch_of_one()
+        )
 
-    def _look(self) -> Look:
-        from algorithms.workload.loader import Look
+    def _preprocessing(self) -> Preprocessing:
+        from algorithms.workload.loader import Preprocessing
 
-        return Look(self._about().levels, self.normalise, self.augment)
+        return Preprocessing(self._about().levels, self.normalise, self.augment)
 
     def _about(self) -> datasets.Description:
         """What the data set is; once it is prepared, the data set itself is not looked at again."""
         return datasets.read_about(self.folder) if self.folder else datasets.describe(self.dataset, self.data_dir)
 
-    def _single(self) -> bool:
-        """Whether a batch of one sample may be: ``single``, or by the model."""
-        from algorithms.workload.models import has_batch_norm, skeleton
+    def _allow_batch_of_one(self) -> bool:
+        """Whether a batch of one sample may be: ``allow_batch_of_one``, or by the model."""
+        from algorithms.workload.models import has_batch_norm, meta_model
 
-        if self.single is not None:
-            return self.single
+        if self.allow_batch_of_one is not None:
+            return self.allow_batch_of_one
         about = self._about()
-        return not has_batch_norm(skeleton(self.model, about.shape, about.classes))
+        return not has_batch_norm(meta_model(self.model, about.shape, about.classes))
 
     def shard_samples(self) -> list[int]:
         """How many samples each client has; of unequal parts, where they are prepared or the data set is at hand."""
@@ -160,12 +162,12 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def steps(self) -> int:
         """Batches in a round of the client with the most samples."""
-        starts = partition.batch_starts(max(self.shard_samples()), self.batch, self._single())
+        starts = partition.batch_starts(max(self.shard_samples()), self.batch, self._allow_batch_of_one())
         return self.epochs * len(starts)
 
     def largest_batch(self, samples: int) -> int:
         """The most samples of a batch of a client with so many: one more than ``batch`` where a last one joined it."""
-        starts = partition.batch_starts(samples, self.batch, self._single())
+        starts = partition.batch_starts(samples, self.batch, self._allow_batch_of_one())
         return max(end - start for start, end in zip(starts, [*starts[1:], samples], strict=True))
 
     def _shards(self, train: datasets.Samples) -> list[np.ndarray[Any, Any]]:
@@ -193,10 +195,12 @@ def prepare(task: Task, folder: Path) -> Task:
     Returns the task to give them, cut and auxiliary named; UserError for a model, cut or auxiliary that cannot be.
     """
     made = task._parts().write(folder)
-    sizes, single = write_data(task, folder), task._single()
-    if not single:
+    sizes, allow_batch_of_one = write_data(task, folder), task._allow_batch_of_one()
+    if not allow_batch_of_one:
         _check_no_single(task, sizes)
-    return msgspec.structs.replace(task, cut=made.cut, aux=made.aux, folder=str(folder), single=single)
+    return msgspec.structs.replace(
+        task, cut=made.cut, aux=made.aux, folder=str(folder), allow_batch_of_one=allow_batch_of_one
+    )
 
 
 def write_data(task: Task, folder: Path) -> list[int]:
@@ -248,16 +252,16 @@ def evaluate(task: Task, parts: dict[str, StateDict]) -> tuple[float, float, flo
     from algorithms.workload.loader import tensors
     from algorithms.workload.models import fill
 
-    about, look = task._about(), task._look()
+    about, preprocessing = task._about(), task._preprocessing()
     test = datasets.read(task.folder, "test") if task.folder else datasets.load(task.dataset, task.data_dir)[1]
-    model = task.whole()
+    model = task.full_model()
     fill(model, {**parts["client"], **parts["server"]})
     model.eval()
     correct, loss = torch.zeros(about.classes, dtype=torch.int64), 0.0
     with torch.no_grad():
         for start in range(0, about.test, _TEST_BATCH):
             rows = np.arange(start, min(start + _TEST_BATCH, about.test))
-            x, y = tensors(test, rows, look)
+            x, y = tensors(test, rows, preprocessing)
             logits = model(x)
             loss += functional.cross_entropy(logits, y, reduction="sum").item()
             correct += torch.bincount(y[logits.argmax(1) == y], minlength=about.classes)

@@ -15,7 +15,7 @@ import msgspec
 from emulator.inputs import toml_files
 from emulator.inputs.shipped import ROOT
 from emulator.inputs.text_files import profile_error
-from emulator.validation import mistake
+from emulator.validation import validation_error
 
 FILE = ROOT / "memory" / "resnet18-cifar10.toml"
 SHOWN = f"netprofiles/memory/{FILE.name}"
@@ -71,7 +71,7 @@ def computed() -> ModelMemory:
         table = toml_files.parsed(SHOWN, toml_files.content_of(FILE), 'kind = "client-memory"')
     except OSError as error:
         raise profile_error(SHOWN, "", f"{error.strerror}; restore it, or write it again") from None
-    if wrong := mistake(table, ModelMemory):
+    if wrong := validation_error(table, ModelMemory):
         raise profile_error(SHOWN, "", wrong)
     return msgspec.convert(table, ModelMemory)
 

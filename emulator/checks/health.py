@@ -85,7 +85,7 @@ def limits_of(manifest: Mapping[str, Any]) -> Limits:
     return LIMITS[manifest.get("clock", "real")]
 
 
-class Tight(msgspec.Struct, frozen=True, kw_only=True):
+class HostBottleneck(msgspec.Struct, frozen=True, kw_only=True):
     """The computation of one device and function that used most of its span's time on the host."""
 
     device: str
@@ -111,7 +111,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     clamp_max_ms: float
     spans: int
     spans_late: int  # host work ended more than 50 ms after the span
-    tightest: list[Tight]
+    bottlenecks: list[HostBottleneck] = msgspec.field(name="tightest")
     host_busy: float | None  # mean, fraction of all cores
     host_steal: float | None
     host_pressure: float | None
@@ -151,7 +151,7 @@ def check(manifest: Mapping[str, Any], timelines: Mapping[str, Sequence[AnyEvent
         remarks += divergence.remarks(events) + _left_out(events) + blocked(events) + beyond_memory(manifest, events)
         reasons += [f"{algorithm}: {text}" for text in found]
         notes += [f"{algorithm}: {text}" for text in remarks]
-        figures[algorithm] = _figures(events, _tightest(manifest, events) if limits.host_matters else [])
+        figures[algorithm] = _figures(events, _bottlenecks(manifest, events) if limits.host_matters else [])
     notes += unused_limits(manifest) + unequal_limits(manifest)
     notes += _host(timelines) if limits.host_matters else []
     verdict = ("bad" if reasons else "good") if limits.trains else "none"
@@ -266,7 +266,7 @@ def _host(timelines: Mapping[str, Sequence[AnyEvent]]) -> list[str]:
     return notes
 
 
-def _tightest(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> list[Tight]:
+def _bottlenecks(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> list[HostBottleneck]:
     """By the median of the host's times: the first of a kind pays for what torch prepares once."""
     nodes = nodes_of(manifest)
     dilation = max((event.dilation for event in only(events, Timeline)), default=1)
@@ -274,18 +274,20 @@ def _tightest(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> list[T
     for span in only(events, Computed):
         device = str(nodes.get(span.node, {}).get("device", span.node))
         host_ns.setdefault((device, span.function, span.due_ns - span.start_ns), []).append(span.host_ns)
-    tightest: dict[tuple[str, str], Tight] = {}
+    bottlenecks: dict[tuple[str, str], HostBottleneck] = {}
     for (device, function, length_ns), all_ns in host_ns.items():
         middle_ns = median(all_ns)
         ratio = middle_ns / max(length_ns * dilation, 1)
-        if (device, function) not in tightest or ratio > tightest[device, function].ratio:
-            tightest[device, function] = Tight(
+        if (device, function) not in bottlenecks or ratio > bottlenecks[device, function].ratio:
+            bottlenecks[device, function] = HostBottleneck(
                 device=device, function=function, ratio=ratio, host_ms=middle_ns / MS, span_ms=length_ns / MS
             )
-    return sorted(tightest.values(), key=lambda tight: (-tight.ratio, tight.device, tight.function))[:5]
+    return sorted(
+        bottlenecks.values(), key=lambda bottleneck: (-bottleneck.ratio, bottleneck.device, bottleneck.function)
+    )[:5]
 
 
-def _figures(events: Sequence[AnyEvent], tightest: list[Tight]) -> Figures:
+def _figures(events: Sequence[AnyEvent], bottlenecks: list[HostBottleneck]) -> Figures:
     rounds = only(events, RoundEnded)
     late = [event.actual_ns - event.due_ns for event in only(events, Received)]
     clamps = [event.by_ns for event in only(events, Clamped)]
@@ -305,7 +307,7 @@ def _figures(events: Sequence[AnyEvent], tightest: list[Tight]) -> Figures:
         clamp_max_ms=max(clamps, default=0) / MS,
         spans=len(spans),
         spans_late=sum(span.host_late_ns > HOST_LATE_NS for span in spans),
-        tightest=tightest,
+        bottlenecks=bottlenecks,
         host_busy=_mean([host.busy for host in hosts]),
         host_steal=_mean([host.steal for host in hosts]),
         host_pressure=_mean([host.pressure for host in hosts if host.pressure is not None]),

@@ -238,9 +238,9 @@ class Node:
         At most ``workers`` computations overlap in emulated time; the rest queue in order of arrival. Cancelling
         frees the worker at once and raises after the host has finished ``fn``.
         """
-        return (await self.compute_each(fn, [args]))[0]
+        return (await self.compute_repeated(fn, [args]))[0]
 
-    async def compute_each(self, fn: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+    async def compute_repeated(self, fn: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Run ``fn`` for each of the ``arguments``, which must cost the same, as one computation; what each returned.
 
         Profiling runs only the first and takes it for all: for long loops, such as the epochs of an alignment.
@@ -250,7 +250,7 @@ class Node:
             start_ns = self._loop.now_ns
             key, times = cost_key(fn, arguments[0]), len(arguments)
             if times > 1 and any(cost_key(fn, args) != key for args in arguments[1:]):
-                raise ValueError(f"compute_each: {tag} does not cost the same for all of its arguments")
+                raise ValueError(f"compute_repeated: {tag} does not cost the same for all of its arguments")
             counted = not self._costs.knows(key)
             run = self._run_on_host(partial(self._costs.carry_out, key, fn, arguments, counted=counted))
             if counted:  # its cost is known when the host has run it
@@ -343,11 +343,11 @@ class ClientNode(Node):
         super().__init__(*args, **options)
         self.index = index
         self._outbox.room_bytes = self.device.room_bytes
-        self.on_contribution: Callable[[int, str, StateDict], None] = lambda _round, _part, _state: None
+        self.on_part: Callable[[int, str, StateDict], None] = lambda _round, _part, _state: None
 
-    def contribute(self, round: int, part: str, state: StateDict) -> None:
+    def publish_part(self, round: int, part: str, state: StateDict) -> None:
         """Hand the evaluator a copy of a part that the server does not have, off the clock; it awaits it there."""
-        self.on_contribution(round, part, state)
+        self.on_part(round, part, state)
 
 
 class ServerNode(Node):
@@ -366,12 +366,12 @@ class ServerNode(Node):
         del round
         self.round_started_ns = self._loop.now_ns
 
-    def snapshot(self, round: int, parts: dict[str, StateDict], awaits: str = "") -> None:
+    def snapshot(self, round: int, parts: dict[str, StateDict], missing_part: str = "") -> None:
         """The round is over; hand a copy of the joined model's ``parts`` to the evaluator, off the clock.
 
-        ``awaits``: the part that a client has contributed, or contributes yet.
+        ``missing_part``: the part that a client has contributed, or contributes yet.
         """
-        self.on_snapshot(round, parts, awaits)
+        self.on_snapshot(round, parts, missing_part)
         self._write(events.RoundEnded, round=round, started_ns=self.round_started_ns)
 
 

@@ -10,7 +10,7 @@ from msgspec import Struct
 from emulator.inputs.text_files import profile_error
 from emulator.piecewise import StepFunction
 from emulator.profiles.scenario import Cell, Direction, Network
-from emulator.profiles.schema import CellPart, Document, NetworkFile, TraceFile, unit_of, whole
+from emulator.profiles.schema import CellPart, Document, NetworkFile, TraceFile, to_integer_unit, unit_of
 from emulator.traces import reading
 
 SIDES = ("up", "down")
@@ -38,7 +38,7 @@ def _link(file: str, where: str, part: NetworkFile | CellPart, base: Path, files
                 remedy = f"{side}_mbps = NUMBER, in Mbit/s, or {side}_trace = NAME"
                 raise profile_error(file, key, f"missing; write {remedy}; trace = NAME is for both directions")
             found.append(None)
-            rates.append(whole(file, key, number))
+            rates.append(to_integer_unit(file, key, number))
             continue
         key_of_trace = f"{where}{side}_trace" if part.trace is None else f"{where}trace"
         if number is not None:
@@ -90,7 +90,7 @@ def network_of(document: Document, files: dict[str, str]) -> Network:
         if direction.loss_ppb >= 10**9:
             key = "loss_percent" if typed.loss_percent else f"{side}_loss_percent"
             raise profile_error(file, key, "must be below 100: nothing would ever arrive")
-    start_ns = whole(file, "trace_start_s", typed.trace_start_s) if typed.trace_start_s else None
+    start_ns = to_integer_unit(file, "trace_start_s", typed.trace_start_s) if typed.trace_start_s else None
     if start_ns is not None and not any(link.traces):
         raise profile_error(file, "trace_start_s", "this link follows no trace; leave it out, or write trace = NAME")
     return Network(
@@ -107,7 +107,7 @@ def _both_or_each(
         raise profile_error(file, key, f"give either {key}, or up_{key} and down_{key}, not both")
     for side, own, is_traced in zip(SIDES, sides, traced, strict=True):
         if own or shared:
-            yield whole(file, f"{side}_{key}" if own else key, own or shared)
+            yield to_integer_unit(file, f"{side}_{key}" if own else key, own or shared)
         elif is_traced:
             yield 0
         elif default is None or any(sides):
@@ -126,7 +126,7 @@ def _delays(file: str, typed: NetworkFile, link: _Link) -> Iterator[int]:
         return
     if typed.one_way_ms or typed.up_one_way_ms or typed.down_one_way_ms:
         raise profile_error(file, "rtt_ms", "give either rtt_ms or one_way_ms, not both")
-    rtt_ns = whole(file, "rtt_ms", typed.rtt_ms)
+    rtt_ns = to_integer_unit(file, "rtt_ms", typed.rtt_ms)
     yield from (rtt_ns // 2, rtt_ns - rtt_ns // 2)
 
 

@@ -38,8 +38,8 @@ from emulator.profiles.schema import (
     find,
     is_path,
     shipped,
+    to_integer_unit,
     unit_of,
-    whole,
 )
 
 MAX_CLIENTS = 10_000  # every client is a process of the operating system; more is a slip of the finger
@@ -122,7 +122,7 @@ def _absence(file: str, where: str, part: AbsencePart, base: Path, files: dict[s
     if not all(means):
         raise profile_error(file, where, 'write mean_present_s and mean_absent_s, in s, or file = "x.csv"')
     present, absent = (
-        whole(file, f"{where}.{key}", number)
+        to_integer_unit(file, f"{where}.{key}", number)
         for key, number in zip(("mean_present_s", "mean_absent_s"), means, strict=True)
         if number is not None
     )
@@ -133,9 +133,9 @@ def _device(document: Document) -> Device:
     typed, file = document.typed, document.shown
     assert isinstance(typed, DeviceFile)
     keys = [key for key in DeviceFile.__struct_fields__ if key not in ("kind", "description", "send_queue_mib")]
-    device = Device(document.path.stem, *(whole(file, key, getattr(typed, key)) for key in keys))
+    device = Device(document.path.stem, *(to_integer_unit(file, key, getattr(typed, key)) for key in keys))
     if typed.send_queue_mib is not None:
-        device = structs.replace(device, send_queue_bytes=whole(file, "send_queue_mib", typed.send_queue_mib))
+        device = structs.replace(device, send_queue_bytes=to_integer_unit(file, "send_queue_mib", typed.send_queue_mib))
     if device.budget_bytes <= 0:
         parts = " - ".join(f"{part.value}" for part in (typed.memory_mib, typed.os_reserved_mib, typed.runtime_mib))
         problem = f"{parts} MiB leave no memory to train in; memory_mib must exceed os_reserved_mib + runtime_mib"
@@ -154,7 +154,7 @@ def _scenario(document: Document, wanted: int | None) -> Scenario:
         return found
 
     base, server = document.path.parent, typed.server
-    workers = whole(file, "server.workers", server.workers, MAX_CLIENTS)
+    workers = to_integer_unit(file, "server.workers", server.workers, MAX_CLIENTS)
     server_device = _device(part("device", server.device, "server.device"))
     server_network = network_of(part("network", server.network, "server.network"), files)
     cells = tuple(cell_of(file, i, cell, base, files) for i, cell in enumerate(typed.cells))
@@ -216,7 +216,7 @@ def _count_or_table(file: str, where: str, group: ClientGroup, base: Path) -> tu
             raise profile_error(file, f"{where}.count", 'missing; write count = NUMBER, or table = "clients.csv"')
         if group.ignore:
             raise profile_error(file, f"{where}.ignore", "names columns of a table, and there is none; leave it out")
-        return whole(file, f"{where}.count", group.count, MAX_CLIENTS), None
+        return to_integer_unit(file, f"{where}.count", group.count, MAX_CLIENTS), None
     if group.count is not None:
         raise profile_error(file, f"{where}.count", "a table has a row for each client; leave one of the two out")
     table = client_tables.load(base / group.table, file, f"{where}.table", group.ignore)

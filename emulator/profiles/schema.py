@@ -1,7 +1,7 @@
 """The format of profile files: keys, types and units, and for every mistake one line with the remedy.
 
 ``find`` reads a file and returns it typed, with its numbers still in human units and with their sources; what they
-mean in ns, bytes and bit/s is for ``profiles`` to say, through ``whole``.
+mean in ns, bytes and bit/s is for ``profiles`` to say, through ``to_integer_unit``.
 """
 
 from __future__ import annotations
@@ -328,7 +328,7 @@ def _show(value: Any) -> str:
     return text if len(text) <= 40 else text[:40] + "…"
 
 
-def whole(file: str, place: str, number: Number, at_most: int | None = None) -> int:
+def to_integer_unit(file: str, place: str, number: Number, at_most: int | None = None) -> int:
     """The number in the integer unit used inside, exactly; the key's last word names the unit."""
     key, value = place.rpartition(".")[2], number.value
     unit = unit_of(key)

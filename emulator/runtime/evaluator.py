@@ -32,23 +32,23 @@ def snapshot_path(folder: Path, round: int) -> Path:
 
 
 def write_snapshot(
-    folder: Path, round: int, due_ns: int, actual_ns: int, parts: dict[str, StateDict], awaits: str = ""
+    folder: Path, round: int, due_ns: int, actual_ns: int, parts: dict[str, StateDict], missing_part: str = ""
 ) -> None:
-    """Make the snapshot of ``round`` appear, complete; ``awaits``: a part that a client contributes."""
+    """Make the snapshot of ``round`` appear, complete; ``missing_part``: a part that a client contributes."""
     path = snapshot_path(folder, round)
-    snapshot = {"due_ns": due_ns, "actual_ns": actual_ns, "parts": parts, "awaits": awaits}
+    snapshot = {"due_ns": due_ns, "actual_ns": actual_ns, "parts": parts, "missing_part": missing_part}
     with filling():
         torch.save(snapshot, path.with_suffix(".part"))
     path.with_suffix(".part").rename(path)
 
 
-def contribution_path(folder: Path, round: int, part: str) -> Path:
+def part_path(folder: Path, round: int, part: str) -> Path:
     return folder / f"{round:06d}.{part}"
 
 
-def write_contribution(folder: Path, round: int, part: str, state: StateDict) -> None:
+def write_part(folder: Path, round: int, part: str, state: StateDict) -> None:
     """Make a client's part of the snapshot of ``round`` appear, complete."""
-    path = contribution_path(folder, round, part)
+    path = part_path(folder, round, part)
     with filling():
         torch.save(state, path.with_suffix(".half"))
     path.with_suffix(".half").rename(path)
@@ -102,10 +102,10 @@ def run(spec: LaunchSpec, control: Connection) -> None:
         path = snapshot_path(folder, round)
         if path.exists():
             snapshot = torch.load(path, weights_only=True)
-            if part := snapshot["awaits"]:  # it was written before the server could hear that the round is over
-                contribution = contribution_path(folder, round, part)
-                snapshot["parts"][part] = torch.load(contribution, weights_only=True)
-                contribution.unlink()
+            if part := snapshot["missing_part"]:  # it was written before the server could hear that the round is over
+                part_file = part_path(folder, round, part)
+                snapshot["parts"][part] = torch.load(part_file, weights_only=True)
+                part_file.unlink()
             PULSE.begin("evaluation")
             found = getattr(module, function)(config.task, snapshot["parts"])
             PULSE.rest()

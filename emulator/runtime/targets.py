@@ -20,7 +20,7 @@ from emulator.preflight.dilation import AlgorithmEstimate, MemoryBreakdown, reor
 from emulator.runtime.launch_spec import FAILED, LaunchSpec
 from emulator.runtime.methods import load_method
 from emulator.runtime.watchdog import enter
-from emulator.validation import mistake
+from emulator.validation import validation_error
 
 
 def run_node(spec: LaunchSpec, lifeline: Connection, parent: int) -> None:
@@ -139,15 +139,15 @@ def prepare_data(
     try:
         warnings: list[str] = []
         trials: list[tuple[Callable[[Any], None], Any]] = []
-        whole: dict[str, Any] = {}
+        complete: dict[str, Any] = {}
         for name, (module_name, settings) in modules.items():
             module = load_method(name, module_name)
             said = {key: value for key, value in settings.items() if key != "task"}
-            if wrong := mistake(said, module.Config, hidden=("task",)):
+            if wrong := validation_error(said, module.Config, hidden=("task",)):
                 raise UserError(f"--set for {name}: {wrong}")
             config = msgspec.convert(settings, module.Config)
             config.check()
-            whole[name] = msgspec.to_builtins(config)
+            complete[name] = msgspec.to_builtins(config)
             warnings += [f"{name}: {text}" for text in getattr(module, "warnings", lambda _config: [])(config)]
             trials.append((getattr(module, "try_out", lambda _config: None), config))
         where, _, function = prepare.rpartition(".")
@@ -156,7 +156,7 @@ def prepare_data(
         for try_out, config in trials:
             try_out(msgspec.structs.replace(config, task=task))
         facts: dict[str, Any] = getattr(source, "facts", lambda _task: {})(task)
-        answer_with = msgspec.to_builtins(task), warnings, whole, facts, arithmetic()
+        answer_with = msgspec.to_builtins(task), warnings, complete, facts, arithmetic()
     except SplitbedError as error:
         answer_with = error
     except Exception as error:

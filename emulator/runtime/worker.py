@@ -26,7 +26,7 @@ from emulator.ledger import events
 from emulator.ledger.files import Ledger
 from emulator.node.node import ClientNode, Node, ServerNode
 from emulator.runtime import launch_spec, postmortem
-from emulator.runtime.evaluator import write_contribution, write_snapshot
+from emulator.runtime.evaluator import write_part, write_snapshot
 from emulator.runtime.launch_spec import LaunchSpec
 from emulator.runtime.watchdog import Watchdog
 from emulator.transport.endpoint import Endpoint, new_context
@@ -74,7 +74,7 @@ def run(spec: LaunchSpec, watchdog: Watchdog) -> int:
     if isinstance(node, ServerNode):
         node.on_snapshot = _snapshot_writer(spec, node, loop, snapshots, written)
     elif isinstance(node, ClientNode):
-        node.on_contribution = partial(write_contribution, Path(spec.snapshot_folder))
+        node.on_part = partial(write_part, Path(spec.snapshot_folder))
 
     def last_words(
         outcome: str, detail: str = "", phase: str = "", asked_bytes: int | None = None, *, orderly: bool = True
@@ -199,7 +199,7 @@ def _snapshot_writer(
 ) -> Callable[[int, dict[str, StateDict], str], None]:
     folder = Path(spec.snapshot_folder)
 
-    def write(round: int, parts: dict[str, StateDict], awaits: str) -> None:
+    def write(round: int, parts: dict[str, StateDict], missing_part: str) -> None:
         if written:
             written[-1].result()  # a full disk ends the run
         while len(list(folder.glob("*.pt"))) >= MOST_SNAPSHOTS:  # the evaluator is far behind; the host waits for it
@@ -207,7 +207,9 @@ def _snapshot_writer(
         copies = {
             part: {name: tensor.detach().clone() for name, tensor in state.items()} for part, state in parts.items()
         }
-        written.append(pool.submit(write_snapshot, folder, round, node.now(), loop.pacer.actual_ns(), copies, awaits))
+        written.append(
+            pool.submit(write_snapshot, folder, round, node.now(), loop.pacer.actual_ns(), copies, missing_part)
+        )
 
     return write
 

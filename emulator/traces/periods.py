@@ -12,7 +12,7 @@ from typing import Any
 
 from emulator.inputs.text_files import SourceLine, profile_error, shown
 from emulator.piecewise import StepFunction, merged
-from emulator.traces.rows import MOST_BPS, MOST_S, RATES, RTT, TIMES, Column, whole
+from emulator.traces.rows import MOST_BPS, MOST_S, RATES, RTT, TIMES, Column, parse_integer
 
 DURATIONS = {
     f"duration_{unit}": Column("time", f"duration_{unit}", scale, MOST_S * 10**9, unit, f"give {unit}")
@@ -50,7 +50,7 @@ def read(file: str, text: str) -> dict[str, StepFunction]:
             column, value = KEYS[name], period[name]
             if isinstance(value, bool) or not isinstance(value, Decimal):
                 raise profile_error(file, f"{place}.{name}", "must be a number such as 2.5, without quotes")
-            number = whole(SourceLine(f"{file}: {place}", ""), column, str(value), "")
+            number = parse_integer(SourceLine(f"{file}: {place}", ""), column, str(value), "")
             if column.quantity == "time":
                 if number == 0:
                     raise profile_error(file, f"{place}.{name}", "must be above 0; leave the period out")

@@ -144,7 +144,7 @@ def _rows(
                 line, f"has {len(cells)} numbers, not {len(columns)}; read as {form}, a line is {wanted}{comma}"
             )
         for column, cell in zip(columns, cells, strict=True):
-            value = whole(line, column, cell.strip().strip('"'))
+            value = parse_integer(line, column, cell.strip().strip('"'))
             if column.quantity != "time":
                 values[column.quantity].append(value)
             elif times and value <= times[-1]:
@@ -172,7 +172,7 @@ def stepped(file: str, times: list[int], values: Mapping[str, list[int]], holds:
     return {name: merged(starts, column, length_ns) for name, column in values.items()}
 
 
-def whole(line: SourceLine, column: Column, text: str, otherwise: str = DROP) -> int:
+def parse_integer(line: SourceLine, column: Column, text: str, otherwise: str = DROP) -> int:
     """A number of a column in the unit used inside, rounded down; ``otherwise``: what else a user can do."""
     end = f"; {otherwise}" if otherwise else ""
     if not NUMBER.fullmatch(text) or len(text) > 60:

@@ -256,7 +256,7 @@ def test_the_virtual_clock_says_nothing_about_the_host_and_allows_no_clamp():
     events = append(make_timeline(), Host(**at(0), node="supervisor", busy=1.0, steal=0.9, pressure=0.9))
     assert judge(events, clock="real").notes != []
     health = judge(events, clock="virtual")
-    assert (health.verdict, health.notes, health.algorithms["fedavg"].tightest) == ("good", [], [])
+    assert (health.verdict, health.notes, health.algorithms["fedavg"].bottlenecks) == ("good", [], [])
     clamped = append(events, Clamped(**at(300 * MS), node="client-0", by_ns=1, what="posted"))
     assert judge(clamped, clock="virtual").verdict == "bad"
 
@@ -365,14 +365,14 @@ def test_the_tightest_spans_are_the_worst_of_each_device_and_function():
         lambda e: isinstance(e, Computed) and e.function == "task.step",
         lambda e: {"host_ns": (e.due_ns - e.start_ns) * 9 // 10},
     )
-    first, *others = judge(slow).algorithms["fedavg"].tightest
+    first, *others = judge(slow).algorithms["fedavg"].bottlenecks
     assert (first.device, first.function, first.ratio) == ("pi-zero-2w", "task.step", 0.9)
     assert [(tight.device, tight.function, tight.ratio) for tight in others] == [
         ("edge-server", "average", 0.5),
         ("edge-server", "steps.align_aux", 0.5),
     ]
     slowed = edit(slow, lambda e: isinstance(e, Timeline), lambda _: {"dilation": 3})
-    assert judge(slowed).algorithms["fedavg"].tightest[0].ratio == pytest.approx(0.3)
+    assert judge(slowed).algorithms["fedavg"].bottlenecks[0].ratio == pytest.approx(0.3)
 
 
 def test_a_troubled_host_is_noted():

@@ -36,7 +36,7 @@ from emulator.runtime import launcher, methods, targets
 from emulator.tables.headline import headline
 from emulator.tables.run import verdict
 from emulator.tables.table import Table, show
-from emulator.validation import mistake, printable
+from emulator.validation import printable, validation_error
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ from emulator.validation import mistake, printable
     ],
 )
 def test_a_value_of_the_wrong_kind_is_shown(values: dict[str, Any], line: str) -> None:
-    assert mistake(values, config_of("cse-fsl")) == line
+    assert validation_error(values, config_of("cse-fsl")) == line
 
 
 def test_a_setting_that_changes_nothing_is_said_and_of_two_the_later_holds() -> None:
@@ -101,11 +101,11 @@ def test_a_group_of_clients_of_which_nobody_is_left_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("q", "anew", "warned"), [(6, False, False), (7, False, True), (3, True, False), (4, True, True)]
+    ("q", "restart_each_round", "warned"), [(6, False, False), (7, False, True), (3, True, False), (4, True, True)]
 )
-def test_a_client_that_uploads_but_once_is_warned_of(q: int, anew: bool, warned: bool) -> None:
+def test_a_client_that_uploads_but_once_is_warned_of(q: int, restart_each_round: bool, warned: bool) -> None:
     task = Task(clients=2, samples_per_client=48, batch=16)  # 3 steps a round
-    assert bool(rare_uploads(task, q, 2, anew=anew)) == warned
+    assert bool(rare_uploads(task, q, 2, restart_each_round=restart_each_round)) == warned
 
 
 def test_an_error_of_a_method_says_its_own_last_line_first() -> None:

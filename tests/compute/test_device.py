@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from algorithms.training import steps
-from algorithms.training.settings import Rule
+from algorithms.training.settings import OptimizerSpec
 from emulator.compute.counting import ComputeThread, Costs, WorkCounter, cost_key
 from emulator.compute.device import Work, duration_ns
 from emulator.profiles.scenario import Device
@@ -176,8 +176,8 @@ EQUAL = {
     "lists of one shape": ([torch.zeros(2), 1], (torch.ones(2), 1)),
     "parts of one kind": (Keyed("a"), Keyed("a")),
     "models of one kind": (
-        steps.Part(torch.nn.Linear(2, 3), Rule("adam", 0.1)),
-        steps.Part(torch.nn.Linear(2, 3), Rule("adam", 0.2)),
+        steps.Part(torch.nn.Linear(2, 3), OptimizerSpec("adam", 0.1)),
+        steps.Part(torch.nn.Linear(2, 3), OptimizerSpec("adam", 0.2)),
     ),
 }
 DIFFERENT = {
@@ -191,11 +191,11 @@ DIFFERENT = {
     "names in a state": ({"a": torch.zeros(2)}, {"b": torch.zeros(2)}),
     "kinds of part": (Keyed("a"), Keyed("b")),
     "layers": (
-        steps.Part(torch.nn.Linear(2, 3), Rule("adam", 0.1)),
-        steps.Part(torch.nn.Linear(2, 4), Rule("adam", 0.1)),
+        steps.Part(torch.nn.Linear(2, 3), OptimizerSpec("adam", 0.1)),
+        steps.Part(torch.nn.Linear(2, 4), OptimizerSpec("adam", 0.1)),
     ),
     "frozen and trained": (
-        steps.Part(torch.nn.Linear(2, 3), Rule("adam", 0.1)),
+        steps.Part(torch.nn.Linear(2, 3), OptimizerSpec("adam", 0.1)),
         steps.Part(torch.nn.Linear(2, 3), None),
     ),
 }

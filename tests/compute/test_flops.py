@@ -11,14 +11,14 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from algorithms.training import steps
-from algorithms.training.settings import Rule
+from algorithms.training.settings import OptimizerSpec
 from algorithms.workload.task import Task
 from emulator.compute.counting import WorkCounter
 from emulator.compute.device import Work
 
 TASK = Task(model="resnet18", dataset="synthetic:3x32x32:10:100")
 BATCH = 4
-SGD = Rule("sgd", 1e-3)
+SGD = OptimizerSpec("sgd", 1e-3)
 
 
 class Layer(NamedTuple):

@@ -14,7 +14,7 @@ import torch
 from processes import ROOT, Board, write_scenario
 
 from algorithms.training import steps, zeroth_order
-from algorithms.training.settings import Rule
+from algorithms.training.settings import OptimizerSpec
 from algorithms.workload.task import Task
 from benchmarks import closed_form
 from benchmarks.closed_form import BATCHES, FORMS
@@ -25,14 +25,14 @@ from emulator.preflight.memory_estimate import needed_bytes
 from emulator.tables import memory as memory_sheets
 
 TASK = Task(model="resnet18", dataset="synthetic:3x32x32:10:100")
-ADAM = Rule("adam", 1e-3)
+ADAM = OptimizerSpec("adam", 1e-3)
 MIB = 2**20
 
 
 def peak_of(method: str, batch: int, device: str = "meta") -> Peak:
     """The second step of a client's training, with its batch and its messages, without a link."""
     whole = method == "fedavg"
-    halves = [(TASK.whole() if whole else TASK.client_half()).to(device), TASK.auxiliary().to(device)]
+    halves = [(TASK.full_model() if whole else TASK.client_half()).to(device), TASK.auxiliary().to(device)]
     with TensorAccount(meta=device == "meta") as account, owned_by("client", TEMPORARIES):
         client = steps.Part(halves[0], ADAM)
         if method in ("cse-fsl", "fsl-sage"):
@@ -85,8 +85,8 @@ def test_who_keeps_more_at_a_client_needs_more(batch: int, peaks: dict[tuple[str
 
 @pytest.mark.parametrize("batch", [64, 128])
 def test_training_without_backward_passes_needs_less_than_split_learning(batch: int, peaks: Any) -> None:
-    client = steps.Part(TASK.client_half(), Rule("sgd", 1e-2))
-    aux = steps.Part(TASK.auxiliary(), Rule("sgd", 1e-2), auxiliary=True)
+    client = steps.Part(TASK.client_half(), OptimizerSpec("sgd", 1e-2))
+    aux = steps.Part(TASK.auxiliary(), OptimizerSpec("sgd", 1e-2), auxiliary=True)
     x, y = torch.rand(batch, 3, 32, 32), torch.zeros(batch, dtype=torch.int64)
     with TensorAccount() as account, owned_by("client"):
         mark((*client.module.parameters(), *aux.module.parameters(), x), "parameters")

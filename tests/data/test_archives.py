@@ -314,4 +314,4 @@ def test_an_archive_s_images_are_read_when_it_is_prepared_and_only_then(
     prepared.check()
     assert len(prepared.shard(1)) == 20
     assert prepared.shard_samples() == [20, 20]
-    evaluate(prepared, prepared.halves(prepared.whole().state_dict()))
+    evaluate(prepared, prepared.halves(prepared.full_model().state_dict()))

@@ -154,7 +154,7 @@ def test_prepared_files_hold_what_a_node_would_load_and_no_other_client_s_sample
         for (x1, y1), (x2, y2) in zip(plain.batches(2), mapped.batches(2), strict=True):
             assert bool((x1 == x2).all())
             assert bool((y1 == y2).all())
-    whole = task.whole()
+    whole = task.full_model()
     parts = task.halves(whole.state_dict())
     assert evaluate(task, parts) == evaluate(prepared, parts)
 
@@ -234,6 +234,6 @@ def test_what_was_not_prepared_is_said_with_its_folder(tmp_path: Path) -> None:
 
 def test_no_round_starts_after_the_time_limit_but_the_first_one() -> None:
     timed = Settings(rounds=3, stop_after_s=15.0)
-    assert [timed.another(round, 14_999_999_999) for round in range(4)] == [True, True, True, False]
-    assert [timed.another(round, 15_000_000_000) for round in range(4)] == [True, False, False, False]
-    assert Settings(rounds=3, stop_after_s=None).another(2, 10**15)
+    assert [timed.has_next_round(round, 14_999_999_999) for round in range(4)] == [True, True, True, False]
+    assert [timed.has_next_round(round, 15_000_000_000) for round in range(4)] == [True, False, False, False]
+    assert Settings(rounds=3, stop_after_s=None).has_next_round(2, 10**15)

@@ -147,14 +147,14 @@ def test_a_snapshot_for_which_there_is_no_room_is_one_line(
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: room(free=1000))
     for write in (
         lambda: evaluator.write_snapshot(temporary, 0, 0, 0, {}),
-        lambda: evaluator.write_contribution(temporary, 0, "client", {}),
+        lambda: evaluator.write_part(temporary, 0, "client", {}),
     ):
         with pytest.raises(NoRoom, match=r"TMPDIR .*: cannot be written \(No space left on device\); say a folder"):
             write()
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: room(free=10**9))
     if isinstance(error, RuntimeError):  # something else went wrong
         with pytest.raises(RuntimeError, match="unexpected pos"):
-            evaluator.write_contribution(temporary, 0, "client", {})
+            evaluator.write_part(temporary, 0, "client", {})
 
 
 def limits(monkeypatch: pytest.MonkeyPatch, soft: int, hard: int) -> list[tuple[int, int]]:

@@ -55,7 +55,7 @@ def test_cse_fsl_on_the_same_clients_is_another_model(three_clients: Played) -> 
 @pytest.mark.parametrize("algorithm", ["sl", "splitfed-v1", "splitfed-v2"])
 def test_with_one_client_it_is_plain_training_of_the_joined_model(algorithm: str, one_client: Played) -> None:
     task = Task(clients=1, batch=LARGE_BATCH)
-    model, shard = task.whole().train(), task.shard(0)
+    model, shard = task.full_model().train(), task.shard(0)
     adam = torch.optim.Adam(model.parameters(), lr=1e-3)
     expected, means = [], {}
     for round in range(ROUNDS):

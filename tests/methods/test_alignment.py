@@ -25,8 +25,8 @@ from algorithms.data import datasets
 from algorithms.fsl_sage import alignment
 from algorithms.fsl_sage import method as fsl_sage
 from algorithms.training import steps
-from algorithms.training.settings import Rule
-from algorithms.workload.loader import Look, tensors
+from algorithms.training.settings import OptimizerSpec
+from algorithms.workload.loader import Preprocessing, tensors
 from algorithms.workload.task import Task
 from emulator.errors import UserError
 from emulator.ledger.events import Computed, Event, Posted, Received, Reported
@@ -69,7 +69,7 @@ def measured(seed: int, monkeypatch: pytest.MonkeyPatch) -> dict[int, list[tuple
     """
     task, found, hosts = Task(seed=seed), dict[int, list[tuple[float, float]]](), dict[str, RecordingHost]()
     test = datasets.load(task.dataset, task.data_dir)[1]
-    x, y = tensors(test, np.arange(HELD_OUT), Look(datasets.describe(task.dataset, task.data_dir).levels))
+    x, y = tensors(test, np.arange(HELD_OUT), Preprocessing(datasets.describe(task.dataset, task.data_dir).levels))
     align = alignment.align
 
     async def watched(node: Any, config: Any, name: str, round: int, estimator: Any, true: Any) -> tuple[float, float]:
@@ -331,7 +331,7 @@ def test_true_gradients_in_eval_mode_leave_the_statistics_of_the_server_half_alo
 
 def test_true_gradients_in_eval_mode_are_those_of_the_running_statistics() -> None:
     torch.manual_seed(0)
-    server = steps.Part(nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 3)), Rule("sgd", 0.1))
+    server = steps.Part(nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 3)), OptimizerSpec("sgd", 0.1))
     z, y = torch.randn(6, 4) * 5, torch.randint(3, (6,))
     mine, _ = steps.refresh(server, z, y, batch_statistics=False)
     linear = server.module[1]

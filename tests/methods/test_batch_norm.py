@@ -12,14 +12,14 @@ from torch import nn
 
 from algorithms import ALGORITHMS, heron_sfl
 from algorithms.training import steps, zeroth_order
-from algorithms.training.settings import Rule
+from algorithms.training.settings import OptimizerSpec
 from algorithms.workload.task import Task
 from emulator.testing.recording import close, record
 from emulator.transport.messages import StateDict
 
 TASK = Task(dataset="synthetic:1x8x8:4:48", clients=2, batch=8)
 STEPS = 3  # of a client in a round: 24 samples
-RULE = Rule("sgd", 0.0)
+RULE = OptimizerSpec("sgd", 0.0)
 
 
 def with_batch_norm(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ def settings_of(task: Task, folder: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("name", ["fedavg", "cse-fsl", "splitfed-v1"])
 def test_the_client_with_the_largest_batch_stands_for_those_of_its_kind(name: str, tmp_path: Path) -> None:
     """Of 10 and 9 samples in batches of 4, the second client's last one joins: 4, 5; the first has 4, 4, 2."""
-    joined = Task(dataset="synthetic:1x8x8:2:19", clients=2, batch=4, single=False)
+    joined = Task(dataset="synthetic:1x8x8:2:19", clients=2, batch=4, allow_batch_of_one=False)
     five = Task(dataset="synthetic:1x8x8:2:20", clients=2, batch=5)
     assert [len(y) for _, y in joined.shard(1).batches(0)] == [4, 5]
     where = ALGORITHMS[name], settings_of(joined, tmp_path / "joined"), make_scenario(2), 1
@@ -41,8 +41,13 @@ def test_the_client_with_the_largest_batch_stands_for_those_of_its_kind(name: st
 def test_the_largest_batch_is_that_of_the_batches_themselves() -> None:
     for samples in range(1, 20):
         for batch in (2, 4, 16):
-            for single in (True, False):
-                task = Task(dataset=f"synthetic:1x4x4:2:{samples + 1}", clients=1, batch=batch, single=single)
+            for allow_batch_of_one in (True, False):
+                task = Task(
+                    dataset=f"synthetic:1x4x4:2:{samples + 1}",
+                    clients=1,
+                    batch=batch,
+                    allow_batch_of_one=allow_batch_of_one,
+                )
                 task = msgspec.structs.replace(task, samples_per_client=samples)
                 assert task.largest_batch(samples) == max(len(y) for _, y in task.shard(0).batches(0))
 

@@ -15,7 +15,7 @@ from processes import BATCH, Board, Played, Wire, options, write_scenario
 from processes import play as command
 
 from algorithms.training import steps
-from algorithms.training.settings import Rule, Settings, uploads
+from algorithms.training.settings import OptimizerSpec, Settings, should_upload
 from algorithms.workload.task import Task
 from emulator.compute.counting import Costs, WorkCounter, cost_key
 from emulator.ledger.events import Computed, Evaluated, Posted, Reported, Transmitted
@@ -148,7 +148,7 @@ def test_averaging_over_the_network_costs_two_server_halves_a_client_and_no_bit_
 def test_copies_of_the_server_half_are_trained_apart_and_averaged() -> None:
     """By hand, for one round."""
     task = Task(clients=3, samples_per_client=SMALL_N)
-    rule = Rule("adam", 1e-3)
+    rule = OptimizerSpec("adam", 1e-3)
     copies = []
     for index in range(3):
         half, aux = steps.Part(task.client_half(), rule), steps.Part(task.auxiliary(), rule)
@@ -169,7 +169,7 @@ def test_copies_of_the_server_half_are_trained_apart_and_averaged() -> None:
 
 
 @pytest.mark.parametrize(
-    ("anew", "last", "expected"),
+    ("restart_each_round", "last", "expected"),
     [
         (False, False, [[0, 3, 6, 9], [2, 5, 8], [1, 4, 7]]),
         (False, True, [[2, 5, 8], [1, 4, 7], [0, 3, 6, 9]]),
@@ -178,11 +178,18 @@ def test_copies_of_the_server_half_are_trained_apart_and_averaged() -> None:
     ],
 )
 def test_the_first_or_the_last_batch_of_each_block_is_uploaded(
-    anew: bool, last: bool, expected: list[list[int]]
+    restart_each_round: bool, last: bool, expected: list[list[int]]
 ) -> None:
-    found = [[step for step in range(10) if uploads(3, step, 10, r, anew=anew, last=last)] for r in range(3)]
+    found = [
+        [
+            step
+            for step in range(10)
+            if should_upload(3, step, 10, r, restart_each_round=restart_each_round, upload_last=last)
+        ]
+        for r in range(3)
+    ]
     assert found == expected
-    events = played.__wrapped__("cse-fsl", q=3, q_per_round=anew, upload="last" if last else "first")
+    events = played.__wrapped__("cse-fsl", q=3, q_per_round=restart_each_round, upload="last" if last else "first")
     for round, chosen in enumerate(expected):
         samples = sum(6 if step == 9 else DEFAULT_BATCH for step in chosen)
         assert {up for up, _ in sent(events, round, "official_bytes").values()} == {samples * E + C + A}
@@ -191,20 +198,24 @@ def test_the_first_or_the_last_batch_of_each_block_is_uploaded(
 # --- optimizers -------------------------------------------------------------------------------------------------------
 
 RULES = [
-    (Rule("sgd", 0.1), torch.optim.SGD, {}),
-    (Rule("sgd", 0.1, weight_decay=0.01, momentum=0.9), torch.optim.SGD, {"weight_decay": 0.01, "momentum": 0.9}),
-    (Rule("adam", 0.01, weight_decay=0.1), torch.optim.Adam, {"weight_decay": 0.1}),
-    (Rule("adamw", 0.01, weight_decay=0.1), torch.optim.AdamW, {"weight_decay": 0.1}),
-    (Rule("adamw", 0.01, betas=(0.5, 0.6)), torch.optim.AdamW, {"betas": (0.5, 0.6), "weight_decay": 0.0}),
+    (OptimizerSpec("sgd", 0.1), torch.optim.SGD, {}),
+    (
+        OptimizerSpec("sgd", 0.1, weight_decay=0.01, momentum=0.9),
+        torch.optim.SGD,
+        {"weight_decay": 0.01, "momentum": 0.9},
+    ),
+    (OptimizerSpec("adam", 0.01, weight_decay=0.1), torch.optim.Adam, {"weight_decay": 0.1}),
+    (OptimizerSpec("adamw", 0.01, weight_decay=0.1), torch.optim.AdamW, {"weight_decay": 0.1}),
+    (OptimizerSpec("adamw", 0.01, betas=(0.5, 0.6)), torch.optim.AdamW, {"betas": (0.5, 0.6), "weight_decay": 0.0}),
 ]
 
 
 @pytest.mark.parametrize(("rule", "kind", "arguments"), RULES)
 def test_a_part_learns_by_torch_s_optimizer_and_its_first_step_costs_what_others_cost(
-    rule: Rule, kind: type[torch.optim.Optimizer], arguments: dict[str, Any]
+    rule: OptimizerSpec, kind: type[torch.optim.Optimizer], arguments: dict[str, Any]
 ) -> None:
     task = Task(clients=3, samples_per_client=SMALL_N)
-    part, model = steps.Part(task.whole(), rule), task.whole().train()
+    part, model = steps.Part(task.full_model(), rule), task.full_model().train()
     optimizer = kind(model.parameters(), lr=rule.lr, **arguments)  # type: ignore[call-arg]
     works = []
     for x, y in task.shard(0).batches(0):
@@ -220,9 +231,9 @@ def test_a_part_learns_by_torch_s_optimizer_and_its_first_step_costs_what_others
 
 def test_settings_say_which_rule_each_part_learns_by() -> None:
     found = Settings(optimizer="sgd", client_lr=1.0, server_lr=2.0, weight_decay=0.1, momentum=0.2)
-    assert found.client_rule == Rule("sgd", 1.0, 0.1, 0.2)
-    assert found.server_rule == Rule("sgd", 2.0, 0.1, 0.2)
-    assert found.auxiliary_rule(3.0) == Rule("sgd", 3.0, 0.0, 0.2)
+    assert found.client_optimizer == OptimizerSpec("sgd", 1.0, 0.1, 0.2)
+    assert found.server_optimizer == OptimizerSpec("sgd", 2.0, 0.1, 0.2)
+    assert found.auxiliary_optimizer(3.0) == OptimizerSpec("sgd", 3.0, 0.0, 0.2)
     keys = {steps.Part(torch.nn.Linear(1, 1), rule).cost_key for rule, _, _ in RULES}
     assert len(keys) == 5
 
@@ -247,7 +258,7 @@ def test_runs_of_equal_cost_are_one_computation_of_their_sum_with_results_in_ord
         async def main() -> list[Any]:
             return await asyncio.gather(
                 stage.server.compute(operations, 7),
-                stage.server.compute_each(look, [(torch.full((1,), i),) for i in range(5)]),
+                stage.server.compute_repeated(look, [(torch.full((1,), i),) for i in range(5)]),
                 stage.server.compute(operations, 3),
             )
 
@@ -279,7 +290,7 @@ def test_runs_of_different_cost_are_refused_and_free_the_worker() -> None:
 
         async def main() -> Any:
             with pytest.raises(ValueError, match="ask does not cost the same for all of its arguments"):
-                await stage.server.compute_each(ask, [(1, 0), (2, 0)])
+                await stage.server.compute_repeated(ask, [(1, 0), (2, 0)])
             return await stage.server.compute(ask, 1, 4)
 
         assert stage.play(main()) == [4]

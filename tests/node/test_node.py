@@ -287,7 +287,7 @@ def test_reports_snapshots_and_clamps_take_no_time_and_are_recorded() -> None:
             stage.server.begin_round(3)
             await stage.server.compute(operations, 5)
             stage.server.report(3, loss=0.5, slope=float("nan"))
-            stage.server.snapshot(3, {"server": {}}, awaits="client")
+            stage.server.snapshot(3, {"server": {}}, missing_part="client")
             assert stage.server.now() == 15 * MS
 
         stage.play(main())

@@ -79,19 +79,19 @@ class Scene:
     """The clients of a task, and the weights n_i / N of their means."""
 
     def __init__(self, task: Task, rule: str) -> None:
-        self.task, self.rule = task, rule
+        self.task, self.spec = task, rule
         self.shards = [task.shard(i) for i in range(task.clients)]
         self.indices = range(task.clients)
         self._samples = [len(shard) for shard in self.shards]
 
     def client(self) -> Learner:
-        return Learner(self.rule, self.task.client_half(), CLIENT_LR)
+        return Learner(self.spec, self.task.client_half(), CLIENT_LR)
 
     def server(self) -> Learner:
-        return Learner(self.rule, self.task.server_half(), SERVER_LR)
+        return Learner(self.spec, self.task.server_half(), SERVER_LR)
 
     def auxiliary(self, lr: float) -> Learner:
-        return Learner(self.rule, self.task.auxiliary(), lr, decay=False)
+        return Learner(self.spec, self.task.auxiliary(), lr, decay=False)
 
     def average(self, learners: list[Learner]) -> State:
         """The weighted mean, which all of them then have."""
@@ -107,7 +107,7 @@ class Scene:
 
 
 def fedavg(scene: Scene) -> Trace:
-    models, trace = [Learner(scene.rule, scene.task.whole(), CLIENT_LR) for _ in scene.indices], scene.trace(0)
+    models, trace = [Learner(scene.spec, scene.task.full_model(), CLIENT_LR) for _ in scene.indices], scene.trace(0)
     for round in range(ROUNDS):
         for i, model in enumerate(models):
             for x, y in scene.shards[i].batches(round):
@@ -208,7 +208,7 @@ def heron(scene: Scene, directions: int) -> Trace:
     """Clients by plain gradient descent, without changing a weight to measure a slope."""
     task, server, trace = scene.task, scene.server(), scene.trace()
     models = [nn.Sequential(task.client_half(), task.auxiliary()) for _ in scene.indices]
-    learners = [Learner(scene.rule, model, 0.0) for model in models]  # for their mean alone
+    learners = [Learner(scene.spec, model, 0.0) for model in models]  # for their mean alone
     seeds = [stream_seed(task.seed, f"directions:{i}") for i in scene.indices]
     draws = [torch.Generator().manual_seed(seed) for seed in seeds]
     tau = [0 for _ in scene.indices]

@@ -14,13 +14,13 @@ from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from algorithms.training import steps
-from algorithms.training.settings import Rule
+from algorithms.training.settings import OptimizerSpec
 from algorithms.workload.task import Task
 from emulator.compute.counting import WorkCounter
 from emulator.compute.device import Work
 
-LR = Rule("adam", 1e-3)
-ALIGN = Rule("adam", 5e-3)
+LR = OptimizerSpec("adam", 1e-3)
+ALIGN = OptimizerSpec("adam", 5e-3)
 
 
 def align(
@@ -58,7 +58,7 @@ def without_gradients(*parts: steps.Part) -> bool:
 
 
 def test_a_cut_step_is_a_step_of_the_whole_model_bit_for_bit() -> None:
-    whole = steps.Part(Task().whole(), LR)
+    whole = steps.Part(Task().full_model(), LR)
     client, server = steps.Part(Task().client_half(), LR), steps.Part(Task().server_half(), LR)
     for seed in range(3):
         x, y = batch(seed)
@@ -232,14 +232,14 @@ def test_loading_weights_keeps_the_moments_of_adam() -> None:
 
 def test_a_cost_key_tells_parts_apart_that_cost_something_else_and_no_others() -> None:
     client = steps.Part(Task(seed=1).client_half(), LR)
-    assert client.cost_key == steps.Part(Task(seed=2).client_half(), Rule("adam", 0.5)).cost_key
+    assert client.cost_key == steps.Part(Task(seed=2).client_half(), OptimizerSpec("adam", 0.5)).cost_key
     assert client.cost_key != steps.Part(Task().client_half(), None).cost_key
     assert client.cost_key != steps.Part(Task().server_half(), LR).cost_key
 
 
 def test_synthetic_data_are_learnt_in_a_few_steps() -> None:
     shard = Task(dataset="synthetic:3x16x16:4:400", clients=1, batch=20).shard(0)
-    model = steps.Part(Task(dataset="synthetic:3x16x16:4:400").whole(), Rule("adam", 3e-3))
+    model = steps.Part(Task(dataset="synthetic:3x16x16:4:400").full_model(), OptimizerSpec("adam", 3e-3))
     losses = [steps.train_step(model, x, y).item() for epoch in range(2) for x, y in shard.batches(epoch)]
     assert sum(losses[-4:]) / 4 < 0.5 * sum(losses[:4]) / 4
 
@@ -282,7 +282,11 @@ def test_every_function_gives_the_same_under_a_dispatch_mode() -> None:
 def test_the_first_step_of_adam_costs_and_does_what_it_always_does() -> None:
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(4, 3))
-    part, x, y = steps.Part(copy.deepcopy(module), Rule("adam", 1e-2)), torch.randn(5, 4), torch.randint(3, (5,))
+    part, x, y = (
+        steps.Part(copy.deepcopy(module), OptimizerSpec("adam", 1e-2)),
+        torch.randn(5, 4),
+        torch.randint(3, (5,)),
+    )
     plain = torch.optim.Adam(module.parameters(), lr=1e-2)
     works = []
     for _ in range(3):

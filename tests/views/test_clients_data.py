@@ -128,7 +128,7 @@ def test_balanced_accuracy_is_the_mean_recall_of_the_classes_that_are_judged(tmp
     arrays = {"images": images, "labels": np.arange(12) % 3, "test_images": images[:8], "test_labels": judged}
     np.savez(tmp_path / "mine.npz", **arrays)  # type: ignore[arg-type]
     task = Task(dataset="mine", data_dir=str(tmp_path), clients=2)
-    state = task.whole().state_dict()
+    state = task.full_model().state_dict()
     last = list(state)[-1]
     state[last] = torch.tensor([0.0, 0.0, 1e6])
     accuracy, _, balanced = evaluate(task, task.halves(state))

@@ -93,7 +93,7 @@ def test_a_model_of_torchvision_is_torchvision_s_drawn_from_the_stream_of_its_na
     with torch.random.fork_rng():
         torch.manual_seed(models.stream_seed(1, "weights:resnet18"))
         theirs = torchvision.models.resnet18(num_classes=10)
-    assert same_state(RESNET.whole(), theirs)
+    assert same_state(RESNET.full_model(), theirs)
 
 
 @pytest.mark.parametrize(("model", "shape"), [("cnn", (1, 8, 8)), ("simple_conv", (3, 8, 8)), ("resnet18", IMAGE)])
@@ -159,7 +159,7 @@ def test_weights_from_files_are_those_built_in_process_and_private(tmp_path: Pat
         parts = task._parts().write(folder)
         assert (parts.model, parts.folder) == (task.model, str(folder))
         pairs = [(parts.half(which), task._parts().half(which)) for which in split.HALVES]
-        pairs += [(parts.whole(), task.whole()), (parts.auxiliary(), task.auxiliary())]
+        pairs += [(parts.full_model(), task.full_model()), (parts.auxiliary(), task.auxiliary())]
         for read, built in pairs:
             assert same_state(read, built)
             assert read.training
@@ -250,7 +250,9 @@ def test_an_inner_name_is_the_same_cut() -> None:
 def test_other_channels_change_the_first_convolution_alone_by_the_rule_of_its_model() -> None:
     grey = models.build("resnet18", (1, 32, 32), 10, 1)
     assert {
-        name for name, tensor in RESNET.whole().state_dict().items() if tensor.shape != grey.state_dict()[name].shape
+        name
+        for name, tensor in RESNET.full_model().state_dict().items()
+        if tensor.shape != grey.state_dict()[name].shape
     }
     weight = grey.get_parameter("conv1.weight")
     assert weight.shape == (64, 1, 7, 7)
@@ -259,8 +261,8 @@ def test_other_channels_change_the_first_convolution_alone_by_the_rule_of_its_mo
 
 
 def test_batch_norm_is_found_where_there_is_some() -> None:
-    assert models.has_batch_norm(models.skeleton("resnet18", IMAGE, 10))
-    assert not any(models.has_batch_norm(models.skeleton(model, IMAGE, 10)) for model in ("cnn", "vit_b_32"))
+    assert models.has_batch_norm(models.meta_model("resnet18", IMAGE, 10))
+    assert not any(models.has_batch_norm(models.meta_model(model, IMAGE, 10)) for model in ("cnn", "vit_b_32"))
 
 
 MISTAKES = {
@@ -295,12 +297,12 @@ def test_a_mistake_is_one_line_before_anything_is_written(wrong: dict[str, str],
 def test_initial_weights_depend_on_the_seed_alone() -> None:
     torch.manual_seed(1)
     before = torch.random.get_rng_state()
-    one = Task(seed=1).whole().state_dict()
-    models.skeleton("resnet18", IMAGE, 10)
+    one = Task(seed=1).full_model().state_dict()
+    models.meta_model("resnet18", IMAGE, 10)
     Task().auxiliary()
     assert torch.equal(before, torch.random.get_rng_state())
     torch.manual_seed(2)
-    again, other = Task(seed=1, cut="conv1").whole().state_dict(), Task(seed=2).whole().state_dict()
+    again, other = Task(seed=1, cut="conv1").full_model().state_dict(), Task(seed=2).full_model().state_dict()
     assert all(torch.equal(one[key], again[key]) for key in one)
     assert not torch.equal(one["conv1.0.weight"], other["conv1.0.weight"])
     assert same_state(Task().auxiliary(), Task().auxiliary())

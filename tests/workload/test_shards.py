@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from algorithms.data import datasets, partition
 from algorithms.training.settings import rare_uploads
-from algorithms.workload.loader import IMAGENET, PADDING, Look, Shard, flip_crop, tensors
+from algorithms.workload.loader import IMAGENET, PADDING, Preprocessing, Shard, flip_crop, tensors
 from algorithms.workload.task import Task, prepare
 from emulator.errors import UserError
 
-GREY = Look(255)
+GREY = Preprocessing(255)
 
 
 def numbered(count: int, shape: tuple[int, int, int] = (1, 1, 1)) -> datasets.Samples:
@@ -94,7 +94,7 @@ def test_a_round_of_two_epochs_is_two_rounds_of_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "single", "sizes"),
+    ("count", "allow_batch_of_one", "sizes"),
     [
         (9, True, [4, 4, 1]),
         (9, False, [4, 5]),
@@ -106,9 +106,9 @@ def test_a_round_of_two_epochs_is_two_rounds_of_one() -> None:
     ],
 )
 def test_a_last_sample_that_may_not_stand_alone_joins_the_batch_before(
-    count: int, single: bool, sizes: list[int]
+    count: int, allow_batch_of_one: bool, sizes: list[int]
 ) -> None:
-    shard = Shard(numbered(count), 4, GREY, 1, 0, single=single)
+    shard = Shard(numbered(count), 4, GREY, 1, 0, allow_batch_of_one=allow_batch_of_one)
     batches = labels_of(shard, 0)
     assert [len(batch) for batch in batches] == sizes
     assert shard.steps == len(sizes)
@@ -127,8 +127,8 @@ def test_how_many_steps_a_round_has_is_known_without_its_batches() -> None:
     for model, steps in (("resnet18", 2), ("cnn", 3)):
         task = Task(dataset="synthetic:3x32x32:2:17", model=model, clients=2, batch=4, epochs=2)
         assert task.steps() == task.shard(0).steps == 2 * steps
-        assert rare_uploads(task, 2 * steps, 1, anew=True) == []
-        assert len(rare_uploads(task, 2 * steps + 1, 1, anew=True)) == 1
+        assert rare_uploads(task, 2 * steps, 1, restart_each_round=True) == []
+        assert len(rare_uploads(task, 2 * steps + 1, 1, restart_each_round=True)) == 1
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_augmentation_is_repeatable_differs_by_epoch_and_spares_the_test_part() 
     assert not any(map(torch.equal, once, plain))
     assert [x.shape for x in once] == [x.shape for x in plain]
     test, rows = datasets.load(task.dataset, "data")[1], np.arange(4)
-    assert torch.equal(tensors(test, rows, task._look())[0], tensors(test, rows, GREY)[0])
+    assert torch.equal(tensors(test, rows, task._preprocessing())[0], tensors(test, rows, GREY)[0])
 
 
 def test_normalising_shifts_and_scales_each_channel() -> None:

@@ -42,5 +42,5 @@ def test_a_model_that_does_not_take_them_is_refused_in_one_line(model: str, size
 def test_weights_from_a_file_are_those_of_mnasnet_s_version(tmp_path: Path) -> None:
     """torchvision takes a state without a version, as in files and messages, for one of an older network."""
     task = task_of("mnasnet0_5", 8)
-    made, built = prepare(task, tmp_path / "made").whole(), task.whole()
+    made, built = prepare(task, tmp_path / "made").full_model(), task.full_model()
     assert all(map(torch.equal, made.state_dict().values(), built.state_dict().values()))

@@ -98,7 +98,7 @@ def idle_options(flags: argparse.Namespace, names: list[str]) -> list[str]:
 
     UserError for what a method that is not played could not have.
     """
-    from emulator.validation import mistake
+    from emulator.validation import validation_error
 
     warnings = []
     keys = [option.partition("=")[0] for option in flags.options]
@@ -107,7 +107,7 @@ def idle_options(flags: argparse.Namespace, names: list[str]) -> list[str]:
         if later := {keys[index], field} & {*keys[index + 1 :]}:
             warnings.append(f"--set {option}: a later --set {min(later)} holds, so this one changes nothing")
         if algorithm and algorithm not in names:
-            if wrong := mistake({field: value}, config_of(algorithm), hidden=("task",)):
+            if wrong := validation_error({field: value}, config_of(algorithm), hidden=("task",)):
                 raise UserError(f"--set {option}: {wrong}")
             warnings.append(f"--set {option}: {algorithm} is not played, so it changes nothing")
     return warnings

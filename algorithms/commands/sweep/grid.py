@@ -141,13 +141,13 @@ def check(settings: Mapping[str, Mapping[str, Any]]) -> None:
     import msgspec
 
     from algorithms.workload.task import Task
-    from emulator.validation import mistake
+    from emulator.validation import validation_error
 
     for name, said in settings.items():
         Task(**said["task"]).check()
         config = config_of(name)
         options = {key: value for key, value in said.items() if key != "task"}
-        if wrong := mistake(options, config, hidden=("task",)):
+        if wrong := validation_error(options, config, hidden=("task",)):
             raise UserError(f"--set for {name}: {wrong}")
         msgspec.convert(said, config).check()
 

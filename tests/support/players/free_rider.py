@@ -11,7 +11,7 @@ MESSAGES: tuple[type[Message], ...] = (Initial, Smashed, *rounds.CONTROL_MESSAGE
 
 async def client(node: ClientNode, config: Config) -> None:
     shard = config.task.shard(node.index)
-    half = steps.Part(config.task.client_half(), config.client_rule)
+    half = steps.Part(config.task.client_half(), config.client_optimizer)
     start = await node.recv(Initial)
     await node.compute(steps.load_weights, half, start.client)
     for step, (x, y) in enumerate(shard.batches(0)):
@@ -21,7 +21,7 @@ async def client(node: ClientNode, config: Config) -> None:
 
 
 async def server(node: ServerNode, config: Config) -> None:
-    half = steps.Part(config.task.server_half(), config.server_rule)
+    half = steps.Part(config.task.server_half(), config.server_optimizer)
     client = steps.weights(steps.Part(config.task.client_half(), None))
     node.begin_round(0)
     for name in node.clients:
