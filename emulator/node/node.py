@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar, overload
 
@@ -25,7 +25,7 @@ from emulator.ledger.events import Event
 from emulator.node.inbox import Arrived, Awaiting, Inbox
 from emulator.node.outbox import Outbox, payload_bytes
 from emulator.node.queueing import Queueing, ServerQueueing
-from emulator.profiles.scenario import Device
+from emulator.profiles.scenario import ClientSpec, Device, Member
 from emulator.transport.messages import Incoming, Message, Parcel, SharedCopies, StateDict, kind_of
 
 M = TypeVar("M", bound=Message)
@@ -373,6 +373,14 @@ class ServerNode(Node):
         """
         self.on_snapshot(round, parts, missing_part)
         self._write(events.RoundEnded, round=round, started_ns=self.round_started_ns)
+
+
+def make_node(spec: Member, clients: Iterable[ClientSpec], *parts: Any, cap: MemoryCap | None = None) -> Node:
+    """The node of ``spec`` among ``clients``. ``parts``: loop, transport, host, costs, record, as ``Node`` has them."""
+    if isinstance(spec, ClientSpec):
+        return ClientNode(spec.name, spec.device, *parts, cap=cap, index=spec.index)
+    names = tuple(client.name for client in clients)
+    return ServerNode(spec.name, spec.device, *parts, cap=cap, workers=spec.workers, clients=names)
 
 
 @contextlib.contextmanager

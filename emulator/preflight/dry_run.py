@@ -25,18 +25,18 @@ import torch
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from emulator.clock.loop import DELIVERY_RANK, LEFT_RANK, EmulatedLoop, InstantPacer
+from emulator.clock.loop import EmulatedLoop, InstantPacer
 from emulator.compute.counting import Costs, HostRun
 from emulator.compute.device import Work, duration_ns
 from emulator.host.liveness import PULSE
 from emulator.ledger.events import Ended, Event, Posted, Reported, Started, Transmitted, Undelivered
-from emulator.network.fabric import Fabric, LinkEvent
+from emulator.network.fabric import Fabric
 from emulator.network.jitter import SECOND_NS, Transmission
-from emulator.node.node import ClientNode, Node, ServerNode
+from emulator.node.node import Node, ServerNode, make_node
 from emulator.preflight.dilation import ProfilingResult
-from emulator.preflight.in_process import REFERENCE, InProcessFabric, who_waits
-from emulator.profiles.scenario import ClientSpec, Device, Scenario, ServerSpec
-from emulator.transport.messages import Incoming, Message, Parcel, kind_of
+from emulator.preflight.in_process import REFERENCE, InProcessFabric, InProcessTransport, who_waits
+from emulator.profiles.scenario import Device, Member, Scenario
+from emulator.transport.messages import Incoming, Parcel
 
 LOOKS = 1000  # at how far a bounded dry run has come
 
@@ -130,84 +130,55 @@ class DryRunHost:
         return run
 
 
-class DryRunNetwork:
-    """Carries parcels between the nodes of one loop and keeps the network's ledger of them."""
+class DryRunTransport(InProcessTransport):
+    """Hands tensors over without a copy, and keeps the network's ledger. ``under_way``: what has not arrived anywhere,
+    its destination and itself, by source and counter."""
 
-    def __init__(self, loop: EmulatedLoop, fabric: Fabric, record: Record) -> None:
-        self._loop, self._fabric, self._record = loop, InProcessFabric(loop, fabric), record
-        self.transports: dict[str, DryRunTransport] = {}
-        self.ended: set[str] = set()  # nodes that take nothing any more
-        self._under_way: dict[tuple[str, int], tuple[str, Parcel]] = {}
+    def __init__(self, *arguments: Any, record: Record, under_way: dict[tuple[str, int], tuple[str, Parcel]]) -> None:
+        super().__init__(*arguments)
+        self._record, self._under_way = record, under_way
+        self.ended = False  # this node takes nothing any more
 
-    def carry(self, source: str, destination: str, parcel: Parcel, stamp_ns: int) -> None:
-        sender, receiver, counter = self.transports[source], self.transports[destination], parcel.header.counter
-        incoming = Incoming(parcel.header, len(parcel.encoded), receiver.types, source)
+    def take_in(self, parcel: Parcel, source: str) -> Incoming:
+        incoming = Incoming(parcel.header, len(parcel.encoded), self.types, source)
         incoming.adopt(parcel.tensors)
-        self._under_way[source, counter] = destination, parcel
+        self._under_way[source, parcel.header.counter] = self.name, parcel
+        return incoming
 
-        def left(event: LinkEvent) -> None:
-            transmission = event.transmission
-            self._write_carried(source, destination, parcel, stamp_ns, transmission)
-            self._loop.at(transmission.left_ns, partial(sender.on_left, counter), LEFT_RANK)
-            self._loop.at(transmission.arrival_ns, arrive, DELIVERY_RANK)
-
-        def arrive() -> None:
-            if destination not in self.ended:
-                del self._under_way[source, counter]
-                receiver.on_delivery(incoming, source, counter)
-
-        self._fabric.post(source, destination, counter, parcel.sizes.wire, stamp_ns, left)
-
-    def _write_carried(
-        self, source: str, destination: str, parcel: Parcel, posted_ns: int, transmission: Transmission
-    ) -> None:
+    def on_transmitted(self, destination: str, parcel: Parcel, posted_ns: int, transmission: Transmission) -> None:
+        times = transmission._asdict()
+        left_ns = times.pop("left_ns")
         transmitted = Transmitted(
-            due_ns=transmission.left_ns,
-            actual_ns=transmission.left_ns,
+            due_ns=left_ns,
+            actual_ns=left_ns,
             counter=parcel.header.counter,
-            source=source,
+            source=self.name,
             destination=destination,
             kind=parcel.header.kind,
             wire_bytes=parcel.sizes.wire,
             payload_bytes=parcel.sizes.payload,
             posted_ns=posted_ns,
-            start_ns=transmission.start_ns,
-            arrival_ns=transmission.arrival_ns,
-            ack_bytes=transmission.ack_bytes,
-            resent_bytes=transmission.resent_bytes,
+            **times,
         )
         self._record(transmitted)
 
-    def close(self) -> None:
-        """All nodes have ended: write down what has not reached its own before that."""
-        now_ns = self._loop.now_ns
-        for (source, counter), (destination, parcel) in self._under_way.items():
-            undelivered = Undelivered(
-                due_ns=now_ns,
-                actual_ns=now_ns,
-                counter=counter,
-                source=source,
-                destination=destination,
-                kind=parcel.header.kind,
-                payload_bytes=parcel.sizes.payload,
-            )
-            self._record(undelivered)
-        self._record(Ended(due_ns=now_ns, actual_ns=now_ns, outcome="finished"))
+    def arrive(self, incoming: Incoming, source: str, counter: int) -> None:
+        if not self.ended:
+            del self._under_way[source, counter]
+            super().arrive(incoming, source, counter)
 
 
-class DryRunTransport:
-    """A node's way to the network."""
-
-    def __init__(self, name: str, types: dict[str, type[Message]], network: DryRunNetwork) -> None:
-        self._name, self.types, self._network = name, types, network
-        self.on_delivery: Callable[[Incoming, str, int], None]
-        self.on_left: Callable[[int], None]
-        self.on_failure: Callable[[Exception], None]
-        self.on_refused: Callable[[str, str], None]
-        network.transports[name] = self
-
-    def post(self, destination: str, parcel: Parcel, stamp_ns: int) -> None:
-        self._network.carry(self._name, destination, parcel, stamp_ns)
+def _undelivered(now_ns: int, source: str, counter: int, destination: str, parcel: Parcel) -> Undelivered:
+    """A message that had not arrived when all nodes had ended."""
+    return Undelivered(
+        due_ns=now_ns,
+        actual_ns=now_ns,
+        counter=counter,
+        source=source,
+        destination=destination,
+        kind=parcel.header.kind,
+        payload_bytes=parcel.sizes.payload,
+    )
 
 
 class Bounds(NamedTuple):
@@ -246,29 +217,29 @@ def dry_run(
     module = importlib.import_module(module_name)
     config = msgspec.convert(settings, module.Config)
     names = tuple(client.name for client in scenario.clients)
-    types = {kind_of(message_type): message_type for message_type in module.MESSAGES}
     nodes: dict[str, Node] = {}
     records = {name: ledger_of(name) for name in ("network", scenario.server.name, *names)}
     loop = EmulatedLoop(InstantPacer(lambda: who_waits(nodes.values())))
     remembered, host = RememberedCosts(profiled.costs, profiled.measured_ns, scenario.host), DryRunHost()
     records["network"](Started(due_ns=0, actual_ns=0, role="network", pid=os.getpid()))
-    network = DryRunNetwork(loop, Fabric(scenario, seed), records["network"])
+    fabric, transports = InProcessFabric(loop, Fabric(scenario, seed)), dict[str, DryRunTransport]()
+    under_way: dict[tuple[str, int], tuple[str, Parcel]] = {}
 
-    def make(spec: ClientSpec | ServerSpec) -> Node:
-        record = records[spec.name]
-        transport = DryRunTransport(spec.name, types, network)
-        common = spec.name, spec.device, loop, transport, host, remembered, partial(_without_values, record)
-        role, workers = ("server", spec.workers) if isinstance(spec, ServerSpec) else ("client", 1)
-        device, link = spec.device.name, spec.network.name
+    def make(spec: Member) -> Node:
+        record, device, link = records[spec.name], spec.device.name, spec.network.name
+        role, workers = spec.role, spec.workers
+        common = spec.name, loop, fabric, transports, module.MESSAGES
+        transport = DryRunTransport(*common, record=records["network"], under_way=under_way)
         record(Started(due_ns=0, actual_ns=0, role=role, pid=os.getpid(), device=device, network=link, workers=workers))
-        if isinstance(spec, ServerSpec):
-            return ServerNode(*common, clients=names, workers=workers)
-        return ClientNode(*common, index=spec.index)
+        parts = loop, transport, host, remembered, partial(_without_values, record)
+        node = make_node(spec, scenario.clients, *parts)
+        node.pack = partial(Parcel, copy=torch.Tensor.detach)
+        return node
 
     async def take_part(node: Node) -> None:
         await (module.server if isinstance(node, ServerNode) else module.client)(node, config)
         await node.drained()
-        network.ended.add(node.name)
+        transports[node.name].ended = True
         records[node.name](Ended(due_ns=loop.now_ns, actual_ns=loop.now_ns, outcome="finished"))
 
     async def everybody() -> None:
@@ -292,16 +263,16 @@ def dry_run(
         return False
 
     try:
-        members: list[ClientSpec | ServerSpec] = [*scenario.clients, scenario.server]
-        for spec in members:
+        for spec in scenario.members:
             nodes[spec.name] = make(spec)
-            nodes[spec.name].pack = partial(Parcel, copy=torch.Tensor.detach)
         complete = True
         if bounds is None:
             loop.run_until_complete(everybody())
         else:
             complete = loop.run_until_complete(within(bounds))
-        network.close()
+        for sent, (destination, parcel) in under_way.items():
+            records["network"](_undelivered(loop.now_ns, *sent, destination, parcel))
+        records["network"](Ended(due_ns=loop.now_ns, actual_ns=loop.now_ns, outcome="finished"))
         return DryRunResult(loop.now_ns, remembered.asked, remembered.carried_out, remembered.host_ns, complete)
     finally:
         loop.wind_up()

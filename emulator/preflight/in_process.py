@@ -12,7 +12,7 @@ import contextlib
 import importlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import msgspec
 
@@ -25,8 +25,9 @@ from emulator.errors import UserError
 from emulator.host.liveness import PULSE
 from emulator.ledger.events import Computed, Event, Posted, RoundEnded
 from emulator.network.fabric import Fabric, LinkEvent
-from emulator.node.node import ClientNode, Node, ServerNode
-from emulator.profiles.scenario import ClientSpec, Device, Scenario
+from emulator.network.jitter import Transmission
+from emulator.node.node import Node, make_node
+from emulator.profiles.scenario import ClientSpec, Member, Scenario
 from emulator.transport.endpoint import CHUNK_BYTES
 from emulator.transport.messages import Incoming, Message, Parcel, decode_header, kind_of
 
@@ -176,10 +177,15 @@ class InProcessTransport:
     """Carries parcels over the fabric's connections to the other nodes of the same loop."""
 
     def __init__(
-        self, name: str, loop: EmulatedLoop, fabric: InProcessFabric, transports: dict[str, InProcessTransport]
+        self,
+        name: str,
+        loop: EmulatedLoop,
+        fabric: InProcessFabric,
+        transports: dict[str, Self],
+        messages: Iterable[type[Message]],
     ) -> None:
         self.name, self._loop, self._fabric, self._transports = name, loop, fabric, transports
-        self.types: dict[str, type[Message]] = {}
+        self.types = {kind_of(message_type): message_type for message_type in messages}
         self.on_delivery: Callable[[Incoming, str, int], None]
         self.on_left: Callable[[int], None]
         self.on_failure: Callable[[Exception], None]
@@ -188,18 +194,32 @@ class InProcessTransport:
 
     def post(self, destination: str, parcel: Parcel, stamp_ns: int) -> None:
         receiver, counter = self._transports[destination], parcel.header.counter
-        incoming = Incoming(decode_header(parcel.encoded), len(parcel.encoded), receiver.types, self.name)
-        with owned_by(destination, RECEIVED):
+        incoming = receiver.take_in(parcel, self.name)
+
+        def left(event: LinkEvent) -> None:
+            transmission = event.transmission
+            self.on_transmitted(destination, parcel, stamp_ns, transmission)
+            self._loop.at(transmission.left_ns, partial(self.on_left, counter), LEFT_RANK)
+            arrive = partial(receiver.arrive, incoming, self.name, counter)
+            self._loop.at(transmission.arrival_ns, arrive, DELIVERY_RANK)
+
+        self._fabric.post(self.name, destination, counter, parcel.sizes.wire, stamp_ns, left)
+
+    def take_in(self, parcel: Parcel, source: str) -> Incoming:
+        """A parcel at its receiver, which has its own copy of the tensors."""
+        incoming = Incoming(decode_header(parcel.encoded), len(parcel.encoded), self.types, source)
+        with owned_by(self.name, RECEIVED):
             incoming.allocate()
         for chunk in parcel.chunks(CHUNK_BYTES):
             incoming.fill(chunk)
+        return incoming
 
-        def left(event: LinkEvent) -> None:
-            deliver = partial(receiver.on_delivery, incoming, self.name, counter)
-            self._loop.at(event.transmission.left_ns, partial(self.on_left, counter), LEFT_RANK)
-            self._loop.at(event.transmission.arrival_ns, deliver, DELIVERY_RANK)
+    def on_transmitted(self, destination: str, parcel: Parcel, posted_ns: int, transmission: Transmission) -> None:
+        """The last bit of a parcel of this node's has left."""
 
-        self._fabric.post(self.name, destination, counter, parcel.sizes.wire, stamp_ns, left)
+    def arrive(self, incoming: Incoming, source: str, counter: int) -> None:
+        """A message for this node becomes visible."""
+        self.on_delivery(incoming, source, counter)
 
 
 class InProcessRun(NamedTuple):
@@ -232,12 +252,12 @@ def run_in_process(
     settings: dict[str, Any],
     scenario: Scenario,
     seed: int,
-    members: dict[str, Device],
+    clients: Sequence[ClientSpec],
     budget_ns: int,
     rounds: int | None = None,
     measured_ns: dict[str, int] | None = None,
 ) -> InProcessRun:
-    """Run the coroutines of ``members`` (the server last) in one loop without waiting, within a budget of work.
+    """Run the coroutines of ``clients`` and the server in one loop without waiting, within a budget of work.
 
     ``rounds``: it also ends when so many are over. ``measured_ns``: CPU times that durations come from.
     """
@@ -246,8 +266,9 @@ def run_in_process(
     config = getattr(config, "for_profiling", lambda: config)()
     nodes: dict[str, Node] = {}
     ended: list[RoundEnded] = []
-
-    computed_ns = dict.fromkeys(members, 0)
+    members: list[Member] = [*clients, scenario.server]
+    devices = {spec.name: spec.device for spec in members}
+    computed_ns = dict.fromkeys(devices, 0)
     events = 0
 
     def record(name: str, event: Event) -> None:
@@ -263,21 +284,15 @@ def run_in_process(
     loop = EmulatedLoop(InstantPacer(lambda: who_waits(nodes.values())))
     fabric, costs = (
         InProcessFabric(loop, Fabric(scenario, seed)),
-        ProfiledCosts(len(members), budget_ns, measured_ns, scenario.host),
+        ProfiledCosts(len(devices), budget_ns, measured_ns, scenario.host),
     )
-    watch = Uncharged(members, module.__file__)
-    hosts = {name: InProcessHost(costs, name, watch) for name in members}
+    watch = Uncharged(devices, module.__file__)
+    hosts = {name: InProcessHost(costs, name, watch) for name in devices}
     transports: dict[str, InProcessTransport] = {}
-    clients = tuple(name for name in members if name != scenario.server.name)
-    indices = {client.name: client.index for client in scenario.clients}
-    for name, device in members.items():
-        transport = InProcessTransport(name, loop, fabric, transports)
-        transport.types = {kind_of(message_type): message_type for message_type in module.MESSAGES}
-        common = name, device, loop, transport, hosts[name], costs, partial(record, name)
-        if name == scenario.server.name:
-            nodes[name] = ServerNode(*common, clients=clients, workers=scenario.server.workers)
-        else:
-            nodes[name] = ClientNode(*common, index=indices[name])
+    for spec in members:
+        transport = InProcessTransport(spec.name, loop, fabric, transports, module.MESSAGES)
+        parts = loop, transport, hosts[spec.name], costs, partial(record, spec.name)
+        nodes[spec.name] = make_node(spec, clients, *parts)
 
     async def everybody() -> None:
         async with asyncio.TaskGroup() as group:

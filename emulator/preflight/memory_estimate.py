@@ -31,9 +31,8 @@ def estimate_memory(module: str, settings: dict[str, Any], scenario: Scenario, s
 def _breakdown(
     module: str, settings: dict[str, Any], scenario: Scenario, seed: int, client: ClientSpec
 ) -> MemoryBreakdown:
-    members = {client.name: client.device, scenario.server.name: scenario.server.device}
     with TensorAccount() as tensors:
-        run_in_process(module, settings, scenario, seed, members, BUDGET_NS, rounds=ROUNDS)
+        run_in_process(module, settings, scenario, seed, [client], BUDGET_NS, rounds=ROUNDS)
         peak = tensors.peaks[client.name]
     return MemoryBreakdown(client.device.name, peak.by_kind, peak.during, needed_bytes(peak.total_bytes))
 

@@ -27,8 +27,7 @@ def profile_costs(
 ) -> ProfilingResult:
     """Play ``module_name`` with one client of each kind of device, until it ends or the budget is used up."""
     specs = representatives(module_name, settings, scenario)
-    members = {**{client.name: client.device for client in specs}, scenario.server.name: scenario.server.device}
-    where = module_name, settings, scenario, seed, members
+    where = module_name, settings, scenario, seed, specs
     measured_ns = _measured(run_in_process(*where, MEASURED_BUDGET_NS)) if scenario.host else {}
     run = run_in_process(*where, budget_ns, measured_ns=measured_ns)
     table = run.costs.table
@@ -36,7 +35,7 @@ def profile_costs(
     spans: list[Span] = []
     host_ns_of: dict[str, int] = {}
     for name, host in run.hosts.items():
-        device, host_ns_of[name] = members[name], 0
+        device, host_ns_of[name] = run.nodes[name].device, 0
         for key in sorted(host.host_ns.keys() | host.counted_ns.keys()):
             plain, counted = host.host_ns.get(key, []), host.counted_ns.get(key, [])
             counting_ns = int(table[key].operations * overhead_ns)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -85,6 +85,8 @@ class Device(Struct, frozen=True):
 class ClientSpec(Struct, frozen=True):
     """A client. ``cell``: the name of the cell that its link is in, "" for none."""
 
+    role: ClassVar[str] = "client"
+    workers: ClassVar[int] = 1
     name: str
     index: int
     device: Device
@@ -94,10 +96,14 @@ class ClientSpec(Struct, frozen=True):
 
 
 class ServerSpec(Struct, frozen=True):
+    role: ClassVar[str] = "server"
     name: str
     device: Device
     network: Network
     workers: int
+
+
+Member = ClientSpec | ServerSpec
 
 
 class Scenario(Struct, frozen=True):
@@ -115,6 +121,11 @@ class Scenario(Struct, frozen=True):
     cells: tuple[Cell, ...] = ()
     host: Device | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def members(self) -> list[Member]:
+        """The clients in order, then the server."""
+        return [*self.clients, self.server]
 
     def without_traces(self) -> Scenario:
         """The same for those who move no bytes: an hour of a trace is many megabytes."""

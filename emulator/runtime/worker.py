@@ -24,7 +24,7 @@ from emulator.errors import DoesNotFit, NoRoom, PeerLost, UserError, root_of, to
 from emulator.host import liveness
 from emulator.ledger import events
 from emulator.ledger.files import Ledger
-from emulator.node.node import ClientNode, Node, ServerNode
+from emulator.node.node import ClientNode, Node, ServerNode, make_node
 from emulator.runtime import launch_spec, postmortem
 from emulator.runtime.evaluator import write_part, write_snapshot
 from emulator.runtime.launch_spec import LaunchSpec
@@ -54,16 +54,19 @@ def run(spec: LaunchSpec, watchdog: Watchdog) -> int:
     asyncio.set_event_loop(loop)
 
     cap = MemoryCap(spec.budget_bytes, enforced=spec.memory_cap == "rlimit")
-    node, device_name, network_name, workers = _node(spec, loop, endpoint, thread, ledger, cap)
+    scenario = spec.scenario
+    member = next(member for member in scenario.members if member.name == spec.node)
+    costs = Costs(spec.costs, spec.measured_ns, scenario.host)
+    node = make_node(member, scenario.clients, loop, endpoint, thread, costs, ledger.write, cap=cap)
     ledger.write(
         events.Started(
             due_ns=0,
             actual_ns=0,
             role=spec.role,
             pid=os.getpid(),
-            device=device_name,
-            network=network_name,
-            workers=workers,
+            device=member.device.name,
+            network=member.network.name,
+            workers=member.workers,
             baseline_bytes=cap.baseline_bytes,
             budget_bytes=cap.budget_bytes,
             limit_bytes=cap.limit_bytes,
@@ -149,34 +152,6 @@ async def _until_failure(coroutine: Coroutine[Any, Any, None], node: Node) -> No
         playing.cancel()
         await asyncio.wait((playing,))
         node.failed.result()
-
-
-def _node(
-    spec: LaunchSpec, loop: EmulatedLoop, endpoint: Endpoint, thread: ComputeThread, ledger: Ledger, cap: MemoryCap
-) -> tuple[Node, str, str, int]:
-    costs = Costs(spec.costs, spec.measured_ns, spec.scenario.host)
-    scenario = spec.scenario
-    if spec.role == "server":
-        server = scenario.server
-        names = tuple(client.name for client in scenario.clients)
-        node: Node = ServerNode(
-            server.name,
-            server.device,
-            loop,
-            endpoint,
-            thread,
-            costs,
-            ledger.write,
-            workers=server.workers,
-            cap=cap,
-            clients=names,
-        )
-        return node, server.device.name, server.network.name, server.workers
-    client = next(client for client in scenario.clients if client.name == spec.node)
-    node = ClientNode(
-        client.name, client.device, loop, endpoint, thread, costs, ledger.write, cap=cap, index=client.index
-    )
-    return node, client.device.name, client.network.name, 1
 
 
 def _seed_of(spec: LaunchSpec) -> int:

@@ -16,10 +16,10 @@ import torch
 from emulator.clock.loop import EmulatedLoop, InstantPacer
 from emulator.ledger.events import Event
 from emulator.network.fabric import Fabric
-from emulator.node.node import ClientNode, Host, Node, ServerNode
+from emulator.node.node import ClientNode, Host, Node, ServerNode, make_node
 from emulator.preflight.in_process import InProcessFabric, InProcessHost, InProcessTransport, ProfiledCosts, who_waits
-from emulator.profiles.scenario import ClientSpec, Device, Direction, Network, Scenario, ServerSpec
-from emulator.transport.messages import Message, Parcel, kind_of
+from emulator.profiles.scenario import ClientSpec, Device, Direction, Member, Network, Scenario, ServerSpec
+from emulator.transport.messages import Message, Parcel
 
 MS = 10**6
 SECOND = 10**9
@@ -103,19 +103,15 @@ class Stage:
         self.loop.set_exception_handler(lambda _loop, context: self._broken.append(context))
         self.nodes: dict[str, Node] = {}
         self.events: dict[str, list[Event]] = {}
-        specs = {client.name: client for client in scenario.clients if not members or client.name in members}
-        devices = {name: client.device for name, client in specs.items()} | {"server": scenario.server.device}
+        clients = [client for client in scenario.clients if not members or client.name in members]
         self.transports: dict[str, InProcessTransport] = {}
-        fabric, costs = InProcessFabric(self.loop, Fabric(scenario, seed)), ProfiledCosts(len(devices))
-        for name, device in devices.items():
-            transport = InProcessTransport(name, self.loop, fabric, self.transports)
-            transport.types = {kind_of(message_type): message_type for message_type in types or (Blob, Note)}
-            record = partial(list.append, self.events.setdefault(name, []))
-            common = name, device, self.loop, transport, host(costs), costs, record
-            if name == "server":
-                self.nodes[name] = ServerNode(*common, clients=tuple(specs), workers=scenario.server.workers)
-            else:
-                self.nodes[name] = ClientNode(*common, index=specs[name].index, cap=cap)
+        fabric, costs = InProcessFabric(self.loop, Fabric(scenario, seed)), ProfiledCosts(len(clients) + 1)
+        present: list[Member] = [*clients, scenario.server]
+        for spec in present:
+            transport = InProcessTransport(spec.name, self.loop, fabric, self.transports, types or (Blob, Note))
+            record = partial(list.append, self.events.setdefault(spec.name, []))
+            parts = self.loop, transport, host(costs), costs, record
+            self.nodes[spec.name] = make_node(spec, clients, *parts, cap=cap if spec.role == "client" else None)
 
     @property
     def client(self) -> ClientNode:

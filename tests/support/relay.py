@@ -19,7 +19,7 @@ from emulator.ledger.events import Ended, Undelivered
 from emulator.ledger.files import Ledger, read_node
 from emulator.ledger.timeline import only
 from emulator.network.fabric import Fabric
-from emulator.node.node import ClientNode, Node, ServerNode
+from emulator.node.node import Node, make_node
 from emulator.preflight.in_process import InProcessHost, ProfiledCosts
 from emulator.profiles.scenario import Device, Scenario
 from emulator.testing.stage import BYTE_NS, WAY_NS, Blob, Note, make_scenario
@@ -194,12 +194,8 @@ class NodeThread:
 
     def _node(self, loop: EmulatedLoop, endpoint: Endpoint, ledger: Ledger) -> Node:
         scenario, costs = self._place.scenario, ProfiledCosts(1)
-        common = self._name, scenario.server.device, loop, endpoint, InProcessHost(costs), costs, ledger.write
-        if self._name == "server":
-            return ServerNode(
-                *common, clients=tuple(client.name for client in scenario.clients), workers=scenario.server.workers
-            )
-        return ClientNode(*common, index=0)
+        spec = next(member for member in scenario.members if member.name == self._name)
+        return make_node(spec, scenario.clients, loop, endpoint, InProcessHost(costs), costs, ledger.write)
 
     async def _play(self, node: Node) -> Any:
         playing = asyncio.ensure_future(self._role(node))
