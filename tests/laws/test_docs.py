@@ -245,10 +245,7 @@ def test_pages_list_every_option_key_table_and_command() -> None:
 
 
 def test_the_help_lists_the_commands_that_there_are() -> None:
-    epilog = run_parser().epilog or ""
-    assert re.findall(r"^  ([a-z]+)", epilog, re.MULTILINE) == sorted(
-        run.COMMANDS, key=lambda name: epilog.index(f"  {name} ")
-    )
+    assert {*re.findall(r"^  ([a-z]+)", run_parser().epilog or "", re.MULTILINE)} == {*run.COMMANDS}
 
 
 def test_the_architecture_names_every_package() -> None:
