@@ -14,6 +14,8 @@ import sys
 from collections.abc import Iterator, Sequence
 
 PR_SET_PDEATHSIG = 1
+PROGRAM = "splitbed" if sys.argv[0].rpartition(os.sep)[2] == "splitbed" else "run.py"  # as it was called
+CALL = "splitbed" if PROGRAM == "splitbed" else "python run.py"  # so a user calls it
 SUPERVISOR_VARIABLE = "SPLITBED_SUPERVISOR"
 METHODS_VARIABLE = "SPLITBED_METHODS"  # modules that the fork server imports last, with commas
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 
-from algorithms.commands.options.flags import RUN, without
+from algorithms.commands.options.flags import COMMAND, without
 from algorithms.commands.options.run_flags import parser
 from emulator.analysis.recorded import recorded
 from emulator.errors import UserError
@@ -34,7 +33,7 @@ def command(argv: list[str]) -> int:
     for clock in both.PLAYED:
         arguments = without(argv, "--out", *([] if CLOCKS[clock].dilates else ["--dilation"]))
         arguments += ["--clock", clock, "--out", str(folder / clock)]
-        status = subcommand.run([sys.executable, str(RUN), *arguments])
+        status = subcommand.run([*COMMAND, *arguments])
         if status:
             run_folder.discard_run_folder(folder)  # where nothing was played
             if folder.exists():

@@ -25,6 +25,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from difflib import get_close_matches
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,7 +41,7 @@ from emulator.validation import validation_error
 
 ELSEWHERE = ("task", "folder", "seed", "clients", "rounds", "single")  # what a file says not, or not there
 FILLED_IN = ("path", "sha256")
-ROOT = Path(__file__).parent
+ROOT = Path(str(files("algorithms.experiments")))
 
 
 class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -19,6 +19,7 @@ from emulator.dashboard.plain_lines import PlainLines
 from emulator.dashboard.progress import Progress
 from emulator.dashboard.screen import Choice, make_screen
 from emulator.dashboard.terminal import Terminal, is_ours
+from emulator.processes import CALL
 
 SMALL, FEW = (80, 24), 50  # a screen up to this with so many clients is drawn twice a second, a larger one once
 SMALL_S, LARGE_S = 0.5, 1.0
@@ -157,7 +158,7 @@ def watch(folder: Path, owned: bool = False) -> None:
     follower = Follower(folder, manifest)
     draw(Progress(manifest), follower, owned)
     if follower.cut:
-        print(f"{folder}: its process is gone; 'run.py report {folder}' shows what it recorded")
+        print(f"{folder}: its process is gone; '{CALL} report {folder}' shows what it recorded")
 
 
 def replay(folder: Path, speed: float) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -21,8 +22,13 @@ def run(command: Sequence[str], log: Path | None = None) -> int:
     ``log``: a file for all that it prints, which is shown where it is None.
     """
     with log.open("wb") if log else contextlib.nullcontext() as output:
+        path = os.pathsep.join(path for path in sys.path if path)
         process = subprocess.Popen(
-            command, stdout=output, stderr=output, preexec_fn=partial(die_with_parent, os.getpid())
+            command,
+            stdout=output,
+            stderr=output,
+            env=os.environ | {"PYTHONPATH": path},
+            preexec_fn=partial(die_with_parent, os.getpid()),
         )
 
     def forward(number: int, _frame: object) -> None:

@@ -21,6 +21,7 @@ from emulator.analysis.client_memory import budget_share, clients_that_fit
 from emulator.analysis.latency import CAUSES
 from emulator.analysis.metrics import FIGURES
 from emulator.checks.health import LIMITS, limits_of
+from emulator.processes import CALL
 from emulator.tables import run as tables
 from emulator.tables.headline import headline, incomplete_lines, target_of
 from emulator.tables.table import BEST, NOTHING, Ranked, Table, number, show, wrapped
@@ -104,13 +105,13 @@ def where(folder: Path, argv: Sequence[str], report: bool, summary: Json) -> lis
     words = [*_without(argv, ("--out",))]
     if not bad and not incomplete_lines(summary):
         if not report:
-            return [f"Record: {folder} ({last})", f"Next: python run.py report {shlex.quote(str(folder))}"]
+            return [f"Record: {folder} ({last})", f"Next: {CALL} report {shlex.quote(str(folder))}"]
         last = "report.html: every table, pictures, sources"
         words = [word for word in _without(words, ("--seed", "--tables")) if word != "--report"] + ["--seeds", "5"]
     if limits_of(summary).host_matters and (bad or not incomplete_lines(summary)):
         quiet = next(name for name, limits in LIMITS.items() if limits.trains and not limits.host_matters)
         words = [*_without(words, ("--clock", "--dilation")), "--clock", quiet]
-    return [f"Record: {folder} ({last})", f"Next: {shlex.join(['python', 'run.py', *words])}"]
+    return [f"Record: {folder} ({last})", f"Next: {shlex.join([*CALL.split(), *words])}"]
 
 
 def _without(argv: Sequence[str], flags: Sequence[str]) -> Iterator[str]:

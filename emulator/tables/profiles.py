@@ -6,6 +6,7 @@ from collections import Counter
 from textwrap import wrap
 
 from emulator.piecewise import PointwiseMax, StepFunction
+from emulator.processes import CALL
 from emulator.profiles.availability import Absence
 from emulator.profiles.capacity import VaryingRate, wider
 from emulator.profiles.reading import Profile, Row, describe
@@ -28,7 +29,7 @@ def list_lines(width: int) -> list[str]:
             profile = next(profile for profile in describe(name) if profile.kind == kind)
             lines += _entry(_columns(profile), profile.description, width)
         lines.append("")
-    remedy = "`python run.py profiles NAME` shows one with its sources; --profile takes a scenario."
+    remedy = f"`{CALL} profiles NAME` shows one with its sources; --profile takes a scenario."
     return [*lines, *_wrapped(remedy, width, 0)]
 
 

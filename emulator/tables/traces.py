@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from emulator.piecewise import StepFunction
+from emulator.processes import CALL
 from emulator.tables.table import NOTHING, Table, show
 from emulator.traces import reading
 from emulator.traces.reading import Trace
@@ -66,7 +67,7 @@ def show_traces(console: Console) -> None:
         " CV: standard deviation over mean."
     )
     show(Table(title="Bandwidth traces", headers=headers, label_columns=3, rows=rows, caption=caption), console)
-    console.print("\n'run.py traces show NAME|FILE' draws one; 'traces convert --help' tells how to bring your own.")
+    console.print(f"\n'{CALL} traces show NAME|FILE' draws one; 'traces convert --help' tells how to bring your own.")
 
 
 def show_trace(trace: Trace, console: Console) -> None:

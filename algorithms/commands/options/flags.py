@@ -7,13 +7,14 @@ scripts that append to a command line expect; where the values differ, that is s
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 from emulator.errors import UserError
+from emulator.processes import PROGRAM
 
-RUN = Path(__file__).resolve().parents[3] / "run.py"
+COMMAND = (sys.executable, "-m", "algorithms.commands")  # to run another command of ours
 EMPTY = "it is empty (a variable that is not set?): give a value, or leave it out"
 
 
@@ -52,6 +53,10 @@ class Flags(argparse.ArgumentParser):
         ):  # whose words are another parser's; before a type makes something of it, as Path does of ""
             raise UserError(f"{'/'.join(action.option_strings) or action.metavar or action.dest}: {EMPTY}")
         return super()._get_values(action, arg_strings)
+
+    def format_help(self) -> str:
+        """Its text names the program as it was called."""
+        return super().format_help().replace("run.py", PROGRAM)
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; {self.prog} --help shows the flags")

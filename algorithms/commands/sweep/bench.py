@@ -13,7 +13,6 @@ import fcntl
 import os
 import shlex
 import signal
-import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from algorithms import registry
-from algorithms.commands.options.flags import RUN, Flags, without
+from algorithms.commands.options.flags import COMMAND, Flags, without
 from algorithms.commands.sweep.grid import BASE, Cell, Grid, Variant, unvaried, variants
 from algorithms.commands.sweep.records import Found, Records, again
 from emulator.errors import UserError
@@ -202,7 +201,7 @@ class Bench:
         words += ["--algorithm", ",".join(registry.word_of(cell.algorithm) for cell in job), "--out", str(run)]
         words += ["--no-dashboard", "--force"] if quiet else []
         log = run.with_name(f"{run.name}.log") if quiet else None
-        status = subcommand.run([sys.executable, str(RUN), *words], log)
+        status = subcommand.run([*COMMAND, *words], log)
         if (run / "manifest.json").exists():
             self.records.add(run)
         if status == 0:

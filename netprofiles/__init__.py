@@ -1,0 +1,1 @@
+"""The profiles, traces and figures that ship, as data."""
