@@ -5,8 +5,6 @@ From dry runs, whose emulated seconds are those of the virtual clock.
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from algorithms import ALGORITHMS
@@ -19,14 +17,13 @@ OWN, SHARED = "iot-4g", "iot-4g-cell"
 
 def run(stage: Stage, quick: bool) -> Section:
     """Every method on both scenarios."""
-    del stage, quick
-    with tempfile.TemporaryDirectory(prefix="splitbed-bench-") as name:
-        seconds: dict[str, dict[str, float]] = {}
-        for scenario in (OWN, SHARED):
-            (folder := Path(name) / scenario).mkdir()
-            flags = ["--profile", scenario, "--rounds", "2", "--dry-run"]
-            played = play_virtual(folder / "dry", flags).summary["algorithms"]
-            seconds[scenario] = {method: played[method]["seconds"] for method in ALGORITHMS}
+    del quick
+    folder = stage.new_folder("cells")
+    seconds: dict[str, dict[str, float]] = {}
+    for scenario in (OWN, SHARED):
+        flags = ["--profile", scenario, "--rounds", "2", "--dry-run"]
+        played = play_virtual(folder / scenario, flags).summary["algorithms"]
+        seconds[scenario] = {method: played[method]["seconds"] for method in ALGORITHMS}
     rows = [["method", f"own links ({OWN}), s", f"one cell ({SHARED}), s", "ratio"]]
     figures: dict[str, Any] = {}
     for method in ALGORITHMS:

@@ -10,7 +10,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import termios
 import threading
 import time
@@ -48,28 +47,28 @@ class Followed(NamedTuple):
     behind_s: float
 
 
-def run(_stage: Stage, quick: bool) -> Section:
+def run(stage: Stage, quick: bool) -> Section:
     """Ten and two hundred clients on a small and a large screen."""
     rows = [["clients", "screen", "lines a second", "core, %", "kB/s to the terminal", "behind at the end, s"]]
     figures: dict[str, object] = {}
     targets: list[Target] = []
-    with tempfile.TemporaryDirectory(prefix="splitbed-bench-") as name:
-        for clients in CLIENTS:
-            flags = ["--profile", "iot-4g", "--clients", str(clients), "--algorithm", ALGORITHM]
-            recorded = Path(name) / str(clients)
-            play_virtual(recorded, [*flags, "--samples-per-client", "96", "--dry-run", "--force"])
-            timeline = read_timeline(recorded / "ledger" / ALGORITHM)
-            events = [event for event in timeline if not isinstance(event, Timeline)]  # its end is not due at its end
-            for (width, height), most in SIZES.items():
-                shown = Path(name) / f"{clients}-{width}"
-                seconds = SECONDS / 4 if quick else SECONDS
-                found = _follow(recorded, shown, events, (width, height), seconds)
-                rows.append([str(clients), f"{width} x {height}", f"{found.lines / seconds:.0f}"])
-                rows[-1] += [f"{100 * found.share:.2f}", f"{found.drawn_bytes / seconds / 1e3:.1f}"]
-                rows[-1].append(f"{found.behind_s:.2f}")
-                figures[f"{clients}/{width}x{height}"] = found._asdict()
-                what = f"{clients} clients, {width} x {height}"
-                targets.append(Target(what, 100 * found.share, "% of a core", most, False))
+    folder = stage.new_folder("dashboard")
+    for clients in CLIENTS:
+        flags = ["--profile", "iot-4g", "--clients", str(clients), "--algorithm", ALGORITHM]
+        recorded = folder / str(clients)
+        play_virtual(recorded, [*flags, "--samples-per-client", "96", "--dry-run", "--force"])
+        timeline = read_timeline(recorded / "ledger" / ALGORITHM)
+        events = [event for event in timeline if not isinstance(event, Timeline)]  # its end is not due at its end
+        for (width, height), most in SIZES.items():
+            shown = folder / f"{clients}-{width}"
+            seconds = SECONDS / 4 if quick else SECONDS
+            found = _follow(recorded, shown, events, (width, height), seconds)
+            rows.append([str(clients), f"{width} x {height}", f"{found.lines / seconds:.0f}"])
+            rows[-1] += [f"{100 * found.share:.2f}", f"{found.drawn_bytes / seconds / 1e3:.1f}"]
+            rows[-1].append(f"{found.behind_s:.2f}")
+            figures[f"{clients}/{width}x{height}"] = found._asdict()
+            what = f"{clients} clients, {width} x {height}"
+            targets.append(Target(what, 100 * found.share, "% of a core", most, False))
     return Section("dashboard", f"{ALGORITHM} on iot-4g, followed for {SECONDS:.0f} s", rows, figures, targets)
 
 

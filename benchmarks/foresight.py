@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from benchmarks.report import Section, Target
@@ -17,31 +15,28 @@ MEMORY_SHARE, MEMORY_MIB = 0.10, 1.0  # what is said of memory: within so much o
 
 def run(stage: Stage, quick: bool) -> Section:
     """One round of each scenario under both."""
-    del stage
     rows = [["scenario", "method", "emulated s", "off ns", "bytes off", "peak MiB", "foreseen MiB"]]
     figures: dict[str, Any] = {}
     worst_ns = worst_bytes = 0
     worst_memory = 0.0
-    with tempfile.TemporaryDirectory(prefix="splitbed-bench-") as name:
-        for scenario in shipped("scenario")[: 2 if quick else None]:
-            flags = ["--profile", scenario, "--rounds", "1", "--algorithm", ",".join(METHODS)]
-            folder = Path(name) / scenario
-            folder.mkdir()
-            run = play_virtual(folder / "run", flags).summary["algorithms"]
-            dry = play_virtual(folder / "dry", [*flags, "--dry-run"]).summary["algorithms"]
-            for method in METHODS:
-                off_ns = round(abs(run[method]["length_s"] - dry[method]["length_s"]) * 1e9)
-                off_bytes = abs(_wire(run[method]) - _wire(dry[method]))
-                peak = max(client["peak_mib"] for client in run[method]["clients"])
-                foreseen = max(client["needed_mib"] for client in dry[method]["clients"])
-                beyond = abs(foreseen - peak) / (MEMORY_SHARE * peak + MEMORY_MIB)
-                worst_ns, worst_bytes = max(worst_ns, off_ns), max(worst_bytes, off_bytes)
-                worst_memory = max(worst_memory, beyond)
-                length_s = run[method]["length_s"]
-                rows.append(
-                    [scenario, method, f"{length_s:.3f}", str(off_ns), str(off_bytes), f"{peak:.2f}", f"{foreseen:.2f}"]
-                )
-                figures[f"{scenario}/{method}"] = {"length_s": length_s, "off_ns": off_ns, "off_bytes": off_bytes}
+    folder = stage.new_folder("foresight")
+    for scenario in shipped("scenario")[: 2 if quick else None]:
+        flags = ["--profile", scenario, "--rounds", "1", "--algorithm", ",".join(METHODS)]
+        run = play_virtual(folder / f"{scenario}-run", flags).summary["algorithms"]
+        dry = play_virtual(folder / f"{scenario}-dry", [*flags, "--dry-run"]).summary["algorithms"]
+        for method in METHODS:
+            off_ns = round(abs(run[method]["length_s"] - dry[method]["length_s"]) * 1e9)
+            off_bytes = abs(_wire(run[method]) - _wire(dry[method]))
+            peak = max(client["peak_mib"] for client in run[method]["clients"])
+            foreseen = max(client["needed_mib"] for client in dry[method]["clients"])
+            beyond = abs(foreseen - peak) / (MEMORY_SHARE * peak + MEMORY_MIB)
+            worst_ns, worst_bytes = max(worst_ns, off_ns), max(worst_bytes, off_bytes)
+            worst_memory = max(worst_memory, beyond)
+            length_s = run[method]["length_s"]
+            rows.append(
+                [scenario, method, f"{length_s:.3f}", str(off_ns), str(off_bytes), f"{peak:.2f}", f"{foreseen:.2f}"]
+            )
+            figures[f"{scenario}/{method}"] = {"length_s": length_s, "off_ns": off_ns, "off_bytes": off_bytes}
     targets = [
         Target("emulated time off", worst_ns, "ns", 1, False),
         Target("wire bytes off", worst_bytes, "B", 1, False),

@@ -10,7 +10,6 @@ import multiprocessing
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from concurrent.futures import Executor, ProcessPoolExecutor
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch.nn.functional import cross_entropy
 
 from algorithms.workload.task import Task
 from benchmarks.report import Section, Target
+from benchmarks.scenes import scenario_text
 from benchmarks.stage import Broken, Stage
 from benchmarks.virtual import ROOT, play_virtual
 from emulator.ledger.events import Computed
@@ -32,17 +32,7 @@ WORKLOADS = {
     "cnn": {"model": "cnn", "batch": 16, "dataset": "digits"},
 }
 STEPS, WARM, TURNS = 20, 3, 5
-SCENARIO = """kind = "scenario"
-description = "this machine as a board"
-[server]
-device = "edge-server"
-network = "ethernet-1g"
-workers = 2
-[[clients]]
-count = 1
-device = "host.toml"
-network = "ethernet-100m"
-"""
+SCENARIO = scenario_text(1, "host.toml", "ethernet-100m")
 
 
 def run(stage: Stage, quick: bool) -> Section:
@@ -50,28 +40,26 @@ def run(stage: Stage, quick: bool) -> Section:
 
     A plain step itself drifts by a tenth from one quarter of a minute to the next, hence several turns.
     """
-    del stage
     rows = [["model", "batch", "plain ms", "emulated ms", "off %", "of all turns", "client's CPU ms"]]
     figures: dict[str, Any] = {}
     targets = []
-    with tempfile.TemporaryDirectory(prefix="splitbed-bench-") as name:
-        folder = Path(name)
-        (folder / "scenario.toml").write_text(SCENARIO)
-        calibrate = [sys.executable, str(ROOT / "run.py"), "calibrate", "--out", str(folder / "host.toml")]
-        done = subprocess.run([*calibrate, *(["--quick"] * quick)], capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise Broken(f"calibrate: {done.stderr[-500:]}")
-        for model, workload in WORKLOADS.items():
-            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
-                found = [_compared(folder, f"{model}-{turn}", workload, fresh) for turn in range(1 if quick else TURNS)]
-            plain_ms, emulated_ms, cpu_ms = (statistics.median(column) for column in zip(*found, strict=True))
-            offs = sorted(100 * (emulated / plain - 1) for plain, emulated, _ in found)
-            off = statistics.median(offs)
-            figures[model] = {"plain_ms": plain_ms, "emulated_ms": emulated_ms, "off_percent": off, "all_off": offs}
-            cells = (f"{value:.2f}" for value in (plain_ms, emulated_ms))
-            spread = f"{offs[0]:+.1f} to {offs[-1]:+.1f}"
-            rows.append([model, str(workload["batch"]), *cells, f"{off:+.1f}", spread, f"{cpu_ms:.2f}"])
-            targets.append(Target(f"{model}, emulated step off a plain one", abs(off), "%", 10, False))
+    folder = stage.new_folder("measured")
+    (folder / "scenario.toml").write_text(SCENARIO)
+    calibrate = [sys.executable, str(ROOT / "run.py"), "calibrate", "--out", str(folder / "host.toml")]
+    done = subprocess.run([*calibrate, *(["--quick"] * quick)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Broken(f"calibrate: {done.stderr[-500:]}")
+    for model, workload in WORKLOADS.items():
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
+            found = [_compared(folder, f"{model}-{turn}", workload, fresh) for turn in range(1 if quick else TURNS)]
+        plain_ms, emulated_ms, cpu_ms = (statistics.median(column) for column in zip(*found, strict=True))
+        offs = sorted(100 * (emulated / plain - 1) for plain, emulated, _ in found)
+        off = statistics.median(offs)
+        figures[model] = {"plain_ms": plain_ms, "emulated_ms": emulated_ms, "off_percent": off, "all_off": offs}
+        cells = (f"{value:.2f}" for value in (plain_ms, emulated_ms))
+        spread = f"{offs[0]:+.1f} to {offs[-1]:+.1f}"
+        rows.append([model, str(workload["batch"]), *cells, f"{off:+.1f}", spread, f"{cpu_ms:.2f}"])
+        targets.append(Target(f"{model}, emulated step off a plain one", abs(off), "%", 10, False))
     remarks = [
         "Medians of the turns. Plain: CPU times. The client's own steps are slower: its allocator gives memory back."
     ]

@@ -6,12 +6,12 @@ between the account and the account + 10 % + 8 MiB, and repeat within 2 %; the a
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from benchmarks.closed_form import BATCHES, FORMS
 from benchmarks.report import Section, Target
+from benchmarks.scenes import scenario_text
 from benchmarks.stage import Stage
 from benchmarks.virtual import play_virtual
 
@@ -19,49 +19,37 @@ METHODS = {name: name for name in ("fedavg", "sl", "splitfed-v1", "splitfed-v2",
 METHODS |= {"heron-sfl": "heron-sfl", "heron-sfl, replay": "heron-sfl"}
 ORDER = ("sl", "fsl-sage", "cse-fsl", "fedavg")  # by peak, at every batch
 STEPS = 3
-SCENARIO = """kind = "scenario"
-description = "one board with memory for a whole ResNet-18"
-[server]
-device = "edge-server"
-network = "ethernet-1g"
-workers = 2
-[[clients]]
-count = 1
-device = "pi-5"
-network = "ethernet-100m"
-"""
+SCENARIO = scenario_text(1, "pi-5", "ethernet-100m")  # a board with memory for a whole ResNet-18
 CAPPED = ("sl", "fsl-sage", "cse-fsl", "fedavg")
 CAPPED_BATCH = 64
 
 
 def run(stage: Stage, quick: bool) -> Section:
     """Each method at each batch, then a cap above and one below the peak."""
-    del stage
     rows = [["method", "batch", "closed form", "account", "peak", "again", "beside %", "peak - account"]]
     figures: dict[str, Any] = {}
     off_form = off_repeat = 0.0
     inside = ordered = below = 0
     batches = BATCHES[2:] if quick else BATCHES
-    with tempfile.TemporaryDirectory(prefix="splitbed-bench-") as name:
-        folder = Path(name)
-        (folder / "scenario.toml").write_text(SCENARIO)
-        for batch in batches:
-            peaks: dict[str, float] = {}
-            for label, method in METHODS.items():
-                more = ["--set", "update=replay"] if label != method else []
-                first, again = (_client(folder / f"{label}-{batch}-{k}", method, batch, more) for k in (1, 2))
-                account, peak = first["tensors_mib"], first["peak_mib"]
-                form = FORMS[method](batch) / 2**20 if method in FORMS else None
-                peaks[label] = peak
-                off_repeat = max(off_repeat, abs(again["peak_mib"] / peak - 1))
-                off_form = max(off_form, abs(account / form - 1) if form else 0.0)
-                inside += account <= peak <= account * 1.10 + 8
-                figures[f"{label}/{batch}"] = {"account_mib": account, "peak_mib": peak, "closed_form_mib": form}
-                cells = [f"{value:.1f}" if value else "-" for value in (form, account, peak, again["peak_mib"])]
-                rows.append([label, str(batch), *cells, f"{100 * (peak / account - 1):.1f}", f"{peak - account:.1f}"])
-            ordered += sorted(ORDER, key=lambda method: peaks[method]) == list(ORDER)
-            below += batch > 32 and min(peaks["heron-sfl"], peaks["heron-sfl, replay"]) < peaks["sl"]
-        caps = _caps(folder, figures, quick)
+    folder = stage.new_folder("peaks")
+    (folder / "scenario.toml").write_text(SCENARIO)
+    for batch in batches:
+        peaks: dict[str, float] = {}
+        for label, method in METHODS.items():
+            more = ["--set", "update=replay"] if label != method else []
+            first, again = (_client(folder / f"{label}-{batch}-{k}", method, batch, more) for k in (1, 2))
+            account, peak = first["tensors_mib"], first["peak_mib"]
+            form = FORMS[method](batch) / 2**20 if method in FORMS else None
+            peaks[label] = peak
+            off_repeat = max(off_repeat, abs(again["peak_mib"] / peak - 1))
+            off_form = max(off_form, abs(account / form - 1) if form else 0.0)
+            inside += account <= peak <= account * 1.10 + 8
+            figures[f"{label}/{batch}"] = {"account_mib": account, "peak_mib": peak, "closed_form_mib": form}
+            cells = [f"{value:.1f}" if value else "-" for value in (form, account, peak, again["peak_mib"])]
+            rows.append([label, str(batch), *cells, f"{100 * (peak / account - 1):.1f}", f"{peak - account:.1f}"])
+        ordered += sorted(ORDER, key=lambda method: peaks[method]) == list(ORDER)
+        below += batch > 32 and min(peaks["heron-sfl"], peaks["heron-sfl, replay"]) < peaks["sl"]
+    caps = _caps(folder, figures, quick)
     runs = len(METHODS) * len(batches)
     targets = [
         Target("account off its closed form", 100 * off_form, "%", 5, False),

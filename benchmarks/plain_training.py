@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from benchmarks import calibration
 from benchmarks.namespaces import Laboratory, enter, join
 from benchmarks.report import Section, Target, rate_text
+from benchmarks.scenes import scenario_text
 from emulator.analysis.recorded import recorded
 from emulator.errors import UserError
 from emulator.processes import die_with_parent
@@ -31,6 +32,7 @@ UP_BPS, DOWN_BPS = 2_000_000, 5_000_000  # those of iot-4g, without its delay
 CLIENT_SHARE, SERVER_SHARE = 0.1, 0.4  # of a core
 ROUNDS = 3
 TASK = {"dataset": "synthetic:3x32x32:10:1600", "model": "simple_conv", "samples_per_client": 96, "batch": 16}
+SCENARIO = scenario_text(CLIENTS, "client.toml", "link.toml", ("server.toml", "open.toml"), workers=1)
 METHODS = ("splitfed-v2", "fsl-sage")
 PORT = 7080
 TARGET_PERCENT = 10.0
@@ -174,15 +176,6 @@ def network_text(up_bps: int, down_bps: int) -> str:
     return "\n".join(['kind = "network"', 'description = "as tbf shapes it"', *rates]) + "\n"
 
 
-def scenario_text() -> str:
-    """Beside the files of its devices and networks."""
-    return (
-        'kind = "scenario"\ndescription = "the plain training\'s"\n\n'
-        '[server]\ndevice = "server.toml"\nnetwork = "open.toml"\nworkers = 1\n\n'
-        f'[[clients]]\ncount = {CLIENTS}\ndevice = "client.toml"\nnetwork = "link.toml"\n'
-    )
-
-
 def emulate(method: str, rounds: int, client: Any, server: Any, folder: Path) -> Outcome:
     """The same training, emulated in virtual time."""
     from benchmarks.plain_wire import Span
@@ -191,7 +184,7 @@ def emulate(method: str, rounds: int, client: Any, server: Any, folder: Path) ->
 
     folder.mkdir()
     open_text = network_text(10**12, 10**12)
-    files = {"scenario": scenario_text(), "link": network_text(UP_BPS, DOWN_BPS), "open": open_text}
+    files = {"scenario": SCENARIO, "link": network_text(UP_BPS, DOWN_BPS), "open": open_text}
     for name, text in {**files, "client": device_text(client), "server": device_text(server)}.items():
         (folder / f"{name}.toml").write_text(text)
     flags = [word for key, value in TASK.items() for word in (f"--{key.replace('_', '-')}", str(value))]

@@ -35,3 +35,13 @@ def scene(name: str, clients: Sequence[tuple[Device, Network]]) -> Scenario:
     unthrottled = link("unthrottled", UNTHROTTLED_BPS, UNTHROTTLED_BPS)
     specs = tuple(ClientSpec(f"client-{i}", i, *client) for i, client in enumerate(clients))
     return Scenario(name, "", ServerSpec("server", device("server"), unthrottled, 1), specs, {})
+
+
+def scenario_text(
+    clients: int, device: str, network: str, server: tuple[str, str] = ("edge-server", "ethernet-1g"), workers: int = 2
+) -> str:
+    """A scenario's file: equal clients; device and network of the server."""
+    board, link = server
+    head = f'kind = "scenario"\ndescription = "{clients} x {device}"\n'
+    part = f'[server]\ndevice = "{board}"\nnetwork = "{link}"\nworkers = {workers}\n'
+    return f'{head}{part}[[clients]]\ncount = {clients}\ndevice = "{device}"\nnetwork = "{network}"\n'

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import tempfile
 import time
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
@@ -85,6 +86,10 @@ class Stage(Launcher):
             raise
         self.child_s = time.monotonic() - begin_s
         return self
+
+    def new_folder(self, name: str) -> Path:
+        """An empty folder for what a benchmark writes; it is there until all have ended."""
+        return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self._folder))
 
     def perform(
         self, name: str, scenario: Scenario, module: str, settings: dict[str, Any], clock: str = "real"

@@ -11,7 +11,6 @@ import os
 import resource
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -34,20 +33,18 @@ METHOD = "splitfed-v2"
 
 def run(stage: Stage, quick: bool) -> Section:
     """One record, one report."""
-    del stage
     rounds = 2 if quick else ROUNDS
-    with tempfile.TemporaryDirectory(prefix="splitbed-bench-") as name:
-        folder = Path(name) / "run"
-        count = _write(folder, rounds)
-        begun_s = time.monotonic()
-        command = [sys.executable, str(ROOT / "run.py"), "report", str(folder)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        output = process.stdout.read() if process.stdout else b""
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.monotonic() - begun_s
-        if status:
-            raise Broken(f"report: {output[-500:].decode()}")
-        size_bytes = (folder / "report.html").stat().st_size
+    folder = stage.new_folder("views") / "run"
+    count = _write(folder, rounds)
+    begun_s = time.monotonic()
+    command = [sys.executable, str(ROOT / "run.py"), "report", str(folder)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    output = process.stdout.read() if process.stdout else b""
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.monotonic() - begun_s
+    if status:
+        raise Broken(f"report: {output[-500:].decode()}")
+    size_bytes = (folder / "report.html").stat().st_size
     peak_mib = _peak_mib(usage)
     rows = [["events", "s", "peak MiB", "report.html MB"]]
     rows.append([f"{count:,}", f"{seconds:.1f}", f"{peak_mib:.0f}", f"{size_bytes / 1e6:.1f}"])

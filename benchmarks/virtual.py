@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from benchmarks.bound import makespan_s, tasks
 from benchmarks.report import Section, Target
-from benchmarks.scenes import UNTHROTTLED_BPS, device, link, scene
+from benchmarks.scenes import UNTHROTTLED_BPS, device, link, scenario_text, scene
 from benchmarks.stage import Broken, Stage
 from emulator.analysis.recorded import Recorded, recorded
 from emulator.ledger.events import Reported
@@ -29,17 +28,7 @@ RESNET = ["--model", "resnet18", "--cut", "layer2", "--batch", "32", "--rounds",
 SAMPLES = 5_000  # of all clients; a round of the paper's has ten times as many
 MORE_SAMPLES = 20_000
 ALIGNMENT = [f"fsl-sage:{option}" for option in ("align_epochs=2", "align_batch=100", "buffer=100")]
-SCENARIO = """kind = "scenario"
-description = "ten boards with memory for a whole ResNet-18"
-[server]
-device = "edge-server"
-network = "ethernet-1g"
-workers = 2
-[[clients]]
-count = 10
-device = "pi-4b"
-network = "iot-4g"
-"""
+SCENARIO = scenario_text(10, "pi-4b", "iot-4g")  # boards with memory for a whole ResNet-18
 
 
 def run(stage: Stage, quick: bool) -> Section:
@@ -48,18 +37,17 @@ def run(stage: Stage, quick: bool) -> Section:
     figures: dict[str, Any] = {}
     targets = []
     judged = ",".join(JUDGED)
-    with tempfile.TemporaryDirectory(prefix="splitbed-bench-") as name:
-        folder = Path(name)
-        (folder / "scenario.toml").write_text(SCENARIO)
-        options = [word for option in ALIGNMENT for word in ("--set", option)]
-        common = ["--profile", str(folder / "scenario.toml"), *RESNET, *options]
-        runs = {}
-        for samples, which in ((SAMPLES, "all"), (MORE_SAMPLES, judged)):
-            if samples == SAMPLES or not quick:
-                data = ["--dataset", f"synthetic:3x32x32:10:{samples}", "--algorithm", judged if quick else which]
-                runs[f"resnet18/{samples}"] = play_virtual(folder / str(samples), [*common, *data])
-        farm = ["--profile", "farm-nb-iot", "--rounds", "3", "--algorithm", judged]
-        runs["farm-nb-iot"] = play_virtual(folder / "farm", farm)
+    folder = stage.new_folder("virtual")
+    (folder / "scenario.toml").write_text(SCENARIO)
+    options = [word for option in ALIGNMENT for word in ("--set", option)]
+    common = ["--profile", str(folder / "scenario.toml"), *RESNET, *options]
+    runs = {}
+    for samples, which in ((SAMPLES, "all"), (MORE_SAMPLES, judged)):
+        if samples == SAMPLES or not quick:
+            data = ["--dataset", f"synthetic:3x32x32:10:{samples}", "--algorithm", judged if quick else which]
+            runs[f"resnet18/{samples}"] = play_virtual(folder / str(samples), [*common, *data])
+    farm = ["--profile", "farm-nb-iot", "--rounds", "3", "--algorithm", judged]
+    runs["farm-nb-iot"] = play_virtual(folder / "farm", farm)
     for where, played in runs.items():
         for algorithm, events in played.timelines.items():
             work, summary = tasks(events), played.summary["algorithms"][algorithm]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from benchmarks import kernel_check, namespaces
 from benchmarks.calibration import FREE, Rates, Timed, fit
 from benchmarks.kernel_check import SEGMENT_BYTES, SEGMENT_DATA_BYTES, Sent, expected_s
-from benchmarks.plain_training import Outcome, device_text, network_text, parts_s, scenario_text, sums_s
+from benchmarks.plain_training import SCENARIO, Outcome, device_text, network_text, parts_s, sums_s
 from benchmarks.plain_wire import Span, encode, read_letter
 from emulator.compute.device import Work, duration_ns
 from emulator.profiles.reading import load_scenario
@@ -143,7 +143,7 @@ def test_a_term_that_does_not_show_is_free_and_none_is_negative() -> None:
 def test_profiles_made_for_a_training_are_what_was_fitted(tmp_path) -> None:
     rates = Rates(63.5, 4.25, 1.5)
     texts = {
-        "scenario": scenario_text(),
+        "scenario": SCENARIO,
         "link": network_text(2_000_000, 5_000_000),
         "open": network_text(10**12, 10**12),
         "client": device_text(rates),
