@@ -15,7 +15,7 @@ from algorithms.commands import run as run_command
 from algorithms.commands.options.run_flags import parser
 from emulator.analysis import columns
 from emulator.analysis.columns import Columns
-from emulator.analysis.recorded import Recorded, recorded
+from emulator.analysis.recorded import RunRecord, recorded
 from emulator.dashboard.follow import Follower
 from emulator.dashboard.launch import READ_S
 from emulator.dashboard.plain_lines import PlainLines
@@ -29,7 +29,7 @@ NOT_HERE = ("seeds", "report", "tables", "no_dashboard", "version", "help")  # f
 class Run:
     """A run by its folder. Columns are ``{name: values}``, with units in the names (``emulator.analysis.columns``)."""
 
-    def __init__(self, folder: Path, record: Recorded) -> None:
+    def __init__(self, folder: Path, record: RunRecord) -> None:
         self.folder, self._record = folder, record
 
     def __repr__(self) -> str:

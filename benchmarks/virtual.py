@@ -15,7 +15,7 @@ from benchmarks.bound import makespan_s, tasks
 from benchmarks.report import Section, Target
 from benchmarks.scenes import UNTHROTTLED_BPS, device, link, scenario_text, scene
 from benchmarks.stage import Broken, Stage
-from emulator.analysis.recorded import Recorded, recorded
+from emulator.analysis.recorded import RunRecord, recorded
 from emulator.ledger.events import Reported
 from emulator.ledger.timeline import only
 
@@ -70,7 +70,7 @@ def run(stage: Stage, quick: bool) -> Section:
     return Section("virtual", title, rows, figures, targets, remarks)
 
 
-def play_virtual(folder: Path, flags: list[str]) -> Recorded:
+def play_virtual(folder: Path, flags: list[str]) -> RunRecord:
     """The record of one command on the virtual clock, or of a dry run where ``flags`` ask for one."""
     clock = [] if "--dry-run" in flags else ["--clock", "virtual"]
     command = [sys.executable, str(ROOT / "run.py"), *flags, *clock, "--no-dashboard", "--out", str(folder)]

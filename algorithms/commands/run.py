@@ -27,7 +27,7 @@ from emulator.runtime import run_manifest
 if TYPE_CHECKING:
     from algorithms.commands.options.flags import Flags
     from algorithms.experiments.reading import Experiment
-    from emulator.analysis.recorded import Recorded
+    from emulator.analysis.recorded import RunRecord
     from emulator.dashboard.launch import View
     from emulator.runtime.launcher import Launcher, Outcome, Plan, Prepared
 
@@ -98,11 +98,11 @@ class Planned(NamedTuple):
     warnings: list[str]
 
 
-class Played(NamedTuple):
+class RunResult(NamedTuple):
     """A run that has ended. ``outcomes``: of each method that was played."""
 
     folder: Path
-    recorded: Recorded
+    recorded: RunRecord
     outcomes: dict[str, Outcome]
 
 
@@ -155,7 +155,7 @@ def planned(argv: list[str], line: Flags, flags: argparse.Namespace) -> Planned:
     return Planned(argv, flags, settings, plan, manifest, warnings)
 
 
-def play(run: Planned, say: Callable[[str], None], view_type: Callable[..., View], alone: bool = False) -> Played:
+def play(run: Planned, say: Callable[[str], None], view_type: Callable[..., View], alone: bool = False) -> RunResult:
     """Play a run and write its record. ``say`` is told what is read, found out and odd before it; ``view_type`` makes
     what shows it, of manifest and folder. UserError where nothing can be played."""
     from algorithms.commands.sweep import dependencies
@@ -193,7 +193,7 @@ def play(run: Planned, say: Callable[[str], None], view_type: Callable[..., View
     except BaseException as error:  # where nothing was played, nothing stays
         run_folder.discard_run_folder(folder, settings if isinstance(error, UserError) else ())
         raise
-    return Played(folder, record.rebuild(folder), outcomes)
+    return RunResult(folder, record.rebuild(folder), outcomes)
 
 
 def command(argv: list[str], alone: bool = False) -> int:
@@ -201,7 +201,7 @@ def command(argv: list[str], alone: bool = False) -> int:
     line = parser()
     flags = line.parse_args(argv)
     from emulator.dashboard.app import can_draw
-    from emulator.dashboard.launch import Drawn, Lines
+    from emulator.dashboard.launch import DashboardProcess, PlainOutput
     from emulator.tables import overview
     from emulator.tables import run as tables
     from emulator.tables.table import Output
@@ -213,7 +213,7 @@ def command(argv: list[str], alone: bool = False) -> int:
         return bench.over_seeds(argv, flags.seeds, seed_of(flags, experiment_of(flags)), flags.out)
     console = Output()
     say = partial(console.print, soft_wrap=True, markup=False, highlight=False)
-    view_type = Lines if flags.no_dashboard or not can_draw() else Drawn
+    view_type = PlainOutput if flags.no_dashboard or not can_draw() else DashboardProcess
     folder, recorded, outcomes = play(planned(argv, line, flags), say, view_type, alone)
     overview.print_run(recorded.summary, console, shown)
     if flags.report:

@@ -13,7 +13,7 @@ from emulator.inputs.text_files import decoded, profile_error, read
 from emulator.tables.table import Output
 from emulator.tables.traces import show_trace, show_traces
 from emulator.traces import reading
-from emulator.traces.convert import Choice, Missing, convert
+from emulator.traces.convert import ConvertOptions, Missing, convert
 from emulator.traces.format import Holds, Rate, Time
 from emulator.traces.reading import LARGEST_BYTES, Form
 from netprofiles.traces import make as trace_maker
@@ -100,7 +100,7 @@ def run(chosen: argparse.Namespace) -> None:
         raise profile_error(asked, "", f"cannot be read ({error.strerror}); name a file") from None
     if len(content) > LARGEST_BYTES:
         raise profile_error(asked, "", f"is larger than {LARGEST_BYTES >> 20} MiB; cut it")
-    choice = Choice(**{name: getattr(chosen, name) for name in Choice.__struct_fields__})
+    choice = ConvertOptions(**{name: getattr(chosen, name) for name in ConvertOptions.__struct_fields__})
     made = convert(chosen.file, decoded(chosen.file, content), choice)
     if chosen.out:
         write_new(chosen.out, made.text)

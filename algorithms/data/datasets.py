@@ -57,7 +57,7 @@ class Loaded(NamedTuple):
     remarks: Sequence[str] = ()
 
 
-class Written(NamedTuple):
+class PixelCensus(NamedTuple):
     """Of a part that was written: its least and largest pixel, how many images are nearly constant, and of each image
     a digest."""
 
@@ -193,7 +193,9 @@ def _synthetic(dataset: str, about: Description, part: str, count: int) -> Sampl
     return Samples(images, labels)
 
 
-def write(folder: Path, name: str, samples: Samples, levels: int, rows: np.ndarray[Any, Any] | None = None) -> Written:
+def write(
+    folder: Path, name: str, samples: Samples, levels: int, rows: np.ndarray[Any, Any] | None = None
+) -> PixelCensus:
     """Write ``name.images.npy`` and ``name.labels.npy`` (the given rows, or all), a few images at a time.
 
     An image that cannot be read is black, and in ``broken`` of ``samples.images``.
@@ -215,7 +217,7 @@ def write(folder: Path, name: str, samples: Samples, levels: int, rows: np.ndarr
         constant += int((highs - lows <= CONSTANT * levels).sum())
         digests += [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in flat]
     images.flush()
-    return Written(least, most, constant, digests)
+    return PixelCensus(least, most, constant, digests)
 
 
 def read(folder: str, name: str) -> Samples:

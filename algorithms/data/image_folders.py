@@ -40,7 +40,7 @@ Shape = tuple[int, int, int]
 Pixels = np.ndarray[Any, Any]
 
 
-class Part(NamedTuple):
+class FolderSplit(NamedTuple):
     """A part's images by class, in order; ``odd``: what it has that is no image of a class, as remarks."""
 
     images: dict[str, list[str]]
@@ -55,8 +55,8 @@ class Folder(NamedTuple):
     """A data set of folders, none of whose images has been opened."""
 
     shape: Shape
-    train: Part
-    test: Part
+    train: FolderSplit
+    test: FolderSplit
     remarks: list[str]
 
     @property
@@ -207,7 +207,7 @@ def load(folder: Folder) -> list[tuple[Files, np.ndarray[Any, Any]]]:
     return found
 
 
-def _same_classes(where: str, train: Part, test: Part, test_name: str) -> None:
+def _same_classes(where: str, train: FolderSplit, test: FolderSplit, test_name: str) -> None:
     """UserError where a class is in one part alone."""
     only = [
         f"{shown(name)!r} is only in {here}/: add images of it to {there}/, or remove it"
@@ -231,7 +231,7 @@ def _none(name: str) -> bool:
     return name.startswith(".") or name.casefold() in NO_CLASSES
 
 
-def _part(part: Path) -> Part:
+def _part(part: Path) -> FolderSplit:
     """A part's images in ``ImageFolder``'s order."""
     images: dict[str, list[str]] = {}
     names = sorted(_entries(part), key=lambda name: unicodedata.normalize("NFC", name))
@@ -273,7 +273,7 @@ def _part(part: Path) -> Part:
     alike = Counter(name.strip().casefold() for name in images)
     twins = [repr(shown(name)) for name in images if alike[name.strip().casefold()] > 1]
     odd += [f"classes of {part.name}/ differ in capitals or spaces alone: {some(twins)}"] if twins else []
-    return Part(images, odd)
+    return FolderSplit(images, odd)
 
 
 def _files(folder: Path, part: Path) -> Iterator[str]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torchvision.datasets import VisionDataset
 
 
-class Known(NamedTuple):
+class TorchvisionSet(NamedTuple):
     """A data set: torchvision's class, where its files are below the data folder, shape, classes, sizes."""
 
     type_name: str
@@ -26,10 +26,10 @@ class Known(NamedTuple):
 
 
 KNOWN = {
-    "mnist": Known("MNIST", "MNIST/raw", (1, 28, 28), 10, 60_000, 10_000),
-    "fashion-mnist": Known("FashionMNIST", "FashionMNIST/raw", (1, 28, 28), 10, 60_000, 10_000),
-    "cifar10": Known("CIFAR10", "cifar-10-batches-py", (3, 32, 32), 10, 50_000, 10_000),
-    "cifar100": Known("CIFAR100", "cifar-100-python", (3, 32, 32), 100, 50_000, 10_000),
+    "mnist": TorchvisionSet("MNIST", "MNIST/raw", (1, 28, 28), 10, 60_000, 10_000),
+    "fashion-mnist": TorchvisionSet("FashionMNIST", "FashionMNIST/raw", (1, 28, 28), 10, 60_000, 10_000),
+    "cifar10": TorchvisionSet("CIFAR10", "cifar-10-batches-py", (3, 32, 32), 10, 50_000, 10_000),
+    "cifar100": TorchvisionSet("CIFAR100", "cifar-100-python", (3, 32, 32), 100, 50_000, 10_000),
 }
 
 
@@ -60,7 +60,7 @@ def _open(name: str, data_dir: str, train: bool) -> VisionDataset:
     return made
 
 
-def _arrays(dataset: VisionDataset, about: Known) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def _arrays(dataset: VisionDataset, about: TorchvisionSet) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     images = np.asarray(dataset.data)
     labels = np.asarray(dataset.targets, np.int64)
     if images.ndim == 4:  # CIFAR: channels last

@@ -147,7 +147,7 @@ async def server(node: ServerNode, config: Config) -> None:
     estimators = {name: alignment.Estimator(config, name) for name in node.clients}
     client = steps.weights(steps.Part(config.task.client_half(), None))
     batch_statistics = config.refresh_mode == "train"
-    shared = warm_start.Mean(node.clients)
+    shared = warm_start.MeanAuxiliary(node.clients)
     round, cohort = 0, config.cohort(node.clients, 0)
 
     node.begin_round(0)

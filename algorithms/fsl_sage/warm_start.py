@@ -41,7 +41,7 @@ async def local_steps(
     node.report(0, loss=steps.mean_of(losses))
 
 
-class Mean:
+class MeanAuxiliary:
     """The mean of the auxiliaries, once there is one, and which of the ``clients`` have not been sent it."""
 
     def __init__(self, clients: Sequence[str]) -> None:

@@ -23,7 +23,7 @@ LINEAR_VALUES = 16_384  # a linear layer on a larger z would weigh more than mos
 _STAGES = ("layer1", "layer2", "layer3")  # of ResNets, where the FSL-SAGE authors take the stage that follows
 
 
-class Layout(msgspec.Struct, frozen=True):
+class AuxiliarySpec(msgspec.Struct, frozen=True):
     """What an auxiliary is built of."""
 
     kind: str
@@ -38,7 +38,7 @@ class Layout(msgspec.Struct, frozen=True):
         return self.model.startswith("swin") and self.cut.partition(".")[0] in ("features", "norm")
 
 
-class Mean(nn.Module):
+class DimensionMean(nn.Module):
     """The mean over the dimensions ``over``."""
 
     def __init__(self, *over: int) -> None:
@@ -52,13 +52,13 @@ class Mean(nn.Module):
         return f"over={self.over}"
 
 
-def layout(kind: str, model: str, cut: Cut, shape: Shape, classes: int) -> Layout:
+def layout(kind: str, model: str, cut: Cut, shape: Shape, classes: int) -> AuxiliarySpec:
     """The layout of the auxiliary ``kind`` ("": the cut's default) of a cut; UserError with those that fit it."""
     if kind and kind not in KINDS:
         raise UserError(f"aux: there is no {kind!r}: say one of {', '.join(KINDS)}")
 
-    def of(kind: str) -> Layout:
-        return Layout(kind, model, cut.name, cut.smashed, cut.point.follower)
+    def of(kind: str) -> AuxiliarySpec:
+        return AuxiliarySpec(kind, model, cut.name, cut.smashed, cut.point.follower)
 
     if not kind:
         kind = default(model, cut)
@@ -79,19 +79,19 @@ def default(model: str, cut: Cut) -> str:
     return "linear" if torch.Size(cut.smashed).numel() <= LINEAR_VALUES else "pool"
 
 
-def build(about: Layout, shape: Shape, classes: int, seed: int) -> nn.Module:
+def build(about: AuxiliarySpec, shape: Shape, classes: int, seed: int) -> nn.Module:
     """The auxiliary with initial weights of a stream of its own."""
     purpose = f"{about.model}:{about.cut}:auxiliary:{about.kind}"
     return models.seeded(lambda: make(about, shape, classes), seed, purpose)
 
 
-def meta_model(about: Layout, shape: Shape, classes: int) -> nn.Module:
+def meta_model(about: AuxiliarySpec, shape: Shape, classes: int) -> nn.Module:
     """The auxiliary on the meta device."""
     with models.on_meta_device():
         return make(about, shape, classes).to("meta")
 
 
-def make(about: Layout, shape: Shape, classes: int) -> nn.Module:
+def make(about: AuxiliarySpec, shape: Shape, classes: int) -> nn.Module:
     """The auxiliary with weights from the generator as it stands.
 
     ``linear``: one linear layer on the flat z. ``pool``: the mean over everything but channels (of tokens: features),
@@ -120,10 +120,10 @@ def _head(smashed: tuple[int, ...], channels_last: bool, classes: int) -> nn.Seq
     if len(smashed) == 3 and not channels_last:
         return pooled_head(smashed[0], classes)
     over = tuple(range(1, len(smashed)))
-    return nn.Sequential(*([Mean(*over)] if over else []), nn.Linear(smashed[-1], classes))
+    return nn.Sequential(*([DimensionMean(*over)] if over else []), nn.Linear(smashed[-1], classes))
 
 
-def _fits(about: Layout, shape: Shape, classes: int) -> bool:
+def _fits(about: AuxiliarySpec, shape: Shape, classes: int) -> bool:
     """Whether the auxiliary can be built and takes z."""
     if about.kind == "linear":
         return True

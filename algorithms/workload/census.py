@@ -20,7 +20,7 @@ from algorithms.data.image_folders import Files
 from algorithms.data.labels import shown
 
 if TYPE_CHECKING:
-    from algorithms.data.datasets import Description, Loaded, Written
+    from algorithms.data.datasets import Description, Loaded, PixelCensus
     from algorithms.workload.task import Task
 
 PADDING = 4  # of a random crop
@@ -30,7 +30,11 @@ MOSTLY = 0.5  # of a part's images
 
 
 def take(
-    task: Task, about: Description, loaded: Loaded, shards: Sequence[np.ndarray[Any, Any]], written: Sequence[Written]
+    task: Task,
+    about: Description,
+    loaded: Loaded,
+    shards: Sequence[np.ndarray[Any, Any]],
+    written: Sequence[PixelCensus],
 ) -> dict[str, Any]:
     """The facts. ``written``: of each client, and last of the test part."""
     *clients, test = written
@@ -73,7 +77,7 @@ def _held(labels: np.ndarray[Any, Any]) -> dict[str, Any]:
     return {"samples": len(labels), "classes": dict(zip(map(str, found.tolist()), counts.tolist(), strict=True))}
 
 
-def _pixels(name: str, white: int, written: Sequence[Written]) -> list[str]:
+def _pixels(name: str, white: int, written: Sequence[PixelCensus]) -> list[str]:
     """What is odd about a part's pixels."""
     images = sum(len(part.digests) for part in written)
     constant = sum(part.constant for part in written)

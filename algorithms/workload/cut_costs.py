@@ -14,7 +14,7 @@ from torch import fx
 
 from algorithms.workload import models
 from algorithms.workload.models import Shape
-from algorithms.workload.split import Point, Traced, named
+from algorithms.workload.split import CutPoint, Traced, named
 from emulator.compute.counting import WorkCounter
 from emulator.compute.imagined import Imagined
 from emulator.errors import UserError
@@ -33,7 +33,7 @@ LEAST_SHARE = 0.05  # of the forward FLOPs: a client that computes less has hard
 class Cut(NamedTuple):
     """One cut. Bytes and FLOPs are for one sample."""
 
-    point: Point
+    point: CutPoint
     smashed: tuple[int, ...]  # shape of z, without the batch
     flops: int
     share: float  # of the whole model's FLOPs

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from algorithms.workload import auxiliaries, models, split
-from algorithms.workload.auxiliaries import Layout
+from algorithms.workload.auxiliaries import AuxiliarySpec
 from algorithms.workload.cut_costs import chosen, cuts
 from algorithms.workload.models import Shape
 from emulator.compute.counting import uncounted
@@ -53,7 +53,7 @@ class Parts(NamedTuple):
     def auxiliary(self) -> nn.Module:
         """The auxiliary, in train mode."""
         if self.folder:
-            about = msgspec.json.decode((Path(self.folder) / LAYOUT).read_bytes(), type=Layout)
+            about = msgspec.json.decode((Path(self.folder) / LAYOUT).read_bytes(), type=AuxiliarySpec)
             return self._filled(auxiliaries.meta_model(about, self.shape, self.classes), "auxiliary")
         return auxiliaries.build(self.layout(), self.shape, self.classes, self.seed)
 
@@ -82,7 +82,7 @@ class Parts(NamedTuple):
         (folder / LAYOUT).write_text(json.dumps(msgspec.to_builtins(about)))
         return self._replace(cut=about.cut, aux=about.kind, folder=str(folder))
 
-    def layout(self) -> Layout:
+    def layout(self) -> AuxiliarySpec:
         """The auxiliary's layout, and so the cut, with defaults filled in."""
         cut = chosen(self.model, self.cut, cuts(self.model, self.shape, self.classes))
         return auxiliaries.layout(self.aux, self.model, cut, self.shape, self.classes)

@@ -36,7 +36,7 @@ class Half(DualGraphModule):  # type: ignore[misc]
         return str(self.code).strip()
 
 
-class Point(NamedTuple):
+class CutPoint(NamedTuple):
     """Where a model can be cut: behind the node ``node`` of its graphs."""
 
     name: str  # the outermost module that ends there
@@ -80,7 +80,7 @@ class Traced:
         return Half(self.module, *graphs)
 
 
-def named(model: str, cut: str, points: Sequence[Point]) -> Point:
+def named(model: str, cut: str, points: Sequence[CutPoint]) -> CutPoint:
     """The point called ``cut``; UserError with those that exist."""
     for point in points:
         if cut == point.name or cut in point.aliases:
@@ -142,7 +142,7 @@ def _part(graph: fx.Graph, cut: str, which: str) -> fx.Graph:
     return part
 
 
-def _points(graph: fx.Graph, module: nn.Module, model: str) -> list[Point]:
+def _points(graph: fx.Graph, module: nn.Module, model: str) -> list[CutPoint]:
     """Every cut with parameters on both sides, and no parameter or buffer on both, in order of execution."""
     needed = _before(_result(graph))
     path = _path(graph, needed)
@@ -165,7 +165,7 @@ def _points(graph: fx.Graph, module: nn.Module, model: str) -> list[Point]:
         if names and client and server and not crossed:
             follower = _beside(names[0], [name for _, (name, _) in calls[place + 1]])
             norm = isinstance(module.get_submodule(follower), _NORMS)
-            points.append(Point(names[0], tuple(names[1:]), path[place].name, client, server, follower, norm))
+            points.append(CutPoint(names[0], tuple(names[1:]), path[place].name, client, server, follower, norm))
     return points
 
 

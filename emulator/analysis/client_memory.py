@@ -19,20 +19,24 @@ MIB = 2**20
 Json = dict[str, Any]
 
 
-class How(NamedTuple):
+class MemorySource(NamedTuple):
     """How the memory of a run's clients is known: whether a cap was enforced; or nothing was measured."""
 
     enforced: bool
     foreseen: bool
 
 
-def how_memory_is_known(manifest: Mapping[str, Any]) -> How:
+def how_memory_is_known(manifest: Mapping[str, Any]) -> MemorySource:
     """By the run's manifest."""
-    return How(manifest.get("memory", {}).get("cap") != "account", not limits_of(manifest).trains)
+    return MemorySource(manifest.get("memory", {}).get("cap") != "account", not limits_of(manifest).trains)
 
 
 def client_memory(
-    node: Mapping[str, Any], events: Sequence[AnyEvent], ends: Sequence[str], account: MemoryEstimated | None, how: How
+    node: Mapping[str, Any],
+    events: Sequence[AnyEvent],
+    ends: Sequence[str],
+    account: MemoryEstimated | None,
+    how: MemorySource,
 ) -> Json:
     """A client's ``outcome``, and its memory in MiB; ``ends``: the outcomes of its last words.
 

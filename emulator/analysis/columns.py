@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from emulator.analysis.recorded import Recorded
+from emulator.analysis.recorded import RunRecord
 from emulator.ledger.events import Event, Posted
 from emulator.ledger.timeline import only
 
@@ -22,7 +22,7 @@ OF_CLIENT = ("device", "network", "outcome", "budget_mib", "baseline_mib", "peak
 SIZES = ("official_bytes", "payload_bytes", "framed_bytes", "wire_bytes")
 
 
-def rounds(run: Recorded) -> Columns:
+def rounds(run: RunRecord) -> Columns:
     """When each round began and ended, how good its model was, and payload sent until its end, since the beginning."""
     rows = [
         {
@@ -45,7 +45,7 @@ def rounds(run: Recorded) -> Columns:
     return _columns(rows)
 
 
-def clients(run: Recorded) -> Columns:
+def clients(run: RunRecord) -> Columns:
     """Each client over a whole run: where its time went in seconds, bytes both ways, memory in MiB, how it ended."""
     rows = []
     for name, algorithm in run.summary["algorithms"].items():
@@ -68,7 +68,7 @@ def clients(run: Recorded) -> Columns:
     return _columns(rows)
 
 
-def messages(run: Recorded) -> Columns:
+def messages(run: RunRecord) -> Columns:
     """Messages and their bytes by client, round, kind and direction: ``up`` is what the client sent.
 
     A message belongs to the round that it names; 0 are those before the first. From one client to another it is in two
@@ -90,7 +90,7 @@ def messages(run: Recorded) -> Columns:
     )
 
 
-def computations(run: Recorded) -> Columns:
+def computations(run: RunRecord) -> Columns:
     """What was computed, by device and function: how often; work and emulated seconds, summed; the host's median."""
     return _columns(
         {"algorithm": name, **row}
@@ -99,7 +99,7 @@ def computations(run: Recorded) -> Columns:
     )
 
 
-def memory(run: Recorded) -> Columns:
+def memory(run: RunRecord) -> Columns:
     """What a client's tensors were at their most, by kind, beside what was measured of its process; MiB."""
     rows = []
     for name, algorithm in run.summary["algorithms"].items():
@@ -110,7 +110,7 @@ def memory(run: Recorded) -> Columns:
     return _columns(rows)
 
 
-def events(run: Recorded, kind: type[Event]) -> Columns:
+def events(run: RunRecord, kind: type[Event]) -> Columns:
     """The events of one type as they were recorded (``emulator.ledger.events``), times in ns and sizes in bytes."""
     return _columns(
         {"algorithm": name, **{field: _plain(getattr(event, field)) for field in kind.__struct_fields__}}

@@ -15,7 +15,7 @@ from emulator.ledger.run_folder import read_timelines
 from emulator.ledger.timeline import Sorted
 
 
-class Recorded(NamedTuple):
+class RunRecord(NamedTuple):
     """A run as its manifest and ledger say it was, whether it has ended, was cut short, or still goes on."""
 
     manifest: dict[str, Any]
@@ -23,7 +23,7 @@ class Recorded(NamedTuple):
     summary: dict[str, Any]
 
 
-def recorded(folder: Path) -> Recorded:
+def recorded(folder: Path) -> RunRecord:
     """A run from its folder, for views; UserError where the folder holds none."""
     manifest = read_manifest(folder)
     gc.disable()  # a million events that live until the end would be looked through again and again
@@ -34,6 +34,6 @@ def recorded(folder: Path) -> Recorded:
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder}: is no record that this version can read ({error}); name a run's folder") from None
     else:
-        return Recorded(manifest, timelines, summarize(manifest, timelines))
+        return RunRecord(manifest, timelines, summarize(manifest, timelines))
     finally:
         gc.enable()

@@ -20,7 +20,14 @@ from typing import Any
 import msgspec
 
 from emulator.analysis import communication
-from emulator.analysis.client_memory import MIB, How, client_memory, does_not_fit, how_memory_is_known, measured
+from emulator.analysis.client_memory import (
+    MIB,
+    MemorySource,
+    client_memory,
+    does_not_fit,
+    how_memory_is_known,
+    measured,
+)
 from emulator.analysis.communication import both_ways, by_kind
 from emulator.analysis.computations import computations
 from emulator.analysis.latency import CAUSES, latency_splits
@@ -208,7 +215,7 @@ def _client(
     events: Sequence[AnyEvent],
     split: Mapping[str, int],
     account: MemoryEstimated | None,
-    how: How,
+    how: MemorySource,
 ) -> Json:
     """``events`` are those that the client wrote, and what was posted to it; ``split``: its latency by cause in ns."""
     name = node["name"]

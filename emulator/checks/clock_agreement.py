@@ -39,7 +39,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     why: str = ""
 
 
-class Played(Protocol):
+class ClockRun(Protocol):
     """A run: its summary and the merged events of each algorithm."""
 
     @property
@@ -48,7 +48,7 @@ class Played(Protocol):
     def timelines(self) -> Mapping[str, Sequence[AnyEvent]]: ...
 
 
-def compare(virtually: Played, really: Played) -> dict[str, Comparison]:
+def compare(virtually: ClockRun, really: ClockRun) -> dict[str, Comparison]:
     """By algorithm."""
     found: dict[str, Comparison] = {}
     for name, real in really.summary["algorithms"].items():
@@ -121,7 +121,7 @@ def _per_round(algorithm: Mapping[str, Any]) -> float | None:
     return algorithm["seconds"] / algorithm["rounds"] if algorithm["rounds"] else None
 
 
-def _blame(run: Played, name: str) -> str:
+def _blame(run: ClockRun, name: str) -> str:
     """The first reason for which a run's own verdict on a method is bad."""
     reasons = run.summary["health"]["reasons"]
     return next((reason.removeprefix(f"{name}: ") for reason in reasons if reason.startswith(f"{name}: ")), "")

@@ -20,7 +20,7 @@ LOSS, HALF = "loss", "half"  # of signs that are no message
 SERVER = "server"  # the node, and its part of a joined model
 
 
-class Sign(msgspec.Struct, frozen=True, kw_only=True):
+class NonFiniteValues(msgspec.Struct, frozen=True, kw_only=True):
     """Values that are infinite or no numbers: of which ``node``, in which ``round`` (from 0) of it, and when.
 
     ``what``: the kind of the message, ``loss``, or ``half`` of the server. ``beside``: nodes whose values were so at
@@ -42,7 +42,7 @@ class Divergence(msgspec.Struct, frozen=True, kw_only=True):
 
     round: int
     at_s: float
-    first: Sign | None
+    first: NonFiniteValues | None
 
 
 def judged(event: Evaluated) -> bool:
@@ -62,7 +62,7 @@ def _round_of(event: Evaluated) -> int:
     return event.round
 
 
-def first_sign(events: Sequence[AnyEvent]) -> Sign | None:
+def first_sign(events: Sequence[AnyEvent]) -> NonFiniteValues | None:
     """The earliest, at one moment a client's before the server's and in their order; None where there is none."""
     signs = sorted(_signs(events), key=lambda sign: (sign.at_s, sign.node == SERVER, len(sign.node), sign.node))
     if not signs:
@@ -71,19 +71,21 @@ def first_sign(events: Sequence[AnyEvent]) -> Sign | None:
     return msgspec.structs.replace(signs[0], beside=len(nodes) - 1)
 
 
-def _signs(events: Sequence[AnyEvent]) -> Iterator[Sign]:
+def _signs(events: Sequence[AnyEvent]) -> Iterator[NonFiniteValues]:
     for posted in only(events, Posted):
         if posted.not_finite:
-            yield Sign(node=posted.node, round=posted.round, at_s=posted.due_ns / SECOND_NS, what=posted.kind)
+            yield NonFiniteValues(
+                node=posted.node, round=posted.round, at_s=posted.due_ns / SECOND_NS, what=posted.kind
+            )
     for report in only(events, Reported):
         if any("loss" in name for name in report.not_finite):
-            yield Sign(node=report.node, round=report.round, at_s=report.due_ns / SECOND_NS, what=LOSS)
+            yield NonFiniteValues(node=report.node, round=report.round, at_s=report.due_ns / SECOND_NS, what=LOSS)
     for score in only(events, Evaluated):
         if SERVER in score.not_finite:
-            yield Sign(node=SERVER, round=score.round, at_s=score.due_ns / SECOND_NS, what=HALF)
+            yield NonFiniteValues(node=SERVER, round=score.round, at_s=score.due_ns / SECOND_NS, what=HALF)
 
 
-def described(sign: Sign) -> str:
+def described(sign: NonFiniteValues) -> str:
     """Whose values, in which round, when."""
     what = f"a message of {sign.node}, {sign.what},"
     if sign.what in (LOSS, HALF):

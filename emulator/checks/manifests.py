@@ -19,7 +19,7 @@ from emulator.validation import printable
 LARGEST_BYTES = 2**30  # of a manifest: 10,000 clients take some 10 MB
 
 
-class _Node(msgspec.Struct):
+class _NodeFacts(msgspec.Struct):
     name: str
     role: str = ""
     device: str = ""
@@ -47,7 +47,7 @@ class _Trace(msgspec.Struct):
     length_ns: int
 
 
-class _Held(msgspec.Struct):
+class _ClientSamples(msgspec.Struct):
     samples: int
     classes: dict[str, int]
 
@@ -58,9 +58,9 @@ class _Census(msgspec.Struct):
     names: list[str]
     partition: str
     remarks: list[str]
-    train: _Held
-    test: _Held
-    clients: list[_Held]
+    train: _ClientSamples
+    test: _ClientSamples
+    clients: list[_ClientSamples]
 
 
 class _Data(msgspec.Struct):
@@ -77,7 +77,7 @@ class _Manifest(msgspec.Struct):
     """The kinds of what views read of a manifest, whatever else it has; records made before have less."""
 
     algorithms: list[str]
-    nodes: list[_Node]
+    nodes: list[_NodeFacts]
     profile: str = ""
     clock: str | None = None
     seed: int = 1

@@ -55,7 +55,7 @@ _NO_MEMORY_ONEDNN = re.compile(
 )
 
 
-class Usage(msgspec.Struct, frozen=True):
+class MemoryUsage(msgspec.Struct, frozen=True):
     """One reading of /proc/self/status, in bytes. ``resident`` and ``peak`` are without file pages."""
 
     resident: int
@@ -63,11 +63,11 @@ class Usage(msgspec.Struct, frozen=True):
     data: int
 
 
-def read_usage() -> Usage:
+def read_usage() -> MemoryUsage:
     """Resident size, its peak since the last reset, and the size that RLIMIT_DATA counts."""
     fields = {name.decode(): int(value) * 1024 for name, value in _STATUS.findall(STATUS.read_bytes())}
     of_files = fields["RssFile"] + fields["RssShmem"]
-    return Usage(fields["VmRSS"] - of_files, fields["VmHWM"] - of_files, fields["VmData"])
+    return MemoryUsage(fields["VmRSS"] - of_files, fields["VmHWM"] - of_files, fields["VmData"])
 
 
 def reset_peak() -> None:

@@ -58,7 +58,7 @@ def mark(tensors: Iterable[torch.Tensor | None], kind: str) -> None:
                 _accounts[-1].mark(tensor, kind)
 
 
-class _Held(msgspec.Struct):
+class _LiveStorage(msgspec.Struct):
     """A storage that is alive; ``since`` counts storages."""
 
     size_bytes: int
@@ -91,7 +91,7 @@ class TensorAccount(TorchDispatchMode):
         self.live: dict[str, int] = defaultdict(int)
         self.peaks: dict[str, Peak] = defaultdict(Peak)
         self._by_kind: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(MEMORY_KINDS, 0))
-        self._held: dict[int, _Held] = {}
+        self._held: dict[int, _LiveStorage] = {}
         self._seen = 0
         self._hooks = saved_tensors_hooks(self._saved, _as_it_is)
 
@@ -126,7 +126,7 @@ class TensorAccount(TorchDispatchMode):
         if key in self._held or tensor.is_meta is not self._meta:
             return
         owner, kind, during = _owner.get()
-        held = _Held(storage.nbytes(), owner, kind, self._seen)
+        held = _LiveStorage(storage.nbytes(), owner, kind, self._seen)
         self._held[key] = held
         self._seen += 1
         self.live[owner] += held.size_bytes

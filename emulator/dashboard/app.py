@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from emulator.checks.manifests import read_manifest
-from emulator.dashboard.follow import Follower, Replay, Source
+from emulator.dashboard.follow import EventSource, Follower, Replay
 from emulator.dashboard.plain_lines import PlainLines
 from emulator.dashboard.progress import Progress
-from emulator.dashboard.screen import Choice, make_screen
+from emulator.dashboard.screen import ScreenState, make_screen
 from emulator.dashboard.terminal import Terminal, is_ours
 from emulator.processes import CALL
 
@@ -33,8 +33,8 @@ class Suspended(Exception):
 class Dashboard:
     """Draws a state whenever it has changed, and takes keys."""
 
-    def __init__(self, progress: Progress, source: Source, terminal: Terminal, owned: bool) -> None:
-        self.progress, self.choice = progress, Choice()
+    def __init__(self, progress: Progress, source: EventSource, terminal: Terminal, owned: bool) -> None:
+        self.progress, self.choice = progress, ScreenState()
         self._source, self._terminal, self._owned = source, terminal, owned
         self._next_s = 0.0
         self._at_s = time.monotonic()
@@ -137,7 +137,7 @@ def can_draw() -> bool:
     return sys.stdout.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown", "") and is_ours(1)
 
 
-def draw(progress: Progress, source: Source, owned: bool) -> None:
+def draw(progress: Progress, source: EventSource, owned: bool) -> None:
     """In a terminal the dashboard, else the log's lines as they come."""
     os.nice(LOWEST)
     if can_draw():

@@ -11,7 +11,7 @@ from emulator.dashboard.glyphs import (
     NOTHING,
     STYLES,
     TROUBLE,
-    Column,
+    ColumnHeader,
     bar,
     fitted,
     headers,
@@ -21,7 +21,7 @@ from emulator.dashboard.glyphs import (
     strip,
     use,
 )
-from emulator.dashboard.node_state import Capacity, Group, Seen, rate_bps
+from emulator.dashboard.node_state import ChannelState, NodeGroup, NodeState, rate_bps
 from emulator.dashboard.progress import Progress
 
 WIDE = 110  # columns from which on there is room for devices, networks, and what exactly a client does
@@ -29,7 +29,7 @@ MBIT, MB, MIB = 10**6, 10**6, 2**20
 STATES = ("compute", "upload", "download", "wait", "away", "starting", "finished")
 
 
-class Layout(NamedTuple):
+class ColumnWidths(NamedTuple):
     """How wide the columns are that have no fixed width."""
 
     name: int
@@ -39,35 +39,35 @@ class Layout(NamedTuple):
     spark: int
     memory: int
 
-    def columns(self, window: str) -> list[Column]:
+    def columns(self, window: str) -> list[ColumnHeader]:
         return [
-            Column("client", self.name),
-            *([Column("device, network", self.about)] if self.about else []),
-            Column("now", self.state),
-            Column(window, self.strip),
-            Column("up Mbit/s", self.spark + 5),
-            Column("down", self.spark + 5),
-            Column("MB up/dn", 9, True),
-            Column("memory", self.memory, True),
-            Column("rnd", 3, True),
-            Column("loss", 4, True),
+            ColumnHeader("client", self.name),
+            *([ColumnHeader("device, network", self.about)] if self.about else []),
+            ColumnHeader("now", self.state),
+            ColumnHeader(window, self.strip),
+            ColumnHeader("up Mbit/s", self.spark + 5),
+            ColumnHeader("down", self.spark + 5),
+            ColumnHeader("MB up/dn", 9, True),
+            ColumnHeader("memory", self.memory, True),
+            ColumnHeader("rnd", 3, True),
+            ColumnHeader("loss", 4, True),
         ]
 
 
-def layout(progress: Progress, width: int, grouped: bool) -> Layout:
+def layout(progress: Progress, width: int, grouped: bool) -> ColumnWidths:
     """Columns of names as wide as they must be, those of time as wide as there is room for."""
     longest = max((len(client.name) for client in progress.clients), default=8)
     if width < WIDE:
         name = min(max([longest, *(len(group.name) for group in progress.groups if grouped)]), 14 if grouped else 10)
-        return Layout(name, 0, 8, max(width - name - 8 - 9 - 9 - 9 - 8 - 3 - 4 - 8, 1), 4, 8)
+        return ColumnWidths(name, 0, 8, max(width - name - 8 - 9 - 9 - 9 - 8 - 3 - 4 - 8, 1), 4, 8)
     name = min(longest, 16)
     about = min(max((len(_about(client)) for client in progress.nodes.values()), default=0), width // 6)
     left = width - name - about - 22 - 9 - 23 - 3 - 4 - 9 - 2 * 5
     spark = max(left // 5, 4)
-    return Layout(name, about, 22, max(left - 2 * spark, 1), spark, 23)
+    return ColumnWidths(name, about, 22, max(left - 2 * spark, 1), spark, 23)
 
 
-SORTS: dict[str, Callable[[Progress, Seen], object]] = {
+SORTS: dict[str, Callable[[Progress, NodeState], object]] = {
     "name": lambda _progress, _client: 0,
     "slowest": lambda progress, client: (
         client.round if client.round is not None else -1,
@@ -79,7 +79,7 @@ SORTS: dict[str, Callable[[Progress, Seen], object]] = {
 }
 
 
-def ordered(progress: Progress, sort: str) -> list[Seen]:
+def ordered(progress: Progress, sort: str) -> list[NodeState]:
     """The clients by one of ``SORTS``; equal ones stay in their order. Those out of the run are not slow."""
     if sort == "slowest":
         return sorted(progress.clients, key=lambda client: (bool(client.outcome), SORTS[sort](progress, client)))
@@ -107,7 +107,9 @@ def draw_clients(progress: Progress, width: int, height: int, sort: str) -> list
     return [headers(columns), *rows, *below]
 
 
-def _groups(progress: Progress, columns: Sequence[Column], sizes: Layout, room: int, sort: str) -> list[Text]:
+def _groups(
+    progress: Progress, columns: Sequence[ColumnHeader], sizes: ColumnWidths, room: int, sort: str
+) -> list[Text]:
     """The groups, then as many clients as there is room for: the slowest, or the first by another order."""
     first = "slowest" if sort == "name" else sort
     rows = [_group(progress, group, columns, sizes) for group in progress.groups]
@@ -121,11 +123,11 @@ def _groups(progress: Progress, columns: Sequence[Column], sizes: Layout, room: 
     return [*rows, title, *(_client(progress, client, columns, sizes) for client in clients)]
 
 
-def _about(node: Seen) -> str:
+def _about(node: NodeState) -> str:
     return f"{node.device}, {node.network}"
 
 
-def _client(progress: Progress, client: Seen, columns: Sequence[Column], sizes: Layout) -> Text:
+def _client(progress: Progress, client: NodeState, columns: Sequence[ColumnHeader], sizes: ColumnWidths) -> Text:
     now_ns, window_ns = progress.now_ns, progress.window_ns
     state = Text(client.state, style=STYLES.get(client.state, TROUBLE))
     if sizes.about and client.what:
@@ -145,13 +147,13 @@ def _client(progress: Progress, client: Seen, columns: Sequence[Column], sizes: 
     return row(cells, columns)
 
 
-def _rate(client: Seen, spark: int, progress: Progress, up: bool) -> Text:
+def _rate(client: NodeState, spark: int, progress: Progress, up: bool) -> Text:
     full_bps = client.up_bps if up else client.down_bps
     text = rates(client.bins, spark, progress.now_ns, progress.window_ns, up, full_bps)
     return text.append(" ").append(short(client.rate_bps(up, progress.now_ns) / MBIT).rjust(4), style="not dim")
 
 
-def _group(progress: Progress, group: Group, columns: Sequence[Column], sizes: Layout) -> Text:
+def _group(progress: Progress, group: NodeGroup, columns: Sequence[ColumnHeader], sizes: ColumnWidths) -> Text:
     """Counts of states; sums of rates and bytes; the fullest memory; the least round; the mean loss."""
     now_ns, window_ns, count = progress.now_ns, progress.window_ns, len(group.members)
     states = group.states
@@ -183,7 +185,7 @@ def _group(progress: Progress, group: Group, columns: Sequence[Column], sizes: L
     return row(cells, columns, "bold")
 
 
-def _server(progress: Progress, server: Seen, columns: Sequence[Column], sizes: Layout) -> Text:
+def _server(progress: Progress, server: NodeState, columns: Sequence[ColumnHeader], sizes: ColumnWidths) -> Text:
     """Its workers' use as a sparkline. Up and down are seen from the clients: what it receives is what they send."""
     now_ns, window_ns = progress.now_ns, progress.window_ns
     busy = Text("compute", style=STYLES["compute"]) if server.state == "compute" else Text(server.state)
@@ -205,13 +207,13 @@ def _server(progress: Progress, server: Seen, columns: Sequence[Column], sizes: 
     return row(cells, columns, "bold")
 
 
-def _busy(progress: Progress, server: Seen) -> str:
+def _busy(progress: Progress, server: NodeState) -> str:
     used = server.bins.total(0, progress.now_ns, progress.window_ns)
     span_ns = min(progress.window_ns, max(progress.now_ns, 1)) * server.workers
     return f"busy{100 * min(used / span_ns, 1.0):3.0f}%"
 
 
-def _queue(server: Seen, width: int) -> Text:
+def _queue(server: NodeState, width: int) -> Text:
     queued = f"computations queued for {server.queued_ns / 10**9:.2f} s in all, "
     line = Text(f"  {queued}{len(server.downloads)} messages on the way to it", style="")
     return fitted(line, width)
@@ -221,7 +223,7 @@ def _round(round: int | None) -> str:
     return NOTHING if round is None or round < 0 else str(round + 1)
 
 
-def _memory(node: Seen, width: int) -> Text:
+def _memory(node: NodeState, width: int) -> Text:
     """A bar of the budget: growth above the baseline now, and the peak so far; the figure is the peak's."""
     share = node.memory_share
     if share is None or node.growth_bytes is None or node.peak_bytes is None or not node.budget_bytes:
@@ -233,7 +235,7 @@ def _memory(node: Seen, width: int) -> Text:
     return bar(node.growth_bytes / node.budget_bytes, cells, style, share).append(figures.rjust(width - cells))
 
 
-def draw_capacity(progress: Progress, capacity: Capacity, width: int) -> Text:
+def draw_capacity(progress: Progress, capacity: ChannelState, width: int) -> Text:
     """A capacity in one line: use, rate, what waits for it."""
     now_ns, window_ns = progress.now_ns, progress.window_ns
     used = capacity.used(now_ns, window_ns)

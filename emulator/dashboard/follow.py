@@ -32,7 +32,7 @@ def player(manifest: Mapping[str, Any]) -> Path | None:
     return own if same else own / "of another process"
 
 
-class Source(Protocol):
+class EventSource(Protocol):
     """Where events come from: ``advance`` folds in those of this moment; whether there were any."""
 
     def advance(self, progress: Progress) -> bool: ...

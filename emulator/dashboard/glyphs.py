@@ -23,7 +23,7 @@ TROUBLE = "bold red"  # of any other state
 LEGEND = (("█", "green", "compute"), ("▀", "magenta", "upload"), ("▄", "cyan", "download"), ("·", "", "wait"))
 
 
-class Column(NamedTuple):
+class ColumnHeader(NamedTuple):
     """``head`` over ``width`` columns of a table."""
 
     head: str
@@ -31,7 +31,7 @@ class Column(NamedTuple):
     right: bool = False
 
 
-def row(cells: Sequence[Text | str], columns: Sequence[Column], style: str = "") -> Text:
+def row(cells: Sequence[Text | str], columns: Sequence[ColumnHeader], style: str = "") -> Text:
     """One line of a table: each cell cut or padded to its column, a space between."""
     line = Text(style=style, end="")
     for i, (cell, column) in enumerate(zip(cells, columns, strict=True)):
@@ -54,7 +54,7 @@ def fitted(cell: Text | str, width: int, right: bool = False) -> Text:
     return text
 
 
-def headers(columns: Sequence[Column]) -> Text:
+def headers(columns: Sequence[ColumnHeader]) -> Text:
     """The line above a table."""
     return row([column.head for column in columns], columns, "bold")
 

@@ -42,7 +42,7 @@ class View(Protocol):
     def tick(self) -> None: ...
 
 
-class Drawn:
+class DashboardProcess:
     """The dashboard, in a process of its own; whatever becomes of that, the terminal is given back as it was."""
 
     def __init__(self, _manifest: Mapping[str, Any], folder: Path) -> None:
@@ -99,7 +99,7 @@ class Drawn:
         os.kill(os.getpid(), signal.SIGSTOP)
 
 
-class Lines:
+class PlainOutput:
     """Plain lines on the standard output, written by a thread."""
 
     def __init__(self, manifest: Mapping[str, Any], folder: Path) -> None:

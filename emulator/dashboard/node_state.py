@@ -26,7 +26,7 @@ def rate_bps(bins: Bins, up: bool, now_ns: int) -> float:
 
 
 @dataclass
-class Seen:
+class NodeState:
     """One node as its last events show it."""
 
     name: str
@@ -134,10 +134,10 @@ class Seen:
             self.phase = event.phase
 
 
-class Group:
+class NodeGroup:
     """The clients of one device on one network."""
 
-    def __init__(self, device: str, network: str, members: Sequence[Seen]) -> None:
+    def __init__(self, device: str, network: str, members: Sequence[NodeState]) -> None:
         self.device, self.network, self.members = device, network, members
         self.bins = Bins()
 
@@ -155,7 +155,7 @@ class Group:
             yield from member.ongoing
 
     @property
-    def fullest(self) -> Seen:
+    def fullest(self) -> NodeState:
         """The member that has used most of its budget."""
         return max(self.members, key=lambda member: member.memory_share or 0.0)
 
@@ -172,7 +172,7 @@ class Group:
         return sum(losses) / len(losses) if losses else None
 
 
-class Capacity:
+class ChannelState:
     """One channel of the manifest: a link's direction, a cell's, the server's; and what goes over it."""
 
     def __init__(self, manifest: Mapping[str, Any], number: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from emulator.dashboard.follow import Source
+from emulator.dashboard.follow import EventSource
 from emulator.dashboard.progress import Progress
 
 
@@ -20,7 +20,7 @@ def title(progress: Progress) -> str:
 class PlainLines:
     """``read`` writes what the log has got since the last time."""
 
-    def __init__(self, progress: Progress, source: Source, write: Callable[[str], object]) -> None:
+    def __init__(self, progress: Progress, source: EventSource, write: Callable[[str], object]) -> None:
         self._progress, self._source, self._write = progress, source, write
         self._written = 0
         write(title(progress))

@@ -17,7 +17,7 @@ from emulator.checks.divergence import judged
 from emulator.checks.health import PRESSURE_SHARE, STEAL_SHARE, STOPPED_SHARE, clamped, lagging, limits_of
 from emulator.checks.round_limits import round_limits
 from emulator.dashboard.activity import BIN_NS, BINS, COMPUTE, DOWN_BITS, DOWNLOAD, UP_BITS, UPLOAD, Bins, SentByTime
-from emulator.dashboard.node_state import Capacity, Group, Seen
+from emulator.dashboard.node_state import ChannelState, NodeGroup, NodeState
 from emulator.ledger.events import (
     AnyEvent,
     Clamped,
@@ -45,7 +45,7 @@ TOLD = 1000  # lines of the log that are kept
 WINDOWS_NS = tuple(seconds * SECOND_NS for seconds in (5, 10, 20, 30))  # until there is a minute to show
 
 
-class Result(NamedTuple):
+class AlgorithmProgress(NamedTuple):
     """An algorithm as far as it came."""
 
     algorithm: str
@@ -68,7 +68,7 @@ class Progress:
         self.manifest = manifest
         self.algorithms: list[str] = list(manifest.get("algorithms", []))
         self._measures = limits_of(manifest).trains  # older dry runs recorded what they foresaw like a reading
-        self.results: list[Result] = []
+        self.results: list[AlgorithmProgress] = []
         self.log: deque[str] = deque(maxlen=TOLD)
         self.told = 0  # lines of the log so far, those no longer kept too
         self.begin("")
@@ -82,9 +82,9 @@ class Progress:
         """A clean slate for ``algorithm``."""
         self.algorithm = algorithm
         self.rounds, self.stop_after_s = round_limits(self.manifest, algorithm)
-        self.nodes: dict[str, Seen] = {}
+        self.nodes: dict[str, NodeState] = {}
         for node in self.manifest.get("nodes", []):
-            self.nodes[node["name"]] = Seen(
+            self.nodes[node["name"]] = NodeState(
                 name=node["name"],
                 role=node["role"],
                 device=str(node.get("device", "")),
@@ -96,12 +96,12 @@ class Progress:
             )
             if "absence" in node:
                 self.nodes[node["name"]].absent = self._absent(node)
-        members: dict[tuple[str, str], list[Seen]] = {}
+        members: dict[tuple[str, str], list[NodeState]] = {}
         for client in self.clients:
             members.setdefault((client.device, client.network), []).append(client)
-        self.groups = [Group(*kind, clients) for kind, clients in members.items()]
+        self.groups = [NodeGroup(*kind, clients) for kind, clients in members.items()]
         self._group_of = {client.name: group for group in self.groups for client in group.members}
-        self.capacities = [Capacity(self.manifest, i) for i in range(len(self.manifest.get("channels", [])))]
+        self.capacities = [ChannelState(self.manifest, i) for i in range(len(self.manifest.get("channels", [])))]
         sides = [(node["name"], node) for node in self.manifest.get("nodes", [])]
         self._outward = {name: [self.capacities[i] for i in node.get("up_channels", ())] for name, node in sides}
         self._inward = {name: [self.capacities[i] for i in node.get("down_channels", ())] for name, node in sides}
@@ -122,11 +122,11 @@ class Progress:
     # --- what the state says ------------------------------------------------------------------------------------
 
     @property
-    def clients(self) -> list[Seen]:
+    def clients(self) -> list[NodeState]:
         return [node for node in self.nodes.values() if node.role == "client"]
 
     @property
-    def server(self) -> Seen | None:
+    def server(self) -> NodeState | None:
         return next((node for node in self.nodes.values() if node.role == "server"), None)
 
     @property
@@ -208,7 +208,7 @@ class Progress:
         found += ["other machines take cores"] * (host.steal > STEAL_SHARE)
         return found + ["the CPU quota runs out"] * (host.stopped is not None and host.stopped > STOPPED_SHARE)
 
-    def result(self) -> Result:
+    def result(self) -> AlgorithmProgress:
         """The algorithm that is played, as far as it is."""
         over = self.over
         peaks = [client.peak_bytes for client in self.clients if client.peak_bytes is not None]
@@ -216,7 +216,7 @@ class Progress:
         slowed = f" (dilation {self.dilation})" if self.dilation != 1 else ""
         outcome = over.outcome if over else "running"
         outcome = "diverged" if outcome == "finished" and self.diverged else outcome
-        return Result(
+        return AlgorithmProgress(
             algorithm=self.algorithm,
             outcome=outcome,
             line=f"{outcome}{slowed}{': ' + over.detail if over and over.detail else ''}",
@@ -283,14 +283,14 @@ class Progress:
             self.host = event
             self.speed = self.now_ns / (event.due_ns * self.dilation) if event.due_ns > 0 else None
 
-    def _bins(self, node: Seen | None) -> list[Bins]:
+    def _bins(self, node: NodeState | None) -> list[Bins]:
         """Where a node's time and bits are added: its own bins, and its group's."""
         if node is None:
             return []
         group = self._group_of.get(node.name)
         return [node.bins, group.bins] if group else [node.bins]
 
-    def _spent(self, node: Seen | None, state: int, start_ns: int, end_ns: int) -> None:
+    def _spent(self, node: NodeState | None, state: int, start_ns: int, end_ns: int) -> None:
         for bins in self._bins(node):
             bins.add(state, start_ns, end_ns, end_ns - start_ns)
 
@@ -299,7 +299,7 @@ class Progress:
         for bins in (*nodes, *(group.bins for group in self.groups), *(channel.bins for channel in self.capacities)):
             bins.widen()
 
-    def _way(self, source: str, destination: str) -> list[Capacity]:
+    def _way(self, source: str, destination: str) -> list[ChannelState]:
         return [*self._outward.get(source, ()), *self._inward.get(destination, ())]
 
     def _posted(self, event: Posted) -> None:

@@ -14,7 +14,7 @@ from emulator.dashboard.clients import MB, MBIT, MIB, SORTS, draw_clients
 from emulator.dashboard.glyphs import (
     LEGEND,
     NOTHING,
-    Column,
+    ColumnHeader,
     bar,
     cut,
     ends,
@@ -26,14 +26,14 @@ from emulator.dashboard.glyphs import (
     short,
     use,
 )
-from emulator.dashboard.progress import SECOND_NS, Progress, Result
+from emulator.dashboard.progress import SECOND_NS, AlgorithmProgress, Progress
 
 VIEWS = ("clients", "links", "algorithms", "log")
 SLIM, SHORT = 60, 12  # below this there is only the header
 
 
 @dataclass
-class Choice:
+class ScreenState:
     """What the keys have chosen."""
 
     view: str = VIEWS[0]
@@ -57,7 +57,7 @@ class Choice:
 
 
 def make_screen(
-    progress: Progress, width: int, height: int, choice: Choice, badge: str = "live", keys: tuple[str, ...] = ()
+    progress: Progress, width: int, height: int, choice: ScreenState, badge: str = "live", keys: tuple[str, ...] = ()
 ) -> list[Text]:
     """Lines of exactly ``width`` columns, at most ``height``. ``badge``: what is shown; ``keys``: more of them."""
     lines = _header(progress, width, choice, badge)
@@ -81,7 +81,7 @@ def _blank(width: int) -> Text:
     return Text(" " * width)
 
 
-def _header(progress: Progress, width: int, choice: Choice, badge: str) -> list[Text]:
+def _header(progress: Progress, width: int, choice: ScreenState, badge: str) -> list[Text]:
     manifest = progress.manifest
     slowed = f", dilation {progress.dilation}" if progress.dilation != 1 else ""
     title = Text("splitbed  ", style="bold").append(f"{manifest.get('profile')}, {len(progress.clients)} clients, ")
@@ -151,7 +151,7 @@ def _legend(width: int) -> Text:
     return fitted(line, width)
 
 
-def _footer(width: int, choice: Choice, keys: tuple[str, ...]) -> Text:
+def _footer(width: int, choice: ScreenState, keys: tuple[str, ...]) -> Text:
     line = Text()
     for number, view in enumerate(VIEWS, 1):
         line.append(f"{number} {view}", style="bold reverse" if view == choice.view else "").append(" ")
@@ -166,21 +166,21 @@ def _footer(width: int, choice: Choice, keys: tuple[str, ...]) -> Text:
 # --- views ----------------------------------------------------------------------------------------------------------
 
 
-def _clients(progress: Progress, width: int, room: int, choice: Choice) -> list[Text]:
+def _clients(progress: Progress, width: int, room: int, choice: ScreenState) -> list[Text]:
     return draw_clients(progress, width, room, choice.sort)
 
 
-def _links(progress: Progress, width: int, room: int, choice: Choice) -> list[Text]:
+def _links(progress: Progress, width: int, room: int, choice: ScreenState) -> list[Text]:
     """The capacities between nodes, what is shared first, then by use (by name where the sort is by name)."""
     now_ns, window_ns = progress.now_ns, progress.window_ns
     spark = max(width - 61, 8)
     columns = [
-        Column("capacity", 18),
-        Column("Mbit/s", 6, True),
-        Column(f"used in last {window_ns // SECOND_NS} s", 17),
-        Column("over time", spark),
-        Column("waiting", 7, True),
-        Column("MB wire", 8, True),
+        ColumnHeader("capacity", 18),
+        ColumnHeader("Mbit/s", 6, True),
+        ColumnHeader(f"used in last {window_ns // SECOND_NS} s", 17),
+        ColumnHeader("over time", spark),
+        ColumnHeader("waiting", 7, True),
+        ColumnHeader("MB wire", 8, True),
     ]
     use_of = {capacity.name: capacity.used(now_ns, window_ns) for capacity in progress.capacities}
     by_use = sorted(progress.capacities, key=lambda c: (not c.shared, choice.sort != "name" and -use_of[c.name]))
@@ -202,18 +202,18 @@ def _links(progress: Progress, width: int, room: int, choice: Choice) -> list[Te
     return lines
 
 
-def _algorithms(progress: Progress, width: int, _room: int, _choice: Choice) -> list[Text]:
+def _algorithms(progress: Progress, width: int, _room: int, _choice: ScreenState) -> list[Text]:
     """A row for each algorithm of the run as far as it came."""
     spark = max(width - 70, 8)
     columns = [
-        Column("algorithm", 14),
-        Column("outcome", 12),
-        Column("rounds", 6, True),
-        Column("s", 7, True),
-        Column("accuracy", 8, True),
-        Column("by round", spark),
-        Column("MB", 8, True),
-        Column("peak MiB", 8, True),
+        ColumnHeader("algorithm", 14),
+        ColumnHeader("outcome", 12),
+        ColumnHeader("rounds", 6, True),
+        ColumnHeader("s", 7, True),
+        ColumnHeader("accuracy", 8, True),
+        ColumnHeader("by round", spark),
+        ColumnHeader("MB", 8, True),
+        ColumnHeader("peak MiB", 8, True),
     ]
     known = {result.algorithm: result for result in progress.results}
     if progress.algorithm and progress.algorithm not in known:
@@ -228,7 +228,7 @@ def _algorithms(progress: Progress, width: int, _room: int, _choice: Choice) -> 
     return lines
 
 
-def _result(result: Result, spark: int) -> list[Text | str]:
+def _result(result: AlgorithmProgress, spark: int) -> list[Text | str]:
     running = result.outcome == "running"
     style = "cyan" if running else "" if result.outcome == "finished" else "bold red"
     return [
@@ -242,6 +242,6 @@ def _result(result: Result, spark: int) -> list[Text | str]:
     ]
 
 
-def _log(progress: Progress, width: int, room: int, _choice: Choice) -> list[Text]:
+def _log(progress: Progress, width: int, room: int, _choice: ScreenState) -> list[Text]:
     """The last lines of what was told."""
     return [Text(cut(line, width)) for line in list(progress.log)[-room:]]

@@ -30,7 +30,7 @@ class Quota(NamedTuple):
     folder: Path
 
 
-class Memory(NamedTuple):
+class MemoryLimit(NamedTuple):
     """A limit of memory in bytes, what is still free of it, and what sets it."""
 
     limit_bytes: int
@@ -38,7 +38,7 @@ class Memory(NamedTuple):
     what: str
 
 
-class Usage(NamedTuple):
+class QuotaUsage(NamedTuple):
     """What a group with a quota has used so far. ``stopped`` of ``periods`` came to the quota's end before their own;
     ``cpu_ns`` None: not told there."""
 
@@ -119,24 +119,26 @@ def cores(proc: Path = PROC) -> float:
     return limit.cores if limit else len(os.sched_getaffinity(0))
 
 
-def usage(limit: Quota) -> Usage:
+def usage(limit: Quota) -> QuotaUsage:
     """What has been used under ``limit``."""
     stat = _table(limit.folder / "cpu.stat")
     cpu_ns = [1000 * stat["usage_usec"]] if "usage_usec" in stat else _numbers(limit.folder / "cpuacct.usage")
-    return Usage(stat.get("nr_periods", 0), stat.get("nr_throttled", 0), cpu_ns[0] if cpu_ns else None)
+    return QuotaUsage(stat.get("nr_periods", 0), stat.get("nr_throttled", 0), cpu_ns[0] if cpu_ns else None)
 
 
-def memory(proc: Path = PROC) -> Memory:
+def memory(proc: Path = PROC) -> MemoryLimit:
     """The tightest limit of memory: that of which least is free; pages of files that can be dropped are free."""
     host = psutil.virtual_memory()
-    found = [Memory(host.total, host.available, "this host")]
+    found = [MemoryLimit(host.total, host.available, "this host")]
     for folder in folders("memory", proc):
         limit = _numbers(folder / "memory.max") or _numbers(folder / "memory.limit_in_bytes")
         used = _numbers(folder / "memory.current") or _numbers(folder / "memory.usage_in_bytes")
         if limit and used and limit[0] < _ENDLESS_BYTES:
             stat = _table(folder / "memory.stat")
             idle = stat.get("total_inactive_file", stat.get("inactive_file", 0))
-            found.append(Memory(limit[0], max(limit[0] - used[0] + idle, 0), f"the memory limit of the group {folder}"))
+            found.append(
+                MemoryLimit(limit[0], max(limit[0] - used[0] + idle, 0), f"the memory limit of the group {folder}")
+            )
     return min(found, key=lambda each: each.free_bytes)
 
 

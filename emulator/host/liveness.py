@@ -51,7 +51,7 @@ class Pulse:
 PULSE = Pulse()
 
 
-class Doing(NamedTuple):
+class Activity(NamedTuple):
     """What a process has been doing since ``since_ns`` (CLOCK_MONOTONIC), and where in the program it is."""
 
     what: str
@@ -85,20 +85,20 @@ def _named(frame: FrameType) -> str:
     return f"{shown}:{frame.f_lineno} {frame.f_code.co_name}"
 
 
-def main_thread() -> Doing | None:
+def main_thread() -> Activity | None:
     """What this process's main thread does, where that takes longer than a moment."""
     since_ns, what = PULSE.since_ns, PULSE.what
     return lasting(what, since_ns, threading.main_thread().ident)
 
 
-def lasting(what: str, since_ns: int, thread: int | None) -> Doing | None:
+def lasting(what: str, since_ns: int, thread: int | None) -> Activity | None:
     """``what`` a thread has been doing since then (0: nothing), where that takes longer than a moment."""
     if not since_ns or time.monotonic_ns() - since_ns < MOMENT_S * NS:
         return None
-    return Doing(what, since_ns, where(thread))
+    return Activity(what, since_ns, where(thread))
 
 
-def slot(doing: Doing | None) -> bytes:
+def slot(doing: Activity | None) -> bytes:
     """What a process writes now."""
     since_ns, text = (doing.since_ns, f"{doing.what}\0{doing.where}") if doing else (0, "")
     words = text.encode()
@@ -123,15 +123,15 @@ def step_limit_s(asked: float | None, slowest_s: float = 0.0) -> float:
     return asked if asked is not None else max(STEP_LEAST_S, STEP_FACTOR * slowest_s)
 
 
-class Sign(NamedTuple):
+class LivenessReading(NamedTuple):
     """Of one process: for how long it has been silent (0: it is not), and what it has been doing for long."""
 
     name: str
     silent_s: float
-    doing: Doing | None
+    doing: Activity | None
 
 
-class Watch:
+class LivenessMonitor:
     """Reads the slots of processes, in the order of their numbers."""
 
     def __init__(self, path: Path) -> None:
@@ -139,7 +139,7 @@ class Watch:
         self._looked_s = time.monotonic()
         self._quiet: dict[str, tuple[float, float]] = {}  # CPU seconds, and for how long they have been the same
 
-    def look(self, processes: Mapping[str, Process]) -> Iterator[Sign]:
+    def look(self, processes: Mapping[str, Process]) -> Iterator[LivenessReading]:
         """The signs of those that have not ended. Call it often: time in which nobody looked counts for a moment."""
         text, now_ns = self._path.read_bytes(), time.monotonic_ns()
         passed_s, self._looked_s = min(now_ns / NS - self._looked_s, LATE_S), now_ns / NS
@@ -149,15 +149,15 @@ class Watch:
             mine = text[number * SLOT_BYTES : (number + 1) * SLOT_BYTES]
             beat_ns, since_ns = (int.from_bytes(mine[i : i + 8], "little") for i in (0, 8))
             what, _, place = mine[16:].rstrip(b"\0").decode(errors="replace").partition("\0")
-            doing = Doing(what, since_ns, place) if since_ns else None
+            doing = Activity(what, since_ns, place) if since_ns else None
             silent_s = 0.0
             if now_ns - beat_ns > LATE_S * NS:
                 silent_s = self._silent_s(name, process.pid, passed_s)
                 if beat_ns and doing is None:  # it runs, and lets no other thread run that could say what
-                    doing = Doing("process", beat_ns, "a place that keeps Python's lock")
+                    doing = Activity("process", beat_ns, "a place that keeps Python's lock")
             else:
                 self._quiet.pop(name, None)
-            yield Sign(name, silent_s, doing)
+            yield LivenessReading(name, silent_s, doing)
 
     def _silent_s(self, name: str, pid: int, passed_s: float) -> float:
         """For how long a process has not used a core, where that is too long for its state."""
@@ -186,7 +186,7 @@ def _stat(path: Path) -> list[str]:
     return path.read_text().rpartition(")")[2].split()
 
 
-class Teller:
+class DurationReporter:
     """Which of the things that last long are to be told: each place first after a while, then as it has doubled."""
 
     def __init__(self, from_s: float = TOLD_FROM_S) -> None:
@@ -201,13 +201,13 @@ class Teller:
         return True
 
 
-def longest(signs: Iterable[Sign]) -> Sign | None:
+def longest(signs: Iterable[LivenessReading]) -> LivenessReading | None:
     """That of the process that has been doing one thing for longest."""
     busy = [sign for sign in signs if sign.doing]
     return max(busy, key=lambda sign: sign.doing.for_s if sign.doing else 0.0, default=None)
 
 
-def spoken(name: str, doing: Doing) -> str:
+def spoken(name: str, doing: Activity) -> str:
     """What goes on, in words."""
     article = "an" if doing.what[:1] in "aeiou" else "a"
     place = doing.where or "an unknown place"

@@ -47,7 +47,7 @@ class Transport(Protocol):
     def post(self, destination: str, parcel: Parcel, stamp_ns: int) -> None: ...
 
 
-class Host(Protocol):
+class ComputeHost(Protocol):
     """Where a node's computations run: one thread, one at a time, in order of submission."""
 
     def submit(self, fn: Callable[[], Any], clock: Callable[[], int], wake: Callable[[], None]) -> HostRun: ...
@@ -62,7 +62,7 @@ class Node:
         device: Device,
         loop: EmulatedLoop,
         transport: Transport,
-        host: Host,
+        host: ComputeHost,
         costs: Costs,
         record: Callable[[Event], None],
         *,

@@ -25,7 +25,7 @@ from emulator.node.inbox import Arrived
 from emulator.transport.messages import Message
 
 
-class Turn(NamedTuple):
+class ServedMessage(NamedTuple):
     """A computation's: ``source`` and ``counter`` are those of the message that it is for, "" and -1 for none; None
     where nobody looks."""
 
@@ -41,10 +41,10 @@ class Queueing:
         """A task of the node has received it."""
 
     @contextlib.contextmanager
-    def turn(self, arguments: Sequence[tuple[Any, ...]], asked_ns: int, start_ns: int) -> Iterator[Turn]:
+    def turn(self, arguments: Sequence[tuple[Any, ...]], asked_ns: int, start_ns: int) -> Iterator[ServedMessage]:
         """While the node computes, of all of the ``arguments``; entered as it begins."""
         del arguments
-        yield Turn(None, -1, start_ns - asked_ns)
+        yield ServedMessage(None, -1, start_ns - asked_ns)
 
 
 class _Taken:
@@ -80,7 +80,7 @@ class ServerQueueing(Queueing):
         _dealt_with.set(taken)
 
     @contextlib.contextmanager
-    def turn(self, arguments: Sequence[tuple[Any, ...]], asked_ns: int, start_ns: int) -> Iterator[Turn]:
+    def turn(self, arguments: Sequence[tuple[Any, ...]], asked_ns: int, start_ns: int) -> Iterator[ServedMessage]:
         turn = self._turn(arguments, asked_ns, start_ns)
         self._idle_ns = self._idle_until()
         self._computing += 1
@@ -92,19 +92,19 @@ class ServerQueueing(Queueing):
             if turn.source:
                 self._served[turn.source] = self._since_ns, self._idle_ns
 
-    def _turn(self, arguments: Sequence[tuple[Any, ...]], asked_ns: int, start_ns: int) -> Turn:
+    def _turn(self, arguments: Sequence[tuple[Any, ...]], asked_ns: int, start_ns: int) -> ServedMessage:
         found = [taken for tensor in _tensors(arguments) if (taken := self._taken(tensor))]
         if not found and (dealt_with := _dealt_with.get()):
             found = [dealt_with]
         if len({taken.source for taken in found}) != 1:
             _dealt_with.set(None)
-            return Turn("", -1, start_ns - asked_ns)
+            return ServedMessage("", -1, start_ns - asked_ns)
         last = max(found, key=lambda taken: (taken.arrived_ns, taken.counter))
         queued_ns = start_ns - asked_ns if last.answered else self._since_arrival(last, start_ns)
         for taken in found:
             taken.answered = True
         _dealt_with.set(last)
-        return Turn(last.source, last.counter, queued_ns)
+        return ServedMessage(last.source, last.counter, queued_ns)
 
     def _taken(self, tensor: torch.Tensor) -> _Taken | None:
         """The message that holds it, or that it is a view of: of several with one storage the first not answered."""

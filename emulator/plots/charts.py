@@ -11,8 +11,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from emulator.analysis.latency import CAUSES
-from emulator.plots.data import Curve, Done, MemoryRow, Point
-from emulator.plots.style import ALARM, DARK, LOOKS, Page, mark_of, page
+from emulator.plots.data import ClientFinish, Curve, CurvePoint, MemoryRow
+from emulator.plots.style import ALARM, DARK, LOOKS, FigurePage, mark_of, page
 from emulator.tables.table import NOTHING, number
 
 Json = Mapping[str, Any]
@@ -26,27 +26,27 @@ WORDS = {"serialisation": "serialisation (bits leave)", "propagation": "propagat
 plain = FuncFormatter(lambda value, _position: f"{value:g}")
 
 
-class Against(NamedTuple):
+class AccuracyAxis(NamedTuple):
     """What accuracy is drawn against."""
 
     name: str
     label: str
     unit: str
-    of: Callable[[Point], float]
+    of: Callable[[CurvePoint], float]
 
-    def show(self, point: Point) -> str:
+    def show(self, point: CurvePoint) -> str:
         value = self.of(point)
         return f"{self.unit} {value:.0f}" if self.unit == "round" else f"{number(value)} {self.unit}"
 
 
 AGAINST = [
-    Against("seconds", "emulated seconds since the start", "s", lambda point: point.seconds),
-    Against("MB", "payload posted so far, all messages, MB", "MB", lambda point: point.mb),
-    Against("rounds", "rounds", "round", lambda point: float(point.round)),
+    AccuracyAxis("seconds", "emulated seconds since the start", "s", lambda point: point.seconds),
+    AccuracyAxis("MB", "payload posted so far, all messages, MB", "MB", lambda point: point.mb),
+    AccuracyAxis("rounds", "rounds", "round", lambda point: float(point.round)),
 ]
 
 
-def accuracy(curves: Sequence[Curve], against: Against, summary: Json) -> Page:
+def accuracy(curves: Sequence[Curve], against: AccuracyAxis, summary: Json) -> FigurePage:
     """Test accuracy of the joined model after each round; the legend ranks by what it took to 90 %."""
     ranked = sorted(curves, key=lambda curve: _rank(curve, against))
     made = page(f"accuracy against {against.name}", _winner(ranked, against), 4.0, summary)
@@ -95,12 +95,12 @@ def _twos_and_fives(value: float, _position: int | None) -> str:
     return text if text.lstrip("0.")[:1] in ("2", "5") else ""
 
 
-def _rank(curve: Curve, against: Against) -> tuple[bool, float, float]:
+def _rank(curve: Curve, against: AccuracyAxis) -> tuple[bool, float, float]:
     reached = curve.reached[TARGET]
     return reached is None, against.of(reached) if reached else 0.0, curve.diverged - curve.points[-1].accuracy
 
 
-def _winner(ranked: Sequence[Curve], against: Against) -> str:
+def _winner(ranked: Sequence[Curve], against: AccuracyAxis) -> str:
     reached = [(curve.algorithm, point) for curve in ranked if (point := curve.reached[TARGET])]
     if not reached:
         whole = [curve for curve in ranked if not curve.diverged]
@@ -119,7 +119,7 @@ def _winner(ranked: Sequence[Curve], against: Against) -> str:
 # --- where the time goes ------------------------------------------------------------------------------------------
 
 
-def latency(stacks: Mapping[str, Mapping[str, float]], summary: Json) -> Page:
+def latency(stacks: Mapping[str, Mapping[str, float]], summary: Json) -> FigurePage:
     """Bars of a mean round by cause; where one is far longer than the others, to scale and enlarged."""
     totals = {name: sum(stack.values()) for name, stack in stacks.items()}
     far = FAR * median(totals.values())
@@ -186,7 +186,7 @@ def _told(stacks: Mapping[str, Mapping[str, float]]) -> str:
 # --- memory -------------------------------------------------------------------------------------------------------
 
 
-def memory(rows: Sequence[MemoryRow], summary: Json) -> Page:
+def memory(rows: Sequence[MemoryRow], summary: Json) -> FigurePage:
     """The largest peak of the clients of a device against what the device leaves for training, a panel a device."""
     shown = [row for row in rows if row.mib is not None]
     devices = list(dict.fromkeys(row.device for row in shown))
@@ -262,7 +262,7 @@ def _caps(axes: Axes, rows: Sequence[MemoryRow], most: float) -> None:
 # --- clients ------------------------------------------------------------------------------------------------------
 
 
-def clients(done: Mapping[str, Sequence[Done]], summary: Json) -> Page:
+def clients(done: Mapping[str, Sequence[ClientFinish]], summary: Json) -> FigurePage:
     """A dot a client: how long after a round's start it was done, median over rounds; hollow: the other devices."""
     devices = list(dict.fromkeys(client.device for found in done.values() for client in found))
     lasts = {name: max(client.typical for client in found) for name, found in done.items()}

@@ -22,7 +22,7 @@ SECOND_NS = 10**9
 KINDS = ("compute", "upload", "download")  # of a strip; what is none of them is waiting
 
 
-class Point(NamedTuple):
+class CurvePoint(NamedTuple):
     """The joined model after a round, counted from 1; MB are payload of all messages posted until its end."""
 
     round: int
@@ -36,8 +36,8 @@ class Curve(NamedTuple):
     ``diverged``: behind its last point the model is none, so that it has reached nothing."""
 
     algorithm: str
-    points: list[Point]
-    reached: dict[str, Point | None]
+    points: list[CurvePoint]
+    reached: dict[str, CurvePoint | None]
     diverged: bool = False
 
 
@@ -55,7 +55,7 @@ class MemoryRow(NamedTuple):
     would: bool = False
 
 
-class Done(NamedTuple):
+class ClientFinish(NamedTuple):
     """When a client was done with its rounds: the last of its messages had arrived, so long after the round began."""
 
     client: str
@@ -101,7 +101,7 @@ def curves(summary: Json) -> list[Curve]:
     found = []
     for name, algorithm in summary["algorithms"].items():
         points = {
-            row["round"]: Point(row["round"] + 1, row["actual_s"], row["payload_bytes"] / MB, row["accuracy"])
+            row["round"]: CurvePoint(row["round"] + 1, row["actual_s"], row["payload_bytes"] / MB, row["accuracy"])
             for row in algorithm["history"]
             if row["accuracy"] is not None
         }
@@ -144,7 +144,7 @@ def _largest(clients: Iterable[Json], key: str) -> float | None:
 # --- from the events ----------------------------------------------------------------------------------------------
 
 
-def done(clients: Sequence[Json], events: Sequence[AnyEvent]) -> list[Done]:
+def done(clients: Sequence[Json], events: Sequence[AnyEvent]) -> list[ClientFinish]:
     """Each client that took part in a round that ended; ``clients`` are nodes of the manifest.
 
     A client takes part in a round by what it posts between the end of the round before and its own.
@@ -159,7 +159,7 @@ def done(clients: Sequence[Json], events: Sequence[AnyEvent]) -> list[Done]:
             rounds = last[event.node]
             rounds[place] = max(rounds.get(place, 0), arrival_ns - ended[place].started_ns)
     return [
-        Done(node["name"], node["device"], [ns / SECOND_NS for _, ns in sorted(rounds.items())])
+        ClientFinish(node["name"], node["device"], [ns / SECOND_NS for _, ns in sorted(rounds.items())])
         for node in clients
         if (rounds := last[node["name"]])
     ]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from emulator.analysis.recorded import Recorded, recorded
+from emulator.analysis.recorded import RunRecord, recorded
 from emulator.errors import UserError
 from emulator.ledger.events import AnyEvent
 from emulator.plots import charts, data, gantt
@@ -16,7 +16,7 @@ from emulator.tables.headline import trained
 Json = Mapping[str, Any]
 
 
-class Drawn(NamedTuple):
+class PlotFiles(NamedTuple):
     """The files, and what is in none of them, or not of all algorithms."""
 
     paths: list[Path]
@@ -28,7 +28,7 @@ def write(folder: Path) -> list[Path]:
     return draw(folder, recorded(folder)).paths
 
 
-def draw(folder: Path, run: Recorded) -> Drawn:
+def draw(folder: Path, run: RunRecord) -> PlotFiles:
     """The same of a run that has been read already."""
     try:
         (folder / "plots").mkdir(exist_ok=True)
@@ -40,8 +40,8 @@ def draw(folder: Path, run: Recorded) -> Drawn:
         ) from None
 
 
-def _draw(folder: Path, manifest: Json, summary: Json, timelines: Mapping[str, Sequence[AnyEvent]]) -> Drawn:
-    drawn = Drawn([], [])
+def _draw(folder: Path, manifest: Json, summary: Json, timelines: Mapping[str, Sequence[AnyEvent]]) -> PlotFiles:
+    drawn = PlotFiles([], [])
 
     def keep(name: str, made: Any) -> None:
         drawn.paths.extend(save(made, folder, name))

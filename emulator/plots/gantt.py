@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 
 from emulator.analysis.latency import Spans
 from emulator.plots.data import Lane, Strip, slowest
-from emulator.plots.style import DARK, KINDS, Page, page
+from emulator.plots.style import DARK, KINDS, FigurePage, page
 from emulator.tables.table import number
 
 Json = Mapping[str, Any]
@@ -25,7 +25,7 @@ LANE = 0.21  # inches
 LANE_EACH = 0.056
 
 
-def one(strip: Strip, summary: Json) -> Page:
+def one(strip: Strip, summary: Json) -> FigurePage:
     """A typical round of one algorithm, a row a node."""
     lanes = [strip.server, *slowest(strip, MOST)]
     which = "From the start" if strip.round is None else f"Round {strip.round}, of median length"
@@ -39,7 +39,7 @@ def one(strip: Strip, summary: Json) -> Page:
     return made
 
 
-def together(strips: Sequence[Strip], summary: Json) -> Page:
+def together(strips: Sequence[Strip], summary: Json) -> FigurePage:
     """A typical round of each algorithm on one time axis, the shortest first."""
     ranked = sorted(strips, key=lambda strip: strip.length_ns)
     groups = [[strip.server, *slowest(strip, MOST_EACH)] for strip in ranked]
@@ -102,6 +102,6 @@ def _coarse(spans: Spans, least_ns: int) -> Spans:
     return joined
 
 
-def _legend(made: Page) -> None:
+def _legend(made: FigurePage) -> None:
     handles = [Patch(color=colour, label=kind) for kind, colour in KINDS.items()]
     made.body.legend(handles=handles, loc="outside upper left", ncols=len(handles), handlelength=1.2)

@@ -92,14 +92,14 @@ def style() -> Iterator[None]:
         yield
 
 
-class Page(NamedTuple):
+class FigurePage(NamedTuple):
     """A picture: ``body`` is what to draw into; above it are title and result, below it the source."""
 
     whole: Figure
     body: SubFigure
 
 
-def page(title: str, result: str, height: float, summary: Json) -> Page:
+def page(title: str, result: str, height: float, summary: Json) -> FigurePage:
     """An empty one: ``title`` says what is seen, ``result`` what comes out; ``height`` of the body in inches.
 
     What must not be trusted, or is not whole, says so across the picture.
@@ -119,7 +119,7 @@ def page(title: str, result: str, height: float, summary: Json) -> Page:
     if stamp:
         middle: Any = {"ha": "center", "va": "center", "rotation": 20, "zorder": 10}
         whole.text(0.5, 0.5, stamp, fontsize=60, fontweight="bold", color=ALARM, alpha=0.16, **middle)
-    return Page(whole, body)
+    return FigurePage(whole, body)
 
 
 def source_of(summary: Json) -> str:
@@ -157,7 +157,7 @@ def _short(line: str) -> str:
     return line if len(line) <= 110 else line[:109] + "…"
 
 
-def save(made: Page, folder: Path, name: str) -> list[Path]:
+def save(made: FigurePage, folder: Path, name: str) -> list[Path]:
     """PNG and SVG, the same bytes whenever they are drawn with the same matplotlib; the paths."""
     _lay_out(made.whole)
     paths = [folder / f"{name}.png", folder / f"{name}.svg"]

@@ -40,7 +40,7 @@ SIDED = ("one_way_ms", "jitter_ms", "loss_percent")
 FLOPS = "gflops"  # of dense work, with depthwise in proportion
 
 
-class Column(Struct, frozen=True):
+class ColumnSpec(Struct, frozen=True):
     """``keys`` of a profile that it sets; a number is so many times ``scale`` of ``inside``."""
 
     name: str
@@ -49,14 +49,14 @@ class Column(Struct, frozen=True):
     inside: str
 
 
-def _columns() -> Iterator[Column]:
+def _columns() -> Iterator[ColumnSpec]:
     for schema in (NetworkFile, DeviceFile):
         for key in schema.__struct_fields__:
             stem, _, unit = key.rpartition("_")
             if stem and unit in UNITS:
-                yield from (Column(f"{stem}_{u}", (key,), n, unit_of(key).inside) for u, n in UNITS[unit].items())
-    yield from (Column(f"rate_{u}", ("up_mbps", "down_mbps"), n, "bit/s") for u, n in UNITS["mbps"].items())
-    yield from (Column(u, (FLOPS,), n, "FLOP/s") for u, n in UNITS["gflops"].items())
+                yield from (ColumnSpec(f"{stem}_{u}", (key,), n, unit_of(key).inside) for u, n in UNITS[unit].items())
+    yield from (ColumnSpec(f"rate_{u}", ("up_mbps", "down_mbps"), n, "bit/s") for u, n in UNITS["mbps"].items())
+    yield from (ColumnSpec(u, (FLOPS,), n, "FLOP/s") for u, n in UNITS["gflops"].items())
 
 
 COLUMNS = {column.name: column for column in _columns()}
@@ -147,7 +147,7 @@ def load(path: Path, asker: str, key: str, ignored: tuple[str, ...]) -> ClientTa
     return ClientTable(file, hashlib.sha256(content).hexdigest(), tuple(rows), note)
 
 
-def _known(table: TextTable, ignored: tuple[str, ...]) -> dict[int, Column]:
+def _known(table: TextTable, ignored: tuple[str, ...]) -> dict[int, ColumnSpec]:
     """The columns that override something, by their place."""
     head = f"{table.file}: first line"
     if not table.is_named:
@@ -156,7 +156,7 @@ def _known(table: TextTable, ignored: tuple[str, ...]) -> dict[int, Column]:
         )
     for name in ignored:
         table.column(name, "ignore")
-    found: dict[int, Column] = {}
+    found: dict[int, ColumnSpec] = {}
     taken: dict[str, str] = {}
     for place, name in enumerate(table.names):
         if name in ignored or name.lower() in LABELS:
@@ -176,7 +176,7 @@ def _known(table: TextTable, ignored: tuple[str, ...]) -> dict[int, Column]:
     return found
 
 
-def _value(where: str, column: Column, text: str) -> Fraction:
+def _value(where: str, column: ColumnSpec, text: str) -> Fraction:
     """A cell in the integer unit used inside, not rounded yet."""
     if not NUMBER.fullmatch(text) or len(text) > 60:
         comma = "; write a point, and nothing between thousands" if "," in text else ""

@@ -25,13 +25,13 @@ SHOWN = (
 FORESEEN = "peak, foreseen, MiB"  # a row of its own: no difference is taken between it and a measured one
 
 
-def comparison_tables(runs: Sequence[recorded.Recorded], names: Sequence[str]) -> list[Table]:
+def comparison_tables(runs: Sequence[recorded.RunRecord], names: Sequence[str]) -> list[Table]:
     """A table for each algorithm that at least two of the runs have."""
     algorithms = [name for name, count in algorithm_counts(runs).items() if count > 1]
     return [_table(name, [run.summary["algorithms"].get(name) for run in runs], names) for name in algorithms]
 
 
-def algorithm_counts(runs: Sequence[recorded.Recorded]) -> Counter[str]:
+def algorithm_counts(runs: Sequence[recorded.RunRecord]) -> Counter[str]:
     """How many of the runs have each algorithm."""
     return Counter(name for run in runs for name in run.summary["algorithms"])
 
@@ -62,7 +62,7 @@ def _signed(value: float | None) -> str:
     return f"{'+' if value > 0 else ''}{number(value)}"
 
 
-def differences(runs: Sequence[recorded.Recorded], names: Sequence[str]) -> list[str]:
+def differences(runs: Sequence[recorded.RunRecord], names: Sequence[str]) -> list[str]:
     """What is not the same in the manifests, in lines; settings only of algorithms that all runs have."""
     flat = [dict(_flat(run.manifest)) for run in runs]
     held = algorithm_counts(runs)

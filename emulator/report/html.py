@@ -64,7 +64,7 @@ AGAIN = {
 }
 
 
-class Cell(NamedTuple):
+class TableCell(NamedTuple):
     """A cell of a table."""
 
     text: str
@@ -79,7 +79,7 @@ class Picture(NamedTuple):
     data: str
 
 
-class Source(NamedTuple):
+class ProfileSource(NamedTuple):
     """A profile with its numbers; ``note``: what is the matter with its file."""
 
     name: str
@@ -87,7 +87,7 @@ class Source(NamedTuple):
     rows: list[Row]
 
 
-def write(folder: Path, run: recorded.Recorded) -> Path:
+def write(folder: Path, run: recorded.RunRecord) -> Path:
     """Draw the plots and write the page; its path. UserError where it cannot be written."""
     drawn = plots.draw(folder, run)
     path = folder / NAME
@@ -95,7 +95,7 @@ def write(folder: Path, run: recorded.Recorded) -> Path:
     return path
 
 
-def page(folder: Path, run: recorded.Recorded, drawn: plots.Drawn) -> str:
+def page(folder: Path, run: recorded.RunRecord, drawn: plots.PlotFiles) -> str:
     """The page of a run whose plots are ``drawn``."""
     manifest, summary = run.manifest, run.summary
     for key in ("started", "command", "settings", "clock", "profile_files"):
@@ -154,7 +154,7 @@ def _picture(path: Path) -> Picture:
 
 def _table(table: Table) -> dict[str, Any]:
     """As the template takes it."""
-    rows = [[Cell(cell.removesuffix(BEST), cell.endswith(BEST)) for cell in row] for row in table.marked()]
+    rows = [[TableCell(cell.removesuffix(BEST), cell.endswith(BEST)) for cell in row] for row in table.marked()]
     plain = {
         "groups": [],
         "title": table.title,
@@ -201,16 +201,16 @@ def _until(algorithm: Json) -> str:
     return "" if seconds is None else f", {number(algorithm['length_s'] - seconds)} s after the end of the last round"
 
 
-def _source(file: str, sha256: str) -> Source:
+def _source(file: str, sha256: str) -> ProfileSource:
     """A profile or trace file that the run read, with its numbers if it is still there."""
     path = next((path for path in (ROOT / file, Path(file)) if path.is_file()), None)
     if path is None:
-        return Source(file, "the file is not there any more", [])
+        return ProfileSource(file, "the file is not there any more", [])
     note = "" if hashlib.sha256(path.read_bytes()).hexdigest() == sha256 else "THE FILE HAS CHANGED SINCE THE RUN"
     if path.suffix != ".toml":
-        return Source(file, note, [])
+        return ProfileSource(file, note, [])
     try:
         (profile,) = describe(str(path))
     except UserError as error:
-        return Source(file, f"it cannot be read any more: {error}", [])
-    return Source(f"{profile.kind} {profile.name}", note, list(profile.rows))
+        return ProfileSource(file, f"it cannot be read any more: {error}", [])
+    return ProfileSource(f"{profile.kind} {profile.name}", note, list(profile.rows))

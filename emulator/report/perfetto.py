@@ -26,7 +26,7 @@ from typing import Any
 import msgspec
 
 from emulator.analysis.latency import union
-from emulator.analysis.recorded import Recorded
+from emulator.analysis.recorded import RunRecord
 from emulator.checks import divergence
 from emulator.checks.health import limits_of
 from emulator.errors import UserError
@@ -52,7 +52,7 @@ LANES = 100  # numbers kept for the lanes of a track
 MIB = 2**20
 
 
-def write(folder: Path, run: Recorded) -> Path:
+def write(folder: Path, run: RunRecord) -> Path:
     """Write the trace of a run; its path. UserError where it cannot be written."""
     path, encoder = folder / NAME, msgspec.json.Encoder()
     try:
@@ -95,7 +95,7 @@ def _timeline(
         of[message.destination]["came"].append(message)
     for node in nodes:
         name, own = node["name"], of[node["name"]]
-        drawn = _Node(pids[name])
+        drawn = _NodeTracks(pids[name])
         yield from drawn.named(f"{algorithm} / {name} ({node['device']})")
         for span in sorted(own["Computed"], key=lambda span: span.start_ns):
             yield from drawn.span("compute", span.function, span.start_ns, span.due_ns, _work(span, measured))
@@ -120,7 +120,7 @@ def _timeline(
     yield from _rounds(next(iter(pids.values()), 0), events)
 
 
-class _Node:
+class _NodeTracks:
     """Spans of one process, whose tracks have as many lanes as overlap."""
 
     def __init__(self, pid: int) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from emulator import sources
-from emulator.analysis.recorded import Recorded, recorded
+from emulator.analysis.recorded import RunRecord, recorded
 from emulator.checks.clock_agreement import Comparison, verdict_of
 from emulator.ledger.events import SCHEMA
 from emulator.ledger.files import merged_lines
@@ -41,7 +41,7 @@ def made_by() -> str:
     return hashlib.sha256(json.dumps(sources.digests("emulator.analysis.summary")).encode()).hexdigest()[:16]
 
 
-def rebuild(folder: Path) -> Recorded:
+def rebuild(folder: Path) -> RunRecord:
     """Write what is ``WRITTEN`` from the ledger. UserError where the folder holds no run, or cannot be written."""
     run = recorded(folder)
     with replacing(folder / MERGED, keeps=True) as merged:

@@ -41,7 +41,7 @@ from emulator.preflight.dilation import (
 from emulator.profiles.scenario import Scenario
 from emulator.runtime.fork_server import ForkServer
 from emulator.runtime.launch_spec import LaunchSpec
-from emulator.runtime.supervision import TICK_S, Errand, Interrupted, Supervision
+from emulator.runtime.supervision import TICK_S, ChildTask, Interrupted, Supervision
 
 STOPPING = (signal.SIGTERM, signal.SIGHUP)
 
@@ -323,7 +323,7 @@ class Launcher:
             tick()
             self.check_stop()
 
-        found = Errand(what, process, answer, Path(spec.heartbeat_file), limit_s).wait(each, report or self.report)
+        found = ChildTask(what, process, answer, Path(spec.heartbeat_file), limit_s).wait(each, report or self.report)
         if isinstance(found, Exception):
             raise found
         return found

@@ -32,7 +32,7 @@ _FRAME = re.compile(r'  File "(.*)", line (\d+) in (\S+)')
 _COMPUTING = "emulator/compute/counting.py"
 
 
-class Struck(NamedTuple):
+class InterruptedCode(NamedTuple):
     """What the thread did that a signal struck. ``function``: the computation's, or ""; ``line``: its file and line;
     ``foreign``: it was none of Python's."""
 
@@ -50,7 +50,7 @@ def watch(folder: Path, node: str) -> None:
     faulthandler.enable(_path(folder, node).open("w"), all_threads=False)
 
 
-def read(folder: Path, node: str) -> Struck | None:
+def read(folder: Path, node: str) -> InterruptedCode | None:
     """What ``watch`` wrote; None where nothing was."""
     try:
         text = _path(folder, node).read_text(errors="replace")
@@ -62,15 +62,15 @@ def read(folder: Path, node: str) -> Struck | None:
     outermost = [*reversed(frames)]
     computing = [i for i, (file, _, name) in enumerate(outermost) if file.endswith(_COMPUTING) and name == "carry_out"]
     if not computing:
-        return Struck("", "", not frames)
+        return InterruptedCode("", "", not frames)
     inside = [frame for frame in outermost[computing[0] :] if not frame[0].endswith(_COMPUTING)]
     if not inside:
-        return Struck("a computation", "", False)
+        return InterruptedCode("a computation", "", False)
     file, line, function = inside[0]
-    return Struck(function, f"{Path(file).name}:{line}", False)
+    return InterruptedCode(function, f"{Path(file).name}:{line}", False)
 
 
-class Ran(NamedTuple):
+class MemoryExhausted(NamedTuple):
     """A client's computation whose memory ran out: what is said of it."""
 
     phase: str
@@ -78,8 +78,8 @@ class Ran(NamedTuple):
 
 
 def ran_out(
-    number: int, struck: Struck | None, events: Sequence[AnyEvent], account: MemoryEstimated | None
-) -> Ran | None:
+    number: int, struck: InterruptedCode | None, events: Sequence[AnyEvent], account: MemoryEstimated | None
+) -> MemoryExhausted | None:
     """Whether a client that signal ``number`` ended had run out of memory: None where it was a crash.
 
     ``events``: what it wrote; ``account``: that of its kind of device.
@@ -98,10 +98,10 @@ def ran_out(
     phase = struck.function or ("between computations" if begun else "build the model")
     needs = f"needs {needed_bytes / MIB:.1f} MiB{' by its account' if account and needed_bytes > peak_bytes else ''}"
     detail = f"{signal.Signals(number).name}; {needs}, the budget is {budget_bytes / MIB:.1f} MiB"
-    return Ran(phase, str(DoesNotFit(phase, None, detail)))
+    return MemoryExhausted(phase, str(DoesNotFit(phase, None, detail)))
 
 
-def speak_for(folder: Path, node: str, ran: Ran) -> None:
+def speak_for(folder: Path, node: str, ran: MemoryExhausted) -> None:
     """Write the last words of a client that is dead, behind its last whole line."""
     path = folder / f"{node}.jsonl"
     events = read_node(path)

@@ -18,7 +18,15 @@ from typing import Any, Protocol
 
 from emulator.errors import SplitbedError
 from emulator.host import cgroups
-from emulator.host.liveness import STEP_LEAST_S, Reporter, Sign, Teller, Watch, longest, spoken
+from emulator.host.liveness import (
+    STEP_LEAST_S,
+    DurationReporter,
+    LivenessMonitor,
+    LivenessReading,
+    Reporter,
+    longest,
+    spoken,
+)
 from emulator.host.load import HostLoad
 from emulator.ledger import events
 from emulator.ledger.files import Ledger, Tail
@@ -46,7 +54,7 @@ class Starter(Protocol):
     def check_stop(self) -> None: ...
 
 
-def wrong(signs: Sequence[Sign], limit_s: float) -> str:
+def wrong(signs: Sequence[LivenessReading], limit_s: float) -> str:
     """What is wrong with processes that show such signs; "" where nothing is."""
     for sign in signs:
         if sign.silent_s:
@@ -76,7 +84,7 @@ class Supervision:
         self._starter, self._spec, self._ledger, self._tick = starter, spec, ledger, tick
         self._limit_s = limit_s
         self._kills = cgroups.memory_kills()
-        self._signs, self._teller = Watch(Path(spec.heartbeat_file)), Teller()
+        self._signs, self._teller = LivenessMonitor(Path(spec.heartbeat_file)), DurationReporter()
         self._control, self._theirs = multiprocessing.Pipe()
         self._done, self._evaluator_done = multiprocessing.Pipe()
         self._load = HostLoad()
@@ -242,13 +250,17 @@ class Supervision:
         return ("failed", f"the evaluator process {self._describe_exit(evaluator)}") if evaluator.exitcode else None
 
 
-class Errand:
+class ChildTask:
     """A child that does one thing before or instead of a timeline, and answers. ``what``: its name in messages."""
 
     def __init__(self, what: str, process: BaseProcess, answer: Connection, beats: Path, limit_s: float) -> None:
         self._what, self._process, self._answer, self._limit_s = what, process, answer, limit_s
         self._kills = cgroups.memory_kills()
-        self._watch, self._teller, self._begun_s = Watch(beats), Teller(TOLD_EARLY_S), time.monotonic()
+        self._watch, self._teller, self._begun_s = (
+            LivenessMonitor(beats),
+            DurationReporter(TOLD_EARLY_S),
+            time.monotonic(),
+        )
 
     def wait(self, each: Callable[[], None], report: Reporter) -> Any:
         """Its answer; SplitbedError where it ends without one, or is stuck. ``each`` is called several times a second,

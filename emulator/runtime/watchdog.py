@@ -22,7 +22,7 @@ class Watchdog(threading.Thread):
         super().__init__(name="watchdog", daemon=True)
         self._spec, self._lifeline = spec, lifeline
         self._heartbeats = os.open(spec.heartbeat_file, os.O_WRONLY)
-        self.doing: Callable[[], liveness.Doing | None] = liveness.main_thread
+        self.doing: Callable[[], liveness.Activity | None] = liveness.main_thread
         self.last_words: Callable[[str], None] = lambda _reason: None
 
     def run(self) -> None:

@@ -189,7 +189,7 @@ def _snapshot_writer(
     return write
 
 
-def _doing(thread: ComputeThread) -> liveness.Doing | None:
+def _doing(thread: ComputeThread) -> liveness.Activity | None:
     """What this node does for long: a computation, else a coroutine that does not wait."""
     run = thread.current
     if run is not None and run.started_wall_ns:  # else it is handed to the thread, which has not begun with it

@@ -42,7 +42,7 @@ WORDS = {
 }
 
 
-class Column:
+class FigureColumn:
     """A head, a text for each method, and where one is best, values to find it by."""
 
     def __init__(self, head: str, cells: Iterable[str], best: Ranked | None = None) -> None:
@@ -124,7 +124,7 @@ def _without(argv: Sequence[str], flags: Sequence[str]) -> Iterator[str]:
             yield word
 
 
-def _table(title: str, summary: Json, columns: Sequence[Column], caption: str) -> Table:
+def _table(title: str, summary: Json, columns: Sequence[FigureColumn], caption: str) -> Table:
     algorithms = summary["algorithms"]
     names = [_named(name, each) for name, each in algorithms.items()]
     return Table(
@@ -143,11 +143,11 @@ def _named(name: str, algorithm: Json) -> str:
     return name if algorithm["outcome"] == "finished" else f"{name}\n{tables.outcome(algorithm['outcome'])}"
 
 
-def _figure(summary: Json, key: str, head: str = "") -> Column:
+def _figure(summary: Json, key: str, head: str = "") -> FigureColumn:
     """A column of ``FIGURES``, with its best marked."""
     figure = FIGURES[key]
     values = [figure.of(algorithm) for algorithm in summary["algorithms"].values()]
-    return Column(head or figure.head, map(number, values), Ranked(figure.best, values))
+    return FigureColumn(head or figure.head, map(number, values), Ranked(figure.best, values))
 
 
 def both(summary: Json) -> list[tuple[Table, dict[int, str]]]:
@@ -158,11 +158,11 @@ def both(summary: Json) -> list[tuple[Table, dict[int, str]]]:
 def latency(summary: Json) -> Table:
     """Seconds of a mean round by cause, until the target, and the accuracy at the end."""
     each, target = [*summary["algorithms"].values()], target_of(summary)
-    columns = [Column("\nrounds", (str(algorithm["rounds"]) for algorithm in each))]
+    columns = [FigureColumn("\nrounds", (str(algorithm["rounds"]) for algorithm in each))]
     columns.append(_figure(summary, "s_per_round", "\nround"))
     for cause in CAUSES:
         splits = [algorithm["round_latency_s"] for algorithm in each]
-        columns.append(Column(WORDS[cause], (number(split[cause] if split else None) for split in splits)))
+        columns.append(FigureColumn(WORDS[cause], (number(split[cause] if split else None) for split in splits)))
     until = ""
     if target:
         percent = round(100 * float(target))
@@ -182,7 +182,7 @@ def volume_and_memory(summary: Json) -> tuple[Table, dict[int, str]]:
     each, target = [*summary["algorithms"].values()], target_of(summary)
     groups = {1: "Communication volume"}
     columns = [_figure(summary, "up_kb", "up\nkB"), _figure(summary, "down_kb", "down\nkB")]
-    columns.append(Column("total\nMB", (number(FIGURES["payload_mb"].of(algorithm)) for algorithm in each)))
+    columns.append(FigureColumn("total\nMB", (number(FIGURES["payload_mb"].of(algorithm)) for algorithm in each)))
     if target:
         percent = round(100 * float(target))
         columns.append(_figure(summary, f"mb_to_{percent}", f"MB to\n{percent} %"))
@@ -190,18 +190,18 @@ def volume_and_memory(summary: Json) -> tuple[Table, dict[int, str]]:
     model = (summary.get("workload") or {}).get("model")
     groups[len(columns) + 1] = f"Client memory{f' ({model})' if model else ''}"
     key = "needed_mib" if dry else "peak_mib"
-    columns.append(Column("at most\nMiB" if dry else "peak\nMiB", (number(FIGURES[key].of(a)) for a in each)))
-    columns.append(Column("% of\nbudget", (number(budget_share(algorithm), 100) for algorithm in each)))
-    columns.append(Column("clients\nthat fit", map(_fitting, each)))
+    columns.append(FigureColumn("at most\nMiB" if dry else "peak\nMiB", (number(FIGURES[key].of(a)) for a in each)))
+    columns.append(FigureColumn("% of\nbudget", (number(budget_share(algorithm), 100) for algorithm in each)))
+    columns.append(FigureColumn("clients\nthat fit", map(_fitting, each)))
     caption = "kB: a client's payload in a round, without initial weights; MB: of all messages. "
     caption += "Memory: foreseen, at most." if dry else "Peak: measured."
     if found := model_memory.of(summary):
         groups[len(columns) + 1] = found.model
         needs = [found.methods.get(name) for name in summary["algorithms"]]
-        columns.append(Column("needs\nMiB", (model_memory.span_mib(need) if need else NOTHING for need in needs)))
+        columns.append(FigureColumn("needs\nMiB", (model_memory.span_mib(need) if need else NOTHING for need in needs)))
         fitting = zip(needs, each, strict=True)
         columns.append(
-            Column(
+            FigureColumn(
                 "clients\nthat fit",
                 (str(model_memory.fitting(need, a["clients"])) if need else NOTHING for need, a in fitting),
             )

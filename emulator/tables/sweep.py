@@ -53,7 +53,7 @@ NOT_FORESEEN = ("s_to_85", "s_to_90", "mb_to_90", "accuracy_percent", "peak_mib"
 OVER_SEEDS = "Mean ± standard deviation over seeds; (k of n): only k of n seeds have it."
 
 
-class Result(msgspec.Struct, frozen=True, kw_only=True):
+class SweepResult(msgspec.Struct, frozen=True, kw_only=True):
     """One algorithm of one run. ``figures``: by the names of ``analysis.metrics``, in its units; ``why``: why it cannot
     be counted, or empty."""
 
@@ -75,7 +75,7 @@ class Ablation(NamedTuple):
     rows: Mapping[str, Mapping[str, str]]  # algorithm -> variant -> label
 
 
-class Page(NamedTuple):
+class SweepPage(NamedTuple):
     """All that is shown: lines above the tables, of which the first is the title and others are warnings."""
 
     command: str
@@ -92,7 +92,7 @@ def figures_of(algorithm: Mapping[str, Any]) -> dict[str, float | None]:
 class Results:
     """Those of a bench that can be counted, by what was played."""
 
-    def __init__(self, results: Sequence[Result], seeds: Sequence[int]) -> None:
+    def __init__(self, results: Sequence[SweepResult], seeds: Sequence[int]) -> None:
         self._seeds = seeds
         self._by = {(r.profile, r.variant, r.algorithm, r.seed): r for r in results if not r.why}
         self.foreseen = any(result.foreseen for result in results)
@@ -105,7 +105,7 @@ class Results:
         there = {key: FIGURES[key].head for key in keys if key not in NOT_FORESEEN}
         return there | ({"needed_mib": "peak, fore-\nseen MiB"} if "peak_mib" in keys else {})
 
-    def played(self, profile: str, variant: str, algorithm: str) -> dict[int, Result]:
+    def played(self, profile: str, variant: str, algorithm: str) -> dict[int, SweepResult]:
         """What was counted of it, by seed."""
         each = {seed: self._by.get((profile, variant, algorithm, seed)) for seed in self._seeds}
         return {seed: result for seed, result in each.items() if result}
@@ -221,7 +221,7 @@ def ablation(results: Results, profile: str, varied: Ablation) -> list[Table]:
     return found
 
 
-def _unfit(played: Sequence[Result]) -> str:
+def _unfit(played: Sequence[SweepResult]) -> str:
     outcomes = [result.outcome.replace("-", " ") for result in played if result.outcome != "finished"]
     if not outcomes:
         return ""
@@ -248,7 +248,7 @@ def _cell(found: Estimate | None, beside: Callable[[Estimate], float | None], si
     return text if found.n == found.of else f"{text}\n({found.n} of {found.of})"
 
 
-def to_csv(results: Sequence[Result]) -> str:
+def to_csv(results: Sequence[SweepResult]) -> str:
     """A row a result, then rows ``mean``, ``std`` and ``n`` for each profile, variant and algorithm."""
     headers = ["row", "profile", "variant", "algorithm", "seed", "outcome", "why", "folder", *FIGURES]
     text = io.StringIO()
@@ -267,7 +267,7 @@ def to_csv(results: Sequence[Result]) -> str:
     return text.getvalue()
 
 
-def show_page(page: Page) -> None:
+def show_page(page: SweepPage) -> None:
     """Print it to a terminal."""
     console = Output()
     for index, text in enumerate(page.head):
@@ -276,7 +276,7 @@ def show_page(page: Page) -> None:
         show(table, console)
 
 
-def write(folder: Path, page: Page, results: Sequence[Result], missing: int) -> None:
+def write(folder: Path, page: SweepPage, results: Sequence[SweepResult], missing: int) -> None:
     """``tables.md``, ``tables.csv`` and ``bench.json``; ``missing``: how many results have not been played."""
     lines = [f"# {page.head[0]}", "", f"`{page.command}`", ""]
     lines += [line for text in page.head[1:] for line in (f"**{text}**", "")]

@@ -58,7 +58,7 @@ class RecordingHost(InProcessHost):
         return next(done.first for done in reversed(self.done) if done.function == function)
 
 
-class Recorded(NamedTuple):
+class Recording(NamedTuple):
     """``snapshots``: the joined model's halves after each round, as handed to the evaluator."""
 
     hosts: dict[str, RecordingHost]
@@ -72,7 +72,7 @@ def record(
     scenario: Scenario | None = None,
     begin: Callable[[dict[str, RecordingHost]], None] = lambda _hosts: None,
     host_type: type[RecordingHost] = RecordingHost,
-) -> Recorded:
+) -> Recording:
     """Play ``module`` to its end with all clients of the task; ``begin`` is given the hosts before it starts."""
     settings = msgspec.convert(config, module.Config) if isinstance(config, dict) else config
     made: list[RecordingHost] = []
@@ -89,7 +89,7 @@ def record(
         stage.server.on_snapshot = lambda _round, parts, _awaits: snapshots.append(copy.deepcopy(parts))
         roles = [module.client(node, settings) for name, node in stage.nodes.items() if name != "server"]
         stage.play(*roles, module.server(stage.server, settings))
-    return Recorded(hosts, stage.events, snapshots)
+    return Recording(hosts, stage.events, snapshots)
 
 
 def close(one: StateDict, other: StateDict, within: float) -> bool:

@@ -16,7 +16,7 @@ import torch
 from emulator.clock.loop import EmulatedLoop, InstantPacer
 from emulator.ledger.events import Event
 from emulator.network.fabric import Fabric
-from emulator.node.node import ClientNode, Host, Node, ServerNode, make_node
+from emulator.node.node import ClientNode, ComputeHost, Node, ServerNode, make_node
 from emulator.preflight.in_process import InProcessFabric, InProcessHost, InProcessTransport, ProfiledCosts, who_waits
 from emulator.profiles.scenario import ClientSpec, Device, Direction, Member, Network, Scenario, ServerSpec
 from emulator.transport.messages import Message, Parcel
@@ -95,7 +95,7 @@ class Stage:
         *types: type[Message],
         seed: int = 1,
         members: tuple[str, ...] | None = None,
-        host: Callable[[ProfiledCosts], Host] = InProcessHost,
+        host: Callable[[ProfiledCosts], ComputeHost] = InProcessHost,
         cap: Any = None,
     ) -> None:
         self.loop = EmulatedLoop(InstantPacer(lambda: who_waits(self.nodes.values())))

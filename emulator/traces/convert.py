@@ -38,7 +38,7 @@ MOST = Fraction(10**20)  # of a time in its unit
 Missing = Literal["", "drop", "hold", "zero"]
 
 
-class Choice(Struct, frozen=True):
+class ConvertOptions(Struct, frozen=True):
     """What a user says of a log: columns by name, or by number from 1. ``time_format``: s, ms, us, iso or a pattern.
 
     ``step``: rows, or the numbers in the time's column, are so far apart, such as 1s. ``missing``: what becomes of
@@ -81,7 +81,7 @@ class _Sample(NamedTuple):
     values: tuple[Fraction | None, ...]
 
 
-def convert(file: str, text: str, choice: Choice) -> Converted:
+def convert(file: str, text: str, choice: ConvertOptions) -> Converted:
     """The table in ``text`` as a trace; ``file`` names it in errors."""
     table = table_of(file, text)
     is_guess = not (table.is_named or choice.rate or choice.time_format or choice.step)
@@ -114,7 +114,7 @@ def convert(file: str, text: str, choice: Choice) -> Converted:
     return Converted(made, [f"{file}: {'; '.join(did)}.", *_outcome(rows, steps)], steps)
 
 
-def _completed(table: TextTable, choice: Choice) -> Choice:
+def _completed(table: TextTable, choice: ConvertOptions) -> ConvertOptions:
     """The choice with what a table of one or two columns without names leaves no doubt about."""
     if not table.is_named and len(table.names) <= 2 and not (choice.up or choice.down):
         rate = str(len(table.names))
@@ -144,7 +144,7 @@ class _Unit(NamedTuple):
     most: Fraction
 
 
-def _unit(table: TextTable, choice: Choice, name: str, place: int) -> _Unit:
+def _unit(table: TextTable, choice: ConvertOptions, name: str, place: int) -> _Unit:
     """The unit of a column of rates, that its name or the user says; round trips are in ms."""
     if name == "rtt":
         return _Unit(1, Fraction(2 * LONGEST_DELAY_MS))
@@ -161,7 +161,7 @@ def _unit(table: TextTable, choice: Choice, name: str, place: int) -> _Unit:
 # --- times ------------------------------------------------------------------------------------------------------------
 
 
-def _clock(table: TextTable, choice: Choice) -> Callable[[TextRow, int], int]:
+def _clock(table: TextTable, choice: ConvertOptions) -> Callable[[TextRow, int], int]:
     """What gives the time in ns of a row, by its cells and its number from 0."""
     step_ns = span_ns("--step", choice.step) if choice.step else 0
     if not choice.time:
@@ -207,7 +207,7 @@ def _instant_ns(name: str, text: str, form: str) -> int:
 
 
 def _samples(
-    table: TextTable, choice: Choice, clock: Callable[[TextRow, int], int], columns: Sequence[tuple[int, _Unit]]
+    table: TextTable, choice: ConvertOptions, clock: Callable[[TextRow, int], int], columns: Sequence[tuple[int, _Unit]]
 ) -> tuple[list[_Sample], Counter[str]]:
     """The rows that can be used, and how many cannot, by reason; refused is the first such, unless they are dropped."""
     bad: Counter[str] = Counter()
@@ -261,7 +261,9 @@ def _mean(values: tuple[Fraction | None, ...]) -> Fraction | None:
     return sum(there, Fraction(0)) / len(there) if there else None
 
 
-def _filled(rows: list[_Sample], choice: Choice, table: TextTable, places: list[int]) -> tuple[list[_Sample], int]:
+def _filled(
+    rows: list[_Sample], choice: ConvertOptions, table: TextTable, places: list[int]
+) -> tuple[list[_Sample], int]:
     """The rows with what is missing as the user says; and how many rows lacked something."""
     lacking = [row for row in rows if None in row.values]
     if not lacking:

@@ -12,17 +12,17 @@ from typing import Any
 
 from emulator.inputs.text_files import SourceLine, profile_error, shown
 from emulator.piecewise import StepFunction, merged
-from emulator.traces.rows import MOST_BPS, MOST_S, RATES, RTT, TIMES, Column, parse_integer
+from emulator.traces.rows import MOST_BPS, MOST_S, RATES, RTT, TIMES, TraceColumn, parse_integer
 
 DURATIONS = {
-    f"duration_{unit}": Column("time", f"duration_{unit}", scale, MOST_S * 10**9, unit, f"give {unit}")
+    f"duration_{unit}": TraceColumn("time", f"duration_{unit}", scale, MOST_S * 10**9, unit, f"give {unit}")
     for unit, scale in TIMES.items()
 }
 BANDWIDTHS = {
-    f"bandwidth_{unit}": Column("rate", f"bandwidth_{unit}", scale, MOST_BPS, written, f"give {written}")
+    f"bandwidth_{unit}": TraceColumn("rate", f"bandwidth_{unit}", scale, MOST_BPS, written, f"give {written}")
     for unit, (scale, written) in RATES.items()
 }
-LATENCY = Column("rtt", "latency_ms", RTT.scale, RTT.most, RTT.unit, RTT.remedy, RTT.parts)
+LATENCY = TraceColumn("rtt", "latency_ms", RTT.scale, RTT.most, RTT.unit, RTT.remedy, RTT.parts)
 KEYS = {**DURATIONS, **BANDWIDTHS, "latency_ms": LATENCY}
 USUAL = "duration_ms, bandwidth_kbps and perhaps latency_ms"
 

@@ -46,7 +46,7 @@ DROP = "run.py traces convert FILE --drop-bad leaves such rows out"
 CONVERT = "run.py traces convert FILE --time COLUMN --down COLUMN --up COLUMN makes a trace of other columns"
 
 
-class Column(Struct, frozen=True):
+class TraceColumn(Struct, frozen=True):
     """A quantity of a trace: a number becomes ``number * scale // parts`` of the unit used inside.
 
     ``number * scale`` is ``most`` at most. ``quantity``: time, up, down, rtt or loss; ``name``: what errors call it.
@@ -68,19 +68,19 @@ def unit_written(text: str) -> str:
     return "" if text.endswith("BPS") else WRITTEN.get(text.lower(), "")
 
 
-def time_column(unit: str) -> Column:
-    return Column("time", f"time_{unit}", TIMES[unit], 10**20, unit, NAME_TIME)
+def time_column(unit: str) -> TraceColumn:
+    return TraceColumn("time", f"time_{unit}", TIMES[unit], 10**20, unit, NAME_TIME)
 
 
-def rate_column(quantity: str, unit: str) -> Column:
+def rate_column(quantity: str, unit: str) -> TraceColumn:
     scale, written = RATES[unit]
     name = f"{quantity}_{unit}" if quantity else written
     remedy = "give Mbit/s, not bit/s" if unit == "mbps" else f"give {written}"
-    return Column(quantity, name, scale, MOST_BPS, written, remedy)
+    return TraceColumn(quantity, name, scale, MOST_BPS, written, remedy)
 
 
-RTT = Column("rtt", "rtt_ms", 10**6, LONGEST_DELAY_MS * 2 * 10**6, "ms", "give the round trip in ms", parts=2)
-LOSS = Column("loss", "loss", 10**9, 10**9, "", "loss is a fraction from 0 to 1: 2 % is 0.02")
+RTT = TraceColumn("rtt", "rtt_ms", 10**6, LONGEST_DELAY_MS * 2 * 10**6, "ms", "give the round trip in ms", parts=2)
+LOSS = TraceColumn("loss", "loss", 10**9, 10**9, "", "loss is a fraction from 0 to 1: 2 % is 0.02")
 COLUMNS = {
     column.name: column
     for column in (
@@ -130,7 +130,7 @@ def csv(file: str, lines: list[SourceLine], holds: Holds) -> dict[str, StepFunct
 
 
 def _rows(
-    file: str, lines: list[SourceLine], form: str, mark: str | None, columns: list[Column], holds: Holds
+    file: str, lines: list[SourceLine], form: str, mark: str | None, columns: list[TraceColumn], holds: Holds
 ) -> dict[str, StepFunction]:
     """Each column but the time's as steps; ``mark`` lies between the numbers, None: white space."""
     times: list[int] = []
@@ -172,7 +172,7 @@ def stepped(file: str, times: list[int], values: Mapping[str, list[int]], holds:
     return {name: merged(starts, column, length_ns) for name, column in values.items()}
 
 
-def parse_integer(line: SourceLine, column: Column, text: str, otherwise: str = DROP) -> int:
+def parse_integer(line: SourceLine, column: TraceColumn, text: str, otherwise: str = DROP) -> int:
     """A number of a column in the unit used inside, rounded down; ``otherwise``: what else a user can do."""
     end = f"; {otherwise}" if otherwise else ""
     if not NUMBER.fullmatch(text) or len(text) > 60:

@@ -13,7 +13,7 @@ from timelines import merged
 from toy import make_manifest
 
 from emulator.analysis.metrics import FIGURES, KB, MB
-from emulator.analysis.recorded import Recorded
+from emulator.analysis.recorded import RunRecord
 from emulator.analysis.summary import summarize
 from emulator.dashboard.progress import SECOND_NS, Progress
 from emulator.ledger.events import Evaluated, Posted, Received, RoundEnded, Transmitted
@@ -233,7 +233,7 @@ def test_tables_and_comparisons_show_the_same_figure() -> None:
     summary = summarize(MANIFEST, {"method": events})
     down = FIGURES["down_kb"].of(summary["algorithms"]["method"])
     assert f" {number(down)} |" in to_markdown(summary)
-    run = Recorded(MANIFEST, {"method": events}, summary)
+    run = RunRecord(MANIFEST, {"method": events}, summary)
     (table,) = compared([run, run], ["a", "b"])
     shown = {row[0]: row[1:3] for row in table.rows}
     assert shown["down kB"] == [number(down)] * 2

@@ -25,7 +25,7 @@ from emulator.checks import divergence
 from emulator.checks.health import check
 from emulator.compute.finite import is_finite
 from emulator.dashboard.progress import Progress
-from emulator.dashboard.screen import Choice, make_screen
+from emulator.dashboard.screen import ScreenState, make_screen
 from emulator.errors import UserError
 from emulator.ledger.events import AnyEvent, Evaluated, Posted, Reported, RoundEnded
 from emulator.ledger.files import merge
@@ -37,7 +37,7 @@ from emulator.tables import sweep
 from emulator.tables.headline import headline
 from emulator.tables.sweep import figures_of
 from emulator.tables.table import NOTHING
-from emulator.testing.recording import Recorded, record
+from emulator.testing.recording import Recording, record
 from emulator.transport.messages import Message, Parcel
 
 TASK = Task(dataset="synthetic:1x8x8:4:48", clients=3, batch=8)
@@ -82,7 +82,7 @@ def test_a_parcel_names_the_fields_that_it_sends_no_numbers_in() -> None:
 # --- with whom it began -----------------------------------------------------------------------------------------------
 
 
-def merged(played: Recorded) -> list[Any]:
+def merged(played: Recording) -> list[Any]:
     """What would be recorded of it, each round's model judged as the evaluator does."""
     lines: dict[str, list[Any]] = {
         node: [msgspec.structs.replace(event, node=node, seq=i) for i, event in enumerate(events)]
@@ -211,7 +211,7 @@ def test_a_client_that_is_left_out_is_named_and_the_training_has_not_diverged() 
 def test_nodes_that_are_no_numbers_at_one_moment_are_counted() -> None:
     events = of_toy(lambda e: isinstance(e, Posted) and e.kind == "update", not_finite=["client"])
     first = divergence.first_sign(events)
-    assert first == divergence.Sign(node="client-0", round=0, at_s=0.05, what="update", beside=1)
+    assert first == divergence.NonFiniteValues(node="client-0", round=0, at_s=0.05, what="update", beside=1)
     assert divergence.described(first) == (
         "a message of client-0, update, in round 1, after 0.05 s, as of 1 other node at that moment"
     )
@@ -367,7 +367,7 @@ def test_the_dashboard_shows_no_accuracy_of_it() -> None:
     progress.end()
     (ended,) = progress.results
     assert (ended.outcome, ended.diverged) == ("diverged", True)
-    screen = [line.plain for line in make_screen(progress, 100, 30, Choice(view="algorithms"))]
+    screen = [line.plain for line in make_screen(progress, 100, 30, ScreenState(view="algorithms"))]
     assert any("accuracy – (diverged)" in line for line in screen)
     assert not any(f"{100 * ACCURACIES[1]:.2f} %" in line for line in screen)
     assert any("no accuracy: diverged" in text for text in progress.log)

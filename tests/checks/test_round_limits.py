@@ -11,7 +11,7 @@ from emulator.analysis.summary import summarize
 from emulator.checks.health import check
 from emulator.checks.round_limits import RoundLimits, round_limits, unequal_limits
 from emulator.dashboard.progress import Progress
-from emulator.dashboard.screen import Choice, make_screen
+from emulator.dashboard.screen import ScreenState, make_screen
 from emulator.ledger.events import AnyEvent, Timeline
 from emulator.profiles.reading import load_scenario
 from emulator.runtime import run_manifest
@@ -30,7 +30,7 @@ def begun(progress: Progress, algorithm: str) -> str:
     """The dashboard after the first round of that algorithm."""
     progress.begin(algorithm)
     progress.take(event for event in make_timeline() if event.due_ns <= ROUND_MS * MS)
-    return "\n".join(line.plain for line in make_screen(progress, 100, 30, Choice()))
+    return "\n".join(line.plain for line in make_screen(progress, 100, 30, ScreenState()))
 
 
 def ended(progress: Progress, algorithm: str, wall_s: float) -> None:

@@ -13,7 +13,7 @@ from processes import ROOT, Board, Command, write_scenario
 from runs import make_run
 from toy import MS, edit, is_message, make_timeline, renumber
 
-from emulator.analysis.recorded import Recorded
+from emulator.analysis.recorded import RunRecord
 from emulator.checks.clock_agreement import compare, reordered, verdict_of
 from emulator.checks.digest import numerics_digest, timeline_digest
 from emulator.ledger.events import AnyEvent, Clamped, Computed, Ended, Evaluated, Posted, Received, Reported, RoundEnded
@@ -22,7 +22,7 @@ from emulator.tables.clock_agreement import clock_agreement_table
 Edit = Callable[[Sequence[AnyEvent]], list[AnyEvent]]
 
 
-def run(events: Sequence[AnyEvent], clock: str) -> Recorded:
+def run(events: Sequence[AnyEvent], clock: str) -> RunRecord:
     return make_run({"fedavg": list(events)}, clock=clock)
 
 

@@ -16,7 +16,7 @@ from toy import make_manifest, make_nodes, write_run
 
 import run
 from algorithms.commands.sweep import dependencies
-from algorithms.commands.sweep.grid import BASE, Cell, Grid
+from algorithms.commands.sweep.grid import BASE, Grid, SweepRun
 from algorithms.commands.sweep.records import Records
 from emulator.report import record
 from emulator.runtime import run_manifest, subcommand
@@ -25,7 +25,7 @@ NAMES = ("fedavg", "sl", "cse-fsl")
 Fate = Callable[[list[str]], tuple[dict[str, str], int]]
 
 
-def cells_of(names: Sequence[str], words: Sequence[str] = (), seed: int = 1) -> list[Cell]:
+def cells_of(names: Sequence[str], words: Sequence[str] = (), seed: int = 1) -> list[SweepRun]:
     how = ("--algorithm", ",".join(names), "--clock", "virtual", *words)
     return Grid(how, ("iot-4g",), (BASE,), (seed,)).cells()
 

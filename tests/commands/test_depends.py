@@ -16,7 +16,7 @@ from processes import ROOT, Board, Wire, write_scenario
 from sweeps import archive, forget, images
 
 from algorithms.commands.sweep import dependencies
-from algorithms.commands.sweep.grid import BASE, Cell, Grid
+from algorithms.commands.sweep.grid import BASE, Grid, SweepRun
 from algorithms.data import identity
 from emulator import sources
 from emulator.analysis import recorded
@@ -27,11 +27,11 @@ from emulator.report import compare
 WORDS = ("--algorithm", "sl,fsl-sage", "--clock", "virtual")
 
 
-def cells(profile: str = "iot-4g", words: tuple[str, ...] = WORDS) -> dict[str, Cell]:
+def cells(profile: str = "iot-4g", words: tuple[str, ...] = WORDS) -> dict[str, SweepRun]:
     return {cell.algorithm: cell for cell in Grid(words, (profile,), (BASE,), (1,)).cells()}
 
 
-def why(before: Cell, now: Cell) -> str:
+def why(before: SweepRun, now: SweepRun) -> str:
     """Why ``now`` would be played though ``before`` was."""
     old, new = (dependencies.parts_of(cell.manifest, cell.algorithm) for cell in (before, now))
     assert (before.key == now.key) == (old == new)
@@ -109,7 +109,7 @@ def test_many_files_are_counted_and_some_named(tree: Path) -> None:
 # --- data -------------------------------------------------------------------------------------------------------------
 
 
-def of(folder: Path) -> Cell:
+def of(folder: Path) -> SweepRun:
     return cells(words=(*WORDS, "--dataset", "mine", "--data-dir", str(folder)))["sl"]
 
 
@@ -288,7 +288,7 @@ def test_compare_names_what_figures_depend_on_and_counts_files() -> None:
     manifests[1]["depends"]["sources"]["sl"]["algorithms/training/steps.py"] = "other"
     manifests[1]["depends"]["arithmetic"]["capability"] = "DEFAULT"
     manifests[1]["depends"]["data"]["sha256"] = "another"
-    runs = [recorded.Recorded(manifest, {}, {"algorithms": {}}) for manifest in manifests]
+    runs = [recorded.RunRecord(manifest, {}, {"algorithms": {}}) for manifest in manifests]
     data, capability, source = compare.differences(runs, ["one", "two"])
     assert data.startswith("  depends.data.sha256: one ") and data.endswith("; two another")
     assert capability.startswith("  depends.arithmetic.capability: one ") and capability.endswith("; two DEFAULT")

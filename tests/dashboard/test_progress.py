@@ -12,7 +12,7 @@ from toy import GLOBAL, MB, MIB, MS, ROUND_NS, UPDATE, at, make_manifest, make_n
 from emulator.dashboard.clients import SORTS, ordered
 from emulator.dashboard.follow import Follower
 from emulator.dashboard.progress import SECOND_NS, Progress
-from emulator.dashboard.screen import VIEWS, Choice, make_screen
+from emulator.dashboard.screen import VIEWS, ScreenState, make_screen
 from emulator.ledger.events import Clamped, Computed, Ended, Evaluated, Memory, Received, RoundEnded, Waiting
 
 NAMES = ["fedavg", "sl", "splitfed-v1", "splitfed-v2", "local-loss", "cse-fsl", "fsl-sage"]
@@ -27,7 +27,7 @@ def follow(events, **changes):
 
 
 def draw(progress, width, height, **choice):
-    lines = [line.plain for line in make_screen(progress, width, height, Choice(**choice))]
+    lines = [line.plain for line in make_screen(progress, width, height, ScreenState(**choice))]
     assert len(lines) == height
     assert {cell_len(line) for line in lines} == {width}
     return lines
@@ -192,7 +192,7 @@ def test_the_screen_shows_ten_clients_within_its_size(width, height, until_ms, v
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (20, 5), (59, 30), (60, 12), (80, 10), (300, 100)])
 def test_any_size_of_screen_is_kept_to(width, height):
-    lines = make_screen(follow(make_timeline(clients=10), clients=10), width, height, Choice())
+    lines = make_screen(follow(make_timeline(clients=10), clients=10), width, height, ScreenState())
     assert len(lines) <= height
     assert {line.cell_len for line in lines} == {width}
 
@@ -278,7 +278,7 @@ def test_clients_are_sorted_by_what_is_asked_for():
 
 
 def test_keys_choose():
-    choice = Choice()
+    choice = ScreenState()
     seen = []
     for _ in range(len(VIEWS)):
         seen.append(choice.view)
@@ -290,7 +290,7 @@ def test_keys_choose():
     for key in " p":
         choice.press(key)
         assert choice.paused == (key == " ")
-    before = Choice(**vars(choice))
+    before = ScreenState(**vars(choice))
     for key in "qx09\x00é":
         choice.press(key)
     assert choice == before

@@ -19,7 +19,7 @@ from emulator.network.topology import Topology
 from emulator.profiles.reading import describe, load_scenario
 from emulator.tables.profiles import profile_lines
 from emulator.tables.traces import show_trace
-from emulator.traces.convert import Choice, convert
+from emulator.traces.convert import ConvertOptions, convert
 from emulator.traces.reading import Form, load
 
 EXAMPLES = int(os.environ.get("SPLITBED_EXAMPLES", "100"))  # of each kind
@@ -53,7 +53,7 @@ def look_at_log(folder: Path, name: str) -> None:
     for choice in choices:
         for missing in ("", "hold", "zero"):
             try:
-                convert(name, text, Choice(missing=missing, gap="10s" if missing else "", **choice))  # type: ignore[arg-type]
+                convert(name, text, ConvertOptions(missing=missing, gap="10s" if missing else "", **choice))  # type: ignore[arg-type]
             except UserError as error:
                 one_line(error)
 
@@ -98,7 +98,7 @@ def test_what_is_damaged_here_is_sound_before(folder: Path, name: str) -> None:
         assert convert(
             name,
             LOG.partition("\n")[0] + "\n2024.03.01_23.59.58,D,1,2,-\n2024.03.01_23.59.59,D,2,3,-\n",
-            Choice(**first),
+            ConvertOptions(**first),
         ).steps  # type: ignore[arg-type]
 
 

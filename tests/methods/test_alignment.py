@@ -30,7 +30,7 @@ from algorithms.workload.loader import Preprocessing, tensors
 from algorithms.workload.task import Task
 from emulator.errors import UserError
 from emulator.ledger.events import Computed, Event, Posted, Received, Reported
-from emulator.testing.recording import Recorded, RecordingHost, close, record
+from emulator.testing.recording import Recording, RecordingHost, close, record
 from emulator.testing.stage import make_scenario
 
 HELD_OUT = 100  # of the 297 digits of the test part, which no client trains on
@@ -39,16 +39,16 @@ ROUNDS = 4  # of the default workload: aligned in rounds 0 and 3
 SMALL = Task(dataset="synthetic:1x8x8:4:80", clients=2, batch=8)
 
 
-def sage(task: Task = SMALL, **settings: Any) -> Recorded:
+def sage(task: Task = SMALL, **settings: Any) -> Recording:
     return record(fsl_sage, fsl_sage.Config(**{"task": task, "rounds": 2, "stop_after_s": None, **settings}))
 
 
-def posts(recorded: Recorded, kind: str) -> list[tuple[str, int]]:
+def posts(recorded: Recording, kind: str) -> list[tuple[str, int]]:
     """Who was sent it, and in which round."""
     return [(e.destination, e.round) for e in recorded.events["server"] if isinstance(e, Posted) and e.kind == kind]
 
 
-def of(recorded: Recorded, node: str, kind: type[Event]) -> list[Any]:
+def of(recorded: Recording, node: str, kind: type[Event]) -> list[Any]:
     return [event for event in recorded.events[node] if isinstance(event, kind)]
 
 
@@ -191,7 +191,7 @@ def test_no_alignment_is_an_interval_of_zero() -> None:
     assert timeline(none) == timeline(zero)
 
 
-def timeline(recorded: Recorded) -> list[tuple[str, str, int]]:
+def timeline(recorded: Recording) -> list[tuple[str, str, int]]:
     return [(node, type(event).__name__, event.due_ns) for node, events in recorded.events.items() for event in events]
 
 
@@ -258,7 +258,7 @@ def test_the_first_round_of_a_warm_start_is_one_of_cse_fsl(clients: int) -> None
     assert min(official(cse).values()) > 0
 
 
-def official(recorded: Recorded) -> dict[tuple[str, bool], int]:
+def official(recorded: Recording) -> dict[tuple[str, bool], int]:
     """Official bytes of round 0 of each client, up and down."""
     found: dict[tuple[str, bool], int] = {}
     for node in recorded.events:

@@ -57,7 +57,7 @@ TINY = {"clients": 2, "samples_per_client": 48}
 LATE_S = {"deadline_s": 20.0}  # so late does the last client come
 
 
-class Seen(NamedTuple):
+class NodeState(NamedTuple):
     """What of a play a user sees: when, how many bytes, which numbers."""
 
     timeline: str | None
@@ -67,7 +67,7 @@ class Seen(NamedTuple):
 
 
 @functools.cache
-def seen(name: str, late_s: float, said: str) -> Seen:
+def seen(name: str, late_s: float, said: str) -> NodeState:
     found = play(name, members=2, late_s=late_s, **{"rounds": 2, "task": TINY, **json.loads(said)})
     events = [event for node in sorted(found.events) for event in found.events[node]]
     sent = [(e.node, e.kind, e.official_bytes, e.payload_bytes) for e in events if isinstance(e, Posted)]
@@ -75,7 +75,7 @@ def seen(name: str, late_s: float, said: str) -> Seen:
     models = [
         {key: tensor.tolist() for state in model.values() for key, tensor in state.items()} for model in found.models
     ]
-    return Seen(timeline_digest(events)[0], sent, reported, models)
+    return NodeState(timeline_digest(events)[0], sent, reported, models)
 
 
 def warned(name: str, key: str, **said: Any) -> list[str]:

@@ -24,7 +24,7 @@ from algorithms.training import steps, zeroth_order
 from algorithms.training.settings import OptimizerSpec
 from algorithms.workload.task import Task
 from emulator.compute.counting import HostRun
-from emulator.testing.recording import Recorded, RecordingHost, close, record
+from emulator.testing.recording import Recording, RecordingHost, close, record
 
 BATCH = 8
 STATE_WITHIN = 1e-5  # after 3 rounds; a step of Adam is about its rate, 1e-3 and more
@@ -91,14 +91,14 @@ def task_of(clients: int) -> Task:
 
 def played(
     name: str, clients: int, rule: str, host_type: type[RecordingHost] = RecordingHost, **settings: Any
-) -> Recorded:
+) -> Recording:
     module = importlib.import_module(ALGORITHMS[name])
     common = {"task": task_of(clients), "rounds": ROUNDS, "stop_after_s": None, "server_order": "blocked"}
     rates = {"client_lr": CLIENT_LR, "server_lr": SERVER_LR}
     return record(module, module.Config(**{**common, **rates, **SETTINGS[rule], **settings}), host_type=host_type)
 
 
-def by_half(recorded: Recorded) -> list[list[float]]:
+def by_half(recorded: Recording) -> list[list[float]]:
     """The server's losses by the half that had them (in whatever order: copies are served as batches arrive)."""
     found: dict[int, list[float]] = {}
     for done in recorded.hosts["server"].done:

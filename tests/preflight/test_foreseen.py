@@ -19,7 +19,7 @@ from emulator.analysis import recorded
 from emulator.analysis.metrics import FIGURES
 from emulator.analysis.summary import summarize
 from emulator.dashboard.progress import Progress
-from emulator.dashboard.screen import Choice, make_screen
+from emulator.dashboard.screen import ScreenState, make_screen
 from emulator.ledger.events import MEMORY_KINDS, AnyEvent, Ended, Evaluated, Event, Memory, MemoryEstimated, Reported
 from emulator.ledger.timeline import only
 from emulator.plots import data
@@ -235,6 +235,6 @@ def test_the_dashboard_of_a_dry_run_claims_no_health() -> None:
         progress = Progress(manifest)
         progress.begin("fedavg")
         progress.take(dry_events())
-        screen = "\n".join(line.plain for line in make_screen(progress, 100, 30, Choice()))
+        screen = "\n".join(line.plain for line in make_screen(progress, 100, 30, ScreenState()))
         assert words in screen
         assert ("health" in screen) is ("health" in words)

@@ -24,17 +24,17 @@ from emulator.host.liveness import (
     QUIET_S,
     SLOT_BYTES,
     STOPPED_S,
-    Doing,
-    Sign,
-    Teller,
-    Watch,
+    Activity,
+    DurationReporter,
+    LivenessMonitor,
+    LivenessReading,
     _state,
     lasting,
     slot,
     step_limit_s,
 )
 from emulator.ledger.events import Lasting, Timeline
-from emulator.runtime.supervision import Errand, wrong
+from emulator.runtime.supervision import ChildTask, wrong
 
 SECOND = 10**9
 
@@ -75,10 +75,10 @@ class Ward:
     def __init__(self, clock: Clock, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.clock, self.path = clock, path
         self.state = {1: (0.0, False, False), 2: (0.0, False, False)}
-        self.doing: Doing | None = None
+        self.doing: Activity | None = None
         path.write_bytes(bytes(2 * SLOT_BYTES))
         monkeypatch.setattr(liveness, "_state", self.state.__getitem__)
-        self.watch = Watch(path)
+        self.watch = LivenessMonitor(path)
 
     def beat(self) -> None:
         """Both write their slots."""
@@ -143,11 +143,11 @@ def test_time_in_which_the_supervisor_itself_stood_still_does_not_count(ward: Wa
 
 
 def test_what_it_does_is_read_as_it_was_written_and_of_a_long_path_the_end(ward: Ward) -> None:
-    ward.doing = Doing("computation", 77, "steps.py:88 train_step")
+    ward.doing = Activity("computation", 77, "steps.py:88 train_step")
     ward.beat()
     first, second = ward.watch.look({"first": Watched(1), "second": Watched(2)})
     assert (first.doing, second.doing) == (None, ward.doing)
-    ward.doing = Doing("coroutine", 5, f"/{'ö' * 300}/mine.py:3 client")
+    ward.doing = Activity("coroutine", 5, f"/{'ö' * 300}/mine.py:3 client")
     ward.beat()
     _, second = ward.watch.look({"first": Watched(1), "second": Watched(2)})
     assert second.doing is not None
@@ -157,14 +157,16 @@ def test_what_it_does_is_read_as_it_was_written_and_of_a_long_path_the_end(ward:
 
 
 def test_a_slow_step_is_told_and_ends_no_run_until_its_limit(clock: Clock) -> None:
-    slow = Doing("computation", clock.monotonic_ns(), "steps.py:88 train_step")
+    slow = Activity("computation", clock.monotonic_ns(), "steps.py:88 train_step")
     clock.now_s += 600
-    assert wrong([Sign("client-0", 0.0, slow)], step_limit_s(None)) == ""
-    said = wrong([Sign("client-0", 0.0, slow)], 599)
+    assert wrong([LivenessReading("client-0", 0.0, slow)], step_limit_s(None)) == ""
+    said = wrong([LivenessReading("client-0", 0.0, slow)], 599)
     assert said.startswith("client-0: a computation has been going on for 600 s, now in steps.py:88 train_step; ")
     assert "a step may take 599 s of this host" in said
     assert "--step-limit" in said
-    assert wrong([Sign("client-1", 4.2, None)], 599) == ("client-1 shows no sign of life for 4 s (stopped, or frozen)")
+    assert wrong([LivenessReading("client-1", 4.2, None)], 599) == (
+        "client-1 shows no sign of life for 4 s (stopped, or frozen)"
+    )
 
 
 def test_the_limit_is_the_users_or_far_above_what_was_profiled() -> None:
@@ -176,7 +178,7 @@ def test_the_limit_is_the_users_or_far_above_what_was_profiled() -> None:
 
 
 def test_what_lasts_is_told_as_it_doubles_each_place_by_itself() -> None:
-    teller = Teller(30)
+    teller = DurationReporter(30)
     told = [seconds for seconds in range(1, 1000) if teller.is_news("a.py:1", seconds)]
     assert told == [30, 60, 120, 240, 480, 960]
     assert not teller.is_news("a.py:1", 100)  # as slow as before
@@ -248,10 +250,10 @@ class Errandboy:
         self.ended = True
 
 
-def errand(tmp_path: Path, child: Any, limit_s: float = 60.0) -> tuple[Errand, Any]:
+def errand(tmp_path: Path, child: Any, limit_s: float = 60.0) -> tuple[ChildTask, Any]:
     (tmp_path / "slots").write_bytes(bytes(SLOT_BYTES))
     answer, theirs = multiprocessing.Pipe(duplex=False)
-    return Errand("profiling of fedavg", child, answer, tmp_path / "slots", limit_s), theirs
+    return ChildTask("profiling of fedavg", child, answer, tmp_path / "slots", limit_s), theirs
 
 
 def never(_text: str) -> None:
@@ -272,7 +274,9 @@ def test_an_errand_may_take_for_ever_and_says_so_as_it_doubles(tmp_path: Path, m
     now = Clock()
     monkeypatch.setattr(supervision, "time", now)
     monkeypatch.setattr(supervision, "TICK_S", 0.0)
-    monkeypatch.setattr(Watch, "look", lambda _watch, processes: (Sign(name, 0.0, None) for name in processes))
+    monkeypatch.setattr(
+        LivenessMonitor, "look", lambda _watch, processes: (LivenessReading(name, 0.0, None) for name in processes)
+    )
     waiting, theirs = errand(tmp_path, Errandboy())
     said: list[str] = []
 

@@ -15,11 +15,11 @@ from emulator.compute.memory import MIB, MemoryCap, is_out_of_memory
 from emulator.ledger.events import AnyEvent, Ended, Memory, MemoryEstimated, Started
 from emulator.ledger.files import Ledger, read_node
 from emulator.runtime import postmortem
-from emulator.runtime.postmortem import Struck
+from emulator.runtime.postmortem import InterruptedCode
 
-COMPUTING = Struck("train_step", "steps.py:70", False)
-FOREIGN = Struck("", "", True)
-WAITING = Struck("", "", False)
+COMPUTING = InterruptedCode("train_step", "steps.py:70", False)
+FOREIGN = InterruptedCode("", "", True)
+WAITING = InterruptedCode("", "", False)
 NOW = {"due_ns": 0, "actual_ns": 0}
 
 
@@ -38,7 +38,7 @@ def account(needed_mib: float) -> MemoryEstimated:
 @pytest.mark.parametrize(
     ("struck", "phase"), [(COMPUTING, "train_step"), (FOREIGN, "build the model"), (WAITING, ""), (None, "")]
 )
-def test_memory_ran_out_where_it_computed(number: int, struck: Struck | None, phase: str) -> None:
+def test_memory_ran_out_where_it_computed(number: int, struck: InterruptedCode | None, phase: str) -> None:
     ran = postmortem.ran_out(number, struck, client(90), account(200))
     assert (ran.phase if ran else "") == phase
     if ran:
@@ -97,9 +97,11 @@ else:
 
 
 @pytest.mark.parametrize(
-    ("what", "struck"), [("computing", Struck("fall", "<string>:10", False)), ("waiting", WAITING)]
+    ("what", "struck"), [("computing", InterruptedCode("fall", "<string>:10", False)), ("waiting", WAITING)]
 )
-def test_what_the_struck_thread_did_is_read_from_what_it_left(what: str, struck: Struck, tmp_path: Path) -> None:
+def test_what_the_struck_thread_did_is_read_from_what_it_left(
+    what: str, struck: InterruptedCode, tmp_path: Path
+) -> None:
     command = [sys.executable, "-c", STRUCK, str(tmp_path), what]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
     assert done.returncode == -signal.SIGSEGV
@@ -113,7 +115,7 @@ def test_a_dead_clients_last_words_follow_its_last_whole_line(tmp_path: Path) ->
         ledger.write(Memory(due_ns=7, actual_ns=8, growth_bytes=0, peak_bytes=0))
     with (tmp_path / "client-0.jsonl").open("ab") as file:
         file.write(b'{"type": "Memory", "due')  # as a death leaves it
-    postmortem.speak_for(tmp_path, "client-0", postmortem.Ran("fall", "does not fit in memory: fall"))
+    postmortem.speak_for(tmp_path, "client-0", postmortem.MemoryExhausted("fall", "does not fit in memory: fall"))
     events = read_node(tmp_path / "client-0.jsonl")
     assert [event.seq for event in events] == [0, 1, 2]
     assert events[-1] == Ended(

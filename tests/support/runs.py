@@ -5,7 +5,7 @@ from __future__ import annotations
 from toy import at, edit, make_manifest, make_timeline
 
 from emulator.analysis.latency import latency_splits
-from emulator.analysis.recorded import Recorded
+from emulator.analysis.recorded import RunRecord
 from emulator.analysis.summary import summarize
 from emulator.ledger import run_folder
 from emulator.ledger.files import Ledger
@@ -24,7 +24,7 @@ def slower(events, factor):
 
 def make_run(timelines, clients=2, **changes):
     manifest = make_manifest(clients, algorithms=list(timelines), **changes)
-    return Recorded(manifest, timelines, summarize(manifest, timelines))
+    return RunRecord(manifest, timelines, summarize(manifest, timelines))
 
 
 def make_two(**changes):

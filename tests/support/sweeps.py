@@ -9,7 +9,7 @@ import numpy as np
 from emulator import sources
 from emulator.analysis.metrics import FIGURES
 from emulator.tables.sweep import (
-    Result,
+    SweepResult,
 )
 
 
@@ -29,9 +29,9 @@ def images(folder: Path) -> Path:
     return folder
 
 
-def result(algorithm: str, seed: int, figure: float | None, why: str = "", variant: str = "") -> Result:
+def result(algorithm: str, seed: int, figure: float | None, why: str = "", variant: str = "") -> SweepResult:
     figures = dict.fromkeys(FIGURES, figure)
-    return Result(
+    return SweepResult(
         profile="p",
         variant=variant,
         algorithm=algorithm,

@@ -9,7 +9,7 @@ import pytest
 import run
 from emulator.errors import UserError
 from emulator.piecewise import StepFunction
-from emulator.traces.convert import Choice, Converted, convert
+from emulator.traces.convert import Converted, ConvertOptions, convert
 from emulator.traces.reading import load
 
 S, MS, MBIT = 10**9, 10**6, 10**6
@@ -22,13 +22,13 @@ LOG = (  # date and time in one field, several rows a second, kbit/s, "-" for wh
     "2024.03.02_00.00.02,2,D,-,-,-\n"
     "2024.03.02_00.00.03,2,D,100,200,-\n"
 )
-PHONE = Choice(
+PHONE = ConvertOptions(
     time="Timestamp", time_format="%Y.%m.%d_%H.%M.%S", down="DL_bitrate", up="UL_bitrate", rate="kbps", missing="hold"
 )
 
 
 def made(text: str, **choice: object) -> Converted:
-    return convert("log.csv", text, Choice(**choice))  # type: ignore[arg-type]
+    return convert("log.csv", text, ConvertOptions(**choice))  # type: ignore[arg-type]
 
 
 def refused(text: str, **choice: object) -> str:

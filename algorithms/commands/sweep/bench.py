@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING
 
 from algorithms import registry
 from algorithms.commands.options.flags import COMMAND, Flags, without
-from algorithms.commands.sweep.grid import BASE, Cell, Grid, Variant, unvaried, variants
+from algorithms.commands.sweep.grid import BASE, Grid, SweepRun, Variant, unvaried, variants
 from algorithms.commands.sweep.records import Found, Records, again
 from emulator.errors import UserError
 from emulator.ledger import run_folder
 
 if TYPE_CHECKING:
-    from emulator.tables.sweep import Ablation, Result, Results
+    from emulator.tables.sweep import Ablation, Results, SweepResult
     from emulator.tables.table import Table
 
 MOST_SEEDS = 10_000
@@ -134,7 +134,9 @@ def _play(bench: Bench, quiet: bool) -> int:
 class Bench:
     """All cells of a grid, and what of them has been recorded in a folder."""
 
-    def __init__(self, grid: Grid, cells: Sequence[Cell], folder: Path, *, command: str, against: str | None) -> None:
+    def __init__(
+        self, grid: Grid, cells: Sequence[SweepRun], folder: Path, *, command: str, against: str | None
+    ) -> None:
         self.grid, self.cells, self.folder = grid, cells, folder
         self.records = Records(folder, {cell.key for cell in cells})
         self._command, self._against = command, against
@@ -168,7 +170,7 @@ class Bench:
                 return True
         return False
 
-    def _apart(self, job: Sequence[Cell], status: int) -> list[list[Cell]]:
+    def _apart(self, job: Sequence[SweepRun], status: int) -> list[list[SweepRun]]:
         """What of a run that failed is to be played without what ended it: all that it left, or, where it left all,
         each alone, unless that has been in vain before."""
         left = [cell for cell in job if cell.key not in self.records.found]
@@ -181,9 +183,9 @@ class Bench:
         self._alone |= {cell.key for cell in left}
         return [[cell] for cell in left]
 
-    def _jobs(self) -> list[list[Cell]]:
+    def _jobs(self) -> list[list[SweepRun]]:
         """What has to be played: the algorithms of one profile, variant and seed together, each key once."""
-        jobs: dict[tuple[str, Variant, int], list[Cell]] = {}
+        jobs: dict[tuple[str, Variant, int], list[SweepRun]] = {}
         taken: set[str] = set()
         for cell in self.cells:
             if not self.records.counts(cell.key) and cell.key not in taken:
@@ -191,7 +193,7 @@ class Bench:
                 jobs.setdefault((cell.profile, cell.variant, cell.seed), []).append(cell)
         return list(jobs.values())
 
-    def _play(self, job: Sequence[Cell], quiet: bool) -> tuple[Path, int, str]:
+    def _play(self, job: Sequence[SweepRun], quiet: bool) -> tuple[Path, int, str]:
         """One run: its folder, its exit status, and what went wrong, in words."""
         from emulator.runtime import subcommand
 
@@ -229,7 +231,7 @@ class Bench:
             head.append(f"- not played: {where}, {cell.algorithm}, seed {cell.seed}")
         if len(absent) > MOST_NAMED:
             head.append(f"- and {len(absent) - MOST_NAMED} more")
-        page = sweep.Page(self._command, head, self._tables(sweep.Results(results, self.grid.seeds)))
+        page = sweep.SweepPage(self._command, head, self._tables(sweep.Results(results, self.grid.seeds)))
         sweep.write(self.folder, page, results, len(absent))
         if show:
             sweep.show_page(page)
@@ -291,7 +293,7 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(opened)
 
 
-def ablations(grid: Grid, profile: str, cells: Sequence[Cell]) -> list[Ablation]:
+def ablations(grid: Grid, profile: str, cells: Sequence[SweepRun]) -> list[Ablation]:
     """One a key that is varied; for each algorithm the runs as they are, then the variants that differ from them."""
     from emulator.tables.sweep import Ablation
 
@@ -311,10 +313,10 @@ def ablations(grid: Grid, profile: str, cells: Sequence[Cell]) -> list[Ablation]
     return found
 
 
-def _result(cell: Cell, found: Found, folder: Path) -> Result:
-    from emulator.tables.sweep import Result, figures_of
+def _result(cell: SweepRun, found: Found, folder: Path) -> SweepResult:
+    from emulator.tables.sweep import SweepResult, figures_of
 
-    return Result(
+    return SweepResult(
         profile=cell.profile,
         variant=cell.variant.name,
         algorithm=cell.algorithm,

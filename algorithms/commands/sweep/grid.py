@@ -45,7 +45,7 @@ class Variant(NamedTuple):
 BASE = Variant("")
 
 
-class Cell(NamedTuple):
+class SweepRun(NamedTuple):
     """One algorithm under one variant on one profile with one seed. ``manifest``: what its run's will say."""
 
     profile: str
@@ -75,7 +75,7 @@ class Grid(NamedTuple):
         flags = [word.partition("=")[0] for word in variant.words if "=" in word and word.startswith("--")]
         return ["--profile", profile, *without(self.words, *flags), *variant.words, "--seed", str(seed)]
 
-    def cells(self) -> list[Cell]:
+    def cells(self) -> list[SweepRun]:
         """In the order in which they are played, so that whole tables come early; UserError for what cannot be."""
         found = []
         for profile, variant in itertools.product(self.profiles, self.variants):
@@ -84,7 +84,7 @@ class Grid(NamedTuple):
         return sorted(found, key=lambda cell: (self.profiles.index(cell.profile), self.seeds.index(cell.seed)))
 
 
-def _cells(flags: argparse.Namespace, profile: str, variant: Variant, seeds: Sequence[int]) -> Iterator[Cell]:
+def _cells(flags: argparse.Namespace, profile: str, variant: Variant, seeds: Sequence[int]) -> Iterator[SweepRun]:
     from emulator.host.kernels import arithmetic
 
     if flags.algorithm:
@@ -115,7 +115,7 @@ def _cells(flags: argparse.Namespace, profile: str, variant: Variant, seeds: Seq
         manifest["depends"] = noted
         for name in names:
             key = dependencies.key_of(dependencies.parts_of(manifest, name))
-            yield Cell(profile, variant, seed, name, key, manifest)
+            yield SweepRun(profile, variant, seed, name, key, manifest)
 
 
 def unvaried(grid: Grid, profile: str, algorithm: str, field: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from algorithms.commands.sweep import dependencies
-from algorithms.commands.sweep.grid import Cell
+from algorithms.commands.sweep.grid import SweepRun
 from emulator.errors import SplitbedError
 from emulator.ledger import run_folder
 
@@ -73,14 +73,14 @@ class Records:
         """Whether a key was played, with a result that can be trusted."""
         return key in self.found and not self.found[key].why
 
-    def new(self, cell: Cell) -> Path:
+    def new(self, cell: SweepRun) -> Path:
         """A folder for another run."""
         number = 1
         while (run := self.folder / f"{cell.stem}{f'-{number}' * (number > 1)}").exists():
             number += 1
         return run
 
-    def why_again(self, cell: Cell) -> str:
+    def why_again(self, cell: SweepRun) -> str:
         """Why a cell that was played before does not count, in words; empty where it was not played."""
         if cell.key in self.found:
             return self.found[cell.key].why
@@ -93,9 +93,9 @@ class Records:
         return dependencies.why_again(last.manifest, last.parts, cell.manifest, parts)
 
 
-def again(records: Records, cells: Sequence[Cell]) -> Iterator[str]:
+def again(records: Records, cells: Sequence[SweepRun]) -> Iterator[str]:
     """Lines that say which of the ``cells`` were played before, and why they are played again."""
-    reasons: dict[str, list[Cell]] = {}
+    reasons: dict[str, list[SweepRun]] = {}
     for cell in cells:
         if why := records.why_again(cell):
             reasons.setdefault(why, []).append(cell)
