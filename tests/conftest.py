@@ -1,8 +1,11 @@
 """Settings of all tests: none may fail because the host is slow; one torch thread, as in a node. Sockets that must
-not leak. Commands whose records several tests read."""
+not leak. Who plays the real clock says so. Commands whose records several tests read."""
 
 from __future__ import annotations
 
+import fcntl
+import json
+import os
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -10,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import real_clock
 import torch
 import zmq
 import zmq.utils.garbage
@@ -23,6 +27,29 @@ for ignored in (signal.SIGHUP, signal.SIGINT):
 settings.register_profile("splitbed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("splitbed")
 torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        asked = real_clock.FIXTURES.intersection(getattr(item, "fixturenames", ()))
+        if asked and not is_marked(item):
+            raise pytest.UsageError(f"{item.nodeid}: plays the real clock by {asked.pop()}; {SAY}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    folders = real_clock.played()  # before they are removed
+    yield
+    if folders and not is_marked(item):
+        pytest.fail(f"played the real clock ({folders[0]}); {SAY}", pytrace=False)
+
+
+SAY = f"take the virtual one, or mark it with {' or '.join(real_clock.MARKS)}"
+
+
+def is_marked(item: pytest.Item) -> bool:
+    """Whether it says that it plays the real clock."""
+    return any(item.get_closest_marker(mark) for mark in real_clock.MARKS)
 
 
 @pytest.fixture
@@ -55,9 +82,23 @@ def folder(no_leaks: None) -> Iterator[Path]:
         yield Path(made)
 
 
+# --- commands whose records several tests read ------------------------------------------------------------------------
+
+VIRTUAL = ("--clock", "virtual")
+
+
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="session")
+def all_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that the workers of this session share."""
+    base = tmp_path_factory.getbasetemp()
+    made = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "all-workers"
+    made.mkdir(exist_ok=True)
+    return made
 
 
 def finished(played: Played) -> Played:
@@ -65,18 +106,38 @@ def finished(played: Played) -> Played:
     return played
 
 
-@pytest.fixture(scope="session")
-def three_clients(runs: Path) -> Played:
-    """FedAvg, SplitFed V1 and CSE-FSL on three equal clients, without jitter; and nodes that list their modules."""
-    scenario = write_scenario(runs / "three", [(3, Board())])
+def play_three_clients(folder: Path, *flags: object) -> Played:
+    scenario = write_scenario(folder / "three", [(3, Board())])
     names = "fedavg,splitfed-v1,cse-fsl,census,overwrite"
-    arguments = "--profile", scenario, "--algorithm", names, "--rounds", ROUNDS, "--batch", BATCH
-    return finished(play(runs / "three-run", *arguments))
+    arguments = "--profile", scenario, "--algorithm", names, "--rounds", ROUNDS, "--batch", BATCH, *flags
+    return finished(play(folder / "three-run", *arguments))
+
+
+@pytest.fixture(scope="session")
+def three_clients(all_workers: Path) -> Played:
+    """FedAvg, SplitFed V1 and CSE-FSL on three equal clients, without jitter; and nodes that list their modules.
+
+    On the virtual clock, once for all workers: the first that asks plays, and the others wait for it.
+    """
+    with (all_workers / "three.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        said = all_workers / "three.json"
+        if not said.exists():
+            played = play_three_clients(all_workers, *VIRTUAL, "--force")
+            said.write_text(json.dumps([played.out, str(played.folder)]))
+        out, folder = json.loads(said.read_text())
+    return Played(0, out, "", Path(folder))
+
+
+@pytest.fixture(scope="session")
+def three_clients_real(runs: Path) -> Played:
+    """The same on the real clock."""
+    return play_three_clients(runs)
 
 
 @pytest.fixture(scope="session")
 def unthrottled(runs: Path) -> Played:
-    """FedAvg as in ``three_clients``, on links of a thousand times the rate."""
+    """FedAvg as in ``three_clients_real``, on links of a thousand times the rate."""
     wire, server = Wire(up_mbps=20_000, down_mbps=40_000), Wire(10**6, 10**6, 1, 1)
     scenario = write_scenario(runs / "unthrottled", [(3, Board())], wire, server)
     arguments = "--profile", scenario, "--algorithm", "fedavg", "--rounds", 1, "--batch", BATCH
@@ -89,7 +150,7 @@ def one_client(runs: Path) -> Played:
     scenario = write_scenario(runs / "one", [(1, Board())], Wire(up_mbps=1000, down_mbps=1000))
     names = "sl,splitfed-v1,splitfed-v2"
     arguments = "--profile", scenario, "--algorithm", names, "--rounds", ROUNDS, "--batch", LARGE_BATCH
-    return finished(play(runs / "one-run", *arguments))
+    return finished(play(runs / "one-run", *arguments, *VIRTUAL, "--force"))
 
 
 @pytest.fixture(scope="session")
@@ -104,7 +165,8 @@ def blocked(runs: Path) -> Played:
     }
     names = ",".join(["local-loss", *settings])
     arguments = "--profile", scenario, "--algorithm", names, "--rounds", ROUNDS, "--batch", BATCH
-    return finished(play(runs / "two-run", *arguments, "--server-order", "blocked", *options(settings)))
+    flags = "--server-order", "blocked", *VIRTUAL, "--force", *options(settings)
+    return finished(play(runs / "two-run", *arguments, *flags))
 
 
 @pytest.fixture(scope="session")
@@ -125,4 +187,4 @@ def memory(runs: Path) -> Played:
         "fits-again": fits,
     }
     arguments = "--profile", scenario, "--algorithm", ",".join(settings)
-    return finished(play(runs / "memory-run", *arguments, *options(settings)))
+    return finished(play(runs / "memory-run", *arguments, *VIRTUAL, *options(settings)))

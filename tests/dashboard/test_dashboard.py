@@ -266,11 +266,12 @@ def test_a_dashboard_that_is_stopped_does_not_hold_up_the_end(watched: Session, 
     assert watched.modes == watched.before
 
 
-def test_a_stopped_dashboard_changes_no_figure_under_the_real_clock(three_clients: Played, tmp_path: Path) -> None:
-    """The run of ``three_clients`` again, with a dashboard that is stopped at its first picture, then a paused one."""
+@pytest.mark.processes
+def test_a_stopped_dashboard_changes_no_figure_under_the_real_clock(three_clients_real: Played, tmp_path: Path) -> None:
+    """FedAvg of that run again, with a dashboard that is stopped at its first picture, then a paused one."""
     scenario = write_scenario(tmp_path / "three", [(3, Board())])
     flags = "--profile", scenario, "--algorithm", "fedavg", "--rounds", ROUNDS, "--batch", BATCH
-    expected = three_clients.summary["algorithms"]["fedavg"]
+    expected = three_clients_real.summary["algorithms"]["fedavg"]
     for how in ("stopped", "paused"):
         folder = tmp_path / how
         with Session("run.py", *flags, "--out", folder) as session:
@@ -286,7 +287,8 @@ def test_a_stopped_dashboard_changes_no_figure_under_the_real_clock(three_client
         for figure in ("outcome", "rounds", "bytes", "numerics_digest", "accuracy"):
             assert found[figure] == expected[figure]
         moved_s = sum(
-            played["health"]["algorithms"]["fedavg"]["clamped_ms"] / 1e3 for played in (summary, three_clients.summary)
+            played["health"]["algorithms"]["fedavg"]["clamped_ms"] / 1e3
+            for played in (summary, three_clients_real.summary)
         )
         for one, other in zip(found["history"], expected["history"], strict=True):
             assert abs(one["due_s"] - other["due_s"]) <= moved_s + 1e-9

@@ -118,7 +118,6 @@ def test_where_no_path_is_short_enough_the_temporary_folder_is_refused(
         resources.Scratch()
 
 
-@pytest.mark.processes
 def test_a_run_with_a_long_temporary_folder_plays_and_leaves_nothing_in_it(tmp_path: Path) -> None:
     long = tmp_path / LONG
     long.mkdir()

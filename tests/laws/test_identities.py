@@ -15,8 +15,6 @@ from processes import LARGE_BATCH, ROUNDS, Played
 from algorithms.workload.task import Task, evaluate
 from emulator.ledger.events import Evaluated, Posted, Reported
 
-pytestmark = pytest.mark.processes
-
 
 def judged(played: Played, algorithm: str) -> list[tuple[float, float]]:
     """Accuracy and test loss after each round."""

@@ -12,8 +12,6 @@ from processes import NARROW_MIB, ROOT, Played
 
 from emulator.ledger.events import Ended, Reported, Started
 
-pytestmark = pytest.mark.processes
-
 MIB = 2**20
 NARROW, ROOMY = "client-1", "client-0"
 

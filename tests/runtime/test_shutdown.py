@@ -16,7 +16,7 @@ from emulator.ledger.events import Computed, Ended, Started
 from emulator.ledger.files import Tail
 from emulator.report import record
 
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.any_load  # kills on either clock
 
 ENDS_WITHIN_S = 20.0  # a stopped process is seen 5 s after its last sign of life
 CLIENTS = ("client-0", "client-1")
