@@ -17,6 +17,7 @@ from processes import Board, Command, write_scenario
 from algorithms import ALGORITHMS
 from algorithms.workload.task import Task, prepare
 from emulator.compute.tensor_account import TensorAccount, owned_by
+from emulator.preflight import estimate as preflight_estimate
 from emulator.preflight.dilation import AlgorithmEstimate, ProfilingResult
 from emulator.preflight.estimate import estimate_algorithm
 from emulator.preflight.memory_estimate import estimate_memory, needed_bytes
@@ -101,8 +102,11 @@ def test_wall_time_is_emulated_time_on_the_real_clock_and_work_over_cores_on_the
     assert estimate.wall_s(dilation=None, cores=2) == 45
 
 
-def test_the_time_of_many_rounds_is_foreseen_from_those_that_were_looked_at(task: dict[str, object]) -> None:
+def test_the_time_of_many_rounds_is_foreseen_from_those_that_were_looked_at(
+    task: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """All rounds of this method take equally long, but for the first with its initial weights and set-up."""
+    monkeypatch.setattr(preflight_estimate, "MOST_COMPUTATIONS", 3_000)
     scenario = load_scenario("iot-4g", 2)
 
     def foreseen_s(rounds: int) -> float:
@@ -116,7 +120,8 @@ def test_the_time_of_many_rounds_is_foreseen_from_those_that_were_looked_at(task
 
 def test_a_run_over_an_hour_is_refused_before_it_begins_unless_forced(tmp_path: Path) -> None:
     scenario = write_scenario(tmp_path / "one", [(1, Board(dispatch_us=1_000_000))])
-    with Command(tmp_path / "run", "--profile", scenario, "--algorithm", "cse-fsl", "--rounds", 500) as command:
+    flags = "--algorithm", "cse-fsl", "--rounds", 500, "--samples-per-client", 32
+    with Command(tmp_path / "run", "--profile", scenario, *flags) as command:
         assert command.finish() == 2
         assert re.fullmatch(r"run.py: --profile .*: this run will take over .* --force .*\n", command.err)
     assert not (tmp_path / "run").exists()
