@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -45,7 +44,7 @@ def run(stage: Stage, quick: bool) -> Section:
     if status:
         raise Broken(f"report: {output[-500:].decode()}")
     size_bytes = (folder / "report.html").stat().st_size
-    peak_mib = _peak_mib(usage)
+    peak_mib = usage.ru_maxrss / 1024
     rows = [["events", "s", "peak MiB", "report.html MB"]]
     rows.append([f"{count:,}", f"{seconds:.1f}", f"{peak_mib:.0f}", f"{size_bytes / 1e6:.1f}"])
     targets = [
@@ -54,10 +53,6 @@ def run(stage: Stage, quick: bool) -> Section:
     ]
     figures: dict[str, Any] = {"events": count, "seconds": seconds, "peak_mib": peak_mib}
     return Section("views", f"run.py report on {CLIENTS} clients and {rounds} rounds", rows, figures, targets)
-
-
-def _peak_mib(usage: resource.struct_rusage) -> float:
-    return usage.ru_maxrss / 1024
 
 
 class _Record:

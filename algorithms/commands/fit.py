@@ -134,17 +134,13 @@ class Prober:
         self._launcher.set_run_folder(folder)
         self._launcher.prepare({algorithm: (ALGORITHMS[algorithm], settings)})
         self._launcher.skip_profiling(algorithm, AlgorithmEstimate(ProfilingResult(), 0, 0, complete=False))
-        outcome = self._launcher.play(algorithm, ALGORITHMS[algorithm], settings, _nothing)
+        outcome = self._launcher.play(algorithm, ALGORITHMS[algorithm], settings, lambda: None)
         if outcome.name == "interrupted":
             raise KeyboardInterrupt
         client: dict[str, Any] = record.rebuild(folder).summary["algorithms"][algorithm]["clients"][0]
         if outcome.name != "finished" or client["peak_mib"] is None:
             raise UserError(f"{algorithm}, batch {batch}: {outcome.detail or outcome.name}")
         return float(client["peak_mib"])
-
-
-def _nothing() -> None:
-    """There is no view to tell."""
 
 
 def command(argv: list[str]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
 Json = Mapping[str, Any]
@@ -51,8 +51,12 @@ def to_target(algorithm: Json, target: str, what: str) -> float | None:
 
 def most(algorithm: Json, what: str) -> float | None:
     """The largest over clients, where a client has it."""
-    values = [float(client[what]) for client in algorithm["clients"] if client[what] is not None]
-    return max(values, default=None)
+    return largest(algorithm["clients"], what)
+
+
+def largest(rows: Iterable[Json], key: str) -> float | None:
+    """The largest value of ``key``; None where no row has one."""
+    return max((float(row[key]) for row in rows if row[key] is not None), default=None)
 
 
 def _scaled(value: float | None, factor: float) -> float | None:

@@ -52,14 +52,11 @@ def judged(event: Evaluated) -> bool:
 
 def find(events: Sequence[AnyEvent]) -> Divergence | None:
     """Of an algorithm's merged events; None where every model that was judged is one of numbers."""
-    unfit = min((event for event in only(events, Evaluated) if not judged(event)), key=_round_of, default=None)
-    if unfit is None:
+    broken = [event for event in only(events, Evaluated) if not judged(event)]
+    if not broken:
         return None
+    unfit = min(broken, key=lambda event: event.round)
     return Divergence(round=unfit.round, at_s=unfit.due_ns / SECOND_NS, first=first_sign(events))
-
-
-def _round_of(event: Evaluated) -> int:
-    return event.round
 
 
 def first_sign(events: Sequence[AnyEvent]) -> NonFiniteValues | None:

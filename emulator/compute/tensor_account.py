@@ -93,7 +93,7 @@ class TensorAccount(TorchDispatchMode):
         self._by_kind: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(MEMORY_KINDS, 0))
         self._held: dict[int, _LiveStorage] = {}
         self._seen = 0
-        self._hooks = saved_tensors_hooks(self._saved, _as_it_is)
+        self._hooks = saved_tensors_hooks(self._saved, lambda tensor: tensor)
 
     def __enter__(self) -> TensorAccount:
         _accounts.append(self)
@@ -160,7 +160,3 @@ class TensorAccount(TorchDispatchMode):
         held = self._held.pop(key)
         self.live[held.owner] -= held.size_bytes
         self._by_kind[held.owner][held.kind] -= held.size_bytes
-
-
-def _as_it_is(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor

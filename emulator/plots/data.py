@@ -7,11 +7,12 @@ are emulated, MB are 10^6 bytes, MiB 2^20.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean, median
 from typing import Any, NamedTuple
 
 from emulator.analysis.latency import Spans, union
+from emulator.analysis.metrics import largest
 from emulator.ledger.events import AnyEvent, Computed, Posted, RoundEnded, Transmitted
 from emulator.ledger.timeline import length_of, only
 
@@ -126,7 +127,7 @@ def memory(summary: Json) -> list[MemoryRow]:
     devices = list(dict.fromkeys(device for device, _ in rows))
     found = []
     for (device, name), clients in sorted(rows.items(), key=lambda row: devices.index(row[0][0])):
-        peak, needed = (_largest(clients, key) for key in ("peak_mib", "needed_mib"))
+        peak, needed = (largest(clients, key) for key in ("peak_mib", "needed_mib"))
         outcomes = [client["outcome"] for client in clients]
         stopping, going_on = outcomes.count("does-not-fit"), outcomes.count("would-not-fit")
         unfit = stopping + going_on
@@ -135,10 +136,6 @@ def memory(summary: Json) -> list[MemoryRow]:
         budget = min((c["budget_mib"] for c in clients if c["budget_mib"] is not None), default=None)
         found.append(MemoryRow(name, device, mib, foreseen, budget, len(clients), unfit, not stopping))
     return found
-
-
-def _largest(clients: Iterable[Json], key: str) -> float | None:
-    return max((client[key] for client in clients if client[key] is not None), default=None)
 
 
 # --- from the events ----------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from emulator.analysis import model_memory
+from emulator.analysis.metrics import largest
 from emulator.ledger.events import MEMORY_KINDS
 from emulator.tables.table import NOTHING, Table, number
 
@@ -45,7 +46,7 @@ def by_device(algorithms: Json) -> Table:
         for client in algorithm["clients"]:
             devices.setdefault(client["device"], []).append(client)
         for device, clients in devices.items():
-            cells = (number(_largest(clients, key)) for key in keys)
+            cells = (number(largest(clients, key)) for key in keys)
             rows.append([name, device, *cells, _needed(clients, dry), _fitting(clients)])
     headers = ["baseline\nMiB", "budget\nMiB", "peak\nMiB", "tensors\nMiB", "needs\nMiB", "clients\nthat fit"]
     if dry:
@@ -61,14 +62,11 @@ def by_device(algorithms: Json) -> Table:
 
 def _needed(clients: list[Json], dry: bool) -> str:
     """What such a client needs; marked where that is foreseen beside what was measured."""
-    most = max((client for client in clients if client["needed_mib"] is not None), key=_needs, default=None)
+    known = [client for client in clients if client["needed_mib"] is not None]
+    most = max(known, key=lambda client: float(client["needed_mib"]), default=None)
     if most is None:
         return NOTHING
     return "~" * (not dry and most["needed_mib"] != most["peak_mib"]) + number(most["needed_mib"])
-
-
-def _needs(client: Json) -> float:
-    return float(client["needed_mib"])
 
 
 def _fitting(clients: list[Json]) -> str:
@@ -130,9 +128,9 @@ def by_category(algorithms: Json) -> list[Table]:
     rows.append(["tensors", *(number(clients[0]["tensors_mib"]) for clients in shown.values())])
     dry = foreseen(algorithms)
     if dry:
-        rows.append(["peak, foreseen", *(number(_largest(clients, "needed_mib")) for clients in shown.values())])
+        rows.append(["peak, foreseen", *(number(largest(clients, "needed_mib")) for clients in shown.values())])
     else:
-        beside = (number(_largest(clients, "beside_mib")) for clients in shown.values())
+        beside = (number(largest(clients, "beside_mib")) for clients in shown.values())
         rows.append(["allocator\nand workspace", *beside])
         rows.append(["peak, measured", *(_peak(clients) for clients in shown.values())])
     last = (
@@ -153,8 +151,4 @@ def by_category(algorithms: Json) -> list[Table]:
 
 def _peak(clients: list[Json]) -> str:
     stopped = all(client["beside_mib"] is None for client in clients)
-    return (">" if stopped else "") + number(_largest(clients, "peak_mib"))
-
-
-def _largest(rows: list[Json], key: str) -> float | None:
-    return max((row[key] for row in rows if row[key] is not None), default=None)
+    return (">" if stopped else "") + number(largest(clients, "peak_mib"))

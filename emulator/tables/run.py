@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from emulator.analysis.latency import CAUSES
-from emulator.analysis.metrics import FIGURES
+from emulator.analysis.metrics import FIGURES, largest
 from emulator.checks.health import limits_of
 from emulator.errors import UserError
 from emulator.tables import clients_data, communication, computations
@@ -218,10 +218,10 @@ def verdict(summary: Json) -> list[str]:
         return [f"Verdict: {verdict_label(summary)}: no round has ended, so there are no figures."]
     if health["verdict"] in ("good", "partial"):
         figures = list(health["algorithms"].values())
-        lag = _largest(figures, "lag_max_ms")
-        late = _largest(figures, "late_p95_ms")
+        lag = largest(figures, "lag_max_ms")
+        late = largest(figures, "late_p95_ms")
         clamps = sum(figure["clamps"] for figure in figures)
-        if not lag and not clamps and not _largest(figures, "late_max_ms"):
+        if not lag and not clamps and not largest(figures, "late_max_ms"):
             if not limits_of(summary).host_matters:
                 by_rule = "this clock lets everything take place when it is due: seconds are the model's"
                 return [f"Verdict: {verdict_label(summary)}; {by_rule}, without a host's delays."]
@@ -294,7 +294,3 @@ def _unfit(name: str, algorithm: Json) -> str:
 def outcome(outcome: str) -> str:
     """In words."""
     return OUTCOMES.get(outcome, outcome)
-
-
-def _largest(rows: Sequence[Json], key: str) -> float | None:
-    return max((row[key] for row in rows if row[key] is not None), default=None)
