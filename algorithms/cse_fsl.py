@@ -27,7 +27,7 @@ from algorithms.training.messages import Smashed
 from algorithms.training.messages import UpdateWithAuxiliary as Update
 from algorithms.training.settings import Settings, rare_uploads, should_upload
 from algorithms.workload.loader import Shard
-from algorithms.workload.task import at_least, rates
+from algorithms.workload.task import check_at_least, check_rates
 from emulator.node import ClientNode, Message, ServerNode
 
 
@@ -43,8 +43,8 @@ class Config(Settings, frozen=True, forbid_unknown_fields=True):
 
     def check(self) -> None:
         super().check()
-        at_least(1, q=self.q)
-        rates(aux_lr=self.aux_lr)
+        check_at_least(1, q=self.q)
+        check_rates(aux_lr=self.aux_lr)
 
 
 def warnings(config: Config) -> list[str]:

@@ -32,7 +32,7 @@ from algorithms.training.messages import Smashed
 from algorithms.training.messages import UpdateWithAuxiliary as Update
 from algorithms.training.settings import OptimizerSpec, Settings, rare_uploads, should_upload
 from algorithms.workload.loader import Shard
-from algorithms.workload.task import LARGEST, MOST_REPEATS, at_least, at_most
+from algorithms.workload.task import LARGEST, MOST_REPEATS, at_most, check_at_least
 from emulator.errors import UserError
 from emulator.node import ClientNode
 
@@ -55,7 +55,7 @@ class Config(Settings, frozen=True, forbid_unknown_fields=True):
 
     def check(self) -> None:
         super().check()
-        at_least(1, q=self.q, directions=self.directions)
+        check_at_least(1, q=self.q, directions=self.directions)
         at_most(MOST_REPEATS, directions=self.directions)
         if not 0 < self.radius <= LARGEST:
             raise UserError(f"radius: must be above 0 and at most {LARGEST:g}, not {self.radius}")

@@ -26,7 +26,7 @@ from algorithms.training.messages import Smashed
 from algorithms.training.messages import UpdateWithAuxiliary as Update
 from algorithms.training.settings import Settings
 from algorithms.workload.loader import Shard
-from algorithms.workload.task import rates
+from algorithms.workload.task import check_rates
 from emulator.node import ClientNode, Message, ServerNode
 
 
@@ -42,7 +42,7 @@ class Config(Settings, frozen=True, forbid_unknown_fields=True):
 
     def check(self) -> None:
         super().check()
-        rates(aux_lr=self.aux_lr)
+        check_rates(aux_lr=self.aux_lr)
 
 
 MESSAGES: tuple[type[Message], ...] = (Initial, Smashed, Update, Global, *rounds.CONTROL_MESSAGES)

@@ -62,7 +62,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "run"
         words = [sys.executable, str(ROOT / "run.py"), *shlex.split(COMMAND)[2:], "--no-dashboard", "--out", str(out)]
-        if status := subcommand.run(words):
+        if status := subcommand.run_subcommand(words):
             return status
         FILE.parent.mkdir(exist_ok=True)
         FILE.write_text(text(json.loads((out / "summary.json").read_text())))

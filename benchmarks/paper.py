@@ -45,7 +45,7 @@ def play(folder: Path, method: str, dataset: str) -> Round:
     flags += ["--rounds", "1", "--server-order", "arrival"]
     flags += [word for key, value in data.items() for word in (f"--{key}", value)]
     summary = play_virtual(folder / method, flags).summary["algorithms"][method]
-    task = Task(**(reading.find(EXPERIMENT).task | data), clients=CLIENTS)
+    task = Task(**(reading.find_experiment(EXPERIMENT).task | data), clients=CLIENTS)
     plain_s = CLIENTS * plain.cpu_s(task, method)
     return Round(summary["wall_s"], plain_s, summary["length_s"], summary["official_bytes"])
 

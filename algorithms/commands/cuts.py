@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from algorithms.commands.options.flags import Flags
-from algorithms.workload.cut_costs import CLASSES, cuts, default
+from algorithms.workload.cut_costs import CLASSES, cuts, default_cut
 from algorithms.workload.models import Shape
 from emulator.errors import UserError
 from emulator.tables.table import Table
@@ -23,7 +23,7 @@ def parse_shape(text: str) -> Shape:
 def cuts_table(model: str, shape: Shape) -> Table:
     """The table that ``run.py cuts`` prints."""
     found = cuts(model, shape)
-    usual = default(model, found)
+    usual = default_cut(model, found)
     rows = [
         [
             f"{cut.name} (default)" if cut is usual else cut.name,

@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 
 from algorithms.commands.options.flags import Flags
-from emulator.profiles.reading import describe
+from emulator.profiles.reading import describe_profile
 from emulator.tables.profiles import NARROWEST, WIDEST, list_lines, profile_lines
 
 
 def show_profiles(name: str | None) -> None:
     """Prints what ships, or with ``name`` (or a path) every profile of that name with its sources."""
     width = max(NARROWEST, min(shutil.get_terminal_size().columns, WIDEST))
-    print("\n".join(profile_lines(describe(name), width) if name else list_lines(width)))
+    print("\n".join(profile_lines(describe_profile(name), width) if name else list_lines(width)))
 
 
 def command(argv: list[str]) -> int:

@@ -39,7 +39,7 @@ def command(argv: list[str]) -> int:
                 f"Trace: {perfetto.write(folder, run)} (open it at ui.perfetto.dev, or in any viewer of Chrome traces)"
             )
         if chosen.only == "plots":
-            drawn = plots.draw(folder, run)
+            drawn = plots.draw_plots(folder, run)
             for path in drawn.paths:
                 print(path)
             for what in drawn.left_out or ["everything: nothing is recorded yet"] * (not drawn.paths):

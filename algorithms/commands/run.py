@@ -112,7 +112,7 @@ def experiment_of(flags: argparse.Namespace) -> Experiment:
 
     if flags.algorithm:
         chosen_algorithms(flags.algorithm)
-    return reading.find(flags.experiment) if flags.experiment else reading.NONE
+    return reading.find_experiment(flags.experiment) if flags.experiment else reading.NONE
 
 
 def planned(argv: list[str], line: Flags, flags: argparse.Namespace) -> Planned:

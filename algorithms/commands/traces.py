@@ -48,7 +48,7 @@ def command(argv: list[str]) -> int:
         run(chosen)
     elif chosen.action == "show":
         form = Form(chosen.time, chosen.rate, chosen.format, chosen.holds)
-        show_trace(reading.find(chosen.trace, f"traces show {chosen.trace}", form=form), Output())
+        show_trace(reading.find_trace(chosen.trace, f"traces show {chosen.trace}", form=form), Output())
     else:
         show_traces(Output())
     return 0

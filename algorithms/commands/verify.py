@@ -33,7 +33,7 @@ def command(argv: list[str]) -> int:
     for clock in both.PLAYED:
         arguments = without(argv, "--out", *([] if CLOCKS[clock].dilates else ["--dilation"]))
         arguments += ["--clock", clock, "--out", str(folder / clock)]
-        status = subcommand.run([*COMMAND, *arguments])
+        status = subcommand.run_subcommand([*COMMAND, *arguments])
         if status:
             run_folder.discard_run_folder(folder)  # where nothing was played
             if folder.exists():

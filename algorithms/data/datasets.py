@@ -94,7 +94,7 @@ def describe(dataset: str, data_dir: str) -> Description:
     return Description(archive.shape, archive.classes, len(train), len(test), archives.WHITE)
 
 
-def load(dataset: str, data_dir: str) -> tuple[Samples, Samples]:
+def load_dataset(dataset: str, data_dir: str) -> tuple[Samples, Samples]:
     """The train and the test part; images of folders are decoded when they are taken, others are in memory.
 
     A data set depends on its name alone, never on a task's seed.
@@ -117,7 +117,7 @@ def load_all(dataset: str, data_dir: str, skip_bad: bool = False) -> Loaded:
     if dataset.startswith("folder:"):
         return _folder(dataset, data_dir, skip_bad)
     if dataset in torchvision_sets.KNOWN:
-        train, test = (Samples(*part) for part in torchvision_sets.load(dataset, data_dir))
+        train, test = (Samples(*part) for part in torchvision_sets.load_torchvision(dataset, data_dir))
         return Loaded(train, test)
     found = archives.read(_archive(dataset, data_dir))
     *parts, remarks = archives.images(found)
@@ -128,7 +128,7 @@ def load_all(dataset: str, data_dir: str, skip_bad: bool = False) -> Loaded:
 def _folder(dataset: str, data_dir: str, skip_bad: bool) -> Loaded:
     folder = image_folders.describe(dataset, data_dir)
     parts, remarks = [], []
-    for name, (files, labels) in zip(("training", "test"), image_folders.load(folder), strict=True):
+    for name, (files, labels) in zip(("training", "test"), image_folders.load_image_folder(folder), strict=True):
         rows = files.whole() if skip_bad else range(len(labels))
         if files.broken:
             left_out = classes.some([classes.shown(path) for path in files.broken], 3)

@@ -50,7 +50,7 @@ def _files(dataset: str, folder: Path) -> Iterator[File]:
     elif dataset in torchvision_sets.KNOWN:
         where = folder / torchvision_sets.KNOWN[dataset].files
         if not where.is_dir():
-            torchvision_sets.load(dataset, str(folder))
+            torchvision_sets.load_torchvision(dataset, str(folder))
         yield from _below(where, dataset)
     else:
         archive = folder / f"{dataset}.npz"

@@ -197,7 +197,7 @@ def describe(dataset: str, data_dir: str) -> Folder:
     return Folder((channels, height, width), train, test, [*train.odd, *test.odd, *unused])
 
 
-def load(folder: Folder) -> list[tuple[Files, np.ndarray[Any, Any]]]:
+def load_image_folder(folder: Folder) -> list[tuple[Files, np.ndarray[Any, Any]]]:
     """Train and test part: images to be decoded when asked for, and labels int64 [N]."""
     found = []
     for part in (folder.train, folder.test):

@@ -111,7 +111,7 @@ def _shards(
     ]
 
 
-def draw(
+def draw_partition(
     labels: np.ndarray[Any, Any], clients: int, partition: str, seed: int, size: int
 ) -> list[np.ndarray[Any, Any]]:
     """For each client the indices of ``size`` samples, each at most once, by a stream of its own; parts overlap."""

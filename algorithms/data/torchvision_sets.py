@@ -33,7 +33,7 @@ KNOWN = {
 }
 
 
-def load(name: str, data_dir: str) -> list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
+def load_torchvision(name: str, data_dir: str) -> list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
     """Train and test part: images uint8 [N, C, H, W] and labels int64 [N]; UserError where the files are not there."""
     return [_arrays(_open(name, data_dir, train), KNOWN[name]) for train in (True, False)]
 

@@ -73,7 +73,7 @@ def shipped() -> list[str]:
     return sorted(path.stem for path in ROOT.glob("*.toml"))
 
 
-def find(name: str) -> Experiment:
+def find_experiment(name: str) -> Experiment:
     """A shipped experiment by its name, or that of a file; UserError, one line with file and key, for any mistake."""
     path = ROOT / f"{name}.toml" if name in shipped() else Path(name)
     try:

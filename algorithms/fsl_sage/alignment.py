@@ -17,7 +17,7 @@ from algorithms.fsl_sage import warm_start
 from algorithms.training import steps
 from algorithms.training.settings import Settings
 from algorithms.workload.models import has_batch_norm
-from algorithms.workload.task import MOST_REPEATS, at_least, at_most, rates
+from algorithms.workload.task import MOST_REPEATS, at_most, check_at_least, check_rates
 from emulator.errors import UserError
 from emulator.node import ClientNode, Message, ServerNode, StateDict
 
@@ -42,10 +42,10 @@ class Options(Settings, frozen=True, forbid_unknown_fields=True):
 
     def check(self) -> None:
         super().check()
-        at_least(1, align_epochs=self.align_epochs, align_batch=self.align_batch, buffer=self.buffer)
+        check_at_least(1, align_epochs=self.align_epochs, align_batch=self.align_batch, buffer=self.buffer)
         at_most(MOST_REPEATS, align_epochs=self.align_epochs)
-        at_least(0, l=self.l, stop_align=self.stop_align or 0)
-        rates(align_lr=self.align_lr)
+        check_at_least(0, l=self.l, stop_align=self.stop_align or 0)
+        check_rates(align_lr=self.align_lr)
 
     def aligns(self, round: int, aligned: int | None) -> bool:
         """Whether a client's round begins with an alignment; ``aligned``: the round of its last one."""

@@ -36,7 +36,7 @@ from algorithms.training import rounds, steps
 from algorithms.training.messages import Global, Initial, Update
 from algorithms.training.settings import rare_uploads, should_upload
 from algorithms.workload.loader import Shard
-from algorithms.workload.task import at_least, rates
+from algorithms.workload.task import check_at_least, check_rates
 from emulator.node import ClientNode, Message, ServerNode
 
 
@@ -52,8 +52,8 @@ class Config(alignment.Options, frozen=True, forbid_unknown_fields=True):
 
     def check(self) -> None:
         super().check()
-        at_least(1, q=self.q)
-        rates(aux_lr=self.aux_lr)
+        check_at_least(1, q=self.q)
+        check_rates(aux_lr=self.aux_lr)
 
     def aligns(self, round: int, aligned: int | None) -> bool:
         return round >= self.warm_start and super().aligns(round, aligned)

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, Self
 import msgspec
 
 from algorithms.data.datasets import stream
-from algorithms.workload.task import Task, at_least, rates
+from algorithms.workload.task import Task, check_at_least, check_rates
 from emulator.errors import UserError
 
 MOST_ROUNDS = 10**6  # of a run: more is a slip of the pen
@@ -101,10 +101,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def check(self) -> None:
         """UserError, one line, for the first value that cannot be."""
         self.task.check()
-        at_least(1, rounds=self.rounds)
+        check_at_least(1, rounds=self.rounds)
         if self.rounds > MOST_ROUNDS:
             raise UserError(f"rounds: must be at most {MOST_ROUNDS}, not {self.rounds}")
-        rates(client_lr=self.client_lr, server_lr=self.server_lr)
+        check_rates(client_lr=self.client_lr, server_lr=self.server_lr)
         for name, value in (("weight_decay", self.weight_decay), ("momentum", self.momentum)):
             if not 0 <= value < 1:
                 raise UserError(f"{name}: must be from 0 up to 1, not {value}")

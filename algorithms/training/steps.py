@@ -18,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 
 from algorithms.training.settings import OptimizerSpec
-from algorithms.workload.models import fill, has_batch_norm
+from algorithms.workload.models import has_batch_norm, load_state
 from emulator.compute.counting import computation, uncounted
 from emulator.compute.tensor_account import AUXILIARY, GRADIENTS, OPTIMIZER, PARAMETERS, mark
 from emulator.node import StateDict
@@ -169,7 +169,7 @@ def whole_local_step(client: Part, aux: Part, x: Tensor, y: Tensor) -> Tensor:
     return local_step(client, aux, forward(client, x), y)
 
 
-def estimate(aux: Part, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def estimate_gradient(aux: Part, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Loss of a frozen auxiliary and ĝ, the gradient of that loss at z: FSL-SAGE's estimate of the true dz.
 
     First order only: no graph of the gradient is kept, and the auxiliary's parameters get no gradients.
@@ -183,7 +183,7 @@ def estimate(aux: Part, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 @computation("estimated_step")
 def estimated_step(client: Part, aux: Part, z: Tensor, y: Tensor) -> Tensor:
     """A step of the client by the auxiliary's estimate; the auxiliary's loss. Frees the graph of z."""
-    loss, gradient = estimate(aux, z, y)
+    loss, gradient = estimate_gradient(aux, z, y)
     backward(client, z, gradient)
     return loss
 
@@ -339,7 +339,7 @@ def weights(part: Part) -> StateDict:
 @computation("load_weights")
 def load_weights(part: Part, state: StateDict) -> None:
     """Overwrite parameters and buffers; Adam's moments stay."""
-    fill(part.module, state)
+    load_state(part.module, state)
 
 
 @computation("weighted_mean", weights="counts")

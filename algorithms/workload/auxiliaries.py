@@ -52,7 +52,7 @@ class DimensionMean(nn.Module):
         return f"over={self.over}"
 
 
-def layout(kind: str, model: str, cut: Cut, shape: Shape, classes: int) -> AuxiliarySpec:
+def auxiliary_spec(kind: str, model: str, cut: Cut, shape: Shape, classes: int) -> AuxiliarySpec:
     """The layout of the auxiliary ``kind`` ("": the cut's default) of a cut; UserError with those that fit it."""
     if kind and kind not in KINDS:
         raise UserError(f"aux: there is no {kind!r}: say one of {', '.join(KINDS)}")
@@ -61,7 +61,7 @@ def layout(kind: str, model: str, cut: Cut, shape: Shape, classes: int) -> Auxil
         return AuxiliarySpec(kind, model, cut.name, cut.smashed, cut.point.follower)
 
     if not kind:
-        kind = default(model, cut)
+        kind = default_auxiliary(model, cut)
         return of(kind if _fits(of(kind), shape, classes) else "linear")
     if not _fits(of(kind), shape, classes):
         fitting = ", ".join(other for other in KINDS if _fits(of(other), shape, classes))
@@ -70,7 +70,7 @@ def layout(kind: str, model: str, cut: Cut, shape: Shape, classes: int) -> Auxil
     return of(kind)
 
 
-def default(model: str, cut: Cut) -> str:
+def default_auxiliary(model: str, cut: Cut) -> str:
     """``linear`` for our own models; the next stage of ResNets; else ``linear`` where z is small, and ``pool``."""
     if model in models.OWN:
         return "linear"
@@ -79,13 +79,13 @@ def default(model: str, cut: Cut) -> str:
     return "linear" if torch.Size(cut.smashed).numel() <= LINEAR_VALUES else "pool"
 
 
-def build(about: AuxiliarySpec, shape: Shape, classes: int, seed: int) -> nn.Module:
+def build_auxiliary(about: AuxiliarySpec, shape: Shape, classes: int, seed: int) -> nn.Module:
     """The auxiliary with initial weights of a stream of its own."""
     purpose = f"{about.model}:{about.cut}:auxiliary:{about.kind}"
     return models.seeded(lambda: make(about, shape, classes), seed, purpose)
 
 
-def meta_model(about: AuxiliarySpec, shape: Shape, classes: int) -> nn.Module:
+def meta_auxiliary(about: AuxiliarySpec, shape: Shape, classes: int) -> nn.Module:
     """The auxiliary on the meta device."""
     with models.on_meta_device():
         return make(about, shape, classes).to("meta")
@@ -132,7 +132,7 @@ def _fits(about: AuxiliarySpec, shape: Shape, classes: int) -> bool:
     if about.kind == "stage" and not about.follower:
         return False
     try:
-        made = meta_model(about, shape, classes)
+        made = meta_auxiliary(about, shape, classes)
         made.eval()(torch.empty(2, *about.smashed, device="meta"))
     except Exception:  # a follower that takes more than z, say
         return False

@@ -82,7 +82,7 @@ def cuts(model: str, shape: Shape, classes: int = CLASSES) -> list[Cut]:
     return found
 
 
-def default(model: str, found: list[Cut]) -> Cut:
+def default_cut(model: str, found: list[Cut]) -> Cut:
     """Where ``model`` is cut if nobody says: where its tables cut it, else the first cut with so many FLOPs before it.
 
     Not between a layer and its normalisation, which are one to most people.
@@ -96,7 +96,7 @@ def default(model: str, found: list[Cut]) -> Cut:
 def chosen(model: str, name: str, found: list[Cut]) -> Cut:
     """The cut called ``name``, or the default for ""; UserError with those that exist."""
     if not name:
-        return default(model, found)
+        return default_cut(model, found)
     point = named(model, name, [cut.point for cut in found])
     return next(cut for cut in found if cut.point is point)
 

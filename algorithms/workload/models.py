@@ -98,7 +98,7 @@ def require(model: str) -> None:
         )
 
 
-def build(model: str, shape: Shape, classes: int, seed: int) -> nn.Module:
+def build_model(model: str, shape: Shape, classes: int, seed: int) -> nn.Module:
     """``model`` with the initial weights of ``seed``, in train mode; UserError where it is none or cannot be.
 
     The stages of the cnn have streams ``weights:cnn:STAGE``; other models are drawn from one, ``weights:MODEL``.
@@ -129,7 +129,7 @@ def seeded(make: Callable[[], nn.Module], seed: int, purpose: str) -> nn.Module:
         return make()
 
 
-def fill(module: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+def load_state(module: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
     """Copy a whole state of this module's own into it.
 
     States of files and messages are without the versions of layers, which MNASNet takes for an old one of its own.

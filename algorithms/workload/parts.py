@@ -48,14 +48,14 @@ class Parts(NamedTuple):
         """The model in one piece, in train mode."""
         if self.folder:
             return self._filled(models.meta_model(self.model, self.shape, self.classes), *split.HALVES)
-        return models.build(self.model, self.shape, self.classes, self.seed)
+        return models.build_model(self.model, self.shape, self.classes, self.seed)
 
     def auxiliary(self) -> nn.Module:
         """The auxiliary, in train mode."""
         if self.folder:
             about = msgspec.json.decode((Path(self.folder) / LAYOUT).read_bytes(), type=AuxiliarySpec)
-            return self._filled(auxiliaries.meta_model(about, self.shape, self.classes), "auxiliary")
-        return auxiliaries.build(self.layout(), self.shape, self.classes, self.seed)
+            return self._filled(auxiliaries.meta_auxiliary(about, self.shape, self.classes), "auxiliary")
+        return auxiliaries.build_auxiliary(self.layout(), self.shape, self.classes, self.seed)
 
     def divide(self, state: StateDict) -> dict[str, StateDict]:
         """The state of the whole model as ``{"client": ..., "server": ...}``."""
@@ -74,7 +74,7 @@ class Parts(NamedTuple):
         folder.mkdir(parents=True, exist_ok=True)
         modules: dict[str, nn.Module] = {
             **halves,
-            "auxiliary": auxiliaries.build(about, self.shape, self.classes, self.seed),
+            "auxiliary": auxiliaries.build_auxiliary(about, self.shape, self.classes, self.seed),
         }
         for name, module in modules.items():
             with filling():
@@ -85,13 +85,13 @@ class Parts(NamedTuple):
     def layout(self) -> AuxiliarySpec:
         """The auxiliary's layout, and so the cut, with defaults filled in."""
         cut = chosen(self.model, self.cut, cuts(self.model, self.shape, self.classes))
-        return auxiliaries.layout(self.aux, self.model, cut, self.shape, self.classes)
+        return auxiliaries.auxiliary_spec(self.aux, self.model, cut, self.shape, self.classes)
 
     def _skeleton(self) -> split.Traced:
         return split.Traced(models.meta_model(self.model, self.shape, self.classes), self.model)
 
     def _built(self) -> split.Traced:
-        return split.Traced(models.build(self.model, self.shape, self.classes, self.seed), self.model)
+        return split.Traced(models.build_model(self.model, self.shape, self.classes, self.seed), self.model)
 
     @uncounted()
     def _stored(self, name: str) -> StateDict:
@@ -103,7 +103,7 @@ class Parts(NamedTuple):
     def _filled(self, module: nn.Module, *names: str) -> nn.Module:
         """A skeleton with memory, and in it the weights of the files ``names``, copied; strict, so none is garbage."""
         module.to_empty(device="cpu")
-        models.fill(module, {key: tensor for name in names for key, tensor in self._stored(name).items()})
+        models.load_state(module, {key: tensor for name in names for key, tensor in self._stored(name).items()})
         return module
 
 

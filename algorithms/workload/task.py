@@ -62,9 +62,9 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def check(self) -> None:
         """UserError, one line, for the first value that cannot be."""
-        at_least(1, batch=self.batch, clients=self.clients, epochs=self.epochs)
+        check_at_least(1, batch=self.batch, clients=self.clients, epochs=self.epochs)
         at_most(MOST_REPEATS, epochs=self.epochs)
-        at_least(0, seed=self.seed)
+        check_at_least(0, seed=self.seed)
         one_of(("none", "flip-crop"), augment=self.augment)
         one_of(("none", "imagenet"), normalise=self.normalise)
         one_of(("refuse", "skip"), bad_images=self.bad_images)
@@ -125,7 +125,7 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.folder:
             samples = datasets.read(self.folder, f"client-{index}")
         else:
-            train, _ = datasets.load(self.dataset, self.data_dir)
+            train, _ = datasets.load_dataset(self.dataset, self.data_dir)
             rows = self._shards(train)[index]
             samples = datasets.Samples(train.images[rows], train.labels[rows])
         return Shard(
@@ -157,7 +157,7 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if partition.parse_partition(self.partition).kind == "dirichlet-unequal":
             if self.folder:
                 return [datasets.count(self.folder, f"client-{index}") for index in range(self.clients)]
-            return [len(rows) for rows in self._shards(datasets.load(self.dataset, self.data_dir)[0])]
+            return [len(rows) for rows in self._shards(datasets.load_dataset(self.dataset, self.data_dir)[0])]
         return partition.shard_sizes(self._about().train, self.clients)
 
     def steps(self) -> int:
@@ -174,7 +174,7 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The rows of each client."""
         how = self.clients, self.partition, self.seed
         if self.samples_per_client:
-            return partition.draw(train.labels, *how, self.samples_per_client)
+            return partition.draw_partition(train.labels, *how, self.samples_per_client)
         return partition.divide(train.labels, *how)
 
     def named(self) -> Task:
@@ -250,12 +250,12 @@ def evaluate(task: Task, parts: dict[str, StateDict]) -> tuple[float, float, flo
     from torch.nn import functional
 
     from algorithms.workload.loader import tensors
-    from algorithms.workload.models import fill
+    from algorithms.workload.models import load_state
 
     about, preprocessing = task._about(), task._preprocessing()
-    test = datasets.read(task.folder, "test") if task.folder else datasets.load(task.dataset, task.data_dir)[1]
+    test = datasets.read(task.folder, "test") if task.folder else datasets.load_dataset(task.dataset, task.data_dir)[1]
     model = task.full_model()
-    fill(model, {**parts["client"], **parts["server"]})
+    load_state(model, {**parts["client"], **parts["server"]})
     model.eval()
     correct, loss = torch.zeros(about.classes, dtype=torch.int64), 0.0
     with torch.no_grad():
@@ -270,14 +270,14 @@ def evaluate(task: Task, parts: dict[str, StateDict]) -> tuple[float, float, flo
     return int(correct.sum()) / about.test, loss / about.test, balanced
 
 
-def rates(**values: float) -> None:
+def check_rates(**values: float) -> None:
     """UserError for a learning rate that is none; 0 is one (nothing is learnt)."""
     for name, value in values.items():
         if not 0 <= value <= LARGEST:
             raise UserError(f"{name}: must be a learning rate from 0 up to {LARGEST:g}, not {value}")
 
 
-def at_least(least: int, **values: int) -> None:
+def check_at_least(least: int, **values: int) -> None:
     """UserError for a number below ``least``."""
     for name, value in values.items():
         if value < least:

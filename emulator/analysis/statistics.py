@@ -22,7 +22,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     half_width: float | None  # of the mean's 95 % interval: t(0.975, n - 1) std / sqrt(n), Student's t
 
 
-def estimate(values: Sequence[float | None]) -> Estimate | None:
+def estimate_mean(values: Sequence[float | None]) -> Estimate | None:
     """Of those values that are there; None where none is."""
     there = [value for value in values if value is not None]
     if not there:
@@ -37,4 +37,4 @@ def estimate(values: Sequence[float | None]) -> Estimate | None:
 
 def paired(pairs: Sequence[tuple[float | None, float | None]]) -> Estimate | None:
     """Of the differences one - other within each seed, for the seeds that have both."""
-    return estimate([None if one is None or other is None else one - other for one, other in pairs])
+    return estimate_mean([None if one is None or other is None else one - other for one, other in pairs])

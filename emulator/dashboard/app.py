@@ -137,7 +137,7 @@ def can_draw() -> bool:
     return sys.stdout.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown", "") and is_ours(1)
 
 
-def draw(progress: Progress, source: EventSource, owned: bool) -> None:
+def draw_screen(progress: Progress, source: EventSource, owned: bool) -> None:
     """In a terminal the dashboard, else the log's lines as they come."""
     os.nice(LOWEST)
     if can_draw():
@@ -156,7 +156,7 @@ def watch(folder: Path, owned: bool = False) -> None:
     """Show the run of ``folder``, which goes on; ``owned``: by that run, whose end alone ends it."""
     manifest = read_manifest(folder)
     follower = Follower(folder, manifest)
-    draw(Progress(manifest), follower, owned)
+    draw_screen(Progress(manifest), follower, owned)
     if follower.cut:
         print(f"{folder}: its process is gone; '{CALL} report {folder}' shows what it recorded")
 
@@ -164,4 +164,4 @@ def watch(folder: Path, owned: bool = False) -> None:
 def replay(folder: Path, speed: float) -> None:
     """Show a recorded run again, at ``speed`` emulated seconds a second."""
     manifest = read_manifest(folder)
-    draw(Progress(manifest), Replay(folder, manifest, speed), owned=False)
+    draw_screen(Progress(manifest), Replay(folder, manifest, speed), owned=False)

@@ -54,7 +54,7 @@ class ColumnWidths(NamedTuple):
         ]
 
 
-def layout(progress: Progress, width: int, grouped: bool) -> ColumnWidths:
+def column_widths(progress: Progress, width: int, grouped: bool) -> ColumnWidths:
     """Columns of names as wide as they must be, those of time as wide as there is room for."""
     longest = max((len(client.name) for client in progress.clients), default=8)
     if width < WIDE:
@@ -92,7 +92,7 @@ def draw_clients(progress: Progress, width: int, height: int, sort: str) -> list
     clients = ordered(progress, sort)
     room = height - 1 - (2 if progress.server else 0)
     grouped = len(clients) > room
-    sizes = layout(progress, width, grouped)
+    sizes = column_widths(progress, width, grouped)
     columns = sizes.columns(f"last {window_ns // 10**9} s" if sizes.strip >= 9 else "past")
     shared = sorted((c for c in progress.capacities if c.shared), key=lambda c: -c.used(now_ns, window_ns))
     shared = shared[: height // 4 if grouped else room - len(clients)]

@@ -126,7 +126,7 @@ def usage(limit: Quota) -> QuotaUsage:
     return QuotaUsage(stat.get("nr_periods", 0), stat.get("nr_throttled", 0), cpu_ns[0] if cpu_ns else None)
 
 
-def memory(proc: Path = PROC) -> MemoryLimit:
+def memory_limit(proc: Path = PROC) -> MemoryLimit:
     """The tightest limit of memory: that of which least is free; pages of files that can be dropped are free."""
     host = psutil.virtual_memory()
     found = [MemoryLimit(host.total, host.available, "this host")]
@@ -157,7 +157,7 @@ def check_tasks(clients: int, proc: Path = PROC) -> None:
 
 def warning(needed_bytes: int, proc: Path = PROC) -> str:
     """What to say of a run that needs so much memory; "" where there is as much."""
-    limit = memory(proc)
+    limit = memory_limit(proc)
     if needed_bytes <= limit.free_bytes:
         return ""
     return (
@@ -179,7 +179,7 @@ def for_memory(kills: int | None, proc: Path = PROC) -> str:
     """ " by the kernel because memory ran out …" where it has killed a process since there were ``kills``, else ""."""
     if kills is None or memory_kills(proc) <= kills:
         return ""
-    limit = memory(proc)
+    limit = memory_limit(proc)
     return (
         f" by the kernel because memory ran out ({limit.what} has {limit.limit_bytes // 2**20} MiB); take fewer"
         " --clients or a smaller --batch"

@@ -30,7 +30,7 @@ from typing import NamedTuple
 from emulator.errors import UserError
 from emulator.network import tcp
 from emulator.network.connection import BYTE_Q20_NS, Connection, ConnectionState, QueuedMessage
-from emulator.network.fairness import Flow, Resource, fill, together
+from emulator.network.fairness import Flow, Resource, connected_component, share_max_min
 from emulator.network.jitter import Transmission
 from emulator.network.topology import Channel, Topology
 from emulator.profiles.scenario import Scenario
@@ -261,13 +261,13 @@ class Fabric:
         done: dict[Resource, None] = {}
         for resource in touched:
             if resource not in done:
-                resources, flows = together((resource,))
+                resources, flows = connected_component((resource,))
                 done.update(dict.fromkeys(resources))
                 self._share_among(resources, flows, now_ns)
 
     def _share_among(self, resources: list[Resource], flows: list[Flow], now_ns: int) -> None:
         before = [flow.rate_q20 for flow in flows]
-        fill(resources, flows)
+        share_max_min(resources, flows)
         for resource in resources:
             resource.changed_ns = now_ns
         first: Connection | None = None

@@ -49,7 +49,7 @@ class Flow:
         self.rate_q20 = 0
 
 
-def together(start: Iterable[Resource]) -> tuple[list[Resource], list[Flow]]:
+def connected_component(start: Iterable[Resource]) -> tuple[list[Resource], list[Flow]]:
     """The connected component of ``start``: all resources and flows whose shares depend on each other."""
     resources = dict.fromkeys(start)
     waiting, flows = list(resources), dict[Flow, None]()
@@ -64,7 +64,7 @@ def together(start: Iterable[Resource]) -> tuple[list[Resource], list[Flow]]:
     return list(resources), list(flows)
 
 
-def fill(resources: Sequence[Resource], flows: Sequence[Flow]) -> None:
+def share_max_min(resources: Sequence[Resource], flows: Sequence[Flow]) -> None:
     """Set every flow's ``rate_q20`` to its max-min fair share. ``flows``: all that are on any of the ``resources``."""
     for resource in resources:
         resource.left_q20, resource.count = resource.capacity_q20, 0

@@ -25,10 +25,10 @@ class PlotFiles(NamedTuple):
 
 def write(folder: Path) -> list[Path]:
     """Draw a run's plots into ``plots/`` of its folder; the files' paths. UserError where it is no run's folder."""
-    return draw(folder, recorded(folder)).paths
+    return draw_plots(folder, recorded(folder)).paths
 
 
-def draw(folder: Path, run: RunRecord) -> PlotFiles:
+def draw_plots(folder: Path, run: RunRecord) -> PlotFiles:
     """The same of a run that has been read already."""
     try:
         (folder / "plots").mkdir(exist_ok=True)

@@ -22,7 +22,7 @@ def warning(events: int, folder: Path, proc: Path = cgroups.PROC) -> str:
     if events < WORTH_SAYING:
         return ""
     disk_bytes, reading_bytes = events * DISK_BYTES, events * READING_BYTES
-    free_bytes, limit = shutil.disk_usage(folder).free, cgroups.memory(proc)
+    free_bytes, limit = shutil.disk_usage(folder).free, cgroups.memory_limit(proc)
     said = f"about {events / 1e6:.0f} million events"
     if disk_bytes > free_bytes:
         raise UserError(

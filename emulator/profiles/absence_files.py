@@ -24,7 +24,7 @@ class Listed(Struct, frozen=True):
     spans: tuple[tuple[int, int], ...]
 
 
-def load(path: Path, asker: str, key: str) -> Listed:
+def load_absences(path: Path, asker: str, key: str) -> Listed:
     """Reads the spans of ``path``, which ``asker`` names in ``key``. Blank lines and ``#`` comments are passed over."""
     try:
         content = read(path, LARGEST_BYTES)

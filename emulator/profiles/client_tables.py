@@ -109,7 +109,7 @@ class ClientTable(Struct, frozen=True):
     note: str
 
 
-def load(path: Path, asker: str, key: str, ignored: tuple[str, ...]) -> ClientTable:
+def load_client_table(path: Path, asker: str, key: str, ignored: tuple[str, ...]) -> ClientTable:
     """Reads the clients of ``path``, which ``asker`` names in ``key``; columns ``ignored`` are passed over."""
     file = str(path)
     try:

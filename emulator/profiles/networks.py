@@ -62,9 +62,9 @@ def _link(file: str, where: str, part: NetworkFile | CellPart, base: Path, files
 def _trace(file: str, key: str, said: str | TraceFile, base: Path) -> reading.Trace:
     """The trace that a key names, alone or in a table with its units."""
     if isinstance(said, str):
-        return reading.find(said, file, key, base)
+        return reading.find_trace(said, file, key, base)
     form = reading.Form(said.time, said.rate, said.format, said.holds)
-    return reading.find(said.file, file, f"{key}.file", base, form)
+    return reading.find_trace(said.file, file, f"{key}.file", base, form)
 
 
 def network_of(document: Document, files: dict[str, str]) -> Network:

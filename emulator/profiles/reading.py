@@ -35,7 +35,7 @@ from emulator.profiles.schema import (
     Number,
     ScenarioFile,
     TraceFile,
-    find,
+    find_profile,
     is_path,
     shipped,
     to_integer_unit,
@@ -71,24 +71,24 @@ def load_scenario(name_or_path: str, clients: int | None = None) -> Scenario:
     """Reads a shipped scenario by name, or any by its path, scaled to ``clients`` clients if that is given."""
     if clients is not None and not 0 < clients <= MAX_CLIENTS:
         raise profile_error(f"--clients {clients}", "", f"give a number of clients from 1 to {MAX_CLIENTS}")
-    return _scenario(find("scenario", name_or_path, f"--profile {name_or_path}"), clients)
+    return _scenario(find_profile("scenario", name_or_path, f"--profile {name_or_path}"), clients)
 
 
 def load_network(name_or_path: str) -> Network:
-    return network_of(find("network", name_or_path, f"network {name_or_path}"), {})
+    return network_of(find_profile("network", name_or_path, f"network {name_or_path}"), {})
 
 
 def load_device(name_or_path: str) -> Device:
-    return _device(find("device", name_or_path, f"device {name_or_path}"))
+    return _device(find_profile("device", name_or_path, f"device {name_or_path}"))
 
 
 def with_host(scenario: Scenario, name_or_path: str) -> Scenario:
     """The scenario with the profile of the machine that plays it, where durations come from that machine's CPU time."""
-    document = find("device", name_or_path, f"--host-device {name_or_path}")
+    document = find_profile("device", name_or_path, f"--host-device {name_or_path}")
     return structs.replace(scenario, host=_device(document), files=scenario.files | {document.listed: document.sha256})
 
 
-def describe(name_or_path: str) -> list[Profile]:
+def describe_profile(name_or_path: str) -> list[Profile]:
     """Every profile of that name (a network and a scenario may share one), with the sources of its numbers."""
     if is_path(name_or_path):
         kinds: list[str | None] = [None]
@@ -97,7 +97,7 @@ def describe(name_or_path: str) -> list[Profile]:
         if not kinds:
             known = "; ".join(f"{kind}s: {', '.join(shipped(kind))}" for kind in KINDS)
             raise profile_error(f"profiles {name_or_path}", "", f"no profile of this name; {known}")
-    found = [find(kind, name_or_path, f"profiles {name_or_path}") for kind in kinds]
+    found = [find_profile(kind, name_or_path, f"profiles {name_or_path}") for kind in kinds]
     return [_profile(document) for document in found]
 
 
@@ -116,7 +116,7 @@ def _absence(file: str, where: str, part: AbsencePart, base: Path, files: dict[s
     if part.file:
         if any(means):
             raise profile_error(file, where, "give either file, or mean_present_s and mean_absent_s, not both")
-        listed = absence_files.load(base / part.file, file, f"{where}.file")
+        listed = absence_files.load_absences(base / part.file, file, f"{where}.file")
         files[listed.file] = listed.sha256
         return Absence(part.kind, listed.spans)
     if not all(means):
@@ -149,7 +149,7 @@ def _scenario(document: Document, wanted: int | None) -> Scenario:
     files = {document.listed: document.sha256}
 
     def part(kind: str, name: str, key: str) -> Document:
-        found = find(kind, name, file, key, document.path.parent)
+        found = find_profile(kind, name, file, key, document.path.parent)
         files[found.listed] = found.sha256
         return found
 
@@ -219,7 +219,7 @@ def _count_or_table(file: str, where: str, group: ClientGroup, base: Path) -> tu
         return to_integer_unit(file, f"{where}.count", group.count, MAX_CLIENTS), None
     if group.count is not None:
         raise profile_error(file, f"{where}.count", "a table has a row for each client; leave one of the two out")
-    table = client_tables.load(base / group.table, file, f"{where}.table", group.ignore)
+    table = client_tables.load_client_table(base / group.table, file, f"{where}.table", group.ignore)
     return len(table.rows), table
 
 

@@ -197,7 +197,7 @@ def is_path(name: str) -> bool:
     return "/" in name or name.endswith(".toml")
 
 
-def find(kind: str | None, name: str, asker: str, key: str = "", base: Path | None = None) -> Document:
+def find_profile(kind: str | None, name: str, asker: str, key: str = "", base: Path | None = None) -> Document:
     """The profile ``name``, as ``asker`` (a file or a flag) asks for it in ``key``; paths are relative to ``base``."""
     known = f"shipped {kind}s: {', '.join(shipped(kind))}" if kind else ""
     if is_path(name):

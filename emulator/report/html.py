@@ -23,7 +23,7 @@ from emulator.errors import UserError
 from emulator.inputs.shipped import ROOT
 from emulator.ledger import run_folder
 from emulator.plots import files as plots
-from emulator.profiles.reading import Row, describe
+from emulator.profiles.reading import Row, describe_profile
 from emulator.tables import clients_data, computations, overview
 from emulator.tables import run as tables
 from emulator.tables.headline import headline, incomplete_lines, trained
@@ -89,7 +89,7 @@ class ProfileSource(NamedTuple):
 
 def write(folder: Path, run: recorded.RunRecord) -> Path:
     """Draw the plots and write the page; its path. UserError where it cannot be written."""
-    drawn = plots.draw(folder, run)
+    drawn = plots.draw_plots(folder, run)
     path = folder / NAME
     run_folder.atomic_write(path, page(folder, run, drawn))
     return path
@@ -210,7 +210,7 @@ def _source(file: str, sha256: str) -> ProfileSource:
     if path.suffix != ".toml":
         return ProfileSource(file, note, [])
     try:
-        (profile,) = describe(str(path))
+        (profile,) = describe_profile(str(path))
     except UserError as error:
         return ProfileSource(file, f"it cannot be read any more: {error}", [])
     return ProfileSource(f"{profile.kind} {profile.name}", note, list(profile.rows))

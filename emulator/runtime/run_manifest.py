@@ -70,7 +70,7 @@ def make_manifest(
             "cores": os.cpu_count(),
             "cores_allowed": cgroups.cores(),
             "memory_mib": psutil.virtual_memory().total // 2**20,
-            "memory_allowed_mib": cgroups.memory().limit_bytes // 2**20,
+            "memory_allowed_mib": cgroups.memory_limit().limit_bytes // 2**20,
             "system": f"{platform.system()} {platform.release()}",
         },
     }

@@ -16,7 +16,7 @@ from emulator.processes import die_with_parent
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def run(command: Sequence[str], log: Path | None = None) -> int:
+def run_subcommand(command: Sequence[str], log: Path | None = None) -> int:
     """Its exit status, or minus the number of the signal that ended it. It never outlives this process.
 
     ``log``: a file for all that it prints, which is shown where it is None.

@@ -54,7 +54,7 @@ class Starter(Protocol):
     def check_stop(self) -> None: ...
 
 
-def wrong(signs: Sequence[LivenessReading], limit_s: float) -> str:
+def liveness_problem(signs: Sequence[LivenessReading], limit_s: float) -> str:
     """What is wrong with processes that show such signs; "" where nothing is."""
     for sign in signs:
         if sign.silent_s:
@@ -201,7 +201,7 @@ class Supervision:
     def _stuck(self) -> str:
         """What is wrong with a process, by its signs of life; what lasts long is written down."""
         signs = list(self._signs.look(self._processes))
-        found = wrong(signs, self._limit_s)
+        found = liveness_problem(signs, self._limit_s)
         slow = longest(signs)
         if slow and slow.doing and self._teller.is_news(slow.doing.where, slow.doing.for_s) and not found:
             now_ns = self._host_now_ns()
@@ -283,7 +283,7 @@ class ChildTask:
 
     def _look(self, report: Reporter) -> None:
         signs = list(self._watch.look({self._what: self._process}))
-        if found := wrong(signs, self._limit_s):
+        if found := liveness_problem(signs, self._limit_s):
             raise SplitbedError(found)
         lasts_s = time.monotonic() - self._begun_s
         if self._teller.is_news("", lasts_s):

@@ -28,7 +28,7 @@ def run_node(spec: LaunchSpec, lifeline: Connection, parent: int) -> None:
     watchdog = enter(spec, lifeline, parent)
     from emulator.runtime import worker
 
-    sys.exit(worker.run(spec, watchdog))
+    sys.exit(worker.run_worker(spec, watchdog))
 
 
 def run_network(spec: LaunchSpec, lifeline: Connection, parent: int, control: Connection, bound: Connection) -> None:

@@ -36,7 +36,7 @@ MOST_SNAPSHOTS = 32  # that wait for the evaluator
 SNAPSHOT_POLL_S = 0.05
 
 
-def run(spec: LaunchSpec, watchdog: Watchdog) -> int:
+def run_worker(spec: LaunchSpec, watchdog: Watchdog) -> int:
     """Play the node's part of the timeline; the exit status that says how it ended."""
     torch.set_num_threads(1)
     torch.manual_seed(_seed_of(spec))  # of layers that draw, such as dropout

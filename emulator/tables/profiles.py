@@ -9,7 +9,7 @@ from emulator.piecewise import PointwiseMax, StepFunction
 from emulator.processes import CALL
 from emulator.profiles.availability import Absence
 from emulator.profiles.capacity import VaryingRate, wider
-from emulator.profiles.reading import Profile, Row, describe
+from emulator.profiles.reading import Profile, Row, describe_profile
 from emulator.profiles.scenario import Cell, Device, Network
 from emulator.profiles.schema import KINDS, shipped
 
@@ -26,7 +26,7 @@ def list_lines(width: int) -> list[str]:
     for kind in KINDS:
         lines += _entry(*HEADINGS[kind], width)
         for name in shipped(kind):
-            profile = next(profile for profile in describe(name) if profile.kind == kind)
+            profile = next(profile for profile in describe_profile(name) if profile.kind == kind)
             lines += _entry(_columns(profile), profile.description, width)
         lines.append("")
     remedy = f"`{CALL} profiles NAME` shows one with its sources; --profile takes a scenario."

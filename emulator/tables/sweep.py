@@ -17,7 +17,7 @@ import msgspec
 from rich.text import Text
 
 from emulator.analysis.metrics import FIGURES
-from emulator.analysis.statistics import Estimate, estimate, paired
+from emulator.analysis.statistics import Estimate, estimate_mean, paired
 from emulator.tables.table import BEST, NOTHING, Output, Ranked, Table, markdown, number, show
 
 SCHEMA = "splitbed-bench/1"
@@ -117,7 +117,7 @@ class Results:
 
     def estimate(self, profile: str, variant: str, algorithm: str, figure: str) -> Estimate | None:
         """Over the seeds that were played."""
-        return estimate([result.figures[figure] for result in self.played(profile, variant, algorithm).values()])
+        return estimate_mean([result.figures[figure] for result in self.played(profile, variant, algorithm).values()])
 
 
 def benchmark(results: Results, profile: str) -> list[Table]:

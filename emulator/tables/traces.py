@@ -56,7 +56,7 @@ def show_traces(console: Console) -> None:
     """What ships, a row a direction."""
     rows = []
     for name in reading.shipped():
-        for i, rate in enumerate(quantities(reading.find(name, "traces"))[:2]):
+        for i, rate in enumerate(quantities(reading.find_trace(name, "traces"))[:2]):
             found = spread(rate.steps, rate.factor, rate.per)
             values = (found.mean, found.p5, found.p50, found.p95, found.zero_share * 100, found.longest_zero_s)
             cells = [*(_short(value, 3) for value in values), f"{found.variation:.2f}"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from emulator.inputs.text_files import SourceLine, profile_error, shown
 from emulator.piecewise import StepFunction, merged
-from emulator.traces.rows import MOST_S, ONE_COLUMN, wrong
+from emulator.traces.rows import MOST_S, ONE_COLUMN, trace_error
 
 BIN_MS = 20
 OPPORTUNITY_BITS = 1500 * 8
@@ -26,13 +26,15 @@ def rates(file: str, lines: list[SourceLine], named: bool) -> StepFunction:
     last_ms = 0
     for line in lines:
         if not (line.text.isascii() and line.text.isdigit() and len(line.text) <= 15):
-            raise wrong(line, f"{shown(line.text)} is no whole number of ms; the file is read as Mahimahi: one a line")
+            raise trace_error(
+                line, f"{shown(line.text)} is no whole number of ms; the file is read as Mahimahi: one a line"
+            )
         ms = int(line.text)
         if ms < last_ms:
             problem = f"{ms} ms comes after {last_ms}; the file is read as Mahimahi: ms of each packet, never less"
-            raise wrong(line, f"{problem}; {ONE_COLUMN}")
+            raise trace_error(line, f"{problem}; {ONE_COLUMN}")
         if ms > MOST_S * 1000:
-            raise wrong(line, f"{ms} ms are more than {MOST_S} s; a Mahimahi trace has ms, and begins near 0")
+            raise trace_error(line, f"{ms} ms are more than {MOST_S} s; a Mahimahi trace has ms, and begins near 0")
         counts[max(ms - 1, 0) // BIN_MS] = counts.get(max(ms - 1, 0) // BIN_MS, 0) + 1
         last_ms = ms
     if last_ms == 0:

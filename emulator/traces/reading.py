@@ -70,7 +70,7 @@ def is_path(name: str) -> bool:
     return "/" in name or name.endswith(SUFFIXES)
 
 
-def find(name: str, asker: str, key: str = "", base: Path | None = None, form: Form | None = None) -> Trace:
+def find_trace(name: str, asker: str, key: str = "", base: Path | None = None, form: Form | None = None) -> Trace:
     """The trace ``name``, as ``asker`` (a file or a flag) asks for it in ``key``; paths are relative to ``base``."""
     known = f"one of the shipped traces: {', '.join(shipped())}"
     if is_path(name) or (name not in shipped() and _is_file(base, name)):
@@ -86,7 +86,7 @@ def find(name: str, asker: str, key: str = "", base: Path | None = None, form: F
         problem = f"{quoted}no such trace{guess}; give a path with a / or ending in {endings}, or {known}"
         raise profile_error(asker, key, problem)
     try:
-        return load(path, display, form)
+        return load_trace(path, display, form)
     except OSError as error:
         reason = error.strerror or "it cannot be opened"
         raise profile_error(asker, key, f"cannot read {display} ({reason}); give a trace's path, or {known}") from None
@@ -99,7 +99,7 @@ def _is_file(base: Path | None, name: str) -> bool:
         return False
 
 
-def load(path: Path, display: str, form: Form | None = None) -> Trace:
+def load_trace(path: Path, display: str, form: Form | None = None) -> Trace:
     """The trace in a file, which errors call ``display``. Raises ``OSError`` where it cannot be read."""
     content = read(path, LARGEST_BYTES)
     if len(content) > LARGEST_BYTES:
@@ -143,12 +143,12 @@ def _of_lines(file: str, text: str, form: Form) -> dict[str, StepFunction]:
     elif len(parts) == 2 and all(NUMBER.fullmatch(part) for part in parts):
         rates = rows.pairs(file, found, form.time, form.rate, form.holds)
     elif len(parts) == 1 and NUMBER.fullmatch(parts[0]):
-        raise rows.wrong(found[0], f"{shown(parts[0])} has no time beside it; {ONE_COLUMN}")
+        raise rows.trace_error(found[0], f"{shown(parts[0])} has no time beside it; {ONE_COLUMN}")
     elif ";" in found[0].text or "\t" in found[0].text:
         problem = f"{shown(found[0].text)} is separated by {'semicolons' if ';' in found[0].text else 'tabs'}"
-        raise rows.wrong(found[0], f"{problem}; write commas (and points in numbers), or {CONVERT}")
+        raise rows.trace_error(found[0], f"{problem}; write commas (and points in numbers), or {CONVERT}")
     else:
-        raise rows.wrong(found[0], f"{shown(found[0].text)} begins no trace; write {FORMATS}")
+        raise rows.trace_error(found[0], f"{shown(found[0].text)} begins no trace; write {FORMATS}")
     plausible(file, rates, form, is_mahimahi=len(parts) == 1)
     return {"up": rates, "down": rates}
 

@@ -104,28 +104,28 @@ def csv(file: str, lines: list[SourceLine], holds: Holds) -> dict[str, StepFunct
     head = lines[0]
     names = [name.strip().strip('"') for name in head.text.split(",")]
     if all(NUMBER.fullmatch(name) for name in names):
-        raise wrong(head, f"a CSV begins with its columns' names; write {HEAD} above the numbers")
+        raise trace_error(head, f"a CSV begins with its columns' names; write {HEAD} above the numbers")
     words = head.text.split()
     if len(words) > 1 and all(NUMBER.fullmatch(word) or WITH_COMMA.fullmatch(word) for word in words):
-        raise wrong(head, f"{shown(next(w for w in words if ',' in w))} has a comma; write a point, as in 2.5")
+        raise trace_error(head, f"{shown(next(w for w in words if ',' in w))} has a comma; write a point, as in 2.5")
     if not any(name in COLUMNS for name in names):
         some = ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
-        raise wrong(head, f"has {len(names)} columns ({some}) and none of {', '.join(USUAL)}; {CONVERT}")
+        raise trace_error(head, f"has {len(names)} columns ({some}) and none of {', '.join(USUAL)}; {CONVERT}")
     for i, name in enumerate(names):
         if name not in COLUMNS:
             guess = nearest(name, (*USUAL, *COLUMNS))
-            raise wrong(head, f"unknown column {shown(name)}; {guess}Columns: {', '.join(USUAL)}; {CONVERT}")
+            raise trace_error(head, f"unknown column {shown(name)}; {guess}Columns: {', '.join(USUAL)}; {CONVERT}")
         if name in names[:i]:
-            raise wrong(head, f"column {name} is there twice; leave one out")
+            raise trace_error(head, f"column {name} is there twice; leave one out")
     columns = [COLUMNS[name] for name in names]
     quantities = [column.quantity for column in columns]
     for quantity, name in (("time", "time_s"), ("up", "up_mbps"), ("down", "down_mbps"), ("rtt", ""), ("loss", "")):
         if quantities.count(quantity) > 1:
-            raise wrong(head, f"has {quantity} in {quantities.count(quantity)} units; leave all but one out")
+            raise trace_error(head, f"has {quantity} in {quantities.count(quantity)} units; leave all but one out")
         if quantity == "time" and quantity not in quantities:
-            raise wrong(head, f"column {name} is missing; write {HEAD}, and rtt_ms, loss if known")
+            raise trace_error(head, f"column {name} is missing; write {HEAD}, and rtt_ms, loss if known")
     if "up" not in quantities and "down" not in quantities:
-        raise wrong(head, f"columns up_mbps and down_mbps are missing; write {HEAD}, or one of the two")
+        raise trace_error(head, f"columns up_mbps and down_mbps are missing; write {HEAD}, or one of the two")
     return _rows(file, lines[1:], "CSV", ",", columns, holds)
 
 
@@ -140,7 +140,7 @@ def _rows(
         if len(cells) != len(columns):
             wanted = (mark or " ").join(column.name for column in columns)
             comma = "; a comma in a number? write a point" if mark == "," and len(cells) > len(columns) else ""
-            raise wrong(
+            raise trace_error(
                 line, f"has {len(cells)} numbers, not {len(columns)}; read as {form}, a line is {wanted}{comma}"
             )
         for column, cell in zip(columns, cells, strict=True):
@@ -149,7 +149,9 @@ def _rows(
                 values[column.quantity].append(value)
             elif times and value <= times[-1]:
                 problem = f"{cell.strip()} {column.unit} is not after the time before it"
-                raise wrong(line, f"{problem}; rows must be in order, one for each time; {DROP}, averages repeats")
+                raise trace_error(
+                    line, f"{problem}; rows must be in order, one for each time; {DROP}, averages repeats"
+                )
             else:
                 times.append(value)
     if len(times) < 2:
@@ -177,16 +179,18 @@ def parse_integer(line: SourceLine, column: TraceColumn, text: str, otherwise: s
     end = f"; {otherwise}" if otherwise else ""
     if not NUMBER.fullmatch(text) or len(text) > 60:
         hint = "; write a point, as in 2.5" if WITH_COMMA.fullmatch(text) else ""
-        raise wrong(line, f"{column.name} is {shown(text)}; it must be a finite number such as 2.5{hint}{end}")
+        raise trace_error(line, f"{column.name} is {shown(text)}; it must be a finite number such as 2.5{hint}{end}")
     value = Decimal(text)
     if value < 0:
-        raise wrong(line, f"{column.name} is {shown(text)}; it must be 0 or more{end}")
+        raise trace_error(line, f"{column.name} is {shown(text)}; it must be 0 or more{end}")
     exact = EXACT.multiply(value, Decimal(column.scale))
     if exact > column.most:
         most = f"{Decimal(column.most) / column.scale:f}"
-        raise wrong(line, f"{column.name} is {shown(text)}, above {most} {column.unit}".rstrip() + f"; {column.remedy}")
+        raise trace_error(
+            line, f"{column.name} is {shown(text)}, above {most} {column.unit}".rstrip() + f"; {column.remedy}"
+        )
     return int(exact) // column.parts
 
 
-def wrong(line: SourceLine, problem: str) -> ProfileError:
+def trace_error(line: SourceLine, problem: str) -> ProfileError:
     return profile_error(line.where, "", problem)

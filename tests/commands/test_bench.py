@@ -23,7 +23,7 @@ from toy import make_timeline
 import run
 from algorithms.commands.sweep.bench import ablations
 from algorithms.commands.sweep.grid import BASE, Grid, Variant, variants
-from emulator.analysis.statistics import estimate, paired
+from emulator.analysis.statistics import estimate_mean, paired
 from emulator.errors import UserError
 from emulator.tables.sweep import (
     Ablation,
@@ -44,7 +44,7 @@ values = st.floats(-1e6, 1e6)
 
 @given(st.lists(values, min_size=2, max_size=12))
 def test_mean_and_deviation_are_those_of_a_sample(some: list[float]) -> None:
-    found = estimate(some)
+    found = estimate_mean(some)
     assert found is not None
     assert (found.n, found.of) == (len(some), len(some))
     assert found.mean == pytest.approx(np.mean(some), rel=1e-9, abs=1e-6)
@@ -52,7 +52,7 @@ def test_mean_and_deviation_are_those_of_a_sample(some: list[float]) -> None:
 
 
 def test_the_interval_is_students_by_its_closed_forms_for_one_and_two_degrees_of_freedom() -> None:
-    two, three = estimate([1.0, 3.0]), estimate([1.0, 2.0, 3.0])
+    two, three = estimate_mean([1.0, 3.0]), estimate_mean([1.0, 2.0, 3.0])
     assert two is not None
     assert three is not None
     cauchy = math.tan(math.pi * 0.475)  # the quantile at 0.975 of Student's t with one degree of freedom
@@ -70,11 +70,11 @@ def test_pairs_that_differ_by_a_constant_differ_by_it_without_doubt(some: list[f
 
 
 def test_what_is_not_there_is_counted_and_not_averaged() -> None:
-    found = estimate([None, 4.0, 6.0])
+    found = estimate_mean([None, 4.0, 6.0])
     assert found is not None
     assert (found.n, found.of, found.mean) == (2, 3, 5.0)
     assert cell(found) == f"5.00 ± {math.sqrt(2):.2f} (2 of 3)".replace(" (", "\n(")
-    assert estimate([None, None]) is None
+    assert estimate_mean([None, None]) is None
     assert cell(None) == NOTHING
     assert difference(paired([(3.0, 1.0), (None, 1.0)])) == "+2.00\n(1 of 2)"
 

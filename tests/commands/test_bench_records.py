@@ -69,7 +69,7 @@ class Runs:
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
     fake = Runs()
-    monkeypatch.setattr(subcommand, "run", fake)
+    monkeypatch.setattr(subcommand, "run_subcommand", fake)
     yield fake
 
 

@@ -91,7 +91,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
     with pytest.MonkeyPatch.context() as patch, contextlib.chdir(folder):
         patch.setattr(launcher.Launcher, "__enter__", start)
-        patch.setattr(subcommand, "run", start)
+        patch.setattr(subcommand, "run_subcommand", start)
         yield folder
 
 

@@ -20,7 +20,7 @@ SMALL = 'kind = "experiment"\ndescription = "d"\n'
 
 def settings(experiment: str, name: str, *arguments: str) -> dict[str, Any]:
     flags = parser().parse_args(["--profile", "iot-4g", *arguments])
-    return overrides.settings_of(name, flags, reading.find(experiment), 10)
+    return overrides.settings_of(name, flags, reading.find_experiment(experiment), 10)
 
 
 @pytest.mark.parametrize("shipped", reading.shipped())
@@ -96,7 +96,7 @@ def test_a_mistake_in_a_file_is_one_line_with_file_and_key(tmp_path: Path, text:
     path = tmp_path / "mine.toml"
     path.write_text(text)
     with pytest.raises(UserError) as caught:
-        reading.find(str(path))
+        reading.find_experiment(str(path))
     assert complaint in str(caught.value)
     assert "mine.toml" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -104,4 +104,4 @@ def test_a_mistake_in_a_file_is_one_line_with_file_and_key(tmp_path: Path, text:
 
 def test_a_name_that_is_none_names_the_nearest() -> None:
     with pytest.raises(UserError, match="did you mean fsl-sage-cifar10"):
-        reading.find("fsl-sage-cifar-10")
+        reading.find_experiment("fsl-sage-cifar-10")

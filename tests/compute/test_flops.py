@@ -96,7 +96,7 @@ def test_a_clients_forward_and_backward(parts: Parts) -> None:
 def test_what_an_auxiliary_adds_to_a_client(parts: Parts) -> None:
     """FSL-SAGE: a forward pass and the gradients of activations alone; CSE-FSL: those of weights too."""
     frozen = steps.Part(parts.aux.module, None)
-    estimated = count(steps.estimate, frozen, parts.z, parts.y)
+    estimated = count(steps.estimate_gradient, frozen, parts.z, parts.y)
     assert estimated.dense_flops == flops(AUXILIARY, 2)
     assert flops(AUXILIARY, 2) / BATCH / 1e6 == pytest.approx(34, abs=0.5)
     trained = steps.Part(TASK.auxiliary().to("meta"), SGD)

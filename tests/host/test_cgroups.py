@@ -101,7 +101,7 @@ def test_a_container_that_sees_its_group_as_the_root_finds_its_own_quota(version
 
 def test_no_groups_mean_no_limits(tmp_path: Path) -> None:
     assert (cgroups.cores(tmp_path), cgroups.memory_kills(tmp_path)) == (64, 0)
-    assert cgroups.memory(tmp_path).limit_bytes == psutil.virtual_memory().total
+    assert cgroups.memory_limit(tmp_path).limit_bytes == psutil.virtual_memory().total
 
 
 def test_the_memory_limit_of_a_group_counts_and_pages_that_can_be_dropped_are_free(tree: Tree) -> None:
@@ -112,10 +112,10 @@ def test_the_memory_limit_of_a_group_counts_and_pages_that_can_be_dropped_are_fr
         ("memory_max", "memory_current") if tree.version == 2 else ("memory_limit_in_bytes", "memory_usage_in_bytes")
     )
     tree.write("memory", OWN, **dict(zip(names, (endless, f"{3 * MIB}\n"), strict=True)))
-    assert cgroups.memory(tree.proc).what == "this host"
+    assert cgroups.memory_limit(tree.proc).what == "this host"
     tree.write("memory", "/batch", **dict(zip(names, (f"{8 * MIB}\n", f"{5 * MIB}\n"), strict=True)))
     tree.write("memory", "/batch", memory_stat=f"cache {4 * MIB}\n{of_files} {MIB}\n")
-    found = cgroups.memory(tree.proc)
+    found = cgroups.memory_limit(tree.proc)
     assert (found.limit_bytes, found.free_bytes) == (8 * MIB, 4 * MIB)
     assert found.what.endswith("cgroup tree/batch" if tree.version == 2 else "cgroup tree/memory/batch")
 

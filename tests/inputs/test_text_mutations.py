@@ -16,18 +16,18 @@ from rich.console import Console
 from algorithms.experiments import reading
 from emulator.errors import UserError
 from emulator.network.topology import Topology
-from emulator.profiles.reading import describe, load_scenario
+from emulator.profiles.reading import describe_profile, load_scenario
 from emulator.tables.profiles import profile_lines
 from emulator.tables.traces import show_trace
 from emulator.traces.convert import ConvertOptions, convert
-from emulator.traces.reading import Form, load
+from emulator.traces.reading import Form, load_trace
 
 EXAMPLES = int(os.environ.get("SPLITBED_EXAMPLES", "100"))  # of each kind
 
 
 def look_at_profile(folder: Path, name: str) -> None:
     """What a profile comes to, as it is shown and as the network is built of it."""
-    profile_lines(describe(str(folder / name)), 80)
+    profile_lines(describe_profile(str(folder / name)), 80)
     if name not in ("n.toml", "d.toml", "t.txt"):
         scenario = load_scenario(str(folder / "s.toml"))
         assert len(scenario.clients) < 50 or Topology(scenario, 1).links
@@ -37,7 +37,7 @@ def look_at_profile(folder: Path, name: str) -> None:
 def look_at_trace(folder: Path, name: str) -> None:
     for form in (Form(), Form(time="ms", rate="kbps", holds="before"), Form(format="mahimahi")):
         try:
-            show_trace(load(folder / name, name, form), Console(file=io.StringIO(), width=80))
+            show_trace(load_trace(folder / name, name, form), Console(file=io.StringIO(), width=80))
         except UserError as error:
             one_line(error)
 
@@ -62,7 +62,7 @@ LOOKS: dict[str, Callable[[Path, str], object]] = {
     "n.toml": look_at_profile,
     "d.toml": look_at_profile,
     "s.toml": look_at_profile,
-    "e.toml": lambda folder, name: reading.find(str(folder / name)),
+    "e.toml": lambda folder, name: reading.find_experiment(str(folder / name)),
     "t.csv": look_at_trace,
     "t.txt": look_at_trace,
     "p.json": look_at_trace,

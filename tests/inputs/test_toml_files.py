@@ -32,7 +32,7 @@ def test_profiles_and_experiments_are_read_whatever_program_wrote_them(tmp_path:
     (tmp_path / "exp.toml").write_bytes(WRITTEN[how](EXPERIMENT))
     network = load_network(str(tmp_path / "net.toml"))
     assert (network.up.rate_bps, network.down.rate_bps, network.up.one_way_ns) == (26_000, 5 * 10**6, 35 * 10**6)
-    experiment = reading.find(str(tmp_path / "exp.toml"))
+    experiment = reading.find_experiment(str(tmp_path / "exp.toml"))
     assert (experiment.description, experiment.rounds, experiment.settings) == ("é", 3, {"client_lr": 0.01})
 
 
@@ -40,7 +40,7 @@ READERS: dict[str, tuple[Callable[[str], Any], str]] = {
     "network": (load_network, NETWORK),
     "device": (load_device, 'kind = "device"\ndescription = "d"\n'),
     "scenario": (load_scenario, 'kind = "scenario"\ndescription = "d"\n'),
-    "experiment": (reading.find, EXPERIMENT.partition("[settings]")[0]),
+    "experiment": (reading.find_experiment, EXPERIMENT.partition("[settings]")[0]),
 }
 BROKEN: dict[str, tuple[Callable[[str], bytes], str]] = {
     "a float out of range": (lambda text: f"{text}x = 1e400\n".encode(), "x: "),
@@ -107,7 +107,7 @@ def refused(load: Callable[[str], Any], path: Path) -> str:
 def test_a_number_that_no_float_holds_is_told_by_its_key(tmp_path: Path, line: str, said: str) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(EXPERIMENT.replace("client_lr = 1e-2", line))
-    assert refused(reading.find, path).startswith(f"{path}: {said}")
+    assert refused(reading.find_experiment, path).startswith(f"{path}: {said}")
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_a_number_that_no_float_holds_is_told_by_its_key(tmp_path: Path, line: s
 def test_a_key_that_an_experiment_lacks_or_does_not_know_is_named(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(text)
-    assert refused(reading.find, path).startswith(f"{path}: {said}")
+    assert refused(reading.find_experiment, path).startswith(f"{path}: {said}")
 
 
 def test_there_is_no_other_reader_of_toml() -> None:

@@ -136,7 +136,7 @@ def test_every_command_shown_is_one_that_its_parser_takes(
 
 def check_run(flags: Any) -> None:
     """Of a run's flags, that its methods, their options, and its experiment are there."""
-    experiment = reading.find(flags.experiment) if flags.experiment else reading.NONE
+    experiment = reading.find_experiment(flags.experiment) if flags.experiment else reading.NONE
     names = overrides.algorithms_of(flags, experiment)
     for name in names:
         settings = overrides.settings_of(name, flags, experiment, 10)

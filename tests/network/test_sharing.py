@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from traffic import WIDE, Sent, carry, fabric_of, link
 
 from emulator.network.fabric import Fabric
-from emulator.network.fairness import Q20, UNLIMITED_Q20, Flow, Resource, fill, together
+from emulator.network.fairness import Q20, UNLIMITED_Q20, Flow, Resource, connected_component, share_max_min
 from emulator.network.jitter import Transmission
 from emulator.piecewise import StepFunction
 from emulator.preflight.dilation import ProfilingResult, choose_dilation, reorder_window_ns
@@ -281,7 +281,7 @@ def test_shares_are_max_min_fair_and_no_capacity_is_exceeded(
     flows = [Flow([resources[i] for i in path], limit) for path, limit in paths]
     for flow in flows:
         flow.attach()
-    fill(resources, flows)
+    share_max_min(resources, flows)
     used = {resource: sum(flow.path.count(resource) * flow.rate_q20 for flow in flows) for resource in resources}
     count = {resource: sum(flow.path.count(resource) for flow in flows) for resource in resources}
     assert all(used[resource] <= resource.capacity_q20 for resource in resources)
@@ -309,8 +309,8 @@ def test_flows_that_are_joined_by_no_resource_are_shared_apart_and_in_any_order(
         flows = [Flow([resources[i] for i in path], limit) for path, limit in paths]
         for flow in flows[::-1] if backwards else flows:
             flow.attach()
-        for parts in [together((resource,)) for resource in resources] if apart else [(resources, flows)]:
-            fill(*(part[::-1] if backwards else part for part in parts))
+        for parts in [connected_component((resource,)) for resource in resources] if apart else [(resources, flows)]:
+            share_max_min(*(part[::-1] if backwards else part for part in parts))
         return [flow.rate_q20 for flow in flows]
 
     assert rates(apart=True) == rates(apart=False) == rates(apart=False, backwards=True)

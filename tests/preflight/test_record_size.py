@@ -31,7 +31,7 @@ def room(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """What a host has: bytes of disk and of memory."""
     found = {"disk": 10**12, "memory": 10**12}
     monkeypatch.setattr(shutil, "disk_usage", lambda _folder: Disk(10**13, 0, found["disk"]))
-    monkeypatch.setattr(cgroups, "memory", lambda _proc: cgroups.MemoryLimit(10**13, found["memory"], "the host"))
+    monkeypatch.setattr(cgroups, "memory_limit", lambda _proc: cgroups.MemoryLimit(10**13, found["memory"], "the host"))
     return found
 
 

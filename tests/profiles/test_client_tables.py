@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from algorithms.commands.sweep.dependencies import scenario_digest
 from emulator.errors import ProfileError
-from emulator.profiles.reading import describe, load_device, load_network, load_scenario
+from emulator.profiles.reading import describe_profile, load_device, load_network, load_scenario
 from emulator.profiles.scenario import Scenario
 from emulator.runtime.run_manifest import make_manifest
 from emulator.tables.profiles import profile_lines
@@ -127,7 +127,7 @@ def test_the_tables_content_is_in_the_manifest_in_a_results_key_and_in_the_view(
         assert manifest["profile_notes"] == list(scenario.notes)
         keys.add(scenario_digest(scenario))
     assert len(keys) == 2
-    view = "\n".join(profile_lines(describe(str(tmp_path / "s.toml")), 300))
+    view = "\n".join(profile_lines(describe_profile(str(tmp_path / "s.toml")), 300))
     assert "2 clients: pi-4b#0 (4.898 GFLOP/s, 3576 MiB to train in) on iot-4g#0 (25.95 up" in view
     assert "numbers were rounded" in view
 

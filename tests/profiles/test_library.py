@@ -10,7 +10,7 @@ from traffic import WIDE, Sent, carry
 from algorithms.commands import profiles
 from emulator.inputs.shipped import ROOT
 from emulator.network.fabric import Fabric
-from emulator.profiles.reading import describe, load_device, load_network, load_scenario
+from emulator.profiles.reading import describe_profile, load_device, load_network, load_scenario
 from emulator.profiles.scenario import ClientSpec, Direction, Network, Scenario, ServerSpec
 from emulator.profiles.schema import shipped
 from emulator.testing.stage import SECOND, make_device
@@ -59,7 +59,7 @@ def test_what_ships_is_complete_and_loads(kind: str) -> None:
 @pytest.mark.parametrize("kind", SHIPPED)
 def test_every_shipped_number_has_grade_source_and_date(kind: str) -> None:
     for name in shipped(kind):
-        rows = [row for profile in describe(name) for row in profile.rows if not row.key.endswith("trace")]
+        rows = [row for profile in describe_profile(name) for row in profile.rows if not row.key.endswith("trace")]
         assert rows
         for row in rows:
             assert row.grade in {"A", "B", "C", "R"}, (name, row.key)
@@ -145,7 +145,7 @@ def test_a_profile_is_shown_with_every_source_uncut(name: str, capsys: pytest.Ca
     text = capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= 100
     words = " ".join(text.split())
-    for profile in describe(name):
+    for profile in describe_profile(name):
         assert f"{profile.kind} {name}: {profile.description}" in words
         for row in profile.rows:
             assert f"{row.key} {row.value}" in words

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from algorithms.commands import profiles
 from emulator.errors import ProfileError
 from emulator.inputs.shipped import ROOT
-from emulator.profiles.reading import describe, load_device, load_network, load_scenario, share_out
+from emulator.profiles.reading import describe_profile, load_device, load_network, load_scenario, share_out
 from emulator.profiles.scenario import Network
 from emulator.profiles.schema import shipped
 
@@ -80,7 +80,7 @@ def refused(load: Callable[[str], object], path: Path, content: str | bytes) -> 
 def test_a_bare_number_is_shown_without_a_source(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(toml(NETWORK, {}))
-    (profile,) = describe(str(path))
+    (profile,) = describe_profile(str(path))
     assert {row.source for row in profile.rows} == {"no source given"}
 
 

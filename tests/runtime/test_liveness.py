@@ -34,7 +34,7 @@ from emulator.host.liveness import (
     step_limit_s,
 )
 from emulator.ledger.events import Lasting, Timeline
-from emulator.runtime.supervision import ChildTask, wrong
+from emulator.runtime.supervision import ChildTask, liveness_problem
 
 SECOND = 10**9
 
@@ -159,12 +159,12 @@ def test_what_it_does_is_read_as_it_was_written_and_of_a_long_path_the_end(ward:
 def test_a_slow_step_is_told_and_ends_no_run_until_its_limit(clock: Clock) -> None:
     slow = Activity("computation", clock.monotonic_ns(), "steps.py:88 train_step")
     clock.now_s += 600
-    assert wrong([LivenessReading("client-0", 0.0, slow)], step_limit_s(None)) == ""
-    said = wrong([LivenessReading("client-0", 0.0, slow)], 599)
+    assert liveness_problem([LivenessReading("client-0", 0.0, slow)], step_limit_s(None)) == ""
+    said = liveness_problem([LivenessReading("client-0", 0.0, slow)], 599)
     assert said.startswith("client-0: a computation has been going on for 600 s, now in steps.py:88 train_step; ")
     assert "a step may take 599 s of this host" in said
     assert "--step-limit" in said
-    assert wrong([LivenessReading("client-1", 4.2, None)], 599) == (
+    assert liveness_problem([LivenessReading("client-1", 4.2, None)], 599) == (
         "client-1 shows no sign of life for 4 s (stopped, or frozen)"
     )
 

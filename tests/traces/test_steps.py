@@ -101,7 +101,7 @@ def test_with_the_server_half_as_auxiliary_the_estimate_is_the_true_gradient_and
     z, y = smashed(count=16)
     server = steps.Part(Task().server_half(), LR)
     aux = steps.Part(copy.deepcopy(server.module), LR)
-    _, estimated = steps.estimate(aux, z, y)
+    _, estimated = steps.estimate_gradient(aux, z, y)
     gradients = steps.refresh(server, z, y)
     assert torch.allclose(estimated, gradients[0] / 16, atol=1e-9)
     before, after = align(aux, gradients, z, y, [torch.arange(16)], 16)
@@ -144,8 +144,8 @@ def test_the_scale_of_estimate_and_alignment_does_not_depend_on_the_size_of_the_
     assert torch.allclose(
         summed[0], summed_twice[0][:8], rtol=1e-4, atol=1e-7
     )  # of each sample, whatever else is there
-    _, once = steps.estimate(aux, z, y)
-    _, doubled = steps.estimate(aux, twice_z, twice_y)
+    _, once = steps.estimate_gradient(aux, z, y)
+    _, doubled = steps.estimate_gradient(aux, twice_z, twice_y)
     assert torch.allclose(once * 8, doubled[:8] * 16, rtol=1e-4, atol=1e-7)
     task = Task()
     errors = [

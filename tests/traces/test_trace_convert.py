@@ -10,7 +10,7 @@ import run
 from emulator.errors import UserError
 from emulator.piecewise import StepFunction
 from emulator.traces.convert import Converted, ConvertOptions, convert
-from emulator.traces.reading import load
+from emulator.traces.reading import load_trace
 
 S, MS, MBIT = 10**9, 10**6, 10**6
 LOG = (  # date and time in one field, several rows a second, kbit/s, "-" for what is missing
@@ -47,7 +47,7 @@ def test_a_log_of_many_columns_becomes_a_trace_by_the_names_of_three(tmp_path: P
     assert done.notes[0] == "log.csv: 6 rows; 1 repeat of a time averaged; 2 without a value: hold."
     assert done.notes[1].startswith("5 rows over 6 s, in the mean 3.947 Mbit/s up and 1")
     (tmp_path / "x.csv").write_text(done.text)
-    again = load(tmp_path / "x.csv", "x.csv")
+    again = load_trace(tmp_path / "x.csv", "x.csv")
     assert (again.up, again.down) == (done.steps["up"], done.steps["down"])
     assert done.text.splitlines()[0].endswith("from log.csv: up_mbps is UL_bitrate, down_mbps is DL_bitrate")
 
@@ -220,7 +220,7 @@ def test_the_command_writes_a_new_file_and_says_what_it_did(tmp_path: Path, caps
     assert run.main([*words, "--out", str(out)]) == 0
     said = capsys.readouterr()
     assert said.out.startswith(f"{log}: 6 rows; ")
-    assert load(out, "").down is not None
+    assert load_trace(out, "").down is not None
     assert run.main(words) == 0
     piped = capsys.readouterr()
     assert piped.out == out.read_text()

@@ -15,11 +15,11 @@ import run
 from emulator.errors import ProfileError
 from emulator.network.fabric import Fabric
 from emulator.piecewise import StepFunction
-from emulator.profiles.reading import describe, load_network
+from emulator.profiles.reading import describe_profile, load_network
 from emulator.profiles.scenario import Direction, Network
 from emulator.tables.profiles import profile_lines
 from emulator.testing.stage import MBIT, MS, SECOND
-from emulator.traces.reading import Form, Trace, load
+from emulator.traces.reading import Form, Trace, load_trace
 
 S = SECOND
 MILLISECONDS = "7.0 4600.0\n1053.0 4307.5\n4087.0 0\n4801.0 3542.0825\n"
@@ -28,7 +28,7 @@ MILLISECONDS = "7.0 4600.0\n1053.0 4307.5\n4087.0 0\n4801.0 3542.0825\n"
 def trace_of(tmp_path: Path, content: str, form: Form | None = None, name: str = "t.txt") -> Trace:
     path = tmp_path / name
     path.write_text(content)
-    return load(path, name, form)
+    return load_trace(path, name, form)
 
 
 def refused(tmp_path: Path, content: str, form: Form | None = None) -> str:
@@ -245,9 +245,9 @@ def network_of(tmp_path: Path, lines: str) -> Network:
 def test_a_profile_names_a_traces_units(tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_text(MILLISECONDS)
     network = network_of(tmp_path, 'trace = { file = "t.txt", time = "ms", rate = "kbps" }\none_way_ms = 1')
-    assert network.up.rates == load(tmp_path / "t.txt", "", Form(time="ms", rate="kbps")).up
+    assert network.up.rates == load_trace(tmp_path / "t.txt", "", Form(time="ms", rate="kbps")).up
     assert network.up.rate_bps == 4_600_000
-    shown = "\n".join(profile_lines(describe(str(tmp_path / "n.toml")), 100))
+    shown = "\n".join(profile_lines(describe_profile(str(tmp_path / "n.toml")), 100))
     assert "trace.time         ms" in shown
     assert "follows t.txt (5.84 s), mean 3.696 up, 3.696 down" in shown
     with pytest.raises(ProfileError, match=r"n\.toml: trace\.time: must be one of s, ms, us, not \"min\""):
@@ -266,7 +266,7 @@ def test_one_direction_may_follow_a_trace_and_the_other_have_a_number(tmp_path: 
     assert getattr(network, other).rates is None
     up, down = carry(fabric_of(network), [Sent("client-0", "server", 10**6), Sent("server", "client-0", 10**6)])
     assert (up.left_ns, down.left_ns) == (2 * S, 2 * S)
-    view = "\n".join(profile_lines(describe(str(tmp_path / "n.toml")), 100))
+    view = "\n".join(profile_lines(describe_profile(str(tmp_path / "n.toml")), 100))
     assert "follows t.csv (2 s), mean 4 up, 4 down" in view
     with pytest.raises(ProfileError) as caught:
         network_of(tmp_path, 'trace = "t.csv"\none_way_ms = 0')

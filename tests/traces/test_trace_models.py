@@ -21,7 +21,7 @@ from emulator.errors import UserError
 from emulator.inputs.shipped import ROOT
 from emulator.piecewise import StepFunction
 from emulator.tables import traces as trace_views
-from emulator.traces.reading import Form, Trace, find, load, shipped
+from emulator.traces.reading import Form, Trace, find_trace, load_trace, shipped
 from emulator.traces.statistics import statistics
 from netprofiles.traces import make as trace_maker
 from netprofiles.traces.make import KINDS, PEAKS_KBPS, SLOT_S, make
@@ -34,7 +34,7 @@ LTE = ["lte-walking", "lte-driving"]
 def made(folder: Path, name: str, seed: int, seconds: int | None = None) -> Trace:
     path = folder / "made.csv"
     path.write_text(make(name, seed, seconds))
-    return load(path, "made.csv")
+    return load_trace(path, "made.csv")
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_the_command_in_a_shipped_traces_header_makes_it_again_bit_for_bit(name:
 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_shipped_trace_meets_its_aims_and_its_header_states_them(name: str) -> None:
-    trace, kind = find(name, "test"), KINDS[name]
+    trace, kind = find_trace(name, "test"), KINDS[name]
     facts = statistics(trace)
     header = (ROOT / "traces" / f"{name}.csv").read_text().replace("\n#   ", " ")
     assert trace.up.length_ns == kind.seconds * S
@@ -91,7 +91,7 @@ def test_another_seed_is_another_trace(folder: Path) -> None:
 
 
 def test_driving_varies_more_than_walking_and_has_outages_of_1_to_5_s() -> None:
-    walking, driving = (find(name, "test") for name in LTE)
+    walking, driving = (find_trace(name, "test") for name in LTE)
     assert statistics(driving).down_mbps.variation > 1.3 * statistics(walking).down_mbps.variation
     rates = [driving.down.at(n * S) for n in range(600)]
     outages = [len(list(group)) for out, group in groupby(rates, key=operator.not_) if out]
@@ -102,12 +102,12 @@ def test_driving_varies_more_than_walking_and_has_outages_of_1_to_5_s() -> None:
 
 @pytest.mark.parametrize("name", LTE)
 def test_both_directions_of_lte_are_out_together(name: str) -> None:
-    trace = find(name, "test")
+    trace = find_trace(name, "test")
     assert [not rate for rate in trace.up.values] == [not rate for rate in trace.down.values]
 
 
 def test_nb_iots_rates_are_its_peaks_halved_up_to_five_times_one_level_at_a_time() -> None:
-    trace = find("nb-iot", "test")
+    trace = find_trace("nb-iot", "test")
     levels = {
         side: [round(log2(PEAKS_KBPS[f"{side}_mbps"] * 1000 / rate)) for rate in getattr(trace, side).values]
         for side in ("up", "down")
@@ -121,7 +121,7 @@ def test_nb_iots_rates_are_its_peaks_halved_up_to_five_times_one_level_at_a_time
 
 
 def test_starlinks_slots_begin_with_a_short_drop_a_longer_way_and_more_loss() -> None:
-    trace = find("starlink", "test")
+    trace = find_trace("starlink", "test")
     assert trace.delays is not None
     assert trace.losses is not None
     slots = range(0, trace.up.length_ns, SLOT_S * S)
@@ -173,7 +173,7 @@ def drawn(trace: Trace) -> list[str]:
 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_drawing_and_its_table_fit_80_columns_with_nothing_cut(name: str) -> None:
-    lines = drawn(find(name, "test"))
+    lines = drawn(find_trace(name, "test"))
     assert max(map(cell_len, lines)) <= 80
     assert not any("…" in line for line in lines)
 
@@ -210,13 +210,13 @@ def test_a_bar_is_as_high_as_its_column_and_outages_are_marked(heights: list[int
 
 
 def test_a_drawing_names_its_units_and_the_ends_of_its_axes() -> None:
-    lines = drawn(find("starlink", "test"))
+    lines = drawn(find_trace("starlink", "test"))
     for title in ("up, Mbit/s", "down, Mbit/s", "round trip, ms", "loss, %"):
         axis = lines[lines.index(title) + trace_views.ROWS + 1 :][:2]
         assert axis[0].startswith("       0 └")
         assert axis[1].split()[0] == "0"
         assert axis[1].split()[-1] == "300"
-    assert "up, kbit/s" in drawn(find("nb-iot", "test"))
+    assert "up, kbit/s" in drawn(find_trace("nb-iot", "test"))
 
 
 @given(st.floats(1e-9, 1e9))
@@ -236,4 +236,4 @@ def test_an_axis_ends_at_a_round_number_not_far_above(value: float) -> None:
 )
 def test_the_shortest_and_slowest_traces_are_drawn_too(content: str, form: Form, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(content)
-    assert max(map(cell_len, drawn(load(tmp_path / "t.csv", "t.csv", form)))) <= 80
+    assert max(map(cell_len, drawn(load_trace(tmp_path / "t.csv", "t.csv", form)))) <= 80

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from emulator.errors import ProfileError
 from emulator.piecewise import StepFunction
 from emulator.traces.mahimahi import BIN_MS
-from emulator.traces.reading import Form, Trace, find, load, shipped
+from emulator.traces.reading import Form, Trace, find_trace, load_trace, shipped
 from emulator.traces.statistics import spread, statistics
 
 S, MS = 10**9, 10**6
@@ -39,7 +39,7 @@ def read(folder: Path) -> Read:
     def from_text(content: str | bytes, form: Form | None = None) -> Trace:
         path = folder / "x.csv"
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return load(path, "x.csv", form)
+        return load_trace(path, "x.csv", form)
 
     return from_text
 
@@ -90,7 +90,7 @@ def test_a_trace_is_named_after_its_file_and_knows_its_bytes(tmp_path: Path) -> 
     content = b"5\n5\n27\n"
     for file, name in (("verizon.up", "verizon.up"), ("lte.csv", "lte"), ("lte.2.trace", "lte.2")):
         (tmp_path / file).write_bytes(content)
-        trace = load(tmp_path / file, f"shown/{file}", MAHIMAHI)
+        trace = load_trace(tmp_path / file, f"shown/{file}", MAHIMAHI)
         assert (trace.name, trace.file) == (name, f"shown/{file}")
         assert trace.sha256 == hashlib.sha256(content).hexdigest()
 
@@ -222,8 +222,8 @@ def test_whatever_a_file_holds_it_is_a_trace_or_one_line(read: Read, content: st
 
 def test_a_trace_is_found_by_name_or_by_a_path_beside_its_asker(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("0 1\n1 2\n")
-    assert find("mine.txt", "net.toml", "trace", tmp_path).file == str(tmp_path / "mine.txt")
-    assert find("lte-driving", "net.toml", "trace", tmp_path).file == "netprofiles/traces/lte-driving.csv"
+    assert find_trace("mine.txt", "net.toml", "trace", tmp_path).file == str(tmp_path / "mine.txt")
+    assert find_trace("lte-driving", "net.toml", "trace", tmp_path).file == "netprofiles/traces/lte-driving.csv"
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_a_trace_is_found_by_name_or_by_a_path_beside_its_asker(tmp_path: Path) 
 )
 def test_a_trace_that_is_not_there_is_told_where_it_was_asked_for(name: str, said: str) -> None:
     with pytest.raises(ProfileError) as caught:
-        find(name, "net.toml", "trace")
+        find_trace(name, "net.toml", "trace")
     assert str(caught.value).startswith(said)
     assert all(other in str(caught.value) for other in shipped())
 

@@ -28,7 +28,7 @@ NAMES = ["fedavg", "sl"]
 def drawn(tmp_path_factory):
     """The folder of a run's pictures, and what was left out."""
     folder = tmp_path_factory.mktemp("drawn")
-    return folder / "plots", files.draw(folder, make_two()).left_out
+    return folder / "plots", files.draw_plots(folder, make_two()).left_out
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def words(monkeypatch, tmp_path):
             return []
 
         monkeypatch.setattr(files, "save", keep)
-        left_out = files.draw(tmp_path, run).left_out
+        left_out = files.draw_plots(tmp_path, run).left_out
         return found, left_out
 
     return draw
@@ -206,7 +206,7 @@ def test_the_ranking_tells_the_figures_of_the_tables(words):
 
 def test_the_same_run_gives_the_same_files_whatever_the_users_settings(drawn, tmp_path):
     with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "black", "svg.hashsalt": "other"}):
-        again = files.draw(tmp_path, make_two()).paths
+        again = files.draw_plots(tmp_path, make_two()).paths
         assert matplotlib.rcParams["font.size"] == 30
     for path in again:
         assert path.read_bytes() == (drawn[0] / path.name).read_bytes(), path.name

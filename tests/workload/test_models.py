@@ -108,7 +108,7 @@ def test_the_halves_of_torchvision_s_models_are_the_whole(model: str) -> None:
 
 def joined_are_whole(model: str, shape: tuple[int, int, int], names: list[str]) -> None:
     """Logits, gradients of all weights and batch statistics are equal bit for bit, from the same random state."""
-    whole = models.build(model, shape, 5, 3)
+    whole = models.build_model(model, shape, 5, 3)
     other = split.Traced(copy.deepcopy(whole), model)
     x = images(2, *shape)
     for training in (True, False):
@@ -248,7 +248,7 @@ def test_an_inner_name_is_the_same_cut() -> None:
 
 
 def test_other_channels_change_the_first_convolution_alone_by_the_rule_of_its_model() -> None:
-    grey = models.build("resnet18", (1, 32, 32), 10, 1)
+    grey = models.build_model("resnet18", (1, 32, 32), 10, 1)
     assert {
         name
         for name, tensor in RESNET.full_model().state_dict().items()
@@ -257,7 +257,7 @@ def test_other_channels_change_the_first_convolution_alone_by_the_rule_of_its_mo
     weight = grey.get_parameter("conv1.weight")
     assert weight.shape == (64, 1, 7, 7)
     assert weight.std().item() == pytest.approx((2 / (64 * 49)) ** 0.5, rel=0.05)  # fan out: the channels do not count
-    assert models.build("vit_b_32", (2, 32, 32), 10, 1)(images(1, 2, 32, 32)).shape == (1, 10)
+    assert models.build_model("vit_b_32", (2, 32, 32), 10, 1)(images(1, 2, 32, 32)).shape == (1, 10)
 
 
 def test_batch_norm_is_found_where_there_is_some() -> None:

@@ -203,7 +203,7 @@ class Bench:
         words += ["--algorithm", ",".join(registry.word_of(cell.algorithm) for cell in job), "--out", str(run)]
         words += ["--no-dashboard", "--force"] if quiet else []
         log = run.with_name(f"{run.name}.log") if quiet else None
-        status = subcommand.run([*COMMAND, *words], log)
+        status = subcommand.run_subcommand([*COMMAND, *words], log)
         if (run / "manifest.json").exists():
             self.records.add(run)
         if status == 0:

@@ -89,7 +89,7 @@ def _cells(flags: argparse.Namespace, profile: str, variant: Variant, seeds: Seq
 
     if flags.algorithm:
         overrides.chosen_algorithms(flags.algorithm)  # first: an experiment may have settings of a user's own
-    experiment = reading.find(flags.experiment) if flags.experiment else reading.NONE
+    experiment = reading.find_experiment(flags.experiment) if flags.experiment else reading.NONE
     names = overrides.algorithms_of(flags, experiment)
     if variant.only:
         if variant.only not in names:
@@ -121,7 +121,7 @@ def _cells(flags: argparse.Namespace, profile: str, variant: Variant, seeds: Seq
 def unvaried(grid: Grid, profile: str, algorithm: str, field: str) -> str:
     """What the runs without a variant have where one sets ``field``: ``q=5``."""
     flags = run_flags.parser().parse_args(grid.command(profile, BASE, grid.seeds[0]))
-    experiment = reading.find(flags.experiment) if flags.experiment else reading.NONE
+    experiment = reading.find_experiment(flags.experiment) if flags.experiment else reading.NONE
     flags.algorithm = algorithm
     clients = len(_scenario(flags, experiment).clients)
     config = dependencies.named_config(algorithm, overrides.settings_of(algorithm, flags, experiment, clients))
