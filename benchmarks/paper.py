@@ -42,7 +42,7 @@ def play(folder: Path, method: str, dataset: str) -> Round:
     (folder / "scenario.toml").write_text(SCENARIO)
     data = {"dataset": dataset, "augment": "none", "normalise": "none"}
     flags = ["--profile", str(folder / "scenario.toml"), "--experiment", EXPERIMENT, "--algorithm", method]
-    flags += ["--rounds", "1", "--server-order", "arrival"]
+    flags += ["--rounds", "1", "--set", "server_order=arrival"]
     flags += [word for key, value in data.items() for word in (f"--{key}", value)]
     summary = play_virtual(folder / method, flags).summary["algorithms"][method]
     task = Task(**(reading.find_experiment(EXPERIMENT).task | data), clients=CLIENTS)

@@ -165,7 +165,7 @@ def blocked(runs: Path) -> Played:
     }
     names = ",".join(["local-loss", *settings])
     arguments = "--profile", scenario, "--algorithm", names, "--rounds", ROUNDS, "--batch", BATCH
-    flags = "--server-order", "blocked", *VIRTUAL, "--force", *options(settings)
+    flags = "--set", "server_order=blocked", *VIRTUAL, "--force", *options(settings)
     return finished(play(runs / "two-run", *arguments, *flags))
 
 

@@ -188,7 +188,7 @@ def _parsed(argv: list[str]) -> argparse.Namespace:
     chosen.input = chosen.input or ("1x8x8" if chosen.model == "cnn" else "3x32x32")
     for key in overrides.TASK_FLAGS:
         setattr(chosen, key, getattr(chosen, key, None))  # what no flag of its own says is a run's default
-    chosen.rounds, chosen.align, chosen.server_order = 1, None, None
+    chosen.rounds = 1
     overrides.chosen_algorithms(chosen.algorithm)
     return chosen
 

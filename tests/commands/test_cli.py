@@ -39,7 +39,6 @@ MISTAKES = {
     "an unknown clock": (["--clock", "lunar"], ["--clock", "lunar", "real"]),
     "a seed that is no number": (["--seed", "x"], ["--seed", "x"]),
     "more seeds than anybody plays": (["--seeds", "1000000000"], ["--seeds 1000000000", "from 1 to 10000"]),
-    "an unknown server order": (["--server-order", "random"], ["--server-order", "random", "blocked"]),
     "an unknown partition": (["--partition", "sorted"], ["partition", "sorted", "dirichlet"]),
     "a partition without its parameter": (["--partition", "dirichlet"], ["partition", "dirichlet"]),
     "a negative alpha": (["--partition", "dirichlet:-1"], ["partition", "-1"]),
@@ -48,8 +47,8 @@ MISTAKES = {
         ["partition", "2000 shards", "1500", "N at most 1500"],
     ),
     "alignment without the method that aligns": (
-        ["--algorithm", "sl", "--align", "overlap"],
-        ["--align overlap", "fsl-sage"],
+        ["--algorithm", "sl", "--set", "align=overlap"],
+        ["--set align=overlap", "align of sl"],
     ),
     "an unknown data set": (["--dataset", "emnist"], ["dataset", "emnist", "synthetic"]),
     "a data set of no size": (["--dataset", "synthetic:3x0x32:10:100"], ["dataset", "synthetic:3x0x32:10:100"]),
@@ -68,10 +67,11 @@ MISTAKES = {
         ["--set fsl-sage:qq=2", "unknown key", "did you mean q?"],
     ),
     "two numbers of rounds": (["--rounds", "2", "--set", "rounds=5"], ["--set rounds=5", "--rounds says 2"]),
-    "two server orders": (
-        ["--server-order", "blocked", "--set", "server_order=arrival"],
-        ["--set server_order=arrival", "--server-order says blocked"],
+    "a server order by its flag of before": (
+        ["--server-order", "blocked"],
+        ["--server-order blocked", "say --set server_order=blocked"],
     ),
+    "an alignment by its flag of before": (["--align=none"], ["--align none", "say --set align=none"]),
 }
 
 # A line of the scenario's files to replace, by what, and what the line must name.

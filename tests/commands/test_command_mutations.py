@@ -25,11 +25,11 @@ RUN = "--profile s.toml --clients 2 --no-dashboard"
 LINES = {  # commands, with what each may be followed by
     "run": (
         f"{RUN} --algorithm fsl-sage,sl --rounds 2 --batch 8 --set fsl-sage:l=2 --set momentum=0 --partition shards:2",
-        f"{RUN} --experiment e.toml --seed 3 --dilation auto --server-order blocked --align overlap --step-limit none",
+        f"{RUN} --experiment e.toml --seed 3 --set server_order=blocked --set align=overlap --step-limit none",
         f"{RUN} --model resnet18 --dataset synthetic:3x32x32:10:100 --cut layer2 --aux pool --augment flip-crop",
         f"{RUN} --dry-run --memory-cap account --samples-per-client 20 --epochs 2 --normalise none --force --report",
         f"{RUN} --compute measured --host-device d.toml --clock virtual --bad-images skip --dataset mine --data-dir .",
-        "--profile iot-4g --seeds 2 --rounds 1 --partition dirichlet-unequal:1.0",
+        "--profile iot-4g --seeds 2 --rounds 1 --partition dirichlet-unequal:1.0 --dilation auto",
     ),
     "verify": (f"verify {RUN} --algorithm fedavg --rounds 1",),
     "bench": (

@@ -44,7 +44,18 @@ def test_the_papers_experiment_has_the_official_codes_settings() -> None:
 
 
 def test_a_flag_goes_before_the_file_and_the_file_before_the_defaults() -> None:
-    flags = "--batch", "32", "--rounds", "3", "--server-order", "arrival", "--set", "fsl-sage:l=4", "--align", "none"
+    flags = (
+        "--batch",
+        "32",
+        "--rounds",
+        "3",
+        "--set",
+        "server_order=arrival",
+        "--set",
+        "fsl-sage:l=4",
+        "--set",
+        "align=none",
+    )
     said = settings("fsl-sage-cifar100", "fsl-sage", *flags)
     assert (said["task"]["batch"], said["rounds"], said["server_order"], said["l"]) == (32, 3, "arrival", 4)
     assert said["align"] == "none"

@@ -154,7 +154,7 @@ def test_each_flag_of_the_task_changes_what_is_seen_or_is_said_to_change_nothing
 
 
 def test_every_flag_that_can_be_varied_is_tried_here() -> None:
-    elsewhere = {"clients", "align", "server_order", "rounds"}  # options above, or a scenario of another size
+    elsewhere = {"clients", "rounds"}  # a scenario of another size, an option above
     assert {flag.replace("-", "_") for flag in VARIED} - elsewhere == TASK.keys() | REFUSED.keys()
 
 
@@ -175,7 +175,7 @@ def test_an_option_of_one_method_that_never_changes_anything_in_it_is_refused(
 
 
 def test_an_option_for_all_methods_that_changes_nothing_in_some_is_said_in_one_line() -> None:
-    flags = flags_of("--server-order", "blocked", "--aux", "pool", "--algorithm", "fedavg,sl,splitfed-v2,fsl-sage")
+    flags = flags_of("--set", "server_order=blocked", "--aux", "pool", "--algorithm", "fedavg,sl,splitfed-v2,fsl-sage")
     names = overrides.algorithms_of(flags, choices_none())
     settings = {name: overrides.settings_of(name, flags, choices_none(), 10) for name in names}
     assert idle_options.warnings(settings) == [

@@ -34,10 +34,7 @@ def chosen_algorithms(text: str) -> list[str]:
 def algorithms_of(flags: argparse.Namespace, experiment: Experiment) -> list[str]:
     """The algorithms of a run: those of the flag, or the experiment's, or all; the flag says it from then on."""
     flags.algorithm = flags.algorithm or experiment.algorithm or "all"
-    names = chosen_algorithms(flags.algorithm)
-    if flags.align and "fsl-sage" not in names:
-        raise UserError(f"--align {flags.align}: it is fsl-sage's; leave it out, or add fsl-sage to --algorithm")
-    return names
+    return chosen_algorithms(flags.algorithm)
 
 
 def settings_of(name: str, flags: argparse.Namespace, experiment: Experiment, clients: int) -> dict[str, Any]:
@@ -55,26 +52,16 @@ def settings_of(name: str, flags: argparse.Namespace, experiment: Experiment, cl
         **experiment.of(name),
         "task": experiment.task | {"seed": seed_of(flags, experiment)} | said | {"clients": clients},
     }
-    if flags.server_order:  # also where it changes nothing, which is said
-        settings["server_order"] = flags.server_order
-    if flags.align and name == "fsl-sage":
-        settings["align"] = flags.align
     for option in flags.options:  # the last that holds for it
         algorithm, field, value = split_option(option)
         chosen = chosen_algorithms(flags.algorithm or "all")
         if algorithm == name and (why := NEVER.get(name, {}).get(field)):
             raise UserError(f"--set {option}: changes nothing in {name}: {why}; leave it out")
         if algorithm == name or (not algorithm and has_key(name, field, option, chosen)):
-            if not algorithm and (flag := said_by_flag(flags, field)) and settings.get(field) != value:
-                raise UserError(f"--set {option}: {flag} says {settings.get(field)}; say one of them")
+            if not algorithm and field == "rounds" and flags.rounds not in (None, value):
+                raise UserError(f"--set {option}: --rounds says {flags.rounds}; say one of them")
             settings[field] = value
     return settings
-
-
-def said_by_flag(flags: argparse.Namespace, field: str) -> str:
-    """The flag of its own that was said for an option of methods; "" where there is none."""
-    said = field in ("rounds", "server_order", "align") and getattr(flags, field, None) is not None
-    return f"--{field.replace('_', '-')}" if said else ""
 
 
 def split_option(option: str) -> tuple[str, str, Any]:

@@ -6,7 +6,8 @@ import argparse
 import importlib.metadata
 import math
 from collections import Counter
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, NoReturn
 
 from algorithms import registry
 from algorithms.commands.options.flags import Flags
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from emulator.profiles.scenario import Scenario
 
 
+REPLACED = ("--align", "--server-order")  # by --set
 DRY_RUN = "dry-run"  # what stands for the clock in its record
 EPILOG = """other commands, as in 'run.py profiles' (each has --help):
   verify          with these flags: plays both clocks and compares them
@@ -115,12 +117,8 @@ def parser(prog: str = "run.py", about: str = ABOUT) -> Flags:
     flags.add_argument("--model", help="cnn, simple_conv, or any of torchvision's classification models")
     flags.add_argument("--cut", help="the module after which the model is cut ('run.py cuts MODEL')")
     flags.add_argument("--aux", help="linear, pool, stage or server; default: the cut's")
-    flags.add_argument("--align", choices=["wait", "overlap", "none"], help="fsl-sage: how its clients are aligned")
-    flags.add_argument(
-        "--server-order",
-        choices=["arrival", "blocked"],
-        help="in which order a single server half sees the clients (blocked: the official code's)",
-    )
+    for flag in REPLACED:
+        flags.add_argument(flag, type=partial(_replaced, flag), default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     flags.add_argument(
         "--set",
         action="append",
@@ -166,6 +164,11 @@ def parser(prog: str = "run.py", about: str = ABOUT) -> Flags:
     flags.add_argument("--version", action="version", version=f"splitbed {importlib.metadata.version('splitbed')}")
     flags.add_argument("--no-dashboard", action="store_true", help="plain lines instead of the live dashboard")
     return flags
+
+
+def _replaced(flag: str, value: str) -> NoReturn:
+    option = flag.removeprefix("--").replace("-", "_")
+    raise UserError(f"{flag} {value}: it is no flag any more: say --set {option}={value}")
 
 
 def dropped_groups(scenario: Scenario, profile: str) -> list[str]:

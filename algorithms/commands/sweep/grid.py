@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 VARIED = (
     *("aux", "batch", "epochs", "model", "cut", "dataset", "augment", "normalise", "partition", "samples-per-client"),
-    *("clients", "align", "server-order", "rounds"),
+    *("clients", "rounds"),
 )  # flags of a run that --vary may name; anything else is an option of algorithms
 
 
