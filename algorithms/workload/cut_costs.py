@@ -7,7 +7,8 @@ backward pass, parameters left out.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+import functools
+from typing import Any, NamedTuple
 
 import torch
 from torch import fx
@@ -18,9 +19,6 @@ from algorithms.workload.split import CutPoint, Traced, named
 from emulator.compute.counting import WorkCounter
 from emulator.compute.imagined import Imagined
 from emulator.errors import UserError
-
-if TYPE_CHECKING:
-    pass
 
 BATCH = 8  # batch norm needs more than one; what is kept once for a batch counts an eighth a sample
 CLASSES = 10
@@ -49,8 +47,13 @@ def cuts(model: str, shape: Shape, classes: int = CLASSES) -> list[Cut]:
     """Every cut of ``model`` for images of ``shape``, from the image on.
 
     UserError where there is no such model or it does not take such images. Where what follows overwrites z in place
-    there is no cut: the server would overwrite a message.
+    there is no cut: the server would overwrite a message. Measured once in a process: every part of a task asks.
     """
+    return list(_measured(model, shape, classes))
+
+
+@functools.lru_cache(maxsize=64)
+def _measured(model: str, shape: Shape, classes: int) -> tuple[Cut, ...]:
     traced = Traced(models.meta_model(model, shape, classes), model)
     try:
         with torch.random.fork_rng(devices=[]), Imagined():
@@ -79,7 +82,7 @@ def cuts(model: str, shape: Shape, classes: int = CLASSES) -> list[Cut]:
         )
     if not found:
         raise UserError(f"model: there is nowhere that {model} can be cut: take another")
-    return found
+    return tuple(found)
 
 
 def default_cut(model: str, found: list[Cut]) -> Cut:
