@@ -206,8 +206,9 @@ def commands(runs: Path) -> tuple[Played, Played]:
     """The same flags with ``--dry-run`` and on the virtual clock, on jittery links."""
     path = write_scenario(runs / "dry", [(1, Board()), (1, Board(dense_gflops=5.0))], Wire(jitter_ms=3))
     flags = "--profile", path, "--algorithm", ",".join(COMPARED), "--rounds", ROUNDS, "--batch", 64
+    flags += "--samples-per-client", 200
     dry = play(runs / "dry-run", *flags, "--dry-run")
-    virtual = play(runs / "dry-virtual", *flags, "--clock", "virtual")
+    virtual = play(runs / "dry-virtual", *flags, "--clock", "virtual", "--force")
     assert (dry.status, dry.err, virtual.status, virtual.err) == (0, "", 0, "")
     return dry, virtual
 
