@@ -78,6 +78,9 @@ def test_one_client_hands_over_to_itself() -> None:
     assert losses(direct) == losses(relayed)
 
 
+QUICK = ("--clock", "virtual", "--samples-per-client", 200, "--force")
+
+
 @pytest.fixture(scope="module")
 def variants(tmp_path_factory: pytest.TempPathFactory) -> Played:
     """SL and SplitFed V1 both ways, and dice, in processes of their own."""
@@ -88,7 +91,7 @@ def variants(tmp_path_factory: pytest.TempPathFactory) -> Played:
         "splitfed-v1-network": {"server_averaging": "network"},
     }
     names = "sl,splitfed-v1,dice," + ",".join(settings)
-    arguments = "--profile", scenario, "--algorithm", names, "--rounds", 2, "--batch", BATCH, "--clock", "virtual"
+    arguments = "--profile", scenario, "--algorithm", names, "--rounds", 2, "--batch", BATCH, *QUICK
     found = command(folder / "run", *arguments, *options(settings))
     assert (found.status, found.err) == (0, ""), found.out
     return found
@@ -124,7 +127,7 @@ def test_links_between_clients_and_of_the_server_with_itself_are_links_like_othe
 
 def test_what_layers_draw_is_the_node_s_own_and_repeatable(variants: Played, tmp_path: Path) -> None:
     scenario = write_scenario(tmp_path, [(3, Board())], Wire(jitter_ms=2))
-    arguments = "--profile", scenario, "--algorithm", "dice", "--rounds", 2, "--batch", BATCH, "--clock", "virtual"
+    arguments = "--profile", scenario, "--algorithm", "dice", "--rounds", 2, "--batch", BATCH, *QUICK
     again, other = (command(tmp_path / f"run-{seed}", *arguments, "--seed", seed) for seed in (1, 2))
     drawn = [{e.node: e.values for e in found.events("dice", Reported)} for found in (variants, again, other)]
     assert drawn[0] == drawn[1] != drawn[2]
