@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from processes import Board, Command, wait_for, write_scenario
+from runs import make_run
 from sweeps import result
 from toy import make_timeline
 
@@ -35,7 +36,6 @@ from emulator.tables.sweep import (
     figures_of,
 )
 from emulator.tables.table import NOTHING
-from runs import make_run
 
 values = st.floats(-1e6, 1e6)
 

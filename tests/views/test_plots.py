@@ -10,6 +10,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.text import Text
+from runs import latency_split, make_run, make_two
 from toy import MIB, MS, at, edit, make_manifest, make_nodes, make_timeline, renumber
 
 import run
@@ -19,7 +20,6 @@ from emulator.ledger.events import Ended, Evaluated, Memory, Posted, RoundEnded,
 from emulator.ledger.files import Ledger
 from emulator.plots import charts, data, files, gantt
 from emulator.plots.style import FURTHER, KINDS, LOOKS, mark_of, page, save, style
-from runs import latency_split, make_run, make_two
 
 NAMES = ["fedavg", "sl"]
 
