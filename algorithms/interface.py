@@ -23,7 +23,15 @@ from emulator.dashboard.progress import Progress
 from emulator.errors import UserError
 from emulator.ledger.events import Event
 
-NOT_HERE = ("seeds", "report", "tables", "no_dashboard", "version", "help")  # flags that only print or play many
+NOT_HERE = (
+    "seeds",
+    "track",
+    "report",
+    "tables",
+    "no_dashboard",
+    "version",
+    "help",
+)  # flags that only print or play many
 
 
 class Run:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from algorithms.commands.options.flags import Flags
+from algorithms.commands.options.run_flags import TRACKERS
 from emulator.analysis.columns import TABLES, Columns
 from emulator.analysis.recorded import recorded
 from emulator.errors import UserError
@@ -18,10 +19,18 @@ def command(argv: list[str]) -> int:
     flags = Flags(prog="run.py export", description="A run's figures in columns: " + ", ".join(TABLES) + ".")
     flags.add_argument("folder", metavar="DIR", type=Path, help="the folder of a run")
     flags.add_argument(
-        "--to", choices=("csv", "parquet"), default="csv", help="csv (default), or parquet (needs pyarrow)"
+        "--to",
+        choices=("csv", "parquet", *TRACKERS),
+        default="csv",
+        help="csv (default), parquet (needs pyarrow), or an experiment tracker (needs its library)",
     )
     chosen = flags.parse_args(argv)
     run = recorded(chosen.folder)
+    if chosen.to in TRACKERS:
+        from algorithms.commands import tracking
+
+        print(f"Tracked: {tracking.track(chosen.to, chosen.folder, run)}")
+        return 0
     write = write_parquet if chosen.to == "parquet" else write_csv
     for name, table in TABLES.items():
         path = chosen.folder / "export" / f"{name}.{chosen.to}"

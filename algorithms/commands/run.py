@@ -221,6 +221,10 @@ def command(argv: list[str], alone: bool = False) -> int:
 
         perfetto.write(folder, recorded)
         html.write(folder, recorded)
+    for tracker in flags.track:
+        from algorithms.commands import tracking
+
+        say(f"Tracked: {tracking.track(tracker, folder, recorded)}")
     for text in overview.where(folder, argv, flags.report, recorded.summary):
         say(text)
     for name, outcome in outcomes.items():

@@ -1,4 +1,5 @@
 """Figures as text: the tables of a run, of many runs, of profiles and traces; what the numbers say in a sentence.
 
-A column of a run's table is made in ``run``, ``communication`` or ``memory``.
+What a run prints is made in ``overview``, the other tables of its ``tables.md`` in ``run``, ``communication`` and
+``memory``.
 """

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 REPLACED = ("--align", "--server-order")  # by --set
+TRACKERS = ("tensorboard", "mlflow", "wandb-offline")
 DRY_RUN = "dry-run"  # what stands for the clock in its record
 EPILOG = """other commands, as in 'run.py profiles' (each has --help):
   verify          with these flags: plays both clocks and compares them
@@ -159,6 +160,13 @@ def parser(prog: str = "run.py", about: str = ABOUT) -> Flags:
         "--tables",
         metavar="all|A,B",
         help=f"print these tables too, which are in tables.md and the report: {listed()}",
+    )
+    flags.add_argument(
+        "--track",
+        action="append",
+        default=[],
+        choices=TRACKERS,
+        help="tell an experiment tracker of each method's rounds at the end; its own library does it",
     )
     flags.add_argument("--report", action="store_true", help="end with plots, trace.json and report.html")
     flags.add_argument("--version", action="version", version=f"splitbed {importlib.metadata.version('splitbed')}")
