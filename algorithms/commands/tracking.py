@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from emulator.analysis.recorded import Recorded
+from emulator.analysis.recorded import RunRecord
 from emulator.errors import UserError, one_line
 
 MB = 1e6
@@ -24,7 +24,7 @@ Rounds = list[dict[str, float]]
 Facts = dict[str, str | float]
 
 
-def track(tracker: str, folder: Path, run: Recorded) -> str:
+def track(tracker: str, folder: Path, run: RunRecord) -> str:
     """Tell a tracker of all methods of a run; where to look. UserError where its library is not there, or refuses."""
     tell, where = _TRACKERS[tracker]
     _library(tracker)
@@ -48,7 +48,7 @@ def _rounds(algorithm: Mapping[str, Any]) -> Rounds:
     return found
 
 
-def _facts(run: Recorded, name: str, algorithm: Mapping[str, Any]) -> Facts:
+def _facts(run: RunRecord, name: str, algorithm: Mapping[str, Any]) -> Facts:
     summary = run.summary
     peaks = [client["peak_mib"] for client in algorithm["clients"] if client["peak_mib"] is not None]
     facts: Facts = {"method": name, "outcome": algorithm["outcome"], "verdict": summary["health"]["verdict"]}

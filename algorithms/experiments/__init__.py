@@ -1,1 +1,4 @@
-"""The workloads and settings of papers, each in a TOML file, and their reader."""
+"""The workloads and settings of papers, each in a TOML file, and their reader.
+
+reading  Experiment files: the workload and every algorithm's settings, as a paper states them, in TOML
+"""

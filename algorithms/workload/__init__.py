@@ -1,1 +1,11 @@
-"""What is trained: a task, a client's part of it, models and where they are cut, auxiliary heads, initial weights."""
+"""What is trained: a task, a client's part of it, models and where they are cut, auxiliary heads, initial weights.
+
+auxiliaries  The auxiliary heads that stand in for the server's half at a client: z -> logits [B, classes]
+census       What was prepared: samples and classes of every client, and what is odd about the data
+cut_costs    Where a model can be cut, and what each cut costs a client: parameters, FLOPs, activations, smashed bytes
+loader       What one client sees of its samples: batches, in an order of their own for each epoch
+models       The models by name, two of our own among them, and their initial weights
+parts        The parts of one task's model, client half, server half and auxiliary, with their initial weights
+split        A model cut in two wherever one tensor alone is what the rest needs
+task         What is trained: data set, model, cut, auxiliary, partition, batch and seed; and how a result is judged
+"""

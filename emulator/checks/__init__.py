@@ -1,3 +1,13 @@
 """Does a run hold? Laws over its ledger, the verdict that follows from them, the digests by which two runs are
 compared.
+
+clock_agreement  The emulator's proof about itself: one scenario under both clocks, side by side
+digest           Two short names for a run: equal digests mean the same timeline, and the same numbers
+divergence       Whether a training has diverged, and with whom that began
+health           A run's verdict on itself: did the real clock keep to the model's times
+invariants       Do the records of different processes agree, and did every message keep to its links?
+manifests        A run's manifest, read from its folder: of this version, whole
+omissions        What a run's model of compute leaves out, in lines: work outside computations
+round_limits     How many rounds a method may play, and until when one may start: each method has its own
+send_queues      What was posted and had not left yet: the most that a node held of it
 """

@@ -1,4 +1,9 @@
 """Where both wings of the emulator meet: event types, the files that hold them, a run's folder, a timeline in memory.
 
-Every figure is derived from these events. A new type of event goes into ``events``.
+Every figure is derived from these events. A new type of event goes into ``events``, beside ``AnyEvent``.
+
+events      The ledger: what happened, one frozen event a line, and nothing measured a second time for display
+files       The ledger on disk: append-only writer, a reader that follows, the merged file
+run_folder  A run's folder: claimed before anything starts, withdrawn where nothing was played
+timeline    One algorithm's events in memory: by their type, by node, and how the timeline ended
 """

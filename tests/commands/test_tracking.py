@@ -15,23 +15,23 @@ from toy import make_timeline
 import run
 from algorithms.commands import tracking
 from algorithms.commands.options.run_flags import TRACKERS
-from emulator.analysis.recorded import Recorded, recorded
+from emulator.analysis.recorded import RunRecord, recorded
 from emulator.errors import UserError
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> tuple[Path, Recorded]:
+def record(tmp_path: Path) -> tuple[Path, RunRecord]:
     folder = tmp_path / "mine"
     write_run(folder, {"sl": make_timeline(), "fedavg": make_timeline()})
     return folder, recorded(folder)
 
 
-def expected(found: Recorded, name: str) -> list[tuple[float, float]]:
+def expected(found: RunRecord, name: str) -> list[tuple[float, float]]:
     history = found.summary["algorithms"][name]["history"]
     return [(each["accuracy"], each["payload_bytes"] / 1e6) for each in history]
 
 
-def test_tensorboard_reads_back_each_round(record: tuple[Path, Recorded]) -> None:
+def test_tensorboard_reads_back_each_round(record: tuple[Path, RunRecord]) -> None:
     folder, found = record
     assert run.main(["export", str(folder), "--to", "tensorboard"]) == 0
     for name in found.summary["algorithms"]:
@@ -45,7 +45,7 @@ def test_tensorboard_reads_back_each_round(record: tuple[Path, Recorded]) -> Non
 
 
 @pytest.mark.filterwarnings("ignore")  # its store's own, about its database library
-def test_mlflow_has_a_run_a_method_in_its_own_store(record: tuple[Path, Recorded], tmp_path: Path) -> None:
+def test_mlflow_has_a_run_a_method_in_its_own_store(record: tuple[Path, RunRecord], tmp_path: Path) -> None:
     folder, found = record
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'mlflow.db'}")
     tracking.track("mlflow", folder, found)
@@ -84,7 +84,7 @@ class Told:
         self.logged.append((step, values))
 
 
-def test_wandb_is_told_offline(record: tuple[Path, Recorded], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb_is_told_offline(record: tuple[Path, RunRecord], monkeypatch: pytest.MonkeyPatch) -> None:
     wandb = Wandb()
     monkeypatch.setitem(sys.modules, "wandb", wandb)
     folder, found = record
@@ -99,7 +99,7 @@ def test_wandb_is_told_offline(record: tuple[Path, Recorded], monkeypatch: pytes
 
 @pytest.mark.parametrize("tracker", TRACKERS)
 def test_a_tracker_that_is_not_there_is_named(
-    record: tuple[Path, Recorded], tracker: str, monkeypatch: pytest.MonkeyPatch
+    record: tuple[Path, RunRecord], tracker: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, tracking.PACKAGES[tracker], None)
     with pytest.raises(UserError, match=f"{tracker}: its library cannot be imported .*; pip install "):
@@ -107,7 +107,7 @@ def test_a_tracker_that_is_not_there_is_named(
 
 
 def test_what_a_tracker_refuses_is_one_line_and_the_record_stays(
-    record: tuple[Path, Recorded], monkeypatch: pytest.MonkeyPatch
+    record: tuple[Path, RunRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wandb = Wandb()
     monkeypatch.setattr(wandb, "init", lambda **_how: 1 / 0)

@@ -1,1 +1,6 @@
-"""The flags of a run, and the settings that they and an experiment choose for each method."""
+"""The flags of a run, and the settings that they and an experiment choose for each method.
+
+flags      Flags of a command line, whose mistakes are told like any other
+overrides  What a command line chooses: algorithms, the settings of each, the seed
+run_flags  The flags of a run: the command line that every run has, whoever starts it
+"""
