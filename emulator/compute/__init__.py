@@ -1,8 +1,8 @@
 """A computation's cost: FLOPs, bytes and operations counted, then divided by a device's speed; memory, its cap and its
 peak.
 
-A computation's time: ``counting`` counts its work, ``device.duration_ns`` divides it. A client's memory peak is taken by
-``memory.MemoryCap.growth_bytes``.
+A computation's time: ``counting`` counts its work, ``device.duration_ns`` divides it. A client's memory peak is taken
+by ``memory.MemoryCap.growth_bytes``.
 
 counting        What a computation consists of, counted while it runs, and the thread that runs it
 device          Devices as arithmetic: how long a counted amount of work takes

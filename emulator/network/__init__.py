@@ -1,8 +1,8 @@
 """What carrying a message takes: links, cells, TCP, absences, jitter, fair sharing. Integer arithmetic, no clock, no
 socket.
 
-Where a link's rate is applied to a message: ``fairness.fill`` sets each flow's rate, ``Fabric._share_among`` makes of it
-when the last bit leaves, ``Fabric._arrive`` when the message arrives.
+Where a link's rate is applied to a message: ``fairness.fill`` sets each flow's rate, ``Fabric._share_among`` makes of
+it when the last bit leaves, ``Fabric._arrive`` when the message arrives.
 
 connection  Connections between two nodes: the queue and path of each direction, and the state of TCP that both share
 fabric      The network as arithmetic: messages in, and when each begins to leave, has left and arrives; no clock

@@ -1,7 +1,7 @@
 """Figures as text: the tables of a run, of many runs, of profiles and traces; what the numbers say in a sentence.
 
-What a run prints at its end is made in ``overview``; the other tables of its ``tables.md`` in ``run``, ``communication``
-and ``memory``, of figures that ``analysis`` derives.
+What a run prints at its end is made in ``overview``; the other tables of its ``tables.md`` in ``run``,
+``communication`` and ``memory``, of figures that ``analysis`` derives.
 
 clients_data     The data of a run, as its manifest holds them: what was read, and what each client has of it
 clock_agreement  Both clocks side by side, as a table
