@@ -29,7 +29,12 @@ settings.load_profile("splitbed")
 torch.set_num_threads(1)
 
 
+# Where the long files are: they come first, so that no worker is left with one while the others have ended.
+LONG = ("laws", "methods", "runtime", "commands", "preflight", "compute")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONG.index(name) if (name := item.path.parent.name) in LONG else len(LONG))
     for item in items:
         asked = real_clock.FIXTURES.intersection(getattr(item, "fixturenames", ()))
         if asked and not is_marked(item):
