@@ -69,7 +69,7 @@ class Run:
 
     def clients(self) -> Columns:
         """A row a method and client: seconds by cause, bytes both ways, memory, outcome."""
-        return columns.clients(self._record)
+        return columns.client_columns(self._record)
 
     def messages(self) -> Columns:
         """A row a method, client, round, kind and direction: messages and their bytes."""
@@ -77,11 +77,11 @@ class Run:
 
     def computations(self) -> Columns:
         """A row a method, device and function: how often, work, seconds."""
-        return columns.computations(self._record)
+        return columns.computation_columns(self._record)
 
     def memory(self) -> Columns:
         """A row a method and client: MiB of tensors by kind, beside what was measured."""
-        return columns.memory(self._record)
+        return columns.memory_columns(self._record)
 
     def events(self, kind: type[Event]) -> Columns:
         """The recorded events of one type of ``emulator.ledger.events``, a row each."""

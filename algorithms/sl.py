@@ -41,7 +41,8 @@ class Config(Settings, frozen=True, forbid_unknown_fields=True):
 
 
 class Turn(Message, frozen=True, kw_only=True, tag="turn"):
-    """Server to client: it is your turn, with the weights of the client before you, or to await them from ``peer``."""
+    """Server to client: the turn is the client's, with the weights of the previous client, or to be awaited from
+    ``peer``."""
 
     official: ClassVar[tuple[str, ...]] = ("client",)
     client: StateDict
@@ -50,7 +51,7 @@ class Turn(Message, frozen=True, kw_only=True, tag="turn"):
 
 
 class Handover(Message, frozen=True, kw_only=True, tag="handover"):
-    """Client to the next client."""
+    """Client to the next client: the weights, from peer to peer."""
 
     official: ClassVar[tuple[str, ...]] = ("client",)
     client: StateDict
@@ -64,7 +65,7 @@ class Update(Message, frozen=True, kw_only=True, tag="update"):
 
 
 class Done(Message, frozen=True, kw_only=True, tag="done"):
-    """Client to server, instead of its weights."""
+    """Client to server, in place of its weights, which went to the next client."""
 
 
 MESSAGES: tuple[type[Message], ...] = (Turn, Initial, Handover, Smashed, Gradient, Update, Done)
@@ -84,7 +85,7 @@ async def client(node: ClientNode, config: Config) -> None:
 
 
 async def train(node: ClientNode, shard: Shard, half: steps.Part, round: int, following: str) -> None:
-    """A client's turn; the weights go to the server, or to the client that is ``following``."""
+    """A client's turn; the weights then go to the server, or to the ``following`` client."""
     losses = []
     for step, (x, y) in enumerate(shard.batches(round)):
         z = await node.compute(steps.forward, half, x)

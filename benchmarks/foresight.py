@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.report import Section, Target
 from benchmarks.stage import Stage
 from benchmarks.virtual import play_virtual
-from emulator.profiles.schema import shipped
+from emulator.profiles.schema import shipped_profiles
 
 METHODS = ("splitfed-v2", "fsl-sage")
 MEMORY_SHARE, MEMORY_MIB = 0.10, 1.0  # what is said of memory: within so much of what was measured
@@ -20,7 +20,7 @@ def run(stage: Stage, quick: bool) -> Section:
     worst_ns = worst_bytes = 0
     worst_memory = 0.0
     folder = stage.new_folder("foresight")
-    for scenario in shipped("scenario")[: 2 if quick else None]:
+    for scenario in shipped_profiles("scenario")[: 2 if quick else None]:
         flags = ["--profile", scenario, "--rounds", "1", "--algorithm", ",".join(METHODS)]
         run = play_virtual(folder / f"{scenario}-run", flags).summary["algorithms"]
         dry = play_virtual(folder / f"{scenario}-dry", [*flags, "--dry-run"]).summary["algorithms"]

@@ -118,7 +118,7 @@ class _Fold(nn.Module):
         return x[:, : x.shape[1] // 10 * 10].reshape(len(x), 10, -1).mean(2)
 
 
-def count(step: Callable[[], None]) -> Work:
+def count_work(step: Callable[[], None]) -> Work:
     """What a step consists of, once everything is there that is made once."""
     step()
     with WorkCounter() as counter:
@@ -131,7 +131,7 @@ def measure(cases: Sequence[Case] = CASES, repeats: int = REPEATS, tell: Callabl
     """Time all cases in turn, so that a disturbance of the machine meets each; the median of each."""
     torch.set_num_threads(1)
     steps = {case: training_step(case) for case in cases}
-    works = {case: count(step) for case, step in steps.items()}
+    works = {case: count_work(step) for case, step in steps.items()}
     seconds: dict[Case, list[float]] = {case: [] for case in cases}
     for turn in range(repeats):
         for case, step in steps.items():

@@ -37,7 +37,7 @@ def command(argv: list[str]) -> int:
         if status:
             run_folder.discard_run_folder(folder)  # where nothing was played
             if folder.exists():
-                how = subcommand.how(status)
+                how = subcommand.describe_status(status)
                 say(f"verify: the {clock} run {how}; its record: {folder / clock}")
             return status if status > 0 else 1
     comparisons = both.compare(*(recorded(folder / clock) for clock in both.PLAYED))

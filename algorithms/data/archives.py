@@ -80,7 +80,7 @@ def read(path: Path) -> Archive:
     if unused:
         remarks.append(f"unused in {path.name}: {classes.some(unused)}")
     train, test = labels
-    number = classes.count(f"{path}: {names['labels']}", train, test)
+    number = classes.count_classes(f"{path}: {names['labels']}", train, test)
     return Archive(path, names, (channels, height, width), last, (train, test), number, remarks)
 
 

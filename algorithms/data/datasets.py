@@ -139,7 +139,7 @@ def _folder(dataset: str, data_dir: str, skip_bad: bool) -> Loaded:
             image_folders.refuse_broken(files)
         parts.append(Samples(files.of(rows), labels[np.array(rows)]))
     train, test = parts
-    classes.count(f"dataset: {dataset}: {data_dir}", train.labels, test.labels, folder.classes)
+    classes.count_classes(f"dataset: {dataset}: {data_dir}", train.labels, test.labels, folder.classes)
     return Loaded(train, test, folder.classes, [*remarks, *folder.remarks])
 
 

@@ -51,7 +51,7 @@ def numbers(where: str, found: Labels) -> Labels:
     return found.astype(np.int64)
 
 
-def count(where: str, train: Labels, test: Labels, names: Sequence[str] = ()) -> int:
+def count_classes(where: str, train: Labels, test: Labels, names: Sequence[str] = ()) -> int:
     """How many classes a model needs for these labels; UserError where they cannot be meant.
 
     ``names``: of the classes, where they have some; else the largest label says how many there are.

@@ -68,19 +68,19 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 NONE = Experiment(kind="experiment", description="")
 
 
-def shipped() -> list[str]:
+def shipped_experiments() -> list[str]:
     """Names of the experiments that come with the emulator."""
     return sorted(path.stem for path in ROOT.glob("*.toml"))
 
 
 def find_experiment(name: str) -> Experiment:
     """A shipped experiment by its name, or that of a file; UserError, one line with file and key, for any mistake."""
-    path = ROOT / f"{name}.toml" if name in shipped() else Path(name)
+    path = ROOT / f"{name}.toml" if name in shipped_experiments() else Path(name)
     try:
         content = toml_files.content_of(path)
     except OSError as error:
-        near = get_close_matches(name, shipped(), 1)
-        meant = f"did you mean {near[0]}?" if near else f"shipped: {', '.join(shipped())}"
+        near = get_close_matches(name, shipped_experiments(), 1)
+        meant = f"did you mean {near[0]}?" if near else f"shipped: {', '.join(shipped_experiments())}"
         raise profile_error(f"--experiment {name}", "", f"{error.strerror or 'it cannot be opened'}; {meant}") from None
     file = str(path)
     table = toml_files.floats(file, toml_files.parsed(file, content, "rounds = 200"))

@@ -79,7 +79,7 @@ class Auxiliary:
 
 
 class Estimator:
-    """What the server keeps for one client: its auxiliary with its optimizer, and its buffer."""
+    """The server's state for one client: the client's auxiliary with its optimizer, and its buffer."""
 
     def __init__(self, config: Options, name: str) -> None:
         self.aux = steps.Part(config.task.auxiliary(), config.auxiliary_optimizer(config.align_lr))
@@ -109,7 +109,7 @@ def try_out(config: Options) -> None:
 
 
 def idle_refresh(config: Options) -> list[str]:
-    """A warning where the server's half has no batch norm whose mode could be another."""
+    """A warning where the server half has no batch norm, so that ``refresh_mode`` changes nothing."""
     if config.refresh_mode == "train" or has_batch_norm(config.task.server_half()):
         return []
     return [f"refresh_mode: {config.refresh_mode}: the server's half has no batch norm, so it changes nothing"]

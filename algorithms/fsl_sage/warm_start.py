@@ -28,7 +28,7 @@ class Warm(Message, frozen=True, kw_only=True, tag="warm"):
 async def local_steps(
     node: ClientNode, shard: Shard, half: steps.Part, aux: steps.Part, q: int
 ) -> AsyncIterator[tuple[int, Tensor, Tensor]]:
-    """A client's round 0 of CSE-FSL; the steps whose z and y are to be uploaded, before each goes on."""
+    """A client's round 0 of CSE-FSL; yields (step, z, y) of the steps to upload, before each continues."""
     losses = []
     for step, (x, y) in enumerate(shard.batches(0)):
         if should_upload(q, step, shard.steps, 0, restart_each_round=True):
@@ -42,21 +42,21 @@ async def local_steps(
 
 
 class MeanAuxiliary:
-    """The mean of the auxiliaries, once there is one, and which of the ``clients`` have not been sent it."""
+    """The mean of the auxiliaries, once it exists, and which of the ``clients`` have not been sent it."""
 
     def __init__(self, clients: Sequence[str]) -> None:
         self._aux: StateDict = {}
         self._lack = set(clients)
 
     async def share(self, node: ServerNode, auxiliaries: Sequence[steps.Part], trained: Sequence[Warm]) -> None:
-        """Make the mean of the ``trained`` auxiliaries that of all; send it to those who trained one."""
+        """Average the ``trained`` auxiliaries, load the mean into all, and send it to the clients that trained one."""
         self._aux = await rounds.mean(node, [message.aux for message in trained], trained, {})
         for aux in auxiliaries:
             await node.compute(steps.load_weights, aux, self._aux)
         await self.give(node, [message.sender for message in trained], 0)
 
     async def give(self, node: ServerNode, names: Sequence[str], round: int) -> None:
-        """Send it to those of ``names`` who lack it, as messages of ``round``."""
+        """Send the mean to those of ``names`` that lack it, as messages of ``round``."""
         for name in names:
             if self._aux and name in self._lack:
                 self._lack.remove(name)

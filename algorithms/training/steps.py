@@ -27,8 +27,8 @@ from emulator.node import StateDict
 class Part:
     """A part of the model on one node, with its optimizer; ``spec`` None: frozen, without optimizer and gradients.
 
-    ``auxiliary``: it stands in for the server's half at a client, and is an item of its own in a memory account.
-    ``cost_key`` is the same for parts whose computations cost the same: same layers, same kind of training.
+    ``auxiliary``: it replaces the server half at a client, and is a category of its own in the memory breakdown.
+    ``cost_key`` is equal for parts whose computations cost the same: same layers, same kind of training.
     """
 
     def __init__(self, module: nn.Module, spec: OptimizerSpec | None, *, auxiliary: bool = False) -> None:
@@ -66,9 +66,10 @@ def _cost_key(spec: OptimizerSpec | None) -> str:
 
 
 def _begin(optimizer: torch.optim.Optimizer) -> None:
-    """The state that it makes in its first step, made outside the count: every step then costs the same.
+    """Create the optimizer's state outside the count, which it would create in its first step: every step then costs
+    the same.
 
-    Zeros are what each starts from: SGD's first buffer is 0 · momentum + gradient.
+    Zeros are the initial state of each optimizer: SGD's first buffer is 0 · momentum + gradient.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     groups = optimizer.state_dict()["param_groups"]
@@ -91,9 +92,9 @@ def _state_of(optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
 
 @contextlib.contextmanager
 def at_rest(*modules: nn.Module) -> Iterator[None]:
-    """Forward passes in here leave no trace in what modules keep, such as a batch norm's statistics and its counter.
+    """Context in which forward passes leave module state as it is, such as a batch norm's statistics and its counter.
 
-    Uncounted: a device would not write them at all.
+    The saving is uncounted: a device would not do it.
     """
     buffers = [buffer for module in modules for buffer in module.buffers()]
     with uncounted():
@@ -111,7 +112,7 @@ def at_rest(*modules: nn.Module) -> Iterator[None]:
 
 @computation("train_step")
 def train_step(model: Part, x: Tensor, y: Tensor) -> Tensor:
-    """One step of a whole model on one node; its loss."""
+    """One step of a full model on one node; returns the loss."""
     loss = cross_entropy(model.module(x), y)
     torch.autograd.backward(loss)
     model.step()
@@ -120,7 +121,7 @@ def train_step(model: Part, x: Tensor, y: Tensor) -> Tensor:
 
 @computation("forward")
 def forward(client: Part, x: Tensor) -> Tensor:
-    """z, with the graph that ``backward`` will need: it holds the activations until then."""
+    """z, with the graph that ``backward`` needs: it holds the activations until then."""
     z: Tensor = client.module(x)
     return z
 
@@ -134,7 +135,7 @@ def backward(client: Part, z: Tensor, dz: Tensor) -> None:
 
 @computation("cut_step")
 def cut_step(server: Part, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """A step of what follows the cut; its loss, and dz, the gradient at the cut from before the step."""
+    """One step of the layers after the cut; returns the loss, and dz, the gradient at the cut from before the step."""
     cut = z.detach().requires_grad_()
     loss = cross_entropy(server.module(cut), y)
     torch.autograd.backward(loss)
@@ -146,7 +147,7 @@ def cut_step(server: Part, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 @computation("server_step")
 def server_step(server: Part, z: Tensor, y: Tensor) -> Tensor:
-    """The server's step on a smashed batch, where nobody asks for dz; its loss."""
+    """The server's step on a smashed batch whose dz is not needed; returns the loss."""
     return train_step(server, z, y)
 
 
@@ -155,7 +156,8 @@ def server_step(server: Part, z: Tensor, y: Tensor) -> Tensor:
 
 @computation("local_step")
 def local_step(client: Part, aux: Part, z: Tensor, y: Tensor) -> Tensor:
-    """A step of client and auxiliary on the auxiliary's loss, which is returned; one backward, frees the graph of z."""
+    """One step of client and auxiliary on the auxiliary's loss, which is returned; one backward pass, frees the graph
+    of z."""
     loss = cross_entropy(aux.module(z), y)
     torch.autograd.backward(loss)
     aux.step()
@@ -182,7 +184,7 @@ def estimate_gradient(aux: Part, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 @computation("estimated_step")
 def estimated_step(client: Part, aux: Part, z: Tensor, y: Tensor) -> Tensor:
-    """A step of the client by the auxiliary's estimate; the auxiliary's loss. Frees the graph of z."""
+    """One step of the client with the auxiliary's estimate of dz; returns the latter's loss. Frees the graph of z."""
     loss, gradient = estimate_gradient(aux, z, y)
     backward(client, z, gradient)
     return loss
@@ -200,8 +202,8 @@ def whole_estimated_step(client: Part, aux: Part, x: Tensor, y: Tensor) -> Tenso
 class Buffer:
     """The most recent smashed samples of one client; ``limit`` counts samples, not batches.
 
-    z of a sample is never computed anew: older ones are those of an older client half.
-    Keeping it takes no emulated time.
+    z of a sample is never recomputed: older samples come from an older client half. Keeping them takes no emulated
+    time.
     """
 
     def __init__(self, limit: int, seed: int) -> None:
@@ -263,7 +265,7 @@ class Epoch:
 
 
 def epochs(orders: Sequence[Tensor]) -> list[Epoch]:
-    """One for each of the ``orders``."""
+    """An ``Epoch`` for each of the ``orders``."""
     return [Epoch(order, i == 0, i == len(orders) - 1) for i, order in enumerate(orders)]
 
 
@@ -296,7 +298,7 @@ def align_epoch(aux: Part, z: Tensor, g: Tensor, y: Tensor, epoch: Epoch, batch:
 
 
 def _estimated(aux: Part, z: Tensor, y: Tensor, *, create_graph: bool) -> tuple[Tensor, Tensor]:
-    """ĝ of the summed loss, and the leaf that it is the gradient at."""
+    """ĝ of the summed loss, and the leaf tensor at which it is the gradient."""
     cut = z.detach().requires_grad_()
     with sdpa_kernel(SDPBackend.MATH):
         loss = cross_entropy(aux.module(cut), y, reduction="sum")
@@ -315,7 +317,8 @@ def _left_to_align(aux: Part, z: Tensor, g: Tensor, y: Tensor, batches: Sequence
 
 
 def _batches(order: Tensor, batch: int, allow_batch_of_one: bool) -> list[Tensor]:
-    """The last one may be smaller; of one sample it joins the one before, unless it may be ``allow_batch_of_one``."""
+    """Batches of ``order``. The last one may be smaller; one of a single sample joins the batch before, unless
+    ``allow_batch_of_one``."""
     batches = list(torch.split(order, batch))
     if not allow_batch_of_one and len(batches) > 1 and len(batches[-1]) == 1:
         batches[-2:] = [torch.cat(batches[-2:])]
@@ -324,7 +327,7 @@ def _batches(order: Tensor, batch: int, allow_batch_of_one: bool) -> list[Tensor
 
 @uncounted()
 def ratio(error: Tensor, scale: Tensor) -> float:
-    """Σ|ĝ − G|² / Σ|G|², the normalised squared error: 1 is what an estimate of zero has."""
+    """Σ|ĝ − G|² / Σ|G|², the normalised squared error: an estimate of zero has 1."""
     return (error / scale.clamp_min(1e-30)).item()
 
 

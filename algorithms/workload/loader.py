@@ -16,7 +16,7 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and standard d
 
 
 class Preprocessing(NamedTuple):
-    """How samples become tensors. ``levels`` is the value of white; the rest as in ``Task``."""
+    """The conversion of samples to tensors. ``levels``: the value of white; the other fields as in ``Task``."""
 
     levels: int
     normalise: Literal["none", "imagenet"] = "none"
@@ -73,7 +73,8 @@ class Shard:
 
     @property
     def steps(self) -> int:
-        """Batches in a round: the last one of an epoch may be smaller, or larger by one (``allow_batch_of_one``)."""
+        """The number of batches in a round: the last one of an epoch may be smaller, or larger by one
+        (``allow_batch_of_one``)."""
         return self._epochs * len(self._starts())
 
     def _starts(self) -> list[int]:

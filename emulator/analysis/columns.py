@@ -45,7 +45,7 @@ def rounds(run: RunRecord) -> Columns:
     return _columns(rows)
 
 
-def clients(run: RunRecord) -> Columns:
+def client_columns(run: RunRecord) -> Columns:
     """Each client over a whole run: where its time went in seconds, bytes both ways, memory in MiB, how it ended."""
     rows = []
     for name, algorithm in run.summary["algorithms"].items():
@@ -90,7 +90,7 @@ def messages(run: RunRecord) -> Columns:
     )
 
 
-def computations(run: RunRecord) -> Columns:
+def computation_columns(run: RunRecord) -> Columns:
     """What was computed, by device and function: how often; work and emulated seconds, summed; the host's median."""
     return _columns(
         {"algorithm": name, **row}
@@ -99,7 +99,7 @@ def computations(run: RunRecord) -> Columns:
     )
 
 
-def memory(run: RunRecord) -> Columns:
+def memory_columns(run: RunRecord) -> Columns:
     """What a client's tensors were at their most, by kind, beside what was measured of its process; MiB."""
     rows = []
     for name, algorithm in run.summary["algorithms"].items():
@@ -130,4 +130,10 @@ def _columns(rows: Iterable[Mapping[str, Any]]) -> Columns:
     return {name: [row.get(name) for row in kept] for name in names}
 
 
-TABLES = {"rounds": rounds, "clients": clients, "messages": messages, "computations": computations, "memory": memory}
+TABLES = {
+    "rounds": rounds,
+    "clients": client_columns,
+    "messages": messages,
+    "computations": computation_columns,
+    "memory": memory_columns,
+}

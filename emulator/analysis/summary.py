@@ -34,7 +34,7 @@ from emulator.analysis.latency import CAUSES, latency_splits
 from emulator.checks import divergence
 from emulator.checks.digest import numerics_digest, timeline_digest
 from emulator.checks.divergence import Divergence
-from emulator.checks.health import check
+from emulator.checks.health import check_health
 from emulator.checks.send_queues import held_peak_bytes
 from emulator.ledger.events import (
     SCHEMA,
@@ -63,7 +63,7 @@ def summarize(manifest: Mapping[str, Any], timelines: Mapping[str, Sequence[AnyE
     timelines = {name: events if isinstance(events, Sorted) else Sorted(events) for name, events in timelines.items()}
     algorithms = {name: _algorithm(manifest, events) for name, events in timelines.items()}
     absent = [name for name in manifest.get("algorithms", []) if name not in timelines]
-    health = msgspec.to_builtins(check(manifest, timelines))
+    health = msgspec.to_builtins(check_health(manifest, timelines))
     cut = absent or any(each["outcome"] in ("partial", "interrupted") for each in algorithms.values())
     if not algorithms:
         health["verdict"] = "unplayed"
@@ -105,7 +105,7 @@ def _algorithm(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
     servers = [_server(node, events) for node in nodes if node["role"] == "server"]
     posted = only(events, Posted)
     names = {client["name"] for client in clients}
-    diverged = divergence.find(events)
+    diverged = divergence.find_non_finite(events)
     history = communication.history(events, names, diverged)
     evaluated = [row for row in history if row["accuracy"] is not None and not diverged]
     timeline, no_timeline = timeline_digest(events)

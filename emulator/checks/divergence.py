@@ -50,7 +50,7 @@ def judged(event: Evaluated) -> bool:
     return event.accuracy is not None and event.loss is not None and not event.not_finite
 
 
-def find(events: Sequence[AnyEvent]) -> Divergence | None:
+def find_non_finite(events: Sequence[AnyEvent]) -> Divergence | None:
     """Of an algorithm's merged events; None where every model that was judged is one of numbers."""
     broken = [event for event in only(events, Evaluated) if not judged(event)]
     if not broken:
@@ -95,7 +95,7 @@ def described(sign: NonFiniteValues) -> str:
 
 def remarks(events: Sequence[AnyEvent]) -> list[str]:
     """What is noted of it."""
-    found, first = find(events), first_sign(events)
+    found, first = find_non_finite(events), first_sign(events)
     if found is not None:
         until = f"from round {found.round + 1} on there is no accuracy"
         if first is not None and first.at_s <= found.at_s:

@@ -124,7 +124,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     algorithms: dict[str, Figures]
 
 
-def check(manifest: Mapping[str, Any], timelines: Mapping[str, Sequence[AnyEvent]]) -> Health:
+def check_health(manifest: Mapping[str, Any], timelines: Mapping[str, Sequence[AnyEvent]]) -> Health:
     """Judge a run from its manifest and the merged events of each algorithm's timeline."""
     reasons: list[str] = []
     notes: list[str] = []

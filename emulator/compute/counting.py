@@ -32,7 +32,7 @@ _pauses = threading.local()
 
 @contextlib.contextmanager
 def uncounted() -> Iterator[None]:
-    """What is done here once, and not in every step, is left out of the count: an optimizer's state, say."""
+    """Context whose work is left out of the count, since it is not done in every step: an optimizer's state."""
     _pauses.depth = getattr(_pauses, "depth", 0) + 1
     try:
         yield
@@ -41,12 +41,12 @@ def uncounted() -> Iterator[None]:
 
 
 def is_uncounted() -> bool:
-    """Whether what is done now is left out of the count."""
+    """Whether work done now is left out of the count."""
     return bool(getattr(_pauses, "depth", 0))
 
 
 class WorkCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the work of everything that is dispatched while it is active, in ``work``."""
+    """Counts the work of all operators that are dispatched while it is active, in ``work``."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -85,7 +85,7 @@ def tag_of(fn: Callable[..., Any]) -> str:
 
 
 def cost_key(fn: Callable[..., Any], args: tuple[Any, ...]) -> str:
-    """Equal for computations that cost the same: the function, and its arguments by shape or value."""
+    """A key that is equal for computations that cost the same: the function, and its arguments by shape or value."""
     weights_at = getattr(fn, "weights_at", None)
     described = (f"{len(arg)} numbers" if i == weights_at else _describe(arg) for i, arg in enumerate(args))
     return f"{fn.__module__}.{fn.__qualname__}({', '.join(described)})"
@@ -121,7 +121,7 @@ class Costs:
         self._measured_ns, self._host = measured_ns or {}, host
 
     def duration_ns(self, key: str, device: Speed) -> int:
-        """How long the computation ``key`` takes on ``device``."""
+        """The duration of the computation ``key`` on ``device``, in ns."""
         modelled_ns = duration_ns(self.table[key], device)
         if self._host is None or key not in self._measured_ns:
             return modelled_ns
@@ -141,13 +141,13 @@ class Costs:
     def carry_out(
         self, key: str, fn: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], *, counted: bool
     ) -> list[Any]:
-        """Run ``fn`` for each of the ``arguments``, the first one ``counted``; what each returned."""
+        """Run ``fn`` for each of the ``arguments``, the first one ``counted``; returns the list of results."""
         first = self.count(key, fn, arguments[0]) if counted else fn(*arguments[0])
         return [first, *(fn(*args) for args in arguments[1:])]
 
 
 class HostRun:
-    """One computation on the host: its wall and its CPU time; ``ended_actual_ns``: emulated time when it ended."""
+    """One computation on the host: its wall and CPU time; ``ended_actual_ns``: emulated time at its end."""
 
     def __init__(self) -> None:
         self.host_ns = self.cpu_ns = 0
@@ -172,12 +172,12 @@ class HostRun:
             self._future.set_exception(error)
 
     def ready(self) -> bool:
-        """Whether it has ended. Who asks and hears no is woken when it has: nobody else, since a wake-up costs."""
+        """Whether the computation has ended; a caller that gets False is woken at its end, others not."""
         self.urgent = True
         return self._future.done()
 
     def settle(self) -> None:
-        """Wait on the host until it has ended; its outcome stays with ``result``."""
+        """Wait on the host until the computation has ended; its outcome stays with ``result``."""
         self._future.exception()
 
     def result(self) -> Any:

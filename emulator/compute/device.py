@@ -18,7 +18,7 @@ SECOND_NS = 10**9
 
 
 class Work(msgspec.Struct, frozen=True):
-    """What a computation consists of. ``unknown``: operators counted by their bytes for want of anything better."""
+    """The work of a computation. ``unknown``: operators counted by their bytes, whose arithmetic is not known."""
 
     operations: int = 0
     dense_flops: int = 0

@@ -15,7 +15,7 @@ from emulator.dashboard.glyphs import (
     bar,
     fitted,
     headers,
-    rates,
+    rate_texts,
     row,
     short,
     strip,
@@ -149,7 +149,7 @@ def _client(progress: Progress, client: NodeState, columns: Sequence[ColumnHeade
 
 def _rate(client: NodeState, spark: int, progress: Progress, up: bool) -> Text:
     full_bps = client.up_bps if up else client.down_bps
-    text = rates(client.bins, spark, progress.now_ns, progress.window_ns, up, full_bps)
+    text = rate_texts(client.bins, spark, progress.now_ns, progress.window_ns, up, full_bps)
     return text.append(" ").append(short(client.rate_bps(up, progress.now_ns) / MBIT).rjust(4), style="not dim")
 
 
@@ -168,7 +168,7 @@ def _group(progress: Progress, group: NodeGroup, columns: Sequence[ColumnHeader]
     for up in (True, False):
         full_bps = sum(member.up_bps if up else member.down_bps for member in group.members)
         bps = rate_bps(group.bins, up, now_ns)
-        spark = rates(group.bins, sizes.spark, now_ns, window_ns, up, full_bps)
+        spark = rate_texts(group.bins, sizes.spark, now_ns, window_ns, up, full_bps)
         sparks.append(spark.append(" ").append(short(bps / MBIT).rjust(4)))
     sent, received = (sum(getattr(member, f"{way}_bytes") for member in group.members) / MB for way in ("up", "down"))
     cells: list[Text | str] = [

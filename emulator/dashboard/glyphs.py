@@ -86,7 +86,7 @@ def strip(bins: Bins, width: int, now_ns: int, window_ns: int, ongoing: Iterable
     return text
 
 
-def rates(bins: Bins, width: int, now_ns: int, window_ns: int, up: bool, full_bps: float) -> Text:
+def rate_texts(bins: Bins, width: int, now_ns: int, window_ns: int, up: bool, full_bps: float) -> Text:
     """A sparkline of the bits a second against ``full_bps``."""
     way, style = (UP_BITS, "magenta") if up else (DOWN_BITS, "cyan")
     cells = bins.cells(width, now_ns, window_ns)

@@ -63,7 +63,7 @@ class Activity(NamedTuple):
         return max(time.monotonic_ns() - self.since_ns, 0) / NS
 
 
-def where(thread: int | None) -> str:
+def where_in_source(thread: int | None) -> str:
     """File, line and function of the innermost frame of a thread that is of the user's or an algorithm's own code.
 
     A coroutine that only yields is seldom in it: it is looked for a few times.
@@ -95,7 +95,7 @@ def lasting(what: str, since_ns: int, thread: int | None) -> Activity | None:
     """``what`` a thread has been doing since then (0: nothing), where that takes longer than a moment."""
     if not since_ns or time.monotonic_ns() - since_ns < MOMENT_S * NS:
         return None
-    return Activity(what, since_ns, where(thread))
+    return Activity(what, since_ns, where_in_source(thread))
 
 
 def slot(doing: Activity | None) -> bytes:
@@ -207,7 +207,7 @@ def longest(signs: Iterable[LivenessReading]) -> LivenessReading | None:
     return max(busy, key=lambda sign: sign.doing.for_s if sign.doing else 0.0, default=None)
 
 
-def spoken(name: str, doing: Activity) -> str:
+def describe_activity(name: str, doing: Activity) -> str:
     """What goes on, in words."""
     article = "an" if doing.what[:1] in "aeiou" else "a"
     place = doing.where or "an unknown place"

@@ -14,7 +14,7 @@ MOST_AWAITING = 12  # tasks and names in a report
 
 
 class Arrived(NamedTuple):
-    """A message, its sender's number of it, and when it arrived in ns."""
+    """A message that has arrived: the sender's number of it, and the time of arrival in ns."""
 
     message: Message
     counter: int
@@ -22,7 +22,7 @@ class Arrived(NamedTuple):
 
 
 class Awaiting:
-    """A task that waits in ``recv``; ``leave_others``: what is of none of its ``types`` is not for it."""
+    """A task that waits in ``recv``; with ``leave_others`` it ignores messages that are of none of its ``types``."""
 
     def __init__(
         self, types: tuple[type[Message], ...], sources: frozenset[str], since_ns: int, *, leave_others: bool = False
@@ -31,11 +31,11 @@ class Awaiting:
         self.future: asyncio.Future[Arrived] = asyncio.get_running_loop().create_future()
 
     def hopes_for(self, message: Message) -> bool:
-        """Whether it is of its types."""
+        """Whether ``message`` is of one of the awaited types."""
         return not self.types or isinstance(message, self.types)
 
     def takes(self, message: Message) -> bool:
-        """Whether it is given ``message``, as what it awaits or as what must not come in its place."""
+        """Whether the task is given ``message``, as one that it awaits or as an error of protocol."""
         mine = not self.sources or message.sender in self.sources
         return mine and (not self.leave_others or self.hopes_for(message))
 
@@ -48,14 +48,16 @@ class Awaiting:
 
 
 class Inbox:
-    """First come, first served, on both sides; a message goes before all to a task that awaits its type."""
+    """The messages and waiting tasks of a node, both first come, first served; a task that awaits a message's type goes
+    first."""
 
     def __init__(self) -> None:
         self.awaiting: list[Awaiting] = []
         self._kept: deque[Arrived] = deque()
 
     def put(self, arrived: Arrived) -> None:
-        """Give it to the first task that waits for one of its type, else of its sender, or keep it."""
+        """Give the message to the first task that awaits its type, else to the first that awaits its sender, or keep
+        it."""
         if not self._give(arrived):
             self._kept.append(arrived)
 
@@ -71,7 +73,7 @@ class Inbox:
 
     @contextlib.contextmanager
     def await_by(self, waiting: Awaiting) -> Iterator[None]:
-        """While a task waits; one that is cancelled as its message arrives loses none."""
+        """Context in which a task waits; one that is cancelled as its message arrives loses no message."""
         self.awaiting.append(waiting)
         try:
             yield
@@ -94,7 +96,7 @@ class Inbox:
         return True
 
     def __str__(self) -> str:
-        """What its tasks wait for."""
+        """The messages that its tasks wait for, in words."""
         more = len(self.awaiting) - MOST_AWAITING
         shown = [str(waiting) for waiting in self.awaiting[:MOST_AWAITING]] + [f"and {more} more"] * (more > 0)
         return ", ".join(shown) or "awaits nothing that could come"

@@ -1,8 +1,8 @@
-"""The node, as an algorithm sees it: post, send, recv, compute, now, report, snapshot.
+"""The node, as a method sees it: post, send, recv, compute, now, report, snapshot.
 
-A node has one access link, one compute device with ``workers``, an outbox and an inbox. A client's outbox is limited to
-its device's send queue; the server's has no limit, so that none of its connections waits for another. Verbs mean
-emulated time and are the same on every clock; what a verb does to the outside goes through the node's endpoint.
+A node has one access link, one compute device with ``workers``, a send queue and an inbox. A client's send queue is
+limited to that of its device; the server's has no limit, so that none of its connections waits for another. Verbs take
+emulated time and are the same on every clock; their effects on the outside go through the node's transport.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MEMORY_EVERY_S = 0.25  # host seconds between two memory lines
 
 
 class Transport(Protocol):
-    """The way of a node's parcels: the endpoint of its process, or that of an in-process run."""
+    """The transport of a node's messages: the endpoint of its process, or that of an in-process run."""
 
     on_delivery: Callable[[Incoming, str, int], None]
     on_left: Callable[[int], None]
@@ -48,13 +48,13 @@ class Transport(Protocol):
 
 
 class ComputeHost(Protocol):
-    """Where a node's computations run: one thread, one at a time, in order of submission."""
+    """The part of the host that runs a node's computations: one thread, one at a time, in order of submission."""
 
     def submit(self, fn: Callable[[], Any], clock: Callable[[], int], wake: Callable[[], None]) -> HostRun: ...
 
 
 class Node:
-    """What a client and the server have in common."""
+    """The state and the verbs that a client and the server have in common."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Node:
         cap: MemoryCap | None = None,
     ) -> None:
         self.name, self.device = name, device
-        self._loop, self._outlet, self._host, self._costs, self._record = loop, transport, host, costs, record
+        self._loop, self._transport, self._host, self._costs, self._record = loop, transport, host, costs, record
         self._cap = cap
         self._workers = asyncio.Semaphore(workers)  # first come, first served
         self._counter = 0
@@ -97,11 +97,11 @@ class Node:
 
     @property
     def awaiting(self) -> list[Awaiting]:
-        """Its tasks that wait in ``recv``."""
+        """The tasks of the node that wait in ``recv``."""
         return self._inbox.awaiting
 
     def awaits(self) -> str:
-        """What they wait for, for the report of a deadlock."""
+        """The messages that its tasks wait for, in words, for the report of a deadlock."""
         return str(self._inbox)
 
     # -- messages -----------------------------------------------------------------------------------------------
@@ -151,7 +151,7 @@ class Node:
             wire_bytes=sizes.wire,
             not_finite=parcel.not_finite(),
         )
-        self._outlet.post(destination, parcel, self._loop.now_ns)
+        self._transport.post(destination, parcel, self._loop.now_ns)
         return left
 
     async def drained(self) -> None:
@@ -187,10 +187,11 @@ class Node:
         until_ns: int | None = None,
         leave_others: bool = False,
     ) -> Message:
-        """The next message, or the next from ``source`` (a name or several); ``message.sender`` says who sent it.
+        """The next message, or the next from ``source`` (a name or several); ``message.sender`` names its sender.
 
-        TimeoutError where none has arrived by ``until_ns``: one that came in time is received whenever it is asked for.
-        ProtocolError if the message is of none of ``types``; a task that listens beside others ``leave_others`` alone.
+        TimeoutError where none has arrived by ``until_ns`` (a message that came in time is received whenever it is
+        asked for); ProtocolError if the message is of none of ``types``, unless the task ``leave_others`` to tasks that
+        await them.
         """
         sources = frozenset((source,) if isinstance(source, str) else source or ())
         waiting = Awaiting(types, sources, self._loop.now_ns, leave_others=leave_others)
@@ -233,17 +234,18 @@ class Node:
     # -- computation --------------------------------------------------------------------------------------------
 
     async def compute(self, fn: Callable[..., Any], *args: Any) -> Any:
-        """Run ``fn(*args)`` on the host and let the modelled time of its work pass; returns or raises what it did.
+        """Run ``fn(*args)`` on the host and let the modelled time of its work pass; returns or raises what ``fn`` did.
 
-        At most ``workers`` computations overlap in emulated time; the rest queue in order of arrival. Cancelling
+        At most ``workers`` computations overlap in emulated time; further ones queue in order of arrival. Cancelling
         frees the worker at once and raises after the host has finished ``fn``.
         """
         return (await self.compute_repeated(fn, [args]))[0]
 
     async def compute_repeated(self, fn: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Run ``fn`` for each of the ``arguments``, which must cost the same, as one computation; what each returned.
+        """Run ``fn`` for each of the ``arguments``, which must cost the same, as one computation; returns a list of
+        results.
 
-        Profiling runs only the first and takes it for all: for long loops, such as the epochs of an alignment.
+        Profiling runs only the first and takes its result for all: for long loops, such as the epochs of an alignment.
         """
         asked_ns, tag = self._loop.now_ns, tag_of(fn)
         async with self._workers:
@@ -307,7 +309,7 @@ class Node:
         self._check_memory("report", 0.0)
 
     def _check_memory(self, phase: str, every_s: float = MEMORY_EVERY_S) -> None:
-        """DoesNotFit when the peak has passed the budget; now and then a ledger line."""
+        """Raise DoesNotFit when the peak has passed the budget; write a memory line every MEMORY_EVERY_S."""
         if self._cap is None:
             return
         if self._cap.limit_bytes is None and time.monotonic() - self._memory_at < every_s:
@@ -337,7 +339,7 @@ class Node:
 
 
 class ClientNode(Node):
-    """A client. ``index``: its place among the clients of the scenario, from 0."""
+    """A client's node. ``index``: the number of the client in the scenario, from 0."""
 
     def __init__(self, *args: Any, index: int, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -346,12 +348,12 @@ class ClientNode(Node):
         self.on_part: Callable[[int, str, StateDict], None] = lambda _round, _part, _state: None
 
     def publish_part(self, round: int, part: str, state: StateDict) -> None:
-        """Hand the evaluator a copy of a part that the server does not have, off the clock; it awaits it there."""
+        """Hand the evaluator a copy of a model part that the server does not have, off the clock."""
         self.on_part(round, part, state)
 
 
 class ServerNode(Node):
-    """The server. ``clients``: the names of the clients, in order."""
+    """The server's node. ``clients``: the names of the clients, in order."""
 
     def __init__(self, *args: Any, clients: tuple[str, ...], **options: Any) -> None:
         super().__init__(*args, **options)
@@ -362,14 +364,14 @@ class ServerNode(Node):
         self.round_started_ns = 0
 
     def begin_round(self, round: int) -> None:
-        """The first post of ``round`` comes next."""
+        """Mark the start of ``round``: its first post comes next."""
         del round
         self.round_started_ns = self._loop.now_ns
 
     def snapshot(self, round: int, parts: dict[str, StateDict], missing_part: str = "") -> None:
-        """The round is over; hand a copy of the joined model's ``parts`` to the evaluator, off the clock.
+        """End the round, and hand a copy of the joined model's ``parts`` to the evaluator, off the clock.
 
-        ``missing_part``: the part that a client has contributed, or contributes yet.
+        ``missing_part``: the part that a client publishes (``publish_part``), before or after this call.
         """
         self.on_snapshot(round, parts, missing_part)
         self._write(events.RoundEnded, round=round, started_ns=self.round_started_ns)

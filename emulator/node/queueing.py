@@ -26,8 +26,8 @@ from emulator.transport.messages import Message
 
 
 class ServedMessage(NamedTuple):
-    """A computation's: ``source`` and ``counter`` are those of the message that it is for, "" and -1 for none; None
-    where nobody looks."""
+    """The message that a computation is for: its ``source`` and ``counter`` ("" and -1: for none; None: not
+    determined), and the queueing delay before the computation, in ns."""
 
     source: str | None
     counter: int
@@ -35,14 +35,14 @@ class ServedMessage(NamedTuple):
 
 
 class Queueing:
-    """A client's, at which nobody queues: its computations wait for a worker alone."""
+    """The queueing of a client, at which no messages queue: its computations wait for a worker alone."""
 
     def take(self, arrived: Arrived) -> None:
-        """A task of the node has received it."""
+        """Note that a task of the node has received ``arrived``."""
 
     @contextlib.contextmanager
     def turn(self, arguments: Sequence[tuple[Any, ...]], asked_ns: int, start_ns: int) -> Iterator[ServedMessage]:
-        """While the node computes, of all of the ``arguments``; entered as it begins."""
+        """Context of a computation over all of the ``arguments``; entered as it begins."""
         del arguments
         yield ServedMessage(None, -1, start_ns - asked_ns)
 
@@ -60,7 +60,7 @@ _dealt_with: ContextVar[_Taken | None] = ContextVar("dealt_with", default=None) 
 
 
 class ServerQueueing(Queueing):
-    """``now``: emulated time in ns."""
+    """The queueing of messages at the server. ``now``: emulated time in ns."""
 
     def __init__(self, now: Callable[[], int]) -> None:
         self._now = now
@@ -107,7 +107,7 @@ class ServerQueueing(Queueing):
         return ServedMessage(last.source, last.counter, queued_ns)
 
     def _taken(self, tensor: torch.Tensor) -> _Taken | None:
-        """The message that holds it, or that it is a view of: of several with one storage the first not answered."""
+        """The message that holds ``tensor`` or its storage; of several with one storage, the first not answered."""
         taken: _Taken | None = self._of.get(tensor)  # type: ignore[no-untyped-call]
         if taken is None and tensor.layout is torch.strided:
             sharing: list[_Taken] = self._in.get(tensor.untyped_storage(), [])  # type: ignore[no-untyped-call]
@@ -120,12 +120,12 @@ class ServerQueueing(Queueing):
         return start_ns - max(taken.arrived_ns, served_ns) - idle_ns
 
     def _idle_until(self) -> int:
-        """How long the server has computed nothing until now."""
+        """The time in ns for which the server has computed nothing until now."""
         return self._idle_ns if self._computing else self._idle_ns + self._now() - self._since_ns
 
 
 def _tensors(value: Any) -> Iterator[torch.Tensor]:
-    """Those in messages, dicts and sequences, however deep."""
+    """The tensors in messages, dicts and sequences, nested or not."""
     if isinstance(value, torch.Tensor):
         yield value
     elif isinstance(value, dict):

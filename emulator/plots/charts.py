@@ -119,7 +119,7 @@ def _winner(ranked: Sequence[Curve], against: AccuracyAxis) -> str:
 # --- where the time goes ------------------------------------------------------------------------------------------
 
 
-def latency(stacks: Mapping[str, Mapping[str, float]], summary: Json) -> FigurePage:
+def latency_chart(stacks: Mapping[str, Mapping[str, float]], summary: Json) -> FigurePage:
     """Bars of a mean round by cause; where one is far longer than the others, to scale and enlarged."""
     totals = {name: sum(stack.values()) for name, stack in stacks.items()}
     far = FAR * median(totals.values())
@@ -186,7 +186,7 @@ def _told(stacks: Mapping[str, Mapping[str, float]]) -> str:
 # --- memory -------------------------------------------------------------------------------------------------------
 
 
-def memory(rows: Sequence[MemoryRow], summary: Json) -> FigurePage:
+def memory_chart(rows: Sequence[MemoryRow], summary: Json) -> FigurePage:
     """The largest peak of the clients of a device against what the device leaves for training, a panel a device."""
     shown = [row for row in rows if row.mib is not None]
     devices = list(dict.fromkeys(row.device for row in shown))

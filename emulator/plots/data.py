@@ -118,7 +118,7 @@ def stacks(summary: Json) -> dict[str, dict[str, float]]:
     return dict(sorted(found.items(), key=lambda item: sum(item[1].values())))
 
 
-def memory(summary: Json) -> list[MemoryRow]:
+def memory_rows(summary: Json) -> list[MemoryRow]:
     """Devices in the order of the clients, algorithms in that of the run."""
     rows: dict[tuple[str, str], list[Json]] = {}
     for name, algorithm in summary["algorithms"].items():

@@ -63,12 +63,12 @@ def _draw(folder: Path, manifest: Json, summary: Json, timelines: Mapping[str, S
 
     stacks = data.stacks(summary)
     if stacks:
-        keep("latency", charts.latency(stacks, summary))
+        keep("latency", charts.latency_chart(stacks, summary))
     leave_out("seconds of a round (none has ended)", stacks)
 
-    rows = [row for row in data.memory(summary) if row.mib is not None]
+    rows = [row for row in data.memory_rows(summary) if row.mib is not None]
     if rows:
-        keep("memory", charts.memory(rows, summary))
+        keep("memory", charts.memory_chart(rows, summary))
     leave_out("memory (none was measured)", {row.algorithm for row in rows})
 
     nodes = manifest["nodes"]

@@ -12,10 +12,10 @@ MS = 10**6
 
 
 class Absence(Struct, frozen=True):
-    """When a client cannot be reached: spans from-to in ns, or drawn, present and absent in turn, with these means.
+    """The absences of a client: spans from-to in ns, or alternating random periods with these means.
 
-    An "outage" stops the link and what is on it goes on afterwards; a client that is "away" has lost its connections:
-    what was being sent starts over when it is back.
+    During an "outage" the link stands still, and its message goes on afterwards; a client that is "away" has lost its
+    connections, and the message in transmission starts over when it is back.
     """
 
     kind: Literal["outage", "away"]
@@ -25,7 +25,7 @@ class Absence(Struct, frozen=True):
 
 
 class Absences:
-    """The spans of one client. What is drawn is present and absent in turn, each exponential, in whole milliseconds."""
+    """The spans of one client's absences. Random periods are exponential, in whole milliseconds."""
 
     def __init__(self, absence: Absence | None, stream: str) -> None:
         self.kind = absence.kind if absence else ""
@@ -38,7 +38,7 @@ class Absences:
         return self._absence is not None
 
     def _reach(self, t_ns: int) -> None:
-        """Draw until there is a span that ends after ``t_ns``, where spans are drawn."""
+        """Draw random periods until a span ends after ``t_ns``."""
         absence = self._absence
         while absence and absence.mean_absent_ns and (not self._to or self._to[-1] <= t_ns):
             begin_ns = (self._to[-1] if self._to else 0) + self._draw_ns(absence.mean_present_ns)
@@ -55,7 +55,7 @@ class Absences:
         return max(self._to[i], t_ns) if i >= 0 else t_ns
 
     def next_ns(self, t_ns: int) -> int | None:
-        """The next begin or end of a span after ``t_ns``."""
+        """The next begin or end of a span after ``t_ns``; None: there is none."""
         self._reach(t_ns)
         back_ns = self.back_ns(t_ns)
         if back_ns > t_ns:
@@ -70,5 +70,5 @@ class Absences:
 
 
 def of_client(absence: Absence | None, seed: int, client: str) -> Absences:
-    """Those of a client in a run of this seed."""
+    """The absences of a client in a run of this seed."""
     return Absences(absence, f"{seed}:absence:{client}")

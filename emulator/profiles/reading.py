@@ -37,7 +37,7 @@ from emulator.profiles.schema import (
     TraceFile,
     find_profile,
     is_path,
-    shipped,
+    shipped_profiles,
     to_integer_unit,
     unit_of,
 )
@@ -93,9 +93,9 @@ def describe_profile(name_or_path: str) -> list[Profile]:
     if is_path(name_or_path):
         kinds: list[str | None] = [None]
     else:
-        kinds = [kind for kind in KINDS if name_or_path in shipped(kind)]
+        kinds = [kind for kind in KINDS if name_or_path in shipped_profiles(kind)]
         if not kinds:
-            known = "; ".join(f"{kind}s: {', '.join(shipped(kind))}" for kind in KINDS)
+            known = "; ".join(f"{kind}s: {', '.join(shipped_profiles(kind))}" for kind in KINDS)
             raise profile_error(f"profiles {name_or_path}", "", f"no profile of this name; {known}")
     found = [find_profile(kind, name_or_path, f"profiles {name_or_path}") for kind in kinds]
     return [_profile(document) for document in found]

@@ -56,9 +56,9 @@ class Cell(Struct, frozen=True):
 
 
 class Device(Struct, frozen=True):
-    """A board: memory in bytes, rates of one worker in FLOP/s and bytes/s, overhead an operation in ns.
+    """A board: memory in bytes, rates of one worker in FLOP/s and bytes/s, overhead of an operation in ns.
 
-    ``send_queue_bytes``: what a client on it may hold of messages that have not left yet; None: the profile says none.
+    ``send_queue_bytes``: the limit of a client's messages that have not left yet; None: the profile sets none.
     """
 
     name: str
@@ -73,17 +73,17 @@ class Device(Struct, frozen=True):
 
     @property
     def budget_bytes(self) -> int:
-        """The training budget: what the operating system and the Python and torch runtime leave."""
+        """The training budget: memory without the operating system and the Python and torch runtime."""
         return self.memory_bytes - self.os_reserved_bytes - self.runtime_bytes
 
     @property
     def room_bytes(self) -> int:
-        """A client's send queue: what the profile gives it, else all of the training budget."""
+        """The limit of a client's send queue: that of the profile, else all of the training budget."""
         return self.budget_bytes if self.send_queue_bytes is None else self.send_queue_bytes
 
 
 class ClientSpec(Struct, frozen=True):
-    """A client. ``cell``: the name of the cell that its link is in, "" for none."""
+    """A client of a scenario. ``cell``: the name of the cell that its link is in, "" for none."""
 
     role: ClassVar[str] = "client"
     workers: ClassVar[int] = 1
@@ -107,10 +107,10 @@ Member = ClientSpec | ServerSpec
 
 
 class Scenario(Struct, frozen=True):
-    """Who takes part. ``files`` maps every profile and trace file read for it to the SHA-256 of its bytes.
+    """A scenario: the server and the clients. ``files`` maps every profile and trace file read for it to its SHA-256.
 
-    ``host``: the machine that plays it, where durations come from its CPU time; None: they come from counted work.
-    ``notes``: what was done to numbers of the files when they were read, for the user.
+    ``host``: the machine whose CPU time gives durations; None: they come from counted work. ``notes``: changes made to
+    numbers of the files when they were read, for the user.
     """
 
     name: str
@@ -128,7 +128,7 @@ class Scenario(Struct, frozen=True):
         return [*self.clients, self.server]
 
     def without_traces(self) -> Scenario:
-        """The same for those who move no bytes: an hour of a trace is many megabytes."""
+        """The scenario without traces, for processes that carry no messages: an hour of a trace is many megabytes."""
         bare: dict[int, Network] = {}  # clients share them
 
         def plain(network: Network) -> Network:

@@ -178,7 +178,7 @@ def unit_of(key: str) -> Unit:
     return UNITS[key.rpartition("_")[2]]
 
 
-def shipped(kind: str) -> tuple[str, ...]:
+def shipped_profiles(kind: str) -> tuple[str, ...]:
     """Names of the profiles of a kind that come with splitbed, sorted."""
     return tuple(sorted(path.stem for path in (ROOT / f"{kind}s").glob("*.toml")))
 
@@ -199,16 +199,16 @@ def is_path(name: str) -> bool:
 
 def find_profile(kind: str | None, name: str, asker: str, key: str = "", base: Path | None = None) -> Document:
     """The profile ``name``, as ``asker`` (a file or a flag) asks for it in ``key``; paths are relative to ``base``."""
-    known = f"shipped {kind}s: {', '.join(shipped(kind))}" if kind else ""
+    known = f"shipped {kind}s: {', '.join(shipped_profiles(kind))}" if kind else ""
     if is_path(name):
         path = base / name if base else Path(name)
         shown = listed = str(path)
-    elif kind and name in shipped(kind):
+    elif kind and name in shipped_profiles(kind):
         listed = f"{kind}s/{name}.toml"
         path, shown = ROOT / listed, f"netprofiles/{listed}"
     else:
-        others = [other for other in KINDS if other != kind and name in shipped(other)]
-        close = get_close_matches(name, shipped(kind or ""), n=1)
+        others = [other for other in KINDS if other != kind and name in shipped_profiles(other)]
+        close = get_close_matches(name, shipped_profiles(kind or ""), n=1)
         problem = f"is a {others[0]}, not a {kind}" if others else f"no such {kind}"
         guess = f"; did you mean {close[0]}?" if close else ""
         quoted = f'"{name}" ' if key else ""

@@ -224,7 +224,7 @@ def _rates(pid: int, name: str, messages: Iterable[Transmitted], arriving: int) 
 
 
 def _rounds(pid: int, events: Sequence[AnyEvent]) -> Iterator[Line]:
-    diverged = divergence.find(events)
+    diverged = divergence.find_non_finite(events)
     scores = {e.round: e.accuracy for e in only(events, Evaluated) if diverged is None or e.round < diverged.round}
     for ended in only(events, RoundEnded):
         accuracy = {"accuracy": scores[ended.round]} if ended.round in scores else {}

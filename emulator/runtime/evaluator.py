@@ -64,7 +64,7 @@ def hash_of(parts: dict[str, StateDict]) -> str:
     return digest.hexdigest()
 
 
-def judgement(
+def evaluated_event(
     round: int, due_ns: int, actual_ns: int, parts: dict[str, StateDict], found: Sequence[float]
 ) -> Evaluated:
     """What is recorded of a model of these ``parts``; ``found``: its accuracy, loss and perhaps balanced accuracy.
@@ -87,7 +87,7 @@ def judgement(
     )
 
 
-def run(spec: LaunchSpec, control: Connection) -> None:
+def evaluate_snapshots(spec: LaunchSpec, control: Connection) -> None:
     """Evaluate snapshots until the supervisor has said that no more will come."""
     os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))  # it wakes up without taking a core from anyone
     os.nice(19)  # SCHED_IDLE would starve beside another program, and the run would not end
@@ -109,7 +109,7 @@ def run(spec: LaunchSpec, control: Connection) -> None:
             PULSE.begin("evaluation")
             found = getattr(module, function)(config.task, snapshot["parts"])
             PULSE.rest()
-            ledger.write(judgement(round, snapshot["due_ns"], snapshot["actual_ns"], snapshot["parts"], found))
+            ledger.write(evaluated_event(round, snapshot["due_ns"], snapshot["actual_ns"], snapshot["parts"], found))
             path.unlink()
             round += 1
         elif no_more:

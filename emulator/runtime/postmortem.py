@@ -45,12 +45,12 @@ def _path(folder: Path, node: str) -> Path:
     return folder / f"{node}.struck"
 
 
-def watch(folder: Path, node: str) -> None:
+def install_crash_recorder(folder: Path, node: str) -> None:
     """Let this process write down what it does when a signal of a fault ends it; the file stays open."""
     faulthandler.enable(_path(folder, node).open("w"), all_threads=False)
 
 
-def read(folder: Path, node: str) -> InterruptedCode | None:
+def read_crash(folder: Path, node: str) -> InterruptedCode | None:
     """What ``watch`` wrote; None where nothing was."""
     try:
         text = _path(folder, node).read_text(errors="replace")

@@ -43,6 +43,6 @@ def run_subcommand(command: Sequence[str], log: Path | None = None) -> int:
             signal.signal(number, handler)
 
 
-def how(status: int) -> str:
+def describe_status(status: int) -> str:
     """How it ended, in words."""
     return f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"

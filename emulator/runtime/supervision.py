@@ -24,8 +24,8 @@ from emulator.host.liveness import (
     LivenessMonitor,
     LivenessReading,
     Reporter,
+    describe_activity,
     longest,
-    spoken,
 )
 from emulator.host.load import HostLoad
 from emulator.ledger import events
@@ -61,8 +61,8 @@ def liveness_problem(signs: Sequence[LivenessReading], limit_s: float) -> str:
             return f"{sign.name} shows no sign of life for {sign.silent_s:.0f} s (stopped, or frozen)"
         if sign.doing and sign.doing.for_s > limit_s:
             return (
-                f"{spoken(sign.name, sign.doing)}; a step may take {limit_s:.0f} s of this host: where it is no endless"
-                " loop, say a longer --step-limit, or none"
+                f"{describe_activity(sign.name, sign.doing)}; a step may take {limit_s:.0f} s of this host: where it"
+                " is no endless loop, say a longer --step-limit, or none"
             )
     return ""
 
@@ -159,7 +159,7 @@ class Supervision:
         ended = next((e for e in reversed(self._events(name)) if isinstance(e, events.Ended)), None)
         words = ended.detail if ended else ""
         folder = Path(self._spec.ledger_folder)
-        struck = postmortem.read(Path(self._spec.snapshot_folder), name)
+        struck = postmortem.read_crash(Path(self._spec.snapshot_folder), name)
         if ran := postmortem.ran_out(
             -(process.exitcode or 0), struck, self._events(name), self._memory_estimate_of(name)
         ):
@@ -205,7 +205,9 @@ class Supervision:
         slow = longest(signs)
         if slow and slow.doing and self._teller.is_news(slow.doing.where, slow.doing.for_s) and not found:
             now_ns = self._host_now_ns()
-            self._ledger.write(events.Lasting(due_ns=now_ns, actual_ns=now_ns, what=spoken(slow.name, slow.doing)))
+            self._ledger.write(
+                events.Lasting(due_ns=now_ns, actual_ns=now_ns, what=describe_activity(slow.name, slow.doing))
+            )
         return found
 
     def _host_now_ns(self) -> int:

@@ -63,7 +63,7 @@ def run_evaluator(spec: LaunchSpec, lifeline: Connection, parent: int, control: 
     enter(spec, lifeline, parent)
     from emulator.runtime import evaluator
 
-    evaluator.run(spec, control)
+    evaluator.evaluate_snapshots(spec, control)
 
 
 def run_profiling(spec: LaunchSpec, lifeline: Connection, parent: int, answer: Connection) -> None:

@@ -41,7 +41,7 @@ def run_worker(spec: LaunchSpec, watchdog: Watchdog) -> int:
     torch.set_num_threads(1)
     torch.manual_seed(_seed_of(spec))  # of layers that draw, such as dropout
     ledger = Ledger(Path(spec.ledger_folder), spec.node)
-    postmortem.watch(Path(spec.snapshot_folder), spec.node)
+    postmortem.install_crash_recorder(Path(spec.snapshot_folder), spec.node)
     module = importlib.import_module(spec.module)
     tune_malloc(MALLOC if spec.role == "client" else KEEPING)
     context = new_context()

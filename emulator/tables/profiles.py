@@ -11,7 +11,7 @@ from emulator.profiles.availability import Absence
 from emulator.profiles.capacity import VaryingRate, wider
 from emulator.profiles.reading import Profile, Row, describe_profile
 from emulator.profiles.scenario import Cell, Device, Network
-from emulator.profiles.schema import KINDS, shipped
+from emulator.profiles.schema import KINDS, shipped_profiles
 
 NARROWEST, WIDEST = 80, 100  # narrower terminals wrap by themselves; longer lines of prose are hard to read
 GRADES = (
@@ -25,7 +25,7 @@ def list_lines(width: int) -> list[str]:
     lines: list[str] = []
     for kind in KINDS:
         lines += _entry(*HEADINGS[kind], width)
-        for name in shipped(kind):
+        for name in shipped_profiles(kind):
             profile = next(profile for profile in describe_profile(name) if profile.kind == kind)
             lines += _entry(_columns(profile), profile.description, width)
         lines.append("")

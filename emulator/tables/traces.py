@@ -55,7 +55,7 @@ def quantities(trace: Trace) -> list[Quantity]:
 def show_traces(console: Console) -> None:
     """What ships, a row a direction."""
     rows = []
-    for name in reading.shipped():
+    for name in reading.shipped_traces():
         for i, rate in enumerate(quantities(reading.find_trace(name, "traces"))[:2]):
             found = spread(rate.steps, rate.factor, rate.per)
             values = (found.mean, found.p5, found.p50, found.p95, found.zero_share * 100, found.longest_zero_s)

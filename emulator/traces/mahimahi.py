@@ -16,7 +16,7 @@ OPPORTUNITY_BITS = 1500 * 8
 LEAST_MS, LEAST_PACKETS = 100, 20  # of a lap, where nobody said that it is Mahimahi
 
 
-def rates(file: str, lines: list[SourceLine], named: bool) -> StepFunction:
+def mahimahi_rates(file: str, lines: list[SourceLine], named: bool) -> StepFunction:
     """Opportunities as rates in bit/s, every bit of them; that of ms t fills the ms that ends at t, as at the wrap.
 
     An opportunity at 0 is counted in the first bin. ``named``: the user said that it is Mahimahi; else one whose lap is

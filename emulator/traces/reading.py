@@ -61,7 +61,7 @@ class Trace(Struct, frozen=True):
     losses: StepFunction | None = None
 
 
-def shipped() -> tuple[str, ...]:
+def shipped_traces() -> tuple[str, ...]:
     """Names of the traces that come with splitbed, sorted."""
     return tuple(sorted(path.stem for path in (ROOT / "traces").glob("*.csv")))
 
@@ -72,14 +72,14 @@ def is_path(name: str) -> bool:
 
 def find_trace(name: str, asker: str, key: str = "", base: Path | None = None, form: Form | None = None) -> Trace:
     """The trace ``name``, as ``asker`` (a file or a flag) asks for it in ``key``; paths are relative to ``base``."""
-    known = f"one of the shipped traces: {', '.join(shipped())}"
-    if is_path(name) or (name not in shipped() and _is_file(base, name)):
+    known = f"one of the shipped traces: {', '.join(shipped_traces())}"
+    if is_path(name) or (name not in shipped_traces() and _is_file(base, name)):
         path = base / name if base else Path(name)
         display = str(path)
-    elif name in shipped():
+    elif name in shipped_traces():
         path, display = ROOT / "traces" / f"{name}.csv", f"netprofiles/traces/{name}.csv"
     else:
-        close = get_close_matches(name, shipped(), n=1)
+        close = get_close_matches(name, shipped_traces(), n=1)
         guess = f"; did you mean {close[0]}?" if close else ""
         quoted = f'"{name}" ' if key else ""
         endings = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
@@ -134,7 +134,7 @@ def _of_lines(file: str, text: str, form: Form) -> dict[str, StepFunction]:
     parts = found[0].text.split()
     if form.format or (len(parts) == 1 and parts[0].isascii() and parts[0].isdigit()):
         _only_for_rows(file, form, "Mahimahi", "it has ms and packets of 1500 bytes")
-        rates = mahimahi.rates(file, found, named=bool(form.format))
+        rates = mahimahi.mahimahi_rates(file, found, named=bool(form.format))
     elif "," in found[0].text:
         if form.time or form.rate:
             problem = "its columns name their units (time_ms, up_kbps); leave time and rate out"

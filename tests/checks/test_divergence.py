@@ -22,7 +22,7 @@ from algorithms.workload.task import Task, evaluate
 from emulator.analysis.metrics import FIGURES
 from emulator.analysis.summary import summarize
 from emulator.checks import divergence
-from emulator.checks.health import check
+from emulator.checks.health import check_health
 from emulator.compute.finite import is_finite
 from emulator.dashboard.progress import Progress
 from emulator.dashboard.screen import ScreenState, make_screen
@@ -31,7 +31,7 @@ from emulator.ledger.events import AnyEvent, Evaluated, Posted, Reported, RoundE
 from emulator.ledger.files import merge
 from emulator.plots import charts, data
 from emulator.plots.style import doubts
-from emulator.runtime.evaluator import judgement
+from emulator.runtime.evaluator import evaluated_event
 from emulator.tables import run as tables
 from emulator.tables import sweep
 from emulator.tables.headline import headline
@@ -91,7 +91,7 @@ def merged(played: Recording) -> list[Any]:
     ends = [event for event in lines["server"] if isinstance(event, RoundEnded)]
     lines["evaluator"] = [
         msgspec.structs.replace(
-            judgement(end.round, end.due_ns, end.actual_ns, parts, evaluate(TASK, parts)), node="evaluator", seq=i
+            evaluated_event(end.round, end.due_ns, end.actual_ns, parts, evaluate(TASK, parts)), node="evaluator", seq=i
         )
         for i, (end, parts) in enumerate(zip(ends, played.snapshots, strict=True))
     ]
@@ -123,7 +123,7 @@ def test_the_client_whose_values_are_no_numbers_first_is_named_with_its_round_an
     """Client 1, in the second round: it is the first to send what is none, whatever the method sends."""
     without_numbers(1, 1, monkeypatch)
     events = play(name, q=2)
-    found = divergence.find(events)
+    found = divergence.find_non_finite(events)
     assert found is not None and found.first is not None
     assert (found.round, found.first.node, found.first.round, found.first.beside) == (1, "client-1", 1, 0)
     began = next(e.started_ns for e in events if isinstance(e, RoundEnded) and e.round == 1)
@@ -140,7 +140,7 @@ def test_the_client_whose_values_are_no_numbers_first_is_named_with_its_round_an
 @pytest.mark.parametrize("name", SPLIT)
 def test_where_the_server_half_is_the_first_to_have_no_numbers_the_server_is_named(name: str) -> None:
     """It learns at such a rate that it overflows at once; clients still send numbers."""
-    found = divergence.find(play(name, optimizer="sgd", server_lr=3e38, client_lr=1e-3))
+    found = divergence.find_non_finite(play(name, optimizer="sgd", server_lr=3e38, client_lr=1e-3))
     assert found is not None and found.first is not None
     assert (found.round, found.first.node) == (0, "server")
 
@@ -167,7 +167,7 @@ def test_a_rate_that_an_optimizer_cannot_take_is_refused(name: str) -> None:
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_a_training_of_numbers_has_not_diverged(name: str) -> None:
     events = play(name)
-    assert divergence.find(events) is None
+    assert divergence.find_non_finite(events) is None
     assert divergence.remarks(events) == []
 
 
@@ -182,14 +182,14 @@ def test_an_update_whose_loss_was_a_number_is_seen_all_the_same() -> None:
     """The last step of a round is in no loss that is reported: a loss is that of before its step."""
     events = one_step(1e3)
     assert [e.not_finite for e in events if isinstance(e, Reported)] == [[]] * TASK.clients
-    found = divergence.find(events)
+    found = divergence.find_non_finite(events)
     assert found is not None and found.first is not None
     assert (found.first.node[:7], found.first.what) == ("client-", "update")
 
 
 def test_numbers_so_large_that_the_joined_model_has_no_loss_are_said_to_be_numbers() -> None:
     events = one_step(0.0)
-    found = divergence.find(events)
+    found = divergence.find_non_finite(events)
     assert found is not None and (found.round, found.first) == (0, None)
     (said,) = divergence.remarks(events)
     assert (
@@ -201,7 +201,7 @@ def test_numbers_so_large_that_the_joined_model_has_no_loss_are_said_to_be_numbe
 
 def test_a_client_that_is_left_out_is_named_and_the_training_has_not_diverged() -> None:
     events = of_toy(lambda e: isinstance(e, Posted) and e.node == "client-1" and e.round == 1, not_finite=["client"])
-    assert divergence.find(events) is None
+    assert divergence.find_non_finite(events) is None
     (said,) = divergence.remarks(events)
     assert said.startswith("a message of client-1, update, in round 2, after 0.15 s: values are infinite or no numbers")
     assert "the joined models stayed finite; try a smaller" in said
@@ -231,7 +231,7 @@ def test_nodes_that_are_no_numbers_at_one_moment_are_counted() -> None:
 )
 def test_a_model_or_a_loss_that_is_none_has_no_accuracy(weight: float, loss: float, expected: Any) -> None:
     parts = {"client": {"w": torch.ones(2)}, "server": {"w": torch.tensor([weight])}}
-    found = judgement(3, 5, 6, parts, (0.25, loss, 0.3))
+    found = evaluated_event(3, 5, 6, parts, (0.25, loss, 0.3))
     assert (found.accuracy, found.loss, found.balanced, found.not_finite) == expected
     assert (found.round, found.due_ns, found.actual_ns) == (3, 5, 6)
     assert divergence.judged(found) == (expected[0] is not None)
@@ -302,7 +302,7 @@ def test_tables_show_dashes_the_outcome_and_a_note_and_mark_no_best() -> None:
     notes = [line for line in tables.remarks(summary) if "diverged" in line]
     assert len(notes) == 1
     assert "fedavg: the training has diverged, which began with a message of client-1, update, in round 3, " in notes[0]
-    assert check(make_manifest(), {"fedavg": diverging()}).verdict == "good"  # what it costs is as it was
+    assert check_health(make_manifest(), {"fedavg": diverging()}).verdict == "good"  # what it costs is as it was
 
 
 def test_the_sentence_names_who_diverged_and_compares_the_others() -> None:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from toy import MS, at, edit, is_message, make_manifest, make_timeline, renumber
 
-from emulator.checks.health import CUT_OFF, check, percentile
+from emulator.checks.health import CUT_OFF, check_health, percentile
 from emulator.ledger.events import (
     Clamped,
     Computed,
@@ -27,7 +27,7 @@ from emulator.ledger.events import (
 
 
 def judge(events, **changes):
-    return check(make_manifest(**changes), {"fedavg": events})
+    return check_health(make_manifest(**changes), {"fedavg": events})
 
 
 def append(events, event):

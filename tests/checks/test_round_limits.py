@@ -8,7 +8,7 @@ import pytest
 from toy import MS, make_manifest, make_timeline
 
 from emulator.analysis.summary import summarize
-from emulator.checks.health import check
+from emulator.checks.health import check_health
 from emulator.checks.round_limits import RoundLimits, round_limits, unequal_limits
 from emulator.dashboard.progress import Progress
 from emulator.dashboard.screen import ScreenState, make_screen
@@ -108,8 +108,8 @@ def test_methods_that_may_not_play_alike_are_noted() -> None:
     said = "methods may not play alike (compare them at a target): fedavg 12 rounds, none after 15 s; sl 2 rounds"
     assert unequal_limits(unequal) == [said]
     timelines = {"fedavg": make_timeline(), "sl": make_timeline()}
-    assert said in check(unequal, timelines).notes
+    assert said in check_health(unequal, timelines).notes
     assert f"Note: {said}" in remarks(summarize(unequal, timelines))
     alike = manifest(dict.fromkeys(OWN, OWN["sl"]))
     assert unequal_limits(alike) == []
-    assert not any("alike" in note for note in check(alike, timelines).notes)
+    assert not any("alike" in note for note in check_health(alike, timelines).notes)

@@ -23,7 +23,7 @@ def settings(experiment: str, name: str, *arguments: str) -> dict[str, Any]:
     return overrides.settings_of(name, flags, reading.find_experiment(experiment), 10)
 
 
-@pytest.mark.parametrize("shipped", reading.shipped())
+@pytest.mark.parametrize("shipped", reading.shipped_experiments())
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_every_shipped_experiment_is_a_sound_config_of_every_algorithm(shipped: str, name: str) -> None:
     config = msgspec.convert(settings(shipped, name), importlib.import_module(ALGORITHMS[name]).Config)

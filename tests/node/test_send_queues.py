@@ -15,7 +15,7 @@ from toy import make_manifest, make_timeline
 
 from algorithms import ALGORITHMS
 from emulator.analysis.summary import summarize
-from emulator.checks.health import check
+from emulator.checks.health import check_health
 from emulator.checks.send_queues import beyond_memory, blocked, held_peak_bytes, unused_limits
 from emulator.ledger.events import Blocked, Event, Posted, RoundEnded, Transmitted
 from emulator.ledger.timeline import only
@@ -104,7 +104,7 @@ def test_a_server_that_holds_more_than_its_device_has_is_noted() -> None:
     manifest["nodes"][0]["training_bytes"] -= 1
     (note,) = beyond_memory(manifest, events)
     assert note.startswith("server held up to 0.0 MiB")
-    assert f"fedavg: {note}" in check(manifest, {"fedavg": events}).notes
+    assert f"fedavg: {note}" in check_health(manifest, {"fedavg": events}).notes
 
 
 def test_a_send_queue_of_a_servers_device_is_said_to_be_none() -> None:
@@ -143,7 +143,7 @@ def test_a_client_waits_for_room_as_long_as_what_is_before_it_takes_and_a_note_s
         "posts waited for room in a send queue (a larger send_queue_mib has it): "
         f"client-0 3 times, {3 * one_s:.3f} s in all, {one_s:.3f} s at the longest"
     )
-    assert f"fedavg: {note}" in check(make_manifest(), {"fedavg": [*make_timeline(), *events]}).notes
+    assert f"fedavg: {note}" in check_health(make_manifest(), {"fedavg": [*make_timeline(), *events]}).notes
 
 
 def test_a_note_names_who_waited_longest_and_sums_up_the_others() -> None:

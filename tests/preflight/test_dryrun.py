@@ -18,7 +18,7 @@ import run
 from algorithms import ALGORITHMS
 from algorithms.training import steps
 from algorithms.training.settings import OptimizerSpec
-from emulator.checks.health import check
+from emulator.checks.health import check_health
 from emulator.checks.invariants import conserved
 from emulator.compute.counting import Costs, cost_key
 from emulator.ledger.events import Computed, Ended, Event, Posted, Received, Reported, RoundEnded, Started, Timeline
@@ -246,7 +246,7 @@ def test_the_laws_of_the_ledger_hold_for_a_dry_run_too(commands: tuple[Played, P
     dry, _ = commands
     events = dry.timeline("fedavg")
     assert len(only(events, RoundEnded)) == ROUNDS
-    health = check(dry.manifest, {"fedavg": [event for event in events if not isinstance(event, Received)]})
+    health = check_health(dry.manifest, {"fedavg": [event for event in events if not isinstance(event, Received)]})
     assert health.verdict == "none"
     assert any("neither received nor undelivered" in reason for reason in health.reasons)
 

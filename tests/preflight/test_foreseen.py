@@ -162,7 +162,7 @@ def test_the_sentence_says_who_would_need_the_least() -> None:
 
 
 def test_the_plot_of_memory_shows_what_is_foreseen_as_such() -> None:
-    (row,) = data.memory(summary_of(dry_events(BUDGET + MIB)))
+    (row,) = data.memory_rows(summary_of(dry_events(BUDGET + MIB)))
     assert (row.mib, row.foreseen, row.unfit, row.would) == (101.0, True, 2, True)
 
 

@@ -12,7 +12,7 @@ from emulator.inputs.shipped import ROOT
 from emulator.network.fabric import Fabric
 from emulator.profiles.reading import describe_profile, load_device, load_network, load_scenario
 from emulator.profiles.scenario import ClientSpec, Direction, Network, Scenario, ServerSpec
-from emulator.profiles.schema import shipped
+from emulator.profiles.schema import shipped_profiles
 from emulator.testing.stage import SECOND, make_device
 
 WPT = {  # WebPageTest's connectivity.ini: down and up in kbit/s, round trip in ms
@@ -51,14 +51,14 @@ REACHED = 0.85  # of its rate: what slow start and headers may cost so large a t
 @pytest.mark.parametrize("kind", SHIPPED)
 def test_what_ships_is_complete_and_loads(kind: str) -> None:
     presets = {f"wpt-{name}" for name in WPT} if kind == "network" else set()
-    assert {*SHIPPED[kind].split(), *presets} <= set(shipped(kind))
-    for name in shipped(kind):
+    assert {*SHIPPED[kind].split(), *presets} <= set(shipped_profiles(kind))
+    for name in shipped_profiles(kind):
         assert LOADERS[kind](name).name == name
 
 
 @pytest.mark.parametrize("kind", SHIPPED)
 def test_every_shipped_number_has_grade_source_and_date(kind: str) -> None:
-    for name in shipped(kind):
+    for name in shipped_profiles(kind):
         rows = [row for profile in describe_profile(name) for row in profile.rows if not row.key.endswith("trace")]
         assert rows
         for row in rows:
@@ -89,7 +89,7 @@ def reached(name: str, upward: bool) -> float:
     return 8 * TRANSFER_BYTES * SECOND / (transmission.left_ns - transmission.start_ns) / rate_bps
 
 
-@pytest.mark.parametrize("name", [name for name in shipped("network") if load_network(name).up.rates is None])
+@pytest.mark.parametrize("name", [name for name in shipped_profiles("network") if load_network(name).up.rates is None])
 def test_a_20_mb_transfer_reaches_the_rate_of_a_profile_or_the_profile_says_why_not(name: str) -> None:
     slow = [share for share in (reached(name, upward) for upward in (True, False)) if share < REACHED]
     note = (ROOT / f"networks/{name}.toml").read_text()
@@ -99,7 +99,7 @@ def test_a_20_mb_transfer_reaches_the_rate_of_a_profile_or_the_profile_says_why_
         assert int(said[1]) == round(100 * min(slow))
 
 
-@pytest.mark.parametrize("name", shipped("device"))
+@pytest.mark.parametrize("name", shipped_profiles("device"))
 def test_the_page_states_each_training_budget(name: str) -> None:
     device = load_device(name)
     parts = (device.memory_bytes, device.os_reserved_bytes, device.runtime_bytes, device.budget_bytes)
@@ -135,11 +135,11 @@ def test_the_listing_names_all_that_ships_once_and_fits_80_columns(capsys: pytes
     profiles.show_profiles(None)
     lines = capsys.readouterr().out.splitlines()
     names = [line.split()[0] for line in lines if line.startswith("  ") and line[2] != " "]
-    assert sorted(names) == sorted(name for kind in SHIPPED for name in shipped(kind))
+    assert sorted(names) == sorted(name for kind in SHIPPED for name in shipped_profiles(kind))
     assert max(map(len, lines)) <= 80
 
 
-@pytest.mark.parametrize("name", sorted({name for kind in SHIPPED for name in shipped(kind)}))
+@pytest.mark.parametrize("name", sorted({name for kind in SHIPPED for name in shipped_profiles(kind)}))
 def test_a_profile_is_shown_with_every_source_uncut(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     profiles.show_profiles(name)
     text = capsys.readouterr().out

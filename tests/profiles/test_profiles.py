@@ -17,7 +17,7 @@ from emulator.errors import ProfileError
 from emulator.inputs.shipped import ROOT
 from emulator.profiles.reading import describe_profile, load_device, load_network, load_scenario, share_out
 from emulator.profiles.scenario import Network
-from emulator.profiles.schema import shipped
+from emulator.profiles.schema import shipped_profiles
 
 NETWORK = {"kind": '"network"', "description": '"a test"', "up_mbps": "2", "down_mbps": "5", "one_way_ms": "35"}
 DEVICE = {
@@ -308,7 +308,7 @@ def test_an_unknown_profile_is_refused_with_those_that_exist(name: str) -> None:
     message = str(caught.value)
     assert message.isprintable()
     assert message.startswith("--profile ")
-    assert message.endswith(", ".join(shipped("scenario")))
+    assert message.endswith(", ".join(shipped_profiles("scenario")))
 
 
 def test_paths_in_a_scenario_are_relative_to_its_file(tmp_path: Path) -> None:

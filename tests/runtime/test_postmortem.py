@@ -88,7 +88,7 @@ def fall():
         ctypes.string_at(0)
     within()
 
-postmortem.watch(Path(sys.argv[1]), "client-0")
+postmortem.install_crash_recorder(Path(sys.argv[1]), "client-0")
 if sys.argv[2] == "computing":
     ComputeThread().submit(fall, time.monotonic_ns, lambda: None).settle()
 else:
@@ -105,8 +105,8 @@ def test_what_the_struck_thread_did_is_read_from_what_it_left(
     command = [sys.executable, "-c", STRUCK, str(tmp_path), what]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
     assert done.returncode == -signal.SIGSEGV
-    assert postmortem.read(tmp_path, "client-0") == struck
-    assert postmortem.read(tmp_path, "client-1") is None
+    assert postmortem.read_crash(tmp_path, "client-0") == struck
+    assert postmortem.read_crash(tmp_path, "client-1") is None
 
 
 def test_a_dead_clients_last_words_follow_its_last_whole_line(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from emulator.errors import UserError
 from emulator.inputs.shipped import ROOT
 from emulator.piecewise import StepFunction
 from emulator.tables import traces as trace_views
-from emulator.traces.reading import Form, Trace, find_trace, load_trace, shipped
+from emulator.traces.reading import Form, Trace, find_trace, load_trace, shipped_traces
 from emulator.traces.statistics import statistics
 from netprofiles.traces import make as trace_maker
 from netprofiles.traces.make import KINDS, PEAKS_KBPS, SLOT_S, make
@@ -43,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_model_ships_a_trace() -> None:
-    assert shipped() == tuple(sorted(KINDS))
+    assert shipped_traces() == tuple(sorted(KINDS))
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -184,7 +184,7 @@ def test_the_list_fits_80_columns_with_nothing_cut() -> None:
     lines = screen.getvalue().splitlines()
     assert max(map(cell_len, lines)) <= 80
     assert not any("…" in line for line in lines)
-    assert [line.split()[0] for line in lines if re.search(r" up +[kM]bit/s", line)] == list(shipped())
+    assert [line.split()[0] for line in lines if re.search(r" up +[kM]bit/s", line)] == list(shipped_traces())
 
 
 def bars(lines: list[str], title: str) -> list[list[int]]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from emulator.errors import ProfileError
 from emulator.piecewise import StepFunction
 from emulator.traces.mahimahi import BIN_MS
-from emulator.traces.reading import Form, Trace, find_trace, load_trace, shipped
+from emulator.traces.reading import Form, Trace, find_trace, load_trace, shipped_traces
 from emulator.traces.statistics import spread, statistics
 
 S, MS = 10**9, 10**6
@@ -239,7 +239,7 @@ def test_a_trace_that_is_not_there_is_told_where_it_was_asked_for(name: str, sai
     with pytest.raises(ProfileError) as caught:
         find_trace(name, "net.toml", "trace")
     assert str(caught.value).startswith(said)
-    assert all(other in str(caught.value) for other in shipped())
+    assert all(other in str(caught.value) for other in shipped_traces())
 
 
 def test_statistics_of_two_levels_are_their_closed_forms(read: Read) -> None:

@@ -86,7 +86,7 @@ def test_memory_is_the_largest_peak_of_a_device_and_whether_each_fits():
     events = edit(
         make_timeline(), lambda e: isinstance(e, Memory) and e.node == "client-1", lambda _: {"peak_bytes": 101 * MIB}
     )
-    (row,) = data.memory(make_run({"fedavg": events}).summary)
+    (row,) = data.memory_rows(make_run({"fedavg": events}).summary)
     assert row == data.MemoryRow("fedavg", "pi-zero-2w", 101.0, False, 100.0, clients=2, unfit=1)
 
 

@@ -54,7 +54,7 @@ def command(argv: list[str]) -> int:
         variants=variants(flags.vary, flags.cross),
         seeds=tuple(range(flags.seed, flags.seed + flags.seeds)),
     )
-    return play(grid, argv=["bench", *argv], out=flags.out, against=flags.against, quiet=True)
+    return play_bench(grid, argv=["bench", *argv], out=flags.out, against=flags.against, quiet=True)
 
 
 def _parser() -> Flags:
@@ -97,10 +97,10 @@ def over_seeds(argv: list[str], count: int, seed: int, out: str | None) -> int:
         own.add_argument(flag)
     taken, words = own.parse_known_args(argv)
     grid = Grid(tuple(words), (taken.profile,), (BASE,), tuple(range(seed, seed + count)))
-    return play(grid, argv=argv, out=out, against=None, quiet=False)
+    return play_bench(grid, argv=argv, out=out, against=None, quiet=False)
 
 
-def play(grid: Grid, *, argv: list[str], out: str | None, against: str | None, quiet: bool) -> int:
+def play_bench(grid: Grid, *, argv: list[str], out: str | None, against: str | None, quiet: bool) -> int:
     """Play what has not been played, then print the tables; the exit status.
 
     ``quiet``: the runs' own output goes into files beside their folders, which remain where a run failed."""
@@ -211,7 +211,7 @@ class Bench:
                 log.unlink()
             odd = dict.fromkeys(self.records.why_again(cell) for cell in job if cell.key not in self.records.found)
             return run, status, "".join(f" (as it was played, {why})" for why in odd)
-        return run, status, f" {subcommand.how(status)}{_last_line(log)}"
+        return run, status, f" {subcommand.describe_status(status)}{_last_line(log)}"
 
     def write(self, show: bool = False) -> bool:
         """Write the tables of what there is, and print them if asked to; whether nothing is missing."""

@@ -101,7 +101,7 @@ def _cells(flags: argparse.Namespace, profile: str, variant: Variant, seeds: Seq
         flags.seed = seed
         settings = {name: overrides.settings_of(name, flags, experiment, len(scenario.clients)) for name in names}
         if seed == seeds[0]:
-            check(settings)
+            check_names(settings)
             noted = dependencies.stamp(scenario, settings, arithmetic())
         manifest = run_manifest.make_manifest(
             scenario,
@@ -136,7 +136,7 @@ def _scenario(flags: argparse.Namespace, experiment: reading.Experiment) -> Scen
     return run_flags.hosted(load_scenario(flags.profile, clients), flags)
 
 
-def check(settings: Mapping[str, Mapping[str, Any]]) -> None:
+def check_names(settings: Mapping[str, Mapping[str, Any]]) -> None:
     """UserError, one line, for the first algorithm whose settings cannot be."""
     import msgspec
 
