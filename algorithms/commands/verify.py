@@ -35,7 +35,8 @@ def command(argv: list[str]) -> int:
         arguments += ["--clock", clock, "--out", str(folder / clock)]
         status = subcommand.run_subcommand([*COMMAND, *arguments])
         if status:
-            run_folder.discard_run_folder(folder)  # where nothing was played
+            for each in (folder / clock, folder):  # where nothing was played
+                run_folder.discard_run_folder(each)
             if folder.exists():
                 how = subcommand.describe_status(status)
                 say(f"verify: the {clock} run {how}; its record: {folder / clock}")

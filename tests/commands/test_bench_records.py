@@ -41,7 +41,7 @@ class Runs:
         self.words: tuple[str, ...] = ()
 
     def __call__(self, command: Sequence[str], log: Path | None) -> int:
-        words = dict(zip(command[2::2], command[3::2], strict=False))
+        words = dict(zip(command[3::2], command[4::2], strict=False))
         names, folder = words["--algorithm"].split(","), Path(words["--out"])
         self.played.append(names)
         outcomes, status = self.fate(names)

@@ -212,7 +212,7 @@ def test_computations_that_may_cost_different_amounts_have_different_keys(one: o
 
 
 def test_a_key_begins_with_the_function_and_tells_functions_apart() -> None:
-    assert key(3) == "stage.operations(3)"
+    assert key(3) == "emulator.testing.stage.operations(3)"
     assert cost_key(count, (3,)) != key(3)
 
 

@@ -33,8 +33,8 @@ CODES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 COLOURS = re.compile(r"\x1b\[(?:[0-9]*;)*(?:3[0-7]|9[0-7]|4[0-9])(?:;[0-9]*)*m")
 WATCHED = """import sys, time
 from pathlib import Path
-from emulator.dashboard.launch import Drawn
-with Drawn({}, Path(sys.argv[1])) as view:
+from emulator.dashboard.launch import DashboardProcess
+with DashboardProcess({}, Path(sys.argv[1])) as view:
     while not Path(sys.argv[2]).exists():
         view.tick()
         time.sleep(0.02)

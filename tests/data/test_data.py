@@ -24,7 +24,7 @@ import hashlib, sys
 from algorithms.data import datasets
 from algorithms.data import partition as partition_of
 digest = hashlib.sha256()
-train, _ = datasets.load("synthetic:1x4x4:7:300", "data")
+train, _ = datasets.load_dataset("synthetic:1x4x4:7:300", "data")
 digest.update(train.images.tobytes())
 for partition in ("iid", "dirichlet:0.1", "shards:2"):
     for shard in partition_of.divide(train.labels, 6, partition, 3):

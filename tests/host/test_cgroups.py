@@ -277,7 +277,7 @@ def test_a_process_that_the_kernel_ends_for_memory_is_told_from_one_that_somebod
     process: Any = Killed()
     monkeypatch.setattr(cgroups, "memory_kills", lambda _proc: 3)
     monkeypatch.setattr(
-        cgroups, "memory", lambda _proc: cgroups.MemoryLimit(900 * MIB, 0, "the memory limit of the group /batch")
+        cgroups, "memory_limit", lambda _proc: cgroups.MemoryLimit(900 * MIB, 0, "the memory limit of the group /batch")
     )
     assert describe_exit(process, 3) == "was ended by SIGKILL"
     assert describe_exit(process, 2) == (

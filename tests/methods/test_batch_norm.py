@@ -29,7 +29,7 @@ def with_batch_norm(monkeypatch: pytest.MonkeyPatch) -> None:
         "client_half": nn.Sequential(nn.BatchNorm2d(1), client),
         "server_half": nn.Sequential(nn.BatchNorm2d(16), server),
         "auxiliary": nn.Sequential(nn.BatchNorm2d(16), TASK.auxiliary()),
-        "whole": nn.Sequential(nn.BatchNorm2d(1), client, nn.BatchNorm2d(16), server),
+        "full_model": nn.Sequential(nn.BatchNorm2d(1), client, nn.BatchNorm2d(16), server),
     }
     for name, half in halves.items():
         monkeypatch.setattr(Task, name, lambda _task, half=half: copy.deepcopy(half))
