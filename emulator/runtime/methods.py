@@ -18,7 +18,7 @@ class Method(Protocol):
     about what is allowed but hardly meant; ``try_out(config)``, which raises UserError for what cannot be trained.
 
     ``Config`` is a frozen ``msgspec.Struct`` with ``rounds``, ``task`` and ``check()``, as ``Settings`` is; its
-    ``rehearsed()`` may give what is to be played where costs are found out.
+    ``for_profiling()`` may give what is to be played where costs are found out.
     """
 
     Config: ClassVar[Any]
