@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import sys
+from typing import Any
 
 from emulator.errors import SplitbedError, UserError, one_line
 from emulator.processes import PROGRAM, forget_output
@@ -52,6 +53,7 @@ def main(argv: list[str], alone: bool = False) -> int:
     if alone:
         _open_what_is_closed()
         _print_whatever()
+        _print_to_whoever_reads()
     try:
         try:
             return command(argv, alone)
@@ -94,6 +96,31 @@ def _print_whatever() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # none where it was closed
             stream.reconfigure(errors="surrogateescape" if stream.encoding.startswith("utf") else "replace")
+
+
+class _Unread(io.FileIO):
+    """A file that takes what is written to it, also where its reader has had enough."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            forget_output()
+            return len(memoryview(data).cast("B"))
+
+
+def _print_to_whoever_reads() -> None:
+    """What a command does goes on where its output is read no further (``| head``): a bench or a fit prints while it
+    works, and would end with half of its record."""
+    old = sys.stdout
+    if isinstance(old, io.TextIOWrapper) and old is sys.__stdout__:  # not where we opened it, on nothing
+        sys.stdout = io.TextIOWrapper(
+            io.BufferedWriter(_Unread(1, "wb", closefd=False)),
+            encoding=old.encoding,
+            errors=old.errors,
+            line_buffering=old.line_buffering,
+            write_through=old.write_through,
+        )
 
 
 def splitbed() -> None:

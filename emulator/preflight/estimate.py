@@ -30,9 +30,8 @@ def estimate_algorithm(module: str, settings: dict[str, Any], scenario: Scenario
     """The estimate of a method's time and memory, by profiling and, where that does not settle it, a dry run."""
     estimate = _estimate_time(module, settings, scenario, seed)
     breakdowns = estimate_memory(module, settings, scenario, seed)
-    return msgspec.structs.replace(
-        estimate, breakdowns=breakdowns, events=_events(estimate.profiled, settings, scenario)
-    )
+    events = estimate.events or _events(estimate.profiled, settings, scenario)
+    return msgspec.structs.replace(estimate, breakdowns=breakdowns, events=events)
 
 
 def _events(profiled: ProfilingResult, settings: dict[str, Any], scenario: Scenario) -> int:
@@ -53,10 +52,14 @@ def _estimate_time(module: str, settings: dict[str, Any], scenario: Scenario, se
     if profiled.complete and max(profiled.elapsed_ns, host_ns) * times * SURELY < limit_ns:
         return AlgorithmEstimate(profiled, int(profiled.elapsed_ns * times), int(host_ns), True)
     rounds: list[RoundEnded] = []
+    recorded = until_round = 0
 
     def note(event: Event) -> None:
+        nonlocal recorded, until_round
+        recorded += 1
         if isinstance(event, RoundEnded):
             rounds.append(event)
+            until_round = recorded
 
     bounds = Bounds(limit_ns + SECOND_NS, MOST_COMPUTATIONS)  # to see that it is passed
     try:
@@ -64,9 +67,10 @@ def _estimate_time(module: str, settings: dict[str, Any], scenario: Scenario, se
     except UserError:  # the run will say so itself
         return AlgorithmEstimate(profiled, profiled.elapsed_ns, int(host_ns), False)
     if found.complete or not rounds:
-        return AlgorithmEstimate(profiled, found.elapsed_ns, found.host_ns, found.complete)
+        return AlgorithmEstimate(profiled, found.elapsed_ns, found.host_ns, found.complete, events=recorded)
     more = _rounds_of(settings, rounds) / len(rounds)
-    return AlgorithmEstimate(profiled, int(rounds[-1].due_ns * more), int(found.host_ns * more), True)
+    elapsed_ns, host_ns = int(rounds[-1].due_ns * more), int(found.host_ns * more)
+    return AlgorithmEstimate(profiled, elapsed_ns, host_ns, True, events=int(until_round * more))
 
 
 def _rounds_of(settings: dict[str, Any], rounds: list[RoundEnded]) -> float:

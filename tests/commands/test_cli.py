@@ -307,6 +307,23 @@ def test_a_reader_that_has_had_enough_is_no_fault(command: str) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+def test_a_bench_goes_on_where_its_output_is_read_no_further(tmp_path: Path) -> None:
+    """It prints while it works: what comes after its first line is recorded all the same."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    words = ["bench", "--profiles", "lan", "--clients", "2", "--seeds", "1", "--algorithm", "fedavg", "--rounds", "1"]
+    with os.fdopen(writer, "wb") as gone:
+        done = subprocess.run(
+            [sys.executable, "run.py", *words, "--out", str(tmp_path / "b")],
+            cwd=ROOT,
+            stdout=gone,
+            stderr=subprocess.PIPE,
+        )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert len(list((tmp_path / "b/runs").iterdir())) == 1
+    assert (tmp_path / "b/tables.csv").read_text().count("fedavg") >= 1
+
+
 def test_a_name_that_is_no_text_is_printed_by_its_bytes() -> None:
     shown = subprocess.run(
         [sys.executable, "run.py", "report", b"/nowhere/\xff"],

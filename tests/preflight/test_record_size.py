@@ -69,6 +69,16 @@ def test_the_events_that_are_foreseen_are_those_that_are_recorded(name: str, tmp
     assert estimate_algorithm(ALGORITHMS[name], settings, scenario, 1).events == pytest.approx(len(recorded), rel=0.2)
 
 
+def test_a_time_limit_counts_the_rounds_of_all_clients_and_not_of_those_that_are_profiled(tmp_path: Path) -> None:
+    """SL's clients take turns: many have fewer rounds than those that are profiled in the time."""
+    task = prepare(Task(dataset="synthetic:1x8x8:10:400", clients=12, samples_per_client=16, batch=16), tmp_path)
+    settings = {"task": msgspec.to_builtins(task), "rounds": 1000, "stop_after_s": 80.0}
+    scenario = load_scenario("iot-4g", 12)
+    recorded: list[Event] = []
+    dry_run(ALGORITHMS["sl"], settings, scenario, 1, ProfilingResult(), lambda _node: recorded.append)
+    assert estimate_algorithm(ALGORITHMS["sl"], settings, scenario, 1).events == pytest.approx(len(recorded), rel=0.2)
+
+
 def test_time_ends_a_run_before_its_rounds_do_and_profiling_without_a_round_counts_for_one() -> None:
     scenario = load_scenario("lan", 6)
     profiled = ProfilingResult(clients={"board": 2}, elapsed_ns=20 * SECOND, rounds=4, events=100)
