@@ -73,15 +73,15 @@ class ControlHub:
     def fileno(self) -> int:
         return self._poll.fileno()
 
-    def read(self) -> list[tuple[str, list[Any]]]:
-        """The promises that have arrived, with the node of each."""
-        found: list[tuple[str, list[Any]]] = []
+    def read(self) -> list[tuple[str, list[Any] | None]]:
+        """The promises that have arrived, with the node of each; None: the node's end was closed."""
+        found: list[tuple[str, list[Any] | None]] = []
         while ready := self._poll.poll(0):
             for fd, _ in ready:
                 self._take(fd, found)
         return found
 
-    def _take(self, fd: int, found: list[tuple[str, list[Any]]]) -> None:
+    def _take(self, fd: int, found: list[tuple[str, list[Any] | None]]) -> None:
         if fd == self._listener.fileno():
             channel, _ = self._listener.accept()
             self._poll.register(channel, select.EPOLLIN)
@@ -93,6 +93,8 @@ class ControlHub:
         except OSError:  # its end was closed with something unread in it
             packet = b""
         if not packet:
+            if fd in self._named:
+                found.append((self._named[fd][0], None))
             self._hang_up(fd, channel)
         elif fd in self._named:
             found.append((self._named[fd][0], msgpack.unpackb(packet)))

@@ -16,6 +16,9 @@ BYE        it takes nothing more                      FAREWELL nothing more will
                                                       ABORT reason
 WAIT       sent heard until_ns rank awaits            GRANT told due_ns     (virtual clock)
 
+What one side sends into a connection that has just broken is lost without an error. A node therefore watches its own
+connection (ZeroMQ's monitor) and closes its control channel when it breaks, which the network process always sees.
+
 A delivery has two steps. The network announces a message (header alone) when its first bit leaves; the receiver
 validates the header, allocates the tensors itself and fetches the payload into them, chunk by chunk, off the
 clock. When the last bit has left, ARRIVING tells the time at which the message becomes visible. So an allocation that
@@ -94,6 +97,7 @@ class Endpoint:
         self._socket = open_socket(context, zmq.DEALER)
         self._socket.setsockopt(zmq.IDENTITY, name.encode())
         self._socket.setsockopt(zmq.RECONNECT_IVL, -1)  # a lost connection ends the run, by name
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         self._socket.connect(address)
         self._channel: ControlChannel | None = None
         self._sent = 0  # messages to the network by ZeroMQ
@@ -120,6 +124,7 @@ class Endpoint:
         """Deliver into ``loop``."""
         self._loop = loop
         loop.watch(file_of(self._socket))
+        loop.watch(file_of(self._monitor))
         assert self._channel is not None
         loop.watch(self._channel.fileno())
 
@@ -156,6 +161,8 @@ class Endpoint:
         """Handle everything that the network has sent; True if there was anything."""
         granted = self._read_grant()
         while granted is not None and self._heard < granted[0]:  # it was told more before, by ZeroMQ
+            if not self._has_input():
+                return False
             self._handle(*self._receive())
         taken = granted is not None
         while True:
@@ -167,7 +174,29 @@ class Endpoint:
             self._handle(*frames)
         if granted is not None:
             self._granted_ns = granted[1]
+        if not taken and self._monitor.poll(0):
+            self._hang_up()
         return taken
+
+    def _has_input(self) -> bool:
+        """Wait for a message from the network; False where the connection has broken and none is left in it."""
+        while not self._socket.poll(0):
+            if self._monitor.poll(0):
+                self._hang_up()
+                return False
+            zmq.select([self._socket, self._monitor], [], [])
+        return True
+
+    def _hang_up(self) -> None:
+        """Let the network process see that nothing reaches this node any more; the supervisor then ends the run."""
+        self._monitor.recv_multipart()
+        self._close_channel()
+
+    def _close_channel(self) -> None:
+        if self._loop is not None and self._channel is not None:
+            self._loop.unwatch(self._channel.fileno())
+            self._channel.close()
+            self._channel = None
 
     def _read_grant(self) -> tuple[int, int] | None:
         """A grant, where there is one; without the network process there is none, and the supervisor sees that."""
@@ -176,10 +205,7 @@ class Endpoint:
         try:
             return self._channel.grant()
         except EOFError:
-            assert self._loop is not None
-            self._loop.unwatch(self._channel.fileno())
-            self._channel.close()
-            self._channel = None
+            self._close_channel()
             return None
 
     def sign_off(self, within_s: float = 2.0) -> list[tuple[str, int, Incoming]]:
@@ -192,6 +218,8 @@ class Endpoint:
         return [(*key, incoming) for key, incoming in self._announced.items()]
 
     def close(self) -> None:
+        self._socket.disable_monitor()
+        self._monitor.close()
         self._socket.close()
         if self._channel is not None:
             self._channel.close()

@@ -84,6 +84,7 @@ class Router:
         self._early: dict[str, list[Any]] = {}  # promises that came before what their nodes had sent
         self._present: set[str] = set()
         self._gone: set[str] = set()
+        self._hung_up: list[str] = []
         self._ready: set[str] = set()
         self._left_in_order: set[str] = set()
         self._notified = dict.fromkeys(nodes, 0)  # LEFT and ARRIVING sent
@@ -98,9 +99,15 @@ class Router:
         while not self._stopped:
             busy = self._take_input()
             for node, promise in self._control_hub.read():
-                self._take_promise(node, promise)
+                if promise is None:
+                    self._hung_up.append(node)
+                else:
+                    self._take_promise(node, promise)
                 busy = True
             busy = self._act() or busy
+            while self._hung_up and not busy:  # what they had said before is handled before
+                self._lose(self._hung_up.pop())
+                busy = True
             rest_s = 0.0 if busy else self._conductor.rest_s(self._fabric.next_ns())
             readable, _, _ = select.select(files, [], [], rest_s)
             if self._control.fileno() in readable:
@@ -307,10 +314,15 @@ class Router:
         except zmq.ZMQError as error:
             if error.errno != zmq.EHOSTUNREACH:
                 raise
-            self._on_exit(node)
-            self._control.send(("lost", node))
+            self._lose(node)
             return False
         return True
+
+    def _lose(self, node: str) -> None:
+        """A node is heard and reached no more; the supervisor sees whether it has ended or its connection broke."""
+        if node not in self._gone:
+            self._on_exit(node)
+            self._control.send(("lost", node))
 
     def _on_exit(self, node: str) -> None:
         """Drop ``node``, which has ended; what is on its way to it stays undelivered."""

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgpack
 import pytest
 import torch
 import zmq
+from processes import wait_for
 from relay import PATIENCE_S, NodeThread, Place, Relay, play, times
 from traffic import Sent, carry
 
 from emulator.checks.invariants import conserved, in_order, within_links
+from emulator.clock.conductors import CLOCKS
+from emulator.clock.loop import EmulatedLoop
 from emulator.errors import DoesNotFit, PeerLost
 from emulator.ledger.events import Posted, Received, Refused, Transmitted, Undelivered
 from emulator.ledger.files import read_timeline
@@ -22,7 +26,7 @@ from emulator.network.fabric import Fabric
 from emulator.node.node import ClientNode, Node, ServerNode
 from emulator.testing.stage import MS, Blob, Note, blob, make_scenario, note, operations
 from emulator.transport.control_channel import ControlHub
-from emulator.transport.endpoint import CHUNK_BYTES, WINDOW_CHUNKS, open_socket
+from emulator.transport.endpoint import CHUNK_BYTES, WINDOW_CHUNKS, Endpoint, open_socket
 from emulator.transport.messages import Incoming, Message, Parcel
 
 RATE_BPS = 500 * 10**6
@@ -190,6 +194,41 @@ def test_a_payload_is_fetched_window_by_window_and_the_message_not_visible_befor
     (received,) = only(read_timeline(folder), Received)
     assert received.due_ns == 7
     network.close()
+    lines.close()
+    context.term()
+
+
+@pytest.mark.parametrize("granted", [False, True])
+def test_a_node_whose_connection_breaks_hangs_up_also_where_more_was_promised(folder: Path, granted: bool) -> None:
+    """What is sent into a connection that has just broken is lost without an error: the node itself must see it."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    network = open_socket(context, zmq.ROUTER)
+    network.bind(f"ipc://{folder}/s")
+    lines = ControlHub(f"ipc://{folder}/s", 1)
+    with ThreadPoolExecutor(1) as thread:
+        connecting = thread.submit(Endpoint, context, f"ipc://{folder}/s", "server", {})
+        assert network.poll(PATIENCE_S * 1000)
+        network.send_multipart([network.recv_multipart()[0], msgpack.packb(["welcome"])])
+        endpoint = connecting.result(PATIENCE_S)
+    loop = EmulatedLoop(CLOCKS["virtual"].pacer(endpoint, lambda: ""))
+    endpoint.attach(loop)
+    assert lines.read() == []
+
+    network.close(linger=0)
+    if granted:
+        lines.send("server", (1, 0))  # after a message that never comes
+    found: list[object] = []
+
+    def hung_up() -> bool:
+        assert not endpoint.take_input()
+        found.extend(lines.read())
+        return bool(found)
+
+    wait_for(hung_up, "the node hangs up")
+    assert found == [("server", None)]
+    assert endpoint.granted() is None
+    loop.close()
+    endpoint.close()
     lines.close()
     context.term()
 
