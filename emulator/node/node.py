@@ -304,6 +304,9 @@ class Node:
 
     def report(self, round: int, **values: float) -> None:
         """A ledger line about the algorithm itself, e.g. ``loss``; off the clock."""
+        for name, value in values.items():
+            if not isinstance(value, int | float):
+                raise TypeError(f"report: {name} is a {type(value).__name__}: give a number, as a tensor's .item()")
         finite = {name: value for name, value in values.items() if math.isfinite(value)}
         self._write(events.Reported, round=round, values=finite, not_finite=sorted(values.keys() - finite.keys()))
         self._check_memory("report", 0.0)

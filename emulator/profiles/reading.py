@@ -159,6 +159,10 @@ def _scenario(document: Document, wanted: int | None) -> Scenario:
     server_network = network_of(part("network", server.network, "server.network"), files)
     cells = tuple(cell_of(file, i, cell, base, files) for i, cell in enumerate(typed.cells))
     names = [cell.name for cell in cells]
+    for i, group in enumerate(typed.clients):
+        if group.cell is not None and group.cell not in names:
+            known = f"cells here: {', '.join(names)}" if names else "this scenario has no [[cells]]"
+            raise profile_error(file, f"clients[{i}].cell", f'no cell "{group.cell}"; {known}')
     for i, name in enumerate(names):
         if not name:
             raise profile_error(file, f"cells[{i}].name", 'must not be empty; write a name such as "mast"')
@@ -176,9 +180,6 @@ def _scenario(document: Document, wanted: int | None) -> Scenario:
             notes += [table.note] * bool(table.note)
         documents = part("device", group.device, f"{where}.device"), part("network", group.network, f"{where}.network")
         pairs = [(_device(documents[0]), network_of(documents[1], files))]
-        if group.cell is not None and group.cell not in names:
-            known = f"cells here: {', '.join(names)}" if names else "this scenario has no [[cells]]"
-            raise profile_error(file, f"{where}.cell", f'no cell "{group.cell}"; {known}')
         absence = _absence(file, f"{where}.absence", group.absence, base, files) if group.absence else None
         if table:
             pairs = _overridden(table, *documents, files)

@@ -62,6 +62,12 @@ def _lacks(module: Any) -> list[str]:
         found += [
             f"MESSAGES: {each!r} is no type of messages: write class {_called(each)}(Message)" for each in strange
         ]
+        found += [
+            f"MESSAGES: {each.__name__}.official names {name!r}, which is no field of it"
+            for each in messages
+            if each not in strange
+            for name in sorted({*each.official} - {*each.__struct_fields__})
+        ]
     for role in ("client", "server"):
         play = getattr(module, role, None)
         if not inspect.iscoroutinefunction(play) or not _takes_two(play):

@@ -10,7 +10,7 @@ from emulator.analysis.metrics import KB, payload_per_share
 from emulator.tables.table import number
 
 Json = Mapping[str, Any]
-# Peaks this close are alike: the same command again gives each method's up to 0.16 MiB more or less (small models, ten
+# Peaks this close are alike: the same command again gives each method's up to 0.25 MiB more or less (small models, ten
 # clients), and large ones within 2 %.
 ALIKE_MIB, ALIKE_SHARE = 0.25, 0.02
 PARTIAL = "partial, consistent as far as it goes"

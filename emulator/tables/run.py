@@ -25,8 +25,9 @@ Json = Mapping[str, Any]
 
 OUTCOMES = {"does-not-fit": "does not fit", "would-not-fit": "would not fit"}
 DRY_RUN = (
-    "Dry run: nothing was trained. Payload and framed bytes are exact; seconds are the model's, without a host's "
-    "delays; memory is foreseen from the tensors of one client, within about 10 % + 1 MiB; accuracy takes a run."
+    "Dry run: nothing was trained. Payload and framed bytes are exact where no message's size depends on the values of "
+    "tensors, as in all methods that ship; seconds are the model's, without a host's delays; memory is foreseen from "
+    "the tensors of one client, within about 10 % + 1 MiB; accuracy takes a run."
 )
 FULL_PERCENT = 100.0
 

@@ -88,6 +88,11 @@ ROLES = "async def client(node, config): pass\nasync def server(node, config): p
             CONFIG + ROLES + "MESSAGES = (int,)",
             ["MESSAGES: <class 'int'> is no type of messages: write class int(Message)"],
         ),
+        (
+            CONFIG + ROLES + "from emulator.node import Message\nclass Up(Message): official = ('z', 'round')\n"
+            "MESSAGES = (Up,)",
+            ["MESSAGES: Up.official names 'z', which is no field of it"],
+        ),
         (ROLES + "MESSAGES = ()", ["has no Config: write class Config(Settings), with its options"]),
         (
             CONFIG + "MESSAGES = ()\ndef client(node, config): pass\nasync def server(node): pass",

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+import torch
 
 from emulator.errors import Deadlock, ProtocolError
 from emulator.ledger.events import Blocked, Clamped, Posted, Received, Refused, Reported, RoundEnded, Waiting
@@ -287,6 +288,8 @@ def test_reports_snapshots_and_clamps_take_no_time_and_are_recorded() -> None:
             stage.server.begin_round(3)
             await stage.server.compute(operations, 5)
             stage.server.report(3, loss=0.5, slope=float("nan"))
+            with pytest.raises(TypeError, match=r"report: loss is a Tensor: give a number, as a tensor's .item\(\)"):
+                stage.server.report(3, loss=torch.tensor(0.5))
             stage.server.snapshot(3, {"server": {}}, missing_part="client")
             assert stage.server.now() == 15 * MS
 

@@ -81,7 +81,8 @@ def test_a_link_that_follows_a_trace_has_its_rates_and_its_hash() -> None:
 
 BAD = [
     (CLIENTS, ["clients[0].cell", "no [[cells]]"]),
-    (CELL + CLIENTS.replace("mast", "must"), ["cells[0].name", "no client is in"]),
+    (CELL + CLIENTS.replace("mast", "must"), ["clients[0].cell", 'no cell "must"; cells here: mast']),
+    (CELL + CLIENTS.replace('cell = "mast"', ""), ["cells[0].name", "no client is in"]),
     (CELL + CLIENTS + CLIENTS.replace("mast", "must"), ["clients[1].cell", "cells here: mast"]),
     (CELL + CELL + CLIENTS, ["cells[1].name", "is a cell already"]),
     ((CELL + CLIENTS).replace('"mast"', '""'), ["cells[0].name", "must not be empty"]),

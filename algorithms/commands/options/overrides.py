@@ -71,7 +71,8 @@ def split_option(option: str) -> tuple[str, str, Any]:
     key, equals, text = option.partition("=")
     algorithm, colon, field = key.rpartition(":")
     if not equals or (colon and algorithm not in ALGORITHMS):
-        raise UserError(f"--set {option}: say [ALGORITHM:]KEY=VALUE, e.g. fsl-sage:l=10")
+        known = f"; {algorithm} is none of: {', '.join(ALGORITHMS)}" if colon and equals else ""
+        raise UserError(f"--set {option}: say [ALGORITHM:]KEY=VALUE, e.g. fsl-sage:l=10{known}")
     if field == "task":
         raise UserError(f"--set {option}: the task is set by flags of its own, such as --dataset and --batch")
     try:

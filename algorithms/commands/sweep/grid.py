@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from algorithms import ALGORITHMS, config_of
+from algorithms import config_of
 from algorithms.commands.options import overrides, run_flags
 from algorithms.commands.options.flags import without
 from algorithms.commands.sweep import dependencies
@@ -170,7 +170,9 @@ def _axis(text: str) -> list[Variant]:
     only, colon, field = key.rpartition(":")
     flag = field.replace("_", "-")
     each = [value for value in values.split(",") if value]
-    if not field or not each or len(set(each)) < len(each) or (colon and only not in ALGORITHMS):
+    if len(set(each)) < len(each):
+        raise UserError(f"--vary {text}: a value is there twice; say each once")
+    if not field or not each or (colon and not only):
         raise UserError(f"--vary {text}: say [ALGORITHM:]KEY=VALUE,VALUE, such as q=1,5 or fsl-sage:l=2,10")
     if hasattr(run_flags.parser().parse_args(["--profile", "any"]), flag.replace("-", "_")) and flag not in VARIED:
         raise UserError(
