@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from emulator.checks.findings import findings_of
 from emulator.checks.health import LAG_NS, LAG_SHARE
 from emulator.ledger.events import AnyEvent, Received
 from emulator.ledger.timeline import only
@@ -123,8 +124,8 @@ def _per_round(algorithm: Mapping[str, Any]) -> float | None:
 
 def _blame(run: ClockRun, name: str) -> str:
     """The first reason for which a run's own verdict on a method is bad."""
-    reasons = run.summary["health"]["reasons"]
-    return next((reason.removeprefix(f"{name}: ") for reason in reasons if reason.startswith(f"{name}: ")), "")
+    found = findings_of(run.summary["health"])
+    return next((each.text for each in found if (each.severity, each.algorithm) == ("reason", name)), "")
 
 
 def _same(one: Mapping[str, Any], other: Mapping[str, Any], digest: str) -> bool:

@@ -21,7 +21,7 @@ Limits, and why these:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import ceil
 from statistics import median
 from typing import Any, NamedTuple
@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from emulator.checks import divergence
+from emulator.checks.findings import Finding, Severity
 from emulator.checks.invariants import conserved, in_order, tally, whole_ledgers, within_channels, within_links
 from emulator.checks.omissions import uncharged, unknown_arithmetic
 from emulator.checks.round_limits import unequal_limits
@@ -119,43 +120,60 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
     verdict: str  # "good" | "bad" | "none": nothing was trained, so that there is nothing to trust or mistrust
-    reasons: list[str]
-    notes: list[str]
+    reasons: list[str]  # the texts of the findings that make it bad, each after its algorithm
+    notes: list[str]  # those of the others
+    findings: list[Finding]
     algorithms: dict[str, Figures]
 
 
 def check_health(manifest: Mapping[str, Any], timelines: Mapping[str, Sequence[AnyEvent]]) -> Health:
     """Judge a run from its manifest and the merged events of each algorithm's timeline."""
-    reasons: list[str] = []
-    notes: list[str] = []
-    figures: dict[str, Figures] = {}
     limits = limits_of(manifest)
+    figures: dict[str, Figures] = {}
+    findings: list[Finding] = []
+
+    def find(algorithm: str, found: Iterable[tuple[str, Severity, list[str]]]) -> None:
+        for law, severity, texts in found:
+            findings.extend(Finding(algorithm=algorithm, law=law, severity=severity, text=text) for text in texts)
+
     for algorithm, events in timelines.items():
-        ending = ending_of(events)
-        if ending != "finished":
-            how = CUT_OFF if ending == "partial" else f"{ending}{_why_refused(events)}"
-            (reasons if ending in UNTRUSTED else notes).append(f"{algorithm}: {how}")
-        found, remarks = conserved(events, ending)
-        remarks = remarks if ending != "refused" else []  # that it was cut short is said
-        found += _unjudged(events) if ending == "finished" and limits.trains else []
-        found += whole_ledgers(events) + within_links(manifest, events) + in_order(events)
-        found += within_channels(manifest, events)
-        clients = sum(node["role"] == "client" for node in manifest.get("nodes", []))
-        found += clamped(by_node(events, Clamped), length_of(events), clients, limits.clamp_share)
-        found += _early(events) + lagging(only(events, RoundEnded))
-        for share, text in (_late(events), _host_late(events)):
-            if share > NOTED_SHARE:
-                (found if share > BEHIND_SHARE else remarks).append(text)
-        found += uncharged(events)
-        remarks += unknown_arithmetic(events)
-        remarks += divergence.remarks(events) + _left_out(events) + blocked(events) + beyond_memory(manifest, events)
-        reasons += [f"{algorithm}: {text}" for text in found]
-        notes += [f"{algorithm}: {text}" for text in remarks]
+        find(algorithm, _of_timeline(manifest, events, limits))
         figures[algorithm] = _figures(events, _bottlenecks(manifest, events) if limits.host_matters else [])
-    notes += unused_limits(manifest) + unequal_limits(manifest)
-    notes += _host(timelines) if limits.host_matters else []
+    find("", [("send-queue", "note", unused_limits(manifest)), ("round-limits", "note", unequal_limits(manifest))])
+    find("", [("host", "note", _host(timelines) if limits.host_matters else [])])
+    reasons, notes = ([str(each) for each in findings if each.severity == kind] for kind in ("reason", "note"))
     verdict = ("bad" if reasons else "good") if limits.trains else "none"
-    return Health(verdict=verdict, reasons=reasons, notes=notes, algorithms=figures)
+    return Health(verdict=verdict, reasons=reasons, notes=notes, findings=findings, algorithms=figures)
+
+
+def _of_timeline(
+    manifest: Mapping[str, Any], events: Sequence[AnyEvent], limits: Limits
+) -> Iterator[tuple[str, Severity, list[str]]]:
+    """Each law by name, how severe it is to break it, and how this algorithm's timeline does, a line each."""
+    ending = ending_of(events)
+    if ending != "finished":
+        how = CUT_OFF if ending == "partial" else f"{ending}{_why_refused(events)}"
+        yield ending, "reason" if ending in UNTRUSTED else "note", [how]
+    missing, cut_short = conserved(events, ending)
+    yield "conservation", "reason", missing
+    yield "conservation", "note", cut_short if ending != "refused" else []  # that it was cut short is said
+    yield "evaluation", "reason", _unjudged(events) if ending == "finished" and limits.trains else []
+    yield "ledger", "reason", whole_ledgers(events)
+    yield "links", "reason", within_links(manifest, events)
+    yield "order", "reason", in_order(events)
+    yield "channels", "reason", within_channels(manifest, events)
+    clients = sum(node["role"] == "client" for node in manifest.get("nodes", []))
+    yield "clamps", "reason", clamped(by_node(events, Clamped), length_of(events), clients, limits.clamp_share)
+    yield "early", "reason", _early(events)
+    yield "lag", "reason", lagging(only(events, RoundEnded))
+    for law, (share, text) in {"late": _late(events), "host-behind": _host_late(events)}.items():
+        yield law, "reason" if share > BEHIND_SHARE else "note", [text] if share > NOTED_SHARE else []
+    yield "uncharged", "reason", uncharged(events)
+    yield "arithmetic", "note", unknown_arithmetic(events)
+    yield "divergence", "note", divergence.remarks(events)
+    yield "deadline", "note", _left_out(events)
+    yield "send-queue", "note", blocked(events)
+    yield "server-memory", "note", beyond_memory(manifest, events)
 
 
 def _why_refused(events: Sequence[AnyEvent]) -> str:

@@ -15,6 +15,7 @@ from zlib import crc32
 import matplotlib
 from matplotlib.figure import Figure, SubFigure
 
+from emulator.checks.findings import findings_of
 from emulator.tables.headline import clock_of, trained, verdict_label
 
 Json = Mapping[str, Any]
@@ -137,13 +138,15 @@ def doubts(summary: Json) -> tuple[str, str]:
     """
     endings = {name: each["outcome"] for name, each in summary["algorithms"].items()}
     cut_short = {n: o for n, o in endings.items() if o not in ("finished", "diverged", "does-not-fit", "would-not-fit")}
-    told = tuple(f"{name}: {outcome}" for name, outcome in cut_short.items())
-    others = [reason for reason in summary["health"]["reasons"] if not reason.startswith(told)]
+    found = [each for each in findings_of(summary["health"]) if each.severity == "reason"]
+    others = [each for each in found if each.law != cut_short.get(each.algorithm)]
     if others:
         more = f" (and {len(others) - 1} more reasons)" if len(others) > 1 else ""
         return _short(f"Do not trust it: {others[0]}{more}"), "BAD RUN"
     if cut_short:
-        return _short(f"Not whole: {', '.join(told)}"), "PARTIAL RUN"
+        return _short(
+            f"Not whole: {', '.join(f'{name}: {outcome}' for name, outcome in cut_short.items())}"
+        ), "PARTIAL RUN"
     lines = {"Stopped, since it does not fit": "does-not-fit", "Diverged, so without accuracy": "diverged"}
     results = [
         f"{what}: {', '.join(names)}"

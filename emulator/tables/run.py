@@ -14,6 +14,7 @@ import msgspec
 
 from emulator.analysis.latency import CAUSES
 from emulator.analysis.metrics import FIGURES, largest
+from emulator.checks.findings import findings_of
 from emulator.checks.health import limits_of
 from emulator.errors import UserError
 from emulator.tables import clients_data, communication, computations
@@ -235,8 +236,7 @@ def verdict(summary: Json) -> list[str]:
             f"Verdict: {verdict_label(summary)}. Rounds ended at most {number(lag)} ms off; 95 % of messages at most "
             f"{number(late)} ms late; {clamps} clamps ({number(moved)} ms in all)."
         ]
-    refused = tuple(f"{name}: refused" for name in summary["algorithms"])
-    incomplete = all(reason.startswith(refused) for reason in health["reasons"])
+    incomplete = all(found.law == "refused" for found in findings_of(health) if found.severity == "reason")
     verdict = (
         "INCOMPLETE. The figures of the other methods hold:" if incomplete else "BAD. Do not trust the figures below:"
     )
@@ -245,7 +245,8 @@ def verdict(summary: Json) -> list[str]:
 
 def notes(summary: Json) -> list[str]:
     """What the verdict noted, and what is odd about the data."""
-    noted = [note for note in summary["health"]["notes"] if not note.endswith((": does-not-fit", ": interrupted"))]
+    found = [each for each in findings_of(summary["health"]) if each.severity == "note"]
+    noted = [each for each in found if each.law not in ("does-not-fit", "interrupted")]
     return [f"Note: {note}" for note in (*noted, *clients_data.remarks(summary))]
 
 

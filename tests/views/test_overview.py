@@ -60,17 +60,18 @@ def varied(summary: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("notes", [0, 1, 2, 9])
 def test_eight_methods_take_at_most_45_lines_of_80_columns_from_the_verdict_to_the_end(notes: int) -> None:
     summary = varied(summary_of([*ALGORITHMS]))
-    summary["health"]["notes"] = [f"{name}: {'a remark of two lines ' * 5}" for name in range(notes)]
+    said = {"law": "host", "severity": "note", "text": "a remark of two lines " * 5}
+    summary["health"]["findings"] = [{"algorithm": str(place), **said} for place in range(notes)]
     lines = printed(summary)
     assert len(lines) <= 45
     assert max(map(cell_len, lines)) <= 80
     assert not [line for line in lines if line != line.rstrip()]
     assert lines[0].startswith("Profile iot-4g, real clock, seed 1. Verdict: good")
     assert lines[-1] == "Next: python run.py report runs/x"
-    said = sum(line.startswith("Note: ") and not line.endswith("in tables.md.") for line in lines)
+    shown = sum(line.startswith("Note: ") and not line.endswith("in tables.md.") for line in lines)
     more = [int(found[1]) for line in lines if (found := re.fullmatch(r"Note: (\d+) more in tables.md.", line))]
-    assert said + sum(more) == notes
-    assert said >= min(notes, 1)
+    assert shown + sum(more) == notes
+    assert shown >= min(notes, 1)
 
 
 @pytest.mark.parametrize("names", [["fedavg"], ["sl", "fsl-sage"], [*ALGORITHMS]])
@@ -125,7 +126,8 @@ def test_what_did_not_finish_says_so_below_its_name() -> None:
 
 def test_a_bad_run_says_so_first_and_nothing_that_was_played_has_no_tables() -> None:
     summary = summary_of(["fedavg"])
-    summary["health"] |= {"verdict": "bad", "reasons": ["fedavg: lag"]}
+    found = {"algorithm": "fedavg", "law": "lag", "severity": "reason", "text": "lag"}
+    summary["health"] |= {"verdict": "bad", "reasons": ["fedavg: lag"], "findings": [found]}
     lines = printed(summary)
     assert "BAD. Do not trust" in " ".join(lines[:2])
     assert "- fedavg: lag" in lines[:4]

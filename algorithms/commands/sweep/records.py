@@ -118,7 +118,9 @@ def _summary(run: Path) -> dict[str, Any]:
 
 def _doubt(name: str, entry: dict[str, Any], summary: dict[str, Any]) -> str:
     """Why an algorithm's figures cannot be counted; empty where they can."""
-    reasons = [reason for reason in summary["health"]["reasons"] if reason.startswith(f"{name}:")]
-    if reasons:
-        return str(reasons[0].removeprefix(f"{name}: "))
+    from emulator.checks.findings import findings_of
+
+    for finding in findings_of(summary["health"]):
+        if finding.algorithm == name and finding.severity == "reason":
+            return finding.text
     return "" if entry["outcome"] in COUNTED else entry["detail"] or entry["outcome"]
