@@ -5,6 +5,7 @@ datasets          Data sets, and the files that are prepared of them
 identity          What a data set is by its content: the same name may stand for other data tomorrow
 image_folders     Folders of images: train/CLASS/IMAGE and test/CLASS/IMAGE (or val)
 labels            What labels say: the classes of a data set, or why they cannot be meant
+owners            Whose each training sample is, as a file or the data set itself says
 partition         How samples are divided among clients
 torchvision_sets  torchvision's data sets, as arrays; downloaded by torchvision where there is a network
 """

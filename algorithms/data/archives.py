@@ -19,6 +19,7 @@ import psutil
 
 from algorithms.data import labels as classes
 from algorithms.data.labels import shown
+from algorithms.data.owners import numbered
 from emulator.errors import UserError
 
 NAMES = {  # what an array may be called: our names, MedMNIST's and others', Keras's
@@ -27,6 +28,7 @@ NAMES = {  # what an array may be called: our names, MedMNIST's and others', Ker
     "test_images": ("test_images", "x_test"),
     "test_labels": ("test_labels", "y_test"),
 }
+OWNERS = ("owners", "clients", "users", "subjects", "groups")  # whose each training sample is: one may be there
 PARTS = ("", "test_")
 CHANNELS = (1, 3, 4)  # that the last axis of an image can be
 WHITE = 255
@@ -93,6 +95,20 @@ def images(archive: Archive) -> tuple[Array, Array, list[str]]:
     return train.reshape(-1, *archive.shape), test.reshape(-1, *archive.shape), remarks
 
 
+def owners(archive: Archive) -> Array | None:
+    """Whose each training sample is, numbers or names [N], where the archive says it."""
+    name = archive.names.get("owners")
+    if not name:
+        return None
+    found = _array(archive.path, name)
+    if found.shape != archive.labels[0].shape or found.dtype.kind not in "biuU":
+        raise UserError(
+            f"{archive.path}: {name}: must be a number or a name for each of {len(archive.labels[0])} training samples,"
+            f" not {found.dtype} of shape {list(found.shape)}"
+        )
+    return numbered(found)
+
+
 def _bytes(archive: Archive, train: Array, test: Array) -> tuple[Array, Array, list[str]]:
     """Both parts by one rule."""
     where = f"{archive.path}: {archive.names['images']}"
@@ -149,6 +165,11 @@ def _names(path: Path) -> tuple[dict[str, str], list[str]]:
                 f" {' nor '.join(known)}; it has {has}{_folded(held, known)}"
             )
         found[array] = there[0]
+    there = [name for name in OWNERS if name in held]
+    if len(there) > 1:
+        raise UserError(f"{path}: has {' and '.join(there)}: leave one of them out")
+    if there:
+        found["owners"] = there[0]
     return found, [shown(name) for name in held if name not in found.values()]
 
 

@@ -49,12 +49,14 @@ class Samples(NamedTuple):
 
 
 class Loaded(NamedTuple):
-    """A data set. ``names``: of its classes, where they have some; ``remarks``: what had to be understood."""
+    """A data set. ``names``: of its classes, where they have some; ``remarks``: what had to be understood; ``owners``
+    [N]: whose each training sample is, where the data set says it."""
 
     train: Samples
     test: Samples
     names: Sequence[str] = ()
     remarks: Sequence[str] = ()
+    owners: np.ndarray[Any, Any] | None = None
 
 
 class PixelCensus(NamedTuple):
@@ -122,7 +124,7 @@ def load_all(dataset: str, data_dir: str, skip_bad: bool = False) -> Loaded:
     found = archives.read(_archive(dataset, data_dir))
     *parts, remarks = archives.images(found)
     train, test = (Samples(images, labels) for images, labels in zip(parts, found.labels, strict=True))
-    return Loaded(train, test, remarks=[*found.remarks, *remarks])
+    return Loaded(train, test, remarks=[*found.remarks, *remarks], owners=archives.owners(found))
 
 
 def _folder(dataset: str, data_dir: str, skip_bad: bool) -> Loaded:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from algorithms.data import datasets, torchvision_sets
+from algorithms.data.partition import parse_partition
 
 CONTENT_BYTES = 256 * 2**20  # read in about a second
 PARTS = ("train", "test", "val", "valid", "validation")  # of a folder of images, whichever it has
@@ -31,14 +32,16 @@ class File(NamedTuple):
     changed_ns: int
 
 
-def identity(dataset: str, data_dir: str) -> dict[str, str]:
+def identity(dataset: str, data_dir: str, partition: str = "iid") -> dict[str, str]:
     """``sha256`` of the data, and ``of`` what of them; UserError where there is no such data set.
 
-    torchvision's are downloaded where they are not there yet.
+    The file of a partition is part of them. torchvision's are downloaded where they are not there yet.
     """
-    if dataset.startswith("synthetic:"):
+    parts = [_file(Path(path), "partition") for path in [parse_partition(partition).path] if Path(path).is_file()]
+    if dataset.startswith("synthetic:") and not parts:
         return {"sha256": hashlib.sha256(dataset.encode()).hexdigest(), "of": "its recipe, which is its name"}
-    return dict(_of_files(tuple(sorted(_files(dataset, Path(data_dir))))))
+    files = () if dataset.startswith("synthetic:") else _files(dataset, Path(data_dir))
+    return dict(_of_files(tuple(sorted([*files, *parts]))))
 
 
 def _files(dataset: str, folder: Path) -> Iterator[File]:

@@ -2,34 +2,53 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from algorithms.data.datasets import stream
+from algorithms.data import owners
+from algorithms.data.archives import OWNERS
+from algorithms.data.datasets import Loaded, stream
 from emulator.errors import UserError
 
 KINDS = (
-    "iid, dirichlet:ALPHA or dirichlet-unequal:ALPHA with a number ALPHA above 0, or shards:N with a number N from 1"
+    "iid, dirichlet:ALPHA or dirichlet-unequal:ALPHA[:LEAST] with a number ALPHA above 0 and LEAST from 1, shards:N"
+    " with a number N from 1, file:PARTS.csv, file:PARTS.npz or natural"
 )
+MOST_DRAWS = 1000  # of an unequal division, until every client has its least number of samples
+OWNED = ("file", "natural")  # kinds that nobody draws
 
 
 class Partition(NamedTuple):
-    """``iid``; ``dirichlet`` or ``dirichlet-unequal`` with its alpha; ``shards`` with so many for each client."""
+    """``iid``; ``dirichlet``; ``dirichlet-unequal`` with at least so many samples for each client; ``shards`` with so
+    many for each client; ``file``; or ``natural``, by a key that the data set has."""
 
     kind: str
     alpha: float = 0.0
     shards: int = 0
+    least: int = 0
+    path: str = ""
+
+    @property
+    def divides_all(self) -> bool:
+        """Whether sizes come as they come, so that clients cannot draw a number of samples each."""
+        return self.kind in ("shards", "dirichlet-unequal", *OWNED)
 
 
 def parse_partition(text: str) -> Partition:
-    """``iid``, ``dirichlet:ALPHA``, ``dirichlet-unequal:ALPHA`` or ``shards:N``; UserError for anything else."""
+    """What ``KINDS`` says; UserError for anything else."""
     kind, _, value = text.partition(":")
+    alpha, colon, least = value.partition(":")
     try:
-        if text == "iid":
-            return Partition("iid")
-        if kind in ("dirichlet", "dirichlet-unequal") and 0 < float(value) < float("inf"):
+        if text in ("iid", "natural"):
+            return Partition(text)
+        if kind == "file" and value:
+            return Partition(kind, path=value)
+        if kind == "dirichlet" and 0 < float(value) < float("inf"):
             return Partition(kind, alpha=float(value))
+        if kind == "dirichlet-unequal" and 0 < float(alpha) < float("inf") and int(least if colon else 1) > 0:
+            return Partition(kind, alpha=float(alpha), least=int(least or 1))
         if kind == "shards" and int(value) > 0:
             return Partition(kind, shards=int(value))
     except ValueError:
@@ -58,8 +77,9 @@ def divide(labels: np.ndarray[Any, Any], clients: int, partition: str, seed: int
     up, the rest is taken as it is left. So late clients get what remains: the price of equal sizes.
 
     ``dirichlet-unequal:ALPHA`` draws for each class how it is shared out among the clients, so that sizes come as they
-    come (Q. Li et al., "Federated Learning on Non-IID Data Silos", ICDE 2022, arXiv 2102.02079, section 4.1); UserError
-    where a client gets nothing.
+    come (Q. Li et al., "Federated Learning on Non-IID Data Silos", ICDE 2022, arXiv 2102.02079, section 4.1). Where a
+    client has fewer than LEAST samples (1 if left out), all shares are drawn anew from the same stream, as their code
+    does; UserError where ``MOST_DRAWS`` do not give it.
 
     ``shards:N`` sorts the samples by label, cuts them into N pieces a client, and gives every client N at random
     (McMahan et al. 2017, arXiv 1602.05629, section 3).
@@ -72,30 +92,59 @@ def divide(labels: np.ndarray[Any, Any], clients: int, partition: str, seed: int
         return _shards(labels, sizes, how.shards, draws)
     pools = _by_class(labels, draws)
     if how.kind == "dirichlet-unequal":
-        return _unequal(pools, clients, how.alpha, draws, text=partition)
+        return _unequal(pools, clients, how, draws, text=partition)
     left = np.array([len(pool) for pool in pools])
     return [_mixture(pools, left, size, how.alpha, draws) for size in sizes]
 
 
+def owned(loaded: Loaded, clients: int, partition: str, seed: int) -> list[np.ndarray[Any, Any]]:
+    """For each client the rows of its samples, by a file or by the data set's own key.
+
+    Of more owners than clients, those who take part are drawn by a stream of its own; of a file none is left out.
+    """
+    how = parse_partition(partition)
+    if how.kind == "file":
+        parts = owners.parts_of(owners.read_owners(Path(how.path), len(loaded.train.labels)))
+        if len(parts) > clients:
+            raise UserError(f"partition: {how.path} has {len(parts)} clients: say --clients {len(parts)}")
+    elif loaded.owners is None:
+        raise UserError(
+            "partition: natural: this data set does not say whose its samples are: give its archive an array"
+            f" {' or '.join(OWNERS)}, or say file:PARTS.csv"
+        )
+    else:
+        parts = owners.parts_of(loaded.owners)
+    return owners.chosen(parts, clients, stream(seed, "owners"), partition)
+
+
 def _unequal(
-    pools: list[np.ndarray[Any, Any]], clients: int, alpha: float, draws: np.random.Generator, text: str
+    pools: list[np.ndarray[Any, Any]], clients: int, how: Partition, draws: np.random.Generator, text: str
 ) -> list[np.ndarray[Any, Any]]:
-    parts: list[list[np.ndarray[Any, Any]]] = [[] for _ in range(clients)]
-    for pool in pools:
-        shares = draws.dirichlet(np.full(clients, alpha))
-        if not np.isfinite(shares).all():  # every gamma variate underflowed: the limit of a tiny alpha is one client
-            shares = np.eye(clients)[draws.integers(clients)]
-        ends = np.rint(np.cumsum(shares)[:-1] * len(pool)).astype(int)
-        for part, piece in zip(parts, np.split(pool, ends), strict=True):
-            part.append(piece)
-    found = [np.concatenate(part) for part in parts]
-    for client, rows in enumerate(found):
-        if not len(rows):
-            raise UserError(
-                f"partition: {text} leaves client-{client} without a sample: take a larger alpha, fewer clients or"
-                " another seed"
-            )
-    return found
+    lengths = np.array([len(pool) for pool in pools])
+    if how.least * clients > lengths.sum():
+        raise UserError(f"partition: {text}: {clients} clients with {how.least} are more than {lengths.sum()} samples")
+    most = 0
+    for _ in range(MOST_DRAWS):
+        ends = np.array([_ends(length, clients, how.alpha, draws) for length in lengths])  # [classes, clients + 1]
+        fewest = int(np.diff(ends).sum(0).min())
+        most = max(most, fewest)
+        if fewest >= how.least:
+            return [
+                np.concatenate([pool[end[client] : end[client + 1]] for pool, end in zip(pools, ends, strict=True)])
+                for client in range(clients)
+            ]
+    raise UserError(
+        f"partition: {text} has {how.least} or more samples for each of {clients} clients in none of {MOST_DRAWS}"
+        f" draws (the client with the fewest had {most} at most): take a larger alpha, fewer clients or a smaller LEAST"
+    )
+
+
+def _ends(samples: int, clients: int, alpha: float, draws: np.random.Generator) -> np.ndarray[Any, Any]:
+    """Where the clients' shares of a class begin and end, [clients + 1]."""
+    shares = draws.dirichlet(np.full(clients, alpha))
+    if not np.isfinite(shares).all():  # every gamma variate underflowed: the limit of a tiny alpha is one client
+        shares = np.eye(clients)[draws.integers(clients)]
+    return np.array([0, *np.rint(np.cumsum(shares)[:-1] * samples).astype(int), samples])
 
 
 def _shards(

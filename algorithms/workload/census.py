@@ -50,6 +50,12 @@ def take(
     seen = {digest for part in clients for digest in part.digests}
     if twice := sum(digest in seen for digest in test.digests):
         remarks.append(f"{twice} of {len(test.digests)} test images are training images too, pixel by pixel")
+    divided = sum(len(rows) for rows in shards)
+    if divided < (held := len(loaded.train.labels)) and not task.samples_per_client:
+        remarks.append(
+            f"partition: {task.partition}: {divided} of {held} training samples are in use: those of the"
+            f" {len(shards)} owners that were drawn"
+        )
     if task.augment == "flip-crop" and min(about.shape[1:]) < LEAST_SIDE:
         height, width = about.shape[1:]
         remarks.append(

@@ -74,9 +74,9 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def _check_of(self, about: datasets.Description) -> None:
         """UserError for what cannot be with these data."""
-        kind, _, shards = partition.parse_partition(self.partition)
-        if kind in ("shards", "dirichlet-unequal") and self.samples_per_client:
-            raise UserError(f"partition: {kind} divides all samples among the clients: leave out --samples-per-client")
+        how = partition.parse_partition(self.partition)
+        if how.divides_all and self.samples_per_client:
+            raise UserError(f"partition: {how.kind} says which samples a client has: leave out --samples-per-client")
         if self.normalise == "imagenet" and about.shape[0] != 3:
             raise UserError(f"normalise: imagenet is for 3 channels, and {self.dataset} has {about.shape[0]}")
         if not self.samples_per_client and self.clients > about.train:
@@ -84,10 +84,10 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 f"clients: {self.clients} are more than the {about.train} samples of {self.dataset}: take fewer, or let"
                 " shards overlap with --samples-per-client"
             )
-        if shards * self.clients > about.train:
+        if how.shards * self.clients > about.train:
             raise UserError(
-                f"partition: {shards} shards for each of {self.clients} clients are more than the {about.train} samples"
-                f" of {self.dataset}: say shards:N with N at most {about.train // self.clients}"
+                f"partition: {how.shards} shards for each of {self.clients} clients are more than the {about.train}"
+                f" samples of {self.dataset}: say shards:N with N at most {about.train // self.clients}"
             )
         if not 0 <= self.samples_per_client <= about.train:
             raise UserError(
@@ -125,9 +125,9 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.folder:
             samples = datasets.read(self.folder, f"client-{index}")
         else:
-            train, _ = datasets.load_dataset(self.dataset, self.data_dir)
-            rows = self._shards(train)[index]
-            samples = datasets.Samples(train.images[rows], train.labels[rows])
+            loaded = datasets.load_all(self.dataset, self.data_dir)
+            rows = self._shards(loaded)[index]
+            samples = datasets.Samples(loaded.train.images[rows], loaded.train.labels[rows])
         return Shard(
             samples, self.batch, self._preprocessing(), self.seed, index, self.epochs, self._allow_batch_of_one()
         )
@@ -154,10 +154,10 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """How many samples each client has; of unequal parts, where they are prepared or the data set is at hand."""
         if self.samples_per_client:
             return [self.samples_per_client] * self.clients
-        if partition.parse_partition(self.partition).kind == "dirichlet-unequal":
+        if partition.parse_partition(self.partition).kind in ("dirichlet-unequal", *partition.OWNED):
             if self.folder:
                 return [datasets.count(self.folder, f"client-{index}") for index in range(self.clients)]
-            return [len(rows) for rows in self._shards(datasets.load_dataset(self.dataset, self.data_dir)[0])]
+            return [len(rows) for rows in self._shards(datasets.load_all(self.dataset, self.data_dir))]
         return partition.shard_sizes(self._about().train, self.clients)
 
     def steps(self) -> int:
@@ -170,12 +170,14 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         starts = partition.batch_starts(samples, self.batch, self._allow_batch_of_one())
         return max(end - start for start, end in zip(starts, [*starts[1:], samples], strict=True))
 
-    def _shards(self, train: datasets.Samples) -> list[np.ndarray[Any, Any]]:
+    def _shards(self, loaded: datasets.Loaded) -> list[np.ndarray[Any, Any]]:
         """The rows of each client."""
         how = self.clients, self.partition, self.seed
+        if partition.parse_partition(self.partition).kind in partition.OWNED:
+            return partition.owned(loaded, *how)
         if self.samples_per_client:
-            return partition.draw_partition(train.labels, *how, self.samples_per_client)
-        return partition.divide(train.labels, *how)
+            return partition.draw_partition(loaded.train.labels, *how, self.samples_per_client)
+        return partition.divide(loaded.train.labels, *how)
 
     def named(self) -> Task:
         """The same with cut and auxiliary named; UserError where there is none such."""
@@ -210,7 +212,7 @@ def write_data(task: Task, folder: Path) -> list[int]:
     about = task._about()._replace(train=len(train.labels), test=len(test.labels))
     task._check_of(about)
     folder.mkdir(parents=True, exist_ok=True)
-    shards = task._shards(train)
+    shards = task._shards(loaded)
     written = [
         datasets.write(folder, f"client-{index}", train, about.levels, rows) for index, rows in enumerate(shards)
     ]

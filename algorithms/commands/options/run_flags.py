@@ -93,7 +93,8 @@ def parser(prog: str = "run.py", about: str = ABOUT) -> Flags:
     flags.add_argument(
         "--partition",
         metavar="HOW",
-        help="how samples are divided: iid, dirichlet:ALPHA (equal sizes), dirichlet-unequal:ALPHA, shards:N",
+        help="how samples are divided: iid, dirichlet:ALPHA (equal sizes), dirichlet-unequal:ALPHA[:LEAST], shards:N,"
+        " file:PARTS.csv, natural",
     )
     flags.add_argument(
         "--samples-per-client",

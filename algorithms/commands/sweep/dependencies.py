@@ -39,7 +39,9 @@ def stamp(
     own = {name: sources.digests(ALGORITHMS[name]) for name in settings}
     return {
         "scenario": scenario_digest(scenario),
-        "data": identity.identity(task.get("dataset", "digits"), task.get("data_dir", "data")),
+        "data": identity.identity(
+            task.get("dataset", "digits"), task.get("data_dir", "data"), task.get("partition", "iid")
+        ),
         "arithmetic": dict(arithmetic),
         "sources": {
             "emulator": playing,
