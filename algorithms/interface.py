@@ -22,6 +22,7 @@ from emulator.dashboard.plain_lines import PlainLines
 from emulator.dashboard.progress import Progress
 from emulator.errors import UserError
 from emulator.ledger.events import Event
+from emulator.ledger.manifest import Manifest
 
 NOT_HERE = (
     "seeds",
@@ -49,7 +50,7 @@ class Run:
         return self._record.summary
 
     @property
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> Manifest:
         """What was played, on what, with which versions."""
         return self._record.manifest
 
@@ -140,7 +141,7 @@ def _view(say: Callable[[str], None]) -> type[Any]:
     class Told:
         """Tells a run's lines to a function, in the caller's own thread."""
 
-        def __init__(self, manifest: Mapping[str, Any], folder: Path) -> None:
+        def __init__(self, manifest: Manifest, folder: Path) -> None:
             self._lines = PlainLines(Progress(manifest), Follower(folder, manifest), say)
             self._next_s = 0.0
 

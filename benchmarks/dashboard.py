@@ -6,7 +6,6 @@ any number of clients can be shown on any host. The share is counted from the fi
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -18,15 +17,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import psutil
 
 from benchmarks.report import Section, Target
 from benchmarks.stage import Broken, Stage
 from benchmarks.virtual import play_virtual
-from emulator.checks.manifests import read_manifest
 from emulator.dashboard.launch import PROGRAM
 from emulator.ledger.events import AnyEvent, Timeline
 from emulator.ledger.files import Ledger, encode_line, read_timeline
+from emulator.ledger.manifest import read_manifest, write_manifest
 
 ALGORITHM = "splitfed-v1"  # two messages a batch: the most lines a second of all
 CLIENTS = (10, 200)
@@ -75,9 +75,7 @@ def run(stage: Stage, quick: bool) -> Section:
 def _follow(recorded: Path, shown: Path, events: Sequence[AnyEvent], size: tuple[int, int], seconds: float) -> Followed:
     """Let the dashboard follow ``events`` while they are written."""
     (shown / "ledger" / ALGORITHM).mkdir(parents=True)
-    manifest = read_manifest(recorded)
-    del manifest["process"]  # it has ended
-    (shown / "manifest.json").write_text(json.dumps(manifest))
+    write_manifest(shown, msgspec.structs.replace(read_manifest(recorded), process=None))  # it has ended
     ours, theirs = os.openpty()
     termios.tcsetwinsize(theirs, size[::-1])
     drawn = bytearray()

@@ -17,9 +17,10 @@ from typing import Any
 from benchmarks.report import Section, Target
 from benchmarks.stage import Broken, Stage
 from benchmarks.virtual import ROOT
-from emulator.ledger import events, run_folder
+from emulator.ledger import events
 from emulator.ledger.events import Event
 from emulator.ledger.files import Ledger
+from emulator.ledger.manifest import write_manifest
 from emulator.profiles.reading import load_scenario
 from emulator.runtime import run_manifest
 
@@ -90,7 +91,7 @@ def _write(folder: Path, rounds: int) -> int:
     settings = {METHOD: {"rounds": rounds, "stop_after_s": None}}
     manifest = run_manifest.make_manifest(scenario, settings, argv=["views"], clock="virtual", seed=1, dilation=None)
     folder.mkdir()
-    run_folder.write_manifest(folder, manifest)
+    write_manifest(folder, manifest)
     (folder / "ledger" / METHOD).mkdir()
     names = [client.name for client in scenario.clients]
     made = _Record(folder / "ledger" / METHOD, ["network", "supervisor", "evaluator", "server", *names])

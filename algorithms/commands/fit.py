@@ -22,6 +22,7 @@ from algorithms.experiments import reading
 from algorithms.workload.task import Task
 from emulator.errors import UserError
 from emulator.ledger import run_folder
+from emulator.ledger.manifest import write_manifest
 from emulator.runtime import run_manifest
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ class Prober:
             dilation=None,
             memory_cap="account",
         )
-        run_folder.write_manifest(folder, manifest)
+        write_manifest(folder, manifest)
         self._launcher.set_run_folder(folder)
         self._launcher.prepare({algorithm: (ALGORITHMS[algorithm], settings)})
         self._launcher.skip_profiling(algorithm, AlgorithmEstimate(ProfilingResult(), 0, 0, complete=False))

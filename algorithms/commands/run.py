@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
+
 from algorithms import ALGORITHMS
 from algorithms.commands.options.overrides import algorithms_of, chosen_algorithms, idle_options, seed_of, settings_of
 from algorithms.commands.options.run_flags import (
@@ -22,6 +24,7 @@ from algorithms.commands.options.run_flags import (
 )
 from emulator.errors import UserError
 from emulator.ledger import run_folder
+from emulator.ledger.manifest import Manifest, write_manifest
 from emulator.runtime import run_manifest
 
 if TYPE_CHECKING:
@@ -94,7 +97,7 @@ class Planned(NamedTuple):
     flags: argparse.Namespace
     settings: dict[str, dict[str, Any]]
     plan: Plan
-    manifest: dict[str, Any]
+    manifest: Manifest
     warnings: list[str]
 
 
@@ -143,8 +146,8 @@ def planned(argv: list[str], line: Flags, flags: argparse.Namespace) -> Planned:
     ]
     clock = DRY_RUN if flags.dry_run else flags.clock
     how = {"clock": clock, "seed": flags.seed, "dilation": dilation, "memory_cap": memory_cap(flags)}
-    manifest = run_manifest.make_manifest(scenario, settings, argv=argv, **how)
-    manifest["experiment"] = {"file": experiment.path, "sha256": experiment.sha256}
+    source = {"file": experiment.path, "sha256": experiment.sha256}
+    manifest = run_manifest.make_manifest(scenario, settings, argv=argv, **how, experiment=source)
     plan = Plan(
         scenario,
         evaluate="algorithms.workload.task.evaluate",
@@ -167,7 +170,7 @@ def play(run: Planned, say: Callable[[str], None], view_type: Callable[..., View
     for note in scenario.notes:
         say(note)
     folder = run_folder.open_folder(flags.out, flags.profile, "all" if flags.algorithm == "all" else "+".join(settings))
-    run_folder.write_manifest(folder, manifest)
+    write_manifest(folder, manifest)
     modules = [*ALGORITHMS.values(), "algorithms.workload.parts"]
     try:
         with Launcher(folder, run.plan, modules) as launcher:
@@ -176,10 +179,10 @@ def play(run: Planned, say: Callable[[str], None], view_type: Callable[..., View
                 os.nice(10)  # from here on this process only watches and draws
             played = {name: (ALGORITHMS[name], settings[name]) for name in settings}
             prepared = launcher.prepare(played)
-            manifest["settings"] = in_full(prepared)
-            manifest["data"] = prepared.data
-            manifest["depends"] = dependencies.stamp(scenario, settings, prepared.arithmetic)
-            run_folder.write_manifest(folder, manifest)
+            depends = dependencies.stamp(scenario, settings, prepared.arithmetic)
+            complete = {"settings": in_full(prepared), "data": prepared.data, "depends": depends}
+            manifest = msgspec.structs.replace(manifest, **complete)
+            write_manifest(folder, manifest)
             for text in clients_data.first_lines(prepared.data):
                 say(text)
             for warning in [*run.warnings, *prepared.warnings]:

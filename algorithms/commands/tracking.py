@@ -54,7 +54,7 @@ def _facts(run: RunRecord, name: str, algorithm: Mapping[str, Any]) -> Facts:
     facts: Facts = {"method": name, "outcome": algorithm["outcome"], "verdict": summary["health"]["verdict"]}
     facts |= {key: summary[key] for key in ("profile", "clock", "seed")}
     facts |= {key: algorithm[key] or "" for key in ("timeline_digest", "numerics_digest")}
-    settings = run.manifest["settings"][name]
+    settings = run.manifest.settings[name]
     facts |= {key: str(value) for key, value in settings.items() if key != "task"}
     facts |= {f"task.{key}": str(value) for key, value in settings.get("task", {}).items()}
     return facts | ({"peak_mib": max(peaks)} if peaks else {})

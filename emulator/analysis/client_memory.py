@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from emulator.checks.health import limits_of
+from emulator.checks.clock_limits import limits_of
 from emulator.ledger.events import AnyEvent, Ended, Memory, MemoryEstimated, Started
+from emulator.ledger.manifest import Manifest, NodeFacts
 from emulator.ledger.timeline import only
 
 MIB = 2**20
@@ -26,13 +27,13 @@ class MemorySource(NamedTuple):
     foreseen: bool
 
 
-def how_memory_is_known(manifest: Mapping[str, Any]) -> MemorySource:
+def how_memory_is_known(manifest: Manifest) -> MemorySource:
     """By the run's manifest."""
-    return MemorySource(manifest.get("memory", {}).get("cap") != "account", not limits_of(manifest).trains)
+    return MemorySource(manifest.memory.cap != "account", not limits_of(manifest.clock).trains)
 
 
 def client_memory(
-    node: Mapping[str, Any],
+    node: NodeFacts,
     events: Sequence[AnyEvent],
     ends: Sequence[str],
     account: MemoryEstimated | None,
@@ -59,14 +60,14 @@ def client_memory(
     return {"outcome": outcome, **found}
 
 
-def measured(node: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
+def measured(node: NodeFacts, events: Sequence[AnyEvent]) -> Json:
     """Baseline, budget and peak growth above the baseline; None where nothing was measured or capped."""
-    started = [event for event in only(events, Started) if event.node == node["name"]]
-    peaks = [event.peak_bytes for event in only(events, Memory) if event.node == node["name"]]
+    started = [event for event in only(events, Started) if event.node == node.name]
+    peaks = [event.peak_bytes for event in only(events, Memory) if event.node == node.name]
     budgets = [event.budget_bytes for event in started if event.budget_bytes is not None]
     baselines = [event.baseline_bytes for event in started if event.baseline_bytes]
     return {
-        "budget_mib": _mib(budgets[0] if budgets else node.get("budget_bytes")),
+        "budget_mib": _mib(budgets[0] if budgets else node.budget_bytes),
         "baseline_mib": _mib(baselines[0] if baselines else None),
         "peak_mib": _mib(max(peaks, default=None)),
     }

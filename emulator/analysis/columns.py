@@ -76,7 +76,7 @@ def messages(run: RunRecord) -> Columns:
     """
     found: dict[tuple[str, str, int, str, str], Counter[str]] = {}
     for name, events in run.timelines.items():
-        clients = {node["name"] for node in run.manifest["nodes"] if node["role"] == "client"}
+        clients = {node.name for node in run.manifest.clients}
         for event in only(events, Posted):
             for client, way in ((event.node, "up"), (event.destination, "down")):
                 if client in clients:

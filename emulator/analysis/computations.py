@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import Any
 
 from emulator.ledger.events import AnyEvent, Computed
+from emulator.ledger.manifest import NodeFacts
 from emulator.ledger.timeline import only
 
 SECOND_NS = 10**9
@@ -14,14 +15,14 @@ WORK = ("operations", "dense_flops", "depthwise_flops", "moved_bytes")
 
 
 def computations(
-    nodes: Iterable[Mapping[str, Any]], events: Sequence[AnyEvent], *, foreseen: bool = False
+    nodes: Iterable[NodeFacts], events: Sequence[AnyEvent], *, foreseen: bool = False
 ) -> list[dict[str, Any]]:
     """A row for each device and function: work and emulated seconds are sums over all ``times``; ``host_ms`` a median.
 
     ``foreseen``: by a dry run, in which the host carries out few of them; then ``host_ms`` is None. The order is that
     of their first ends.
     """
-    devices = {node["name"]: node.get("device", "") for node in nodes}
+    devices = {node.name: node.device for node in nodes}
     found: dict[tuple[str, str], list[Computed]] = {}
     for event in only(events, Computed):
         found.setdefault((devices.get(event.node, ""), event.function), []).append(event)

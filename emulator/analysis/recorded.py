@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from emulator.analysis.summary import summarize
-from emulator.checks.manifests import read_manifest
 from emulator.errors import UserError
 from emulator.ledger.events import AnyEvent
+from emulator.ledger.manifest import Manifest, read_manifest
 from emulator.ledger.run_folder import read_timelines
 from emulator.ledger.timeline import Sorted
 
@@ -18,7 +18,7 @@ from emulator.ledger.timeline import Sorted
 class RunRecord(NamedTuple):
     """A run as its manifest and ledger say it was, whether it has ended, was cut short, or still goes on."""
 
-    manifest: dict[str, Any]
+    manifest: Manifest
     timelines: Mapping[str, Sequence[AnyEvent]]
     summary: dict[str, Any]
 

@@ -37,7 +37,6 @@ from emulator.checks.divergence import Divergence
 from emulator.checks.health import check_health
 from emulator.checks.send_queues import held_peak_bytes
 from emulator.ledger.events import (
-    SCHEMA,
     AnyEvent,
     Computed,
     Ended,
@@ -47,6 +46,7 @@ from emulator.ledger.events import (
     RoundEnded,
     Timeline,
 )
+from emulator.ledger.manifest import Manifest, NodeFacts
 from emulator.ledger.timeline import Sorted, ending_of, length_of, only
 
 TARGETS = ("0.85", "0.9")
@@ -55,14 +55,14 @@ SECOND_NS = 10**9
 Json = dict[str, Any]
 
 
-def summarize(manifest: Mapping[str, Any], timelines: Mapping[str, Sequence[AnyEvent]]) -> Json:
+def summarize(manifest: Manifest, timelines: Mapping[str, Sequence[AnyEvent]]) -> Json:
     """What ``summary.json`` holds: the run, its verdict on itself, and one entry for each algorithm.
 
     ``timelines`` are the merged events of each algorithm, as ``emulator.ledger.files.read_timeline`` gives them.
     """
     timelines = {name: events if isinstance(events, Sorted) else Sorted(events) for name, events in timelines.items()}
     algorithms = {name: _algorithm(manifest, events) for name, events in timelines.items()}
-    absent = [name for name in manifest.get("algorithms", []) if name not in timelines]
+    absent = [name for name in manifest.algorithms if name not in timelines]
     health = msgspec.to_builtins(check_health(manifest, timelines))
     cut = absent or any(each["outcome"] in ("partial", "interrupted") for each in algorithms.values())
     if not algorithms:
@@ -70,39 +70,34 @@ def summarize(manifest: Mapping[str, Any], timelines: Mapping[str, Sequence[AnyE
     elif health["verdict"] == "good" and cut:
         health["verdict"] = "partial"
     return {
-        "schema": manifest.get("schema", SCHEMA),
-        "profile": manifest.get("profile"),
-        "clock": manifest.get("clock"),
-        "seed": manifest.get("seed"),
+        "schema": manifest.schema,
+        "profile": manifest.profile,
+        "clock": manifest.clock,
+        "seed": manifest.seed,
         "dilation": max((_dilation(events) for events in timelines.values()), default=1),
         "health": health,  # verdict: good | bad | partial (consistent, but cut short) | unplayed | none (a dry run)
         "workload": _workload(manifest),
-        "data": manifest.get("data"),
+        "data": manifest.data,
         "not_played": absent,
         "algorithms": algorithms,
     }
 
 
-def _workload(manifest: Mapping[str, Any]) -> Json | None:
+def _workload(manifest: Manifest) -> Json | None:
     """Model, cut and batch that every method trains; None where the record does not say."""
-    task: Mapping[str, Any] = next((own.get("task", {}) for own in manifest.get("settings", {}).values()), {})
+    task: Mapping[str, Any] = next((own.get("task", {}) for own in manifest.settings.values()), {})
     return {key: task[key] for key in ("model", "cut", "batch")} if {"model", "cut", "batch"} <= task.keys() else None
 
 
-def _algorithm(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
-    nodes = manifest.get("nodes", [])
+def _algorithm(manifest: Manifest, events: Sequence[AnyEvent]) -> Json:
     how = how_memory_is_known(manifest)
     accounts = {event.device: event for event in only(events, MemoryEstimated)}
-    members = [node for node in nodes if node["role"] == "client"]
-    named = {node["name"]: node for node in members}
+    named = {node.name: node for node in manifest.clients}
     ends_ns = [event.due_ns for event in only(events, RoundEnded)]
     splits, in_rounds = latency_splits(named, events, length_of(events), max(ends_ns, default=0))
     own = _of_each(named, events)
-    clients = [
-        _client(node, own[name], splits[name], accounts.get(node.get("device", "")), how)
-        for name, node in named.items()
-    ]
-    servers = [_server(node, events) for node in nodes if node["role"] == "server"]
+    clients = [_client(node, own[name], splits[name], accounts.get(node.device), how) for name, node in named.items()]
+    servers = [_server(node, events) for node in manifest.servers]
     posted = only(events, Posted)
     names = {client["name"] for client in clients}
     diverged = divergence.find_non_finite(events)
@@ -147,7 +142,7 @@ def _algorithm(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
             if (before := event.values.get("align_error_before")) is not None
             and (after := event.values.get("align_error_after")) is not None
         ],
-        "computations": computations(nodes, events, foreseen=how.foreseen),
+        "computations": computations(manifest.nodes, events, foreseen=how.foreseen),
         "server": servers[0] if servers else None,
         "clients": clients,
     }
@@ -181,22 +176,22 @@ def _outcome(events: Sequence[AnyEvent], clients: Sequence[Json], diverged: Dive
 # --- nodes --------------------------------------------------------------------------------------------------------
 
 
-def _server(node: Mapping[str, Any], events: Sequence[AnyEvent]) -> Json:
+def _server(node: NodeFacts, events: Sequence[AnyEvent]) -> Json:
     """The server's spans, each in full although ``workers`` of them may overlap; align_s is a part of busy_s, and
     align_wait_s of queue_wait_s. These two are None in a record that does not say for which message a computation was.
     """
-    spans = [span for span in only(events, Computed) if span.node == node["name"]]
+    spans = [span for span in only(events, Computed) if span.node == node.name]
     align = [span for span in spans if "align" in span.function.lower() or "refresh" in span.function.lower()]
     known = all(span.source is not None for span in spans)
     return {
-        "device": node.get("device"),
+        "device": node.device,
         "busy_s": sum(span.due_ns - span.start_ns for span in spans) / SECOND_NS,
         "align_s": sum(span.due_ns - span.start_ns for span in align) / SECOND_NS,
         "queue_wait_s": sum(span.queued_ns for span in spans) / SECOND_NS if known else None,
         "align_wait_s": sum(span.queued_ns for span in align) / SECOND_NS if known else None,
-        "workers": node.get("workers"),
+        "workers": node.workers,
         "peak_mib": measured(node, events)["peak_mib"],
-        "held_mib": held_peak_bytes(node["name"], events) / MIB,
+        "held_mib": held_peak_bytes(node.name, events) / MIB,
     }
 
 
@@ -211,21 +206,21 @@ def _of_each(names: Iterable[str], events: Iterable[AnyEvent]) -> dict[str, list
 
 
 def _client(
-    node: Mapping[str, Any],
+    node: NodeFacts,
     events: Sequence[AnyEvent],
     split: Mapping[str, int],
     account: MemoryEstimated | None,
     how: MemorySource,
 ) -> Json:
     """``events`` are those that the client wrote, and what was posted to it; ``split``: its latency by cause in ns."""
-    name = node["name"]
+    name = node.name
     ends = [event.outcome for event in only(events, Ended) if event.node == name]
     sent = only(events, Posted)
     time = {f"{what}_s": spent_ns / SECOND_NS for what, spent_ns in split_time(split).items()}
     return {
         "name": name,
-        "device": node.get("device"),
-        "network": node.get("network"),
+        "device": node.device,
+        "network": node.network,
         **client_memory(node, events, ends, account, how),
         **time,
         "latency_s": _seconds([split]),

@@ -2,12 +2,12 @@
 compared.
 
 clock_agreement  The emulator's proof about itself: one scenario under both clocks, side by side
+clock_limits     What differs in judging a run by its clock
 digest           Two short names for a run: equal digests mean the same timeline, and the same numbers
 divergence       Whether a training has diverged, and with whom that began
 findings         What a verdict has found: of which method, by which law, how severe, in words
 health           A run's verdict on itself: did the real clock keep to the model's times
 invariants       Do the records of different processes agree, and did every message keep to its links?
-manifests        A run's manifest, read from its folder: of this version, whole
 omissions        What a run's model of compute leaves out, in lines: work outside computations
 round_limits     How many rounds a method may play, and until when one may start: each method has its own
 send_queues      What was posted and had not left yet: the most that a node held of it

@@ -24,11 +24,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import ceil
 from statistics import median
-from typing import Any, NamedTuple
 
 import msgspec
 
 from emulator.checks import divergence
+from emulator.checks.clock_limits import Limits, limits_of
 from emulator.checks.findings import Finding, Severity
 from emulator.checks.invariants import conserved, in_order, tally, whole_ledgers, within_channels, within_links
 from emulator.checks.omissions import uncharged, unknown_arithmetic
@@ -47,7 +47,8 @@ from emulator.ledger.events import (
     Transmitted,
     Undelivered,
 )
-from emulator.ledger.timeline import by_node, ending_of, length_of, nodes_of, only
+from emulator.ledger.manifest import Manifest
+from emulator.ledger.timeline import by_node, ending_of, length_of, only
 
 MS = 10**6
 LAG_SHARE, LAG_NS, LAG_ROUNDS_SHARE = 0.01, 5 * MS, 0.95
@@ -63,27 +64,6 @@ UNTRUSTED = ("failed", "stuck", "refused")
 STEAL_SHARE = 0.05
 STOPPED_SHARE = 0.05  # of a CPU quota's periods
 PRESSURE_SHARE = 0.20  # a fifth of the time some task waited for a core
-
-
-class Limits(NamedTuple):
-    """What depends on the clock: clamps of a node over the run's length, whether the host's load says anything, and
-    whether anything was trained."""
-
-    clamp_share: float
-    host_matters: bool
-    trains: bool = True
-
-
-LIMITS = {
-    "real": Limits(0.01, host_matters=True),
-    "virtual": Limits(0.0, host_matters=False),
-    "dry-run": Limits(0.0, host_matters=False, trains=False),
-}
-
-
-def limits_of(manifest: Mapping[str, Any]) -> Limits:
-    """Those of the run's clock."""
-    return LIMITS[manifest.get("clock", "real")]
 
 
 class HostBottleneck(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,9 +106,9 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     algorithms: dict[str, Figures]
 
 
-def check_health(manifest: Mapping[str, Any], timelines: Mapping[str, Sequence[AnyEvent]]) -> Health:
+def check_health(manifest: Manifest, timelines: Mapping[str, Sequence[AnyEvent]]) -> Health:
     """Judge a run from its manifest and the merged events of each algorithm's timeline."""
-    limits = limits_of(manifest)
+    limits = limits_of(manifest.clock)
     figures: dict[str, Figures] = {}
     findings: list[Finding] = []
 
@@ -147,7 +127,7 @@ def check_health(manifest: Mapping[str, Any], timelines: Mapping[str, Sequence[A
 
 
 def _of_timeline(
-    manifest: Mapping[str, Any], events: Sequence[AnyEvent], limits: Limits
+    manifest: Manifest, events: Sequence[AnyEvent], limits: Limits
 ) -> Iterator[tuple[str, Severity, list[str]]]:
     """Each law by name, how severe it is to break it, and how this algorithm's timeline does, a line each."""
     ending = ending_of(events)
@@ -162,8 +142,11 @@ def _of_timeline(
     yield "links", "reason", within_links(manifest, events)
     yield "order", "reason", in_order(events)
     yield "channels", "reason", within_channels(manifest, events)
-    clients = sum(node["role"] == "client" for node in manifest.get("nodes", []))
-    yield "clamps", "reason", clamped(by_node(events, Clamped), length_of(events), clients, limits.clamp_share)
+    yield (
+        "clamps",
+        "reason",
+        clamped(by_node(events, Clamped), length_of(events), len(manifest.clients), limits.clamp_share),
+    )
     yield "early", "reason", _early(events)
     yield "lag", "reason", lagging(only(events, RoundEnded))
     for law, (share, text) in {"late": _late(events), "host-behind": _host_late(events)}.items():
@@ -284,13 +267,12 @@ def _host(timelines: Mapping[str, Sequence[AnyEvent]]) -> list[str]:
     return notes
 
 
-def _bottlenecks(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> list[HostBottleneck]:
+def _bottlenecks(manifest: Manifest, events: Sequence[AnyEvent]) -> list[HostBottleneck]:
     """By the median of the host's times: the first of a kind pays for what torch prepares once."""
-    nodes = nodes_of(manifest)
     dilation = max((event.dilation for event in only(events, Timeline)), default=1)
     host_ns: dict[tuple[str, str, int], list[int]] = {}
     for span in only(events, Computed):
-        device = str(nodes.get(span.node, {}).get("device", span.node))
+        device = manifest.by_name[span.node].device if span.node in manifest.by_name else span.node
         host_ns.setdefault((device, span.function, span.due_ns - span.start_ns), []).append(span.host_ns)
     bottlenecks: dict[tuple[str, str], HostBottleneck] = {}
     for (device, function, length_ns), all_ns in host_ns.items():

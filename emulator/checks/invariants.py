@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
 
 from emulator.ledger.events import (
     AnyEvent,
@@ -21,8 +20,8 @@ from emulator.ledger.events import (
     Transmitted,
     Undelivered,
 )
-from emulator.ledger.timeline import by_node, nodes_of, only
-from emulator.piecewise import PointwiseMax, StepFunction, constant
+from emulator.ledger.manifest import Manifest
+from emulator.ledger.timeline import by_node, only
 
 SECOND_NS = 10**9
 
@@ -123,13 +122,13 @@ def whole_ledgers(events: Sequence[AnyEvent]) -> list[str]:
     return reasons
 
 
-def within_links(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> list[str]:
+def within_links(manifest: Manifest, events: Sequence[AnyEvent]) -> list[str]:
     """No message beats its links, and no pair's link carries two at once: together, bytes <= the capacity's integral.
 
     With bits = 8 x wire bytes and rate = the slower of both ends: left - start >= bits / rate, and arrival - posted
     >= bits / rate + the delays of both ends; 1 ns is granted to rounding. Jitter only ever adds.
     """
-    nodes = nodes_of(manifest)
+    nodes = manifest.by_name
     posted = {(event.node, event.counter): event.due_ns for event in only(events, Posted)}
     arrival = {(event.source, event.counter): event.arrival_ns for event in only(events, Transmitted)}
     fast: list[Message] = []
@@ -137,11 +136,11 @@ def within_links(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> lis
     for event in only(events, Transmitted):
         key = (event.source, event.counter)
         source, destination = nodes.get(event.source), nodes.get(event.destination)
-        if source is None or destination is None:
+        if source is None or destination is None or source.up_bps is None or destination.down_bps is None:
             continue
         # Each node's up is what it sends and its down what it receives, the server's too.
-        rate_bps = min(source["up_bps"], destination["down_bps"])
-        delay_ns = source.get("up_one_way_ns", 0) + destination.get("down_one_way_ns", 0)
+        rate_bps = min(source.up_bps, destination.down_bps)
+        delay_ns = (source.up_one_way_ns or 0) + (destination.down_one_way_ns or 0)
         bits_ns = 8 * event.wire_bytes * SECOND_NS
         left_too_soon = (event.due_ns - event.start_ns + 1) * rate_bps < bits_ns
         posted_ns = posted.get(key, event.posted_ns)
@@ -155,22 +154,22 @@ def within_links(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> lis
     return tally("faster than the links allow", fast) + tally("received before the network's arrival", before_due)
 
 
-def within_channels(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> list[str]:
+def within_channels(manifest: Manifest, events: Sequence[AnyEvent]) -> list[str]:
     """No capacity carries more than its integral: what began and left within a span of time has its bits there.
 
     Looked at for each channel over every busy period (in which something is always under way), up to each departure
     in it; 1 ns of each is granted to rounding.
     """
-    nodes = nodes_of(manifest)
+    nodes = manifest.by_name
     transmitted = sorted(only(events, Transmitted), key=lambda event: event.start_ns)
     over: dict[int, list[Transmitted]] = defaultdict(list)
     for event in transmitted:
-        source, destination = nodes.get(event.source, {}), nodes.get(event.destination, {})
-        for number in (*source.get("up_channels", ()), *destination.get("down_channels", ())):
+        source, destination = nodes.get(event.source), nodes.get(event.destination)
+        for number in (*(source.up_channels if source else ()), *(destination.down_channels if destination else ())):
             over[number].append(event)
     reasons = []
     for number, crossing in sorted(over.items()):
-        channel, rates = manifest["channels"][number], rates_of(manifest, number)
+        rates = manifest.rates_of(number)
         found: list[str] = []
         for period in _busy(crossing):
             begun_ns = until_ns = period[0].start_ns
@@ -184,7 +183,7 @@ def within_channels(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> 
                     break
         if found:
             more = f", and {len(found) - 1} times more" if len(found) > 1 else ""
-            reasons.append(f"{channel['name']} carried more than its capacity {found[0]}{more}")
+            reasons.append(f"{manifest.channels[number].name} carried more than its capacity {found[0]}{more}")
     return reasons
 
 
@@ -200,21 +199,6 @@ def _busy(crossing: Sequence[Transmitted]) -> Iterable[list[Transmitted]]:
         end_ns = max(end_ns, event.due_ns)
     if period:
         yield period
-
-
-def rates_of(manifest: Mapping[str, Any], number: int) -> StepFunction | PointwiseMax:
-    """What a channel of the manifest can carry over time, in bit/s."""
-
-    def followed(described: Mapping[str, int]) -> StepFunction:
-        trace = manifest["traces"][described["trace"]]
-        return StepFunction(
-            tuple(trace["starts_ns"]), tuple(trace["values"]), trace["length_ns"], ahead_ns=described["ahead_ns"]
-        )
-
-    channel = manifest["channels"][number]
-    if "larger_of" in channel:
-        return PointwiseMax(*map(followed, channel["larger_of"]))
-    return followed(channel) if "trace" in channel else constant(channel["bps"])
 
 
 def in_order(events: Sequence[AnyEvent]) -> list[str]:

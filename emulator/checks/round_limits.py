@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from emulator.ledger.manifest import Manifest
 
 
 class RoundLimits(NamedTuple):
@@ -18,15 +19,17 @@ class RoundLimits(NamedTuple):
         return ", ".join(most + until) or "no limit"
 
 
-def round_limits(manifest: Mapping[str, Any], algorithm: str) -> RoundLimits:
+def round_limits(manifest: Manifest, algorithm: str) -> RoundLimits:
     """Those of a method. Older manifests also have the first method's, for all; they hold where it has no settings."""
-    own = manifest.get("settings", {}).get(algorithm, manifest)
+    own = manifest.settings.get(algorithm)
+    if own is None:
+        return RoundLimits(manifest.rounds, manifest.stop_after_s)
     return RoundLimits(own.get("rounds"), own.get("stop_after_s"))
 
 
-def unequal_limits(manifest: Mapping[str, Any]) -> list[str]:
+def unequal_limits(manifest: Manifest) -> list[str]:
     """A note where methods of a run have not the same: their figures are then not of equal time or equal rounds."""
-    found = {name: round_limits(manifest, name) for name in manifest.get("algorithms", [])}
+    found = {name: round_limits(manifest, name) for name in manifest.algorithms}
     if len(set(found.values())) < 2:
         return []
     each = "; ".join(f"{name} {limits}" for name, limits in found.items())

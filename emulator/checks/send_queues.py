@@ -6,11 +6,11 @@ The server has no such limit, which would make its connections wait for each oth
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from emulator.ledger.events import AnyEvent, Blocked, Posted, Transmitted
-from emulator.ledger.timeline import by_node, nodes_of, only
+from emulator.ledger.manifest import Manifest
+from emulator.ledger.timeline import by_node, only
 
 MIB = 2**20
 SECOND_NS = 10**9
@@ -50,24 +50,25 @@ def _said(waits_ns: Iterable[int]) -> str:
     return f"{times}, {total_s:.3f} s in all, {longest_s:.3f} s at the longest"
 
 
-def beyond_memory(manifest: Mapping[str, Any], events: Sequence[AnyEvent]) -> list[str]:
+def beyond_memory(manifest: Manifest, events: Sequence[AnyEvent]) -> list[str]:
     """Servers that held more than their devices have memory for: nothing stopped them."""
     notes = []
-    for name, node in nodes_of(manifest).items():
-        if node["role"] != "server" or (has_bytes := node.get("training_bytes")) is None:
-            continue
-        held_bytes = held_peak_bytes(name, events)
-        if held_bytes > has_bytes:
+    for node in manifest.servers:
+        has_bytes = node.training_bytes
+        held_bytes = held_peak_bytes(node.name, events)
+        if has_bytes is not None and held_bytes > has_bytes:
             what = f"held up to {held_bytes / MIB:.1f} MiB of messages that had not left"
-            notes.append(f"{name} {what}; its device has {has_bytes / MIB:.1f} MiB to train in; give it one with more")
+            notes.append(
+                f"{node.name} {what}; its device has {has_bytes / MIB:.1f} MiB to train in; give it one with more"
+            )
     return notes
 
 
-def unused_limits(manifest: Mapping[str, Any]) -> list[str]:
+def unused_limits(manifest: Manifest) -> list[str]:
     """Send queues in the profiles of devices that are servers."""
     return [
-        f"{name}: send_queue_mib = {node['send_queue_bytes'] / MIB:g} of {node['device']} is a limit of clients: "
+        f"{node.name}: send_queue_mib = {node.send_queue_bytes / MIB:g} of {node.device} is a limit of clients: "
         "a server has none; leave it out"
-        for name, node in nodes_of(manifest).items()
-        if node["role"] == "server" and node.get("send_queue_bytes") is not None
+        for node in manifest.servers
+        if node.send_queue_bytes is not None
     ]

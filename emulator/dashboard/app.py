@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from emulator.checks.manifests import read_manifest
 from emulator.dashboard.follow import EventSource, Follower, Replay
 from emulator.dashboard.plain_lines import PlainLines
 from emulator.dashboard.progress import Progress
 from emulator.dashboard.screen import ScreenState, make_screen
 from emulator.dashboard.terminal import Terminal, is_ours
+from emulator.ledger.manifest import read_manifest
 from emulator.processes import CALL
 
 SMALL, FEW = (80, 24), 50  # a screen up to this with so many clients is drawn twice a second, a larger one once

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import platform
 from bisect import bisect_right
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 import psutil
@@ -15,18 +14,19 @@ from emulator.dashboard.progress import SECOND_NS, Progress
 from emulator.errors import UserError
 from emulator.ledger.events import AnyEvent, Ended, Evaluated, Timeline
 from emulator.ledger.files import Tail, read_timeline
+from emulator.ledger.manifest import Manifest
 
 SAME_S = 1.0  # two begins of a process that are as close are of the same process
 
 
-def player(manifest: Mapping[str, Any]) -> Path | None:
+def player(manifest: Manifest) -> Path | None:
     """What is there as long as the process that plays a run is; None where that cannot be known, as on another host."""
-    process = manifest.get("process")
-    if not process or process["host"] != platform.node():
+    process = manifest.process
+    if process is None or process.host != platform.node():
         return None
-    own = Path(f"/proc/{process['pid']}")
+    own = Path(f"/proc/{process.pid}")
     try:
-        same = abs(psutil.Process(process["pid"]).create_time() - process["began"]) < SAME_S
+        same = abs(psutil.Process(process.pid).create_time() - process.began) < SAME_S
     except psutil.NoSuchProcess:
         same = False
     return own if same else own / "of another process"
@@ -46,10 +46,10 @@ class Follower:
     The server's file is read before the clients': whatever led to a line of the server's is then in the same batch.
     """
 
-    def __init__(self, folder: Path, manifest: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
         self._ledger = folder / "ledger"
-        self._to_come = list(manifest.get("algorithms", []))
-        nodes = [node["name"] for node in manifest.get("nodes", [])]
+        self._to_come = list(manifest.algorithms)
+        nodes = [node.name for node in manifest.nodes]
         self._names = ["evaluator", "server", "network", "supervisor", *(name for name in nodes if name != "server")]
         self._tails: list[Tail] = []
         self._player = player(manifest)
@@ -100,8 +100,8 @@ class Follower:
 class Replay:
     """Plays a record again: each event when emulated time, moved on by ``pass_s``, has come to its due time."""
 
-    def __init__(self, folder: Path, manifest: Mapping[str, Any], speed: float = 1.0) -> None:
-        folders = [folder / "ledger" / name for name in manifest["algorithms"]]
+    def __init__(self, folder: Path, manifest: Manifest, speed: float = 1.0) -> None:
+        folders = [folder / "ledger" / name for name in manifest.algorithms]
         self._to_come = [path for path in folders if path.is_dir()]
         if not self._to_come:
             raise UserError(f"{folder}: nothing was played in this run; name one with a ledger")

@@ -14,11 +14,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 import psutil
 
@@ -26,6 +25,7 @@ from emulator.dashboard.follow import Follower
 from emulator.dashboard.plain_lines import PlainLines
 from emulator.dashboard.progress import Progress
 from emulator.dashboard.terminal import LEAVE, is_ours, modes_of, restore
+from emulator.ledger.manifest import Manifest
 from emulator.processes import die_with_parent
 
 READ_S = 0.5
@@ -45,7 +45,7 @@ class View(Protocol):
 class DashboardProcess:
     """The dashboard, in a process of its own; whatever becomes of that, the terminal is given back as it was."""
 
-    def __init__(self, _manifest: Mapping[str, Any], folder: Path) -> None:
+    def __init__(self, _manifest: Manifest, folder: Path) -> None:
         self._command = [sys.executable, "-c", PROGRAM, str(folder.absolute())]
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -102,7 +102,7 @@ class DashboardProcess:
 class PlainOutput:
     """Plain lines on the standard output, written by a thread."""
 
-    def __init__(self, manifest: Mapping[str, Any], folder: Path) -> None:
+    def __init__(self, manifest: Manifest, folder: Path) -> None:
         self._queue: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write, name="lines", daemon=True)
         self._lines = PlainLines(Progress(manifest), Follower(folder, manifest), self._queue.put)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from emulator.checks.invariants import rates_of
 from emulator.dashboard.activity import COMPUTE, DOWN_BITS, DOWNLOAD, UP_BITS, UPLOAD, Bins, UnderWay
 from emulator.ledger.events import AnyEvent, Computed, Ended, Memory, Received, Reported, Started, Waiting
+from emulator.ledger.manifest import Manifest
 
 SECOND_NS = 10**9
 RATE_WINDOW_NS = 2 * SECOND_NS
@@ -175,12 +174,11 @@ class NodeGroup:
 class ChannelState:
     """One channel of the manifest: a link's direction, a cell's, the server's; and what goes over it."""
 
-    def __init__(self, manifest: Mapping[str, Any], number: int) -> None:
-        channel = manifest["channels"][number]
-        self.name, self.peak_bps = str(channel["name"]), int(channel["bps"])
-        self._rates = rates_of(manifest, number)
-        sides = ("up_channels", "down_channels")
-        self.users = sum(any(number in node.get(side, ()) for side in sides) for node in manifest["nodes"])
+    def __init__(self, manifest: Manifest, number: int) -> None:
+        channel = manifest.channels[number]
+        self.name, self.peak_bps = channel.name, channel.bps
+        self._rates = manifest.rates_of(number)
+        self.users = sum(number in (*node.up_channels, *node.down_channels) for node in manifest.nodes)
         self.waiting = UnderWay()  # posted, and the last bit has not left yet
         self.wire_bytes = 0
         self.bins = Bins(1)

@@ -12,7 +12,7 @@ def title(progress: Progress) -> str:
     """What is played, in one line."""
     manifest = progress.manifest
     return (
-        f"splitbed: {manifest.get('profile')}, {manifest.get('clock')} clock, seed {manifest.get('seed')}, "
+        f"splitbed: {manifest.profile}, {manifest.clock} clock, seed {manifest.seed}, "
         f"{len(progress.clients)} clients; {', '.join(progress.algorithms)}"
     )
 

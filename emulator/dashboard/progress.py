@@ -7,14 +7,13 @@ before it was posted): messages are matched by (source, counter) whichever comes
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from itertools import takewhile
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import msgspec
-
+from emulator.checks.clock_limits import limits_of
 from emulator.checks.divergence import judged
-from emulator.checks.health import PRESSURE_SHARE, STEAL_SHARE, STOPPED_SHARE, clamped, lagging, limits_of
+from emulator.checks.health import PRESSURE_SHARE, STEAL_SHARE, STOPPED_SHARE, clamped, lagging
 from emulator.checks.round_limits import round_limits
 from emulator.dashboard.activity import BIN_NS, BINS, COMPUTE, DOWN_BITS, DOWNLOAD, UP_BITS, UPLOAD, Bins, SentByTime
 from emulator.dashboard.node_state import ChannelState, NodeGroup, NodeState
@@ -36,7 +35,8 @@ from emulator.ledger.events import (
     Undelivered,
     Waiting,
 )
-from emulator.profiles.availability import Absence, of_client
+from emulator.ledger.manifest import Manifest, NodeFacts
+from emulator.profiles.availability import of_client
 from emulator.validation import printable
 
 SECOND_NS = 10**9
@@ -64,18 +64,18 @@ class AlgorithmProgress(NamedTuple):
 class Progress:
     """State of the run; ``begin`` opens an algorithm's timeline, ``take`` folds in what was read of it."""
 
-    def __init__(self, manifest: Mapping[str, Any]) -> None:
+    def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
-        self.algorithms: list[str] = list(manifest.get("algorithms", []))
-        self._measures = limits_of(manifest).trains  # older dry runs recorded what they foresaw like a reading
+        self.algorithms: list[str] = list(manifest.algorithms)
+        self._measures = limits_of(manifest.clock).trains  # older dry runs recorded what they foresaw like a reading
         self.results: list[AlgorithmProgress] = []
         self.log: deque[str] = deque(maxlen=TOLD)
         self.told = 0  # lines of the log so far, those no longer kept too
         self.begin("")
 
-    def _absent(self, node: Mapping[str, Any]) -> Callable[[], bool]:
+    def _absent(self, node: NodeFacts) -> Callable[[], bool]:
         """Whether a client is absent at the time that is shown."""
-        spans = of_client(msgspec.convert(node["absence"], Absence), self.manifest.get("seed", 1), node["name"])
+        spans = of_client(node.absence, self.manifest.seed, node.name)
         return lambda: spans.back_ns(self.now_ns) > self.now_ns
 
     def begin(self, algorithm: str) -> None:
@@ -83,28 +83,28 @@ class Progress:
         self.algorithm = algorithm
         self.rounds, self.stop_after_s = round_limits(self.manifest, algorithm)
         self.nodes: dict[str, NodeState] = {}
-        for node in self.manifest.get("nodes", []):
-            self.nodes[node["name"]] = NodeState(
-                name=node["name"],
-                role=node["role"],
-                device=str(node.get("device", "")),
-                network=str(node.get("network", "")),
-                workers=node.get("workers") or 1,
-                up_bps=node.get("up_bps", 0),
-                down_bps=node.get("down_bps", 0),
-                budget_bytes=node.get("budget_bytes"),
+        for node in self.manifest.nodes:
+            self.nodes[node.name] = NodeState(
+                name=node.name,
+                role=node.role,
+                device=node.device,
+                network=node.network,
+                workers=node.workers or 1,
+                up_bps=node.up_bps or 0,
+                down_bps=node.down_bps or 0,
+                budget_bytes=node.budget_bytes,
             )
-            if "absence" in node:
-                self.nodes[node["name"]].absent = self._absent(node)
+            if node.absence:
+                self.nodes[node.name].absent = self._absent(node)
         members: dict[tuple[str, str], list[NodeState]] = {}
         for client in self.clients:
             members.setdefault((client.device, client.network), []).append(client)
         self.groups = [NodeGroup(*kind, clients) for kind, clients in members.items()]
         self._group_of = {client.name: group for group in self.groups for client in group.members}
-        self.capacities = [ChannelState(self.manifest, i) for i in range(len(self.manifest.get("channels", [])))]
-        sides = [(node["name"], node) for node in self.manifest.get("nodes", [])]
-        self._outward = {name: [self.capacities[i] for i in node.get("up_channels", ())] for name, node in sides}
-        self._inward = {name: [self.capacities[i] for i in node.get("down_channels", ())] for name, node in sides}
+        self.capacities = [ChannelState(self.manifest, i) for i in range(len(self.manifest.channels))]
+        sides = self.manifest.nodes
+        self._outward = {node.name: [self.capacities[i] for i in node.up_channels] for node in sides}
+        self._inward = {node.name: [self.capacities[i] for i in node.down_channels] for node in sides}
         self.now_ns = 0
         self.dilation = 1
         self.ended: dict[int, RoundEnded] = {}
@@ -194,14 +194,14 @@ class Progress:
 
     def concerns(self) -> list[str]:
         """What the run's health will be called bad for, as far as it can be told while it goes on."""
-        share = limits_of(self.manifest).clamp_share
+        share = limits_of(self.manifest.clock).clamp_share
         found = clamped(self.clamped, self.now_ns, len(self.clients), share) + lagging(list(self.ended.values()))
         found += [f"{self.refused} malformed messages refused"] if self.refused else []
         return found + [f"{node.name}: {node.outcome}" for node in self.nodes.values() if node.outcome == "failed"]
 
     def remarks(self) -> list[str]:
         """What is worth a second look: the host's load where it matters."""
-        if self.host is None or not limits_of(self.manifest).host_matters:
+        if self.host is None or not limits_of(self.manifest.clock).host_matters:
             return []
         host = self.host
         found = ["work waits for a core"] * (host.pressure is not None and host.pressure > PRESSURE_SHARE)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from rich.text import Text
 
-from emulator.checks.health import limits_of
+from emulator.checks.clock_limits import limits_of
 from emulator.dashboard.clients import MB, MBIT, MIB, SORTS, draw_clients
 from emulator.dashboard.glyphs import (
     LEGEND,
@@ -84,8 +84,8 @@ def _blank(width: int) -> Text:
 def _header(progress: Progress, width: int, choice: ScreenState, badge: str) -> list[Text]:
     manifest = progress.manifest
     slowed = f", dilation {progress.dilation}" if progress.dilation != 1 else ""
-    title = Text("splitbed  ", style="bold").append(f"{manifest.get('profile')}, {len(progress.clients)} clients, ")
-    title.append(f"{manifest.get('clock')} clock{slowed}, seed {manifest.get('seed')}")
+    title = Text("splitbed  ", style="bold").append(f"{manifest.profile}, {len(progress.clients)} clients, ")
+    title.append(f"{manifest.clock} clock{slowed}, seed {manifest.seed}")
     right = Text(" paused ", style="bold reverse") if choice.paused else Text(badge, style="bold")
     return [
         ends(title, right, width),
@@ -130,7 +130,7 @@ def _round(progress: Progress) -> Text:
 
 
 def _health(progress: Progress) -> Text:
-    concerns, remarks, limits = progress.concerns(), progress.remarks(), limits_of(progress.manifest)
+    concerns, remarks, limits = progress.concerns(), progress.remarks(), limits_of(progress.manifest.clock)
     if concerns:
         return Text("health bad", style="bold red").append(f": {concerns[0]}", style="not bold")
     if not limits.trains:

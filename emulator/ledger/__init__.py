@@ -4,6 +4,7 @@ Every figure is derived from these events. A new type of event goes into ``event
 
 events      The ledger: what happened, one frozen event a line, and nothing measured a second time for display
 files       The ledger on disk: append-only writer, a reader that follows, the merged file
+manifest    A run's manifest: everything that is needed to play it again, written and read
 run_folder  A run's folder: claimed before anything starts, withdrawn where nothing was played
 timeline    One algorithm's events in memory: by their type, by node, and how the timeline ended
 """

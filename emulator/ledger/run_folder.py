@@ -1,19 +1,19 @@
-"""A run's folder: claimed before anything starts, withdrawn where nothing was played; its manifest and timelines."""
+"""A run's folder: claimed before anything starts, withdrawn where nothing was played; its timelines."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import shutil
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from emulator.errors import UserError
 from emulator.ledger.events import AnyEvent
 from emulator.ledger.files import read_merged, read_timeline
+from emulator.ledger.manifest import Manifest
 
 MERGED = "ledger.jsonl"
 
@@ -67,18 +67,10 @@ def discard_run_folder(folder: Path, refused: Iterable[str] = ()) -> None:
         folder.rmdir()
 
 
-def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    """The first thing in a run's folder, beside an empty ledger; written anew once all defaults are known."""
-    (folder / "ledger").mkdir(exist_ok=True)
-    new = folder / "manifest.json.new"
-    new.write_text(json.dumps(manifest, indent=1) + "\n")
-    new.replace(folder / "manifest.json")
-
-
-def read_timelines(folder: Path, manifest: dict[str, Any]) -> dict[str, list[AnyEvent]]:
+def read_timelines(folder: Path, manifest: Manifest) -> dict[str, list[AnyEvent]]:
     """The merged events of each algorithm that has begun, in the order of the manifest: from its folder, or where that
     is gone from ``ledger.jsonl``."""
-    folders = {name: folder / "ledger" / name for name in manifest["algorithms"]}
+    folders = {name: folder / "ledger" / name for name in manifest.algorithms}
     merged = folder / MERGED
     kept = read_merged(merged) if merged.exists() and not all(path.is_dir() for path in folders.values()) else {}
     return {

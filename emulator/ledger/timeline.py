@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 from emulator.ledger.events import (
@@ -42,11 +42,6 @@ def by_node(events: Iterable[AnyEvent], kind: type[E]) -> dict[str, list[E]]:
     for event in only(events, kind):
         grouped[event.node].append(event)
     return {node: sorted(found, key=lambda event: event.seq) for node, found in sorted(grouped.items())}
-
-
-def nodes_of(manifest: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The manifest's nodes by name."""
-    return {node["name"]: node for node in manifest.get("nodes", [])}
 
 
 def ending_of(events: Iterable[AnyEvent]) -> str:

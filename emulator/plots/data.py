@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from emulator.analysis.latency import Spans, union
 from emulator.analysis.metrics import largest
 from emulator.ledger.events import AnyEvent, Computed, Posted, RoundEnded, Transmitted
+from emulator.ledger.manifest import NodeFacts
 from emulator.ledger.timeline import length_of, only
 
 Json = Mapping[str, Any]
@@ -141,7 +142,7 @@ def memory_rows(summary: Json) -> list[MemoryRow]:
 # --- from the events ----------------------------------------------------------------------------------------------
 
 
-def done(clients: Sequence[Json], events: Sequence[AnyEvent]) -> list[ClientFinish]:
+def done(clients: Sequence[NodeFacts], events: Sequence[AnyEvent]) -> list[ClientFinish]:
     """Each client that took part in a round that ended; ``clients`` are nodes of the manifest.
 
     A client takes part in a round by what it posts between the end of the round before and its own.
@@ -149,16 +150,16 @@ def done(clients: Sequence[Json], events: Sequence[AnyEvent]) -> list[ClientFini
     ended = sorted(only(events, RoundEnded), key=lambda event: (event.due_ns, event.seq))
     ends_ns = [event.due_ns for event in ended]
     arrivals = {(event.source, event.counter): event.arrival_ns for event in only(events, Transmitted)}
-    last: dict[str, dict[int, int]] = {node["name"]: {} for node in clients}
+    last: dict[str, dict[int, int]] = {node.name: {} for node in clients}
     for event in only(events, Posted):
         arrival_ns, place = arrivals.get((event.node, event.counter)), bisect_left(ends_ns, event.due_ns)
         if event.node in last and place < len(ended) and arrival_ns is not None:
             rounds = last[event.node]
             rounds[place] = max(rounds.get(place, 0), arrival_ns - ended[place].started_ns)
     return [
-        ClientFinish(node["name"], node["device"], [ns / SECOND_NS for _, ns in sorted(rounds.items())])
+        ClientFinish(node.name, node.device, [ns / SECOND_NS for _, ns in sorted(rounds.items())])
         for node in clients
-        if (rounds := last[node["name"]])
+        if (rounds := last[node.name])
     ]
 
 
@@ -181,14 +182,14 @@ def mean_round_ns(events: Sequence[AnyEvent]) -> float | None:
     return fmean(lengths) if lengths else None
 
 
-def strip(algorithm: str, nodes: Sequence[Json], events: Sequence[AnyEvent]) -> Strip | None:
+def strip(algorithm: str, nodes: Sequence[NodeFacts], events: Sequence[AnyEvent]) -> Strip | None:
     """A typical round; None where there is nothing to see. ``nodes`` are the manifest's."""
     found = typical_round(events)
     if found is None:
         return None
     round, start_ns, end_ns = found
-    spans: dict[str, dict[str, Spans]] = {node["name"]: {kind: [] for kind in KINDS} for node in nodes}
-    servers = {node["name"] for node in nodes if node["role"] == "server"}
+    spans: dict[str, dict[str, Spans]] = {node.name: {kind: [] for kind in KINDS} for node in nodes}
+    servers = {node.name for node in nodes if node.role == "server"}
 
     def add(node: str, kind: str, from_ns: int, to_ns: int) -> None:
         if node in spans and to_ns > start_ns and from_ns < end_ns:
@@ -207,9 +208,9 @@ def strip(algorithm: str, nodes: Sequence[Json], events: Sequence[AnyEvent]) -> 
     length_ns = end_ns - start_ns
     lanes = []
     for node in nodes:
-        own = {kind: union(found, length_ns) for kind, found in spans[node["name"]].items()}
+        own = {kind: union(found, length_ns) for kind, found in spans[node.name].items()}
         done_ns = max((kind[-1][1] for kind in own.values() if kind), default=0)
-        lanes.append(Lane(node["name"], node.get("device", ""), own, done_ns))
+        lanes.append(Lane(node.name, node.device, own, done_ns))
     server = next(lane for lane in lanes if lane.node in servers)
     clients = [lane for lane in lanes if lane.node not in servers]
     return Strip(algorithm, None if round is None else round + 1, length_ns, mean_round_ns(events), server, clients)

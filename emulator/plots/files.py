@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from emulator.analysis.recorded import RunRecord, recorded
 from emulator.errors import UserError
 from emulator.ledger.events import AnyEvent
+from emulator.ledger.manifest import Manifest
 from emulator.plots import charts, data, gantt
 from emulator.plots.style import save, style
 from emulator.tables.headline import trained
@@ -40,7 +41,7 @@ def draw_plots(folder: Path, run: RunRecord) -> PlotFiles:
         ) from None
 
 
-def _draw(folder: Path, manifest: Json, summary: Json, timelines: Mapping[str, Sequence[AnyEvent]]) -> PlotFiles:
+def _draw(folder: Path, manifest: Manifest, summary: Json, timelines: Mapping[str, Sequence[AnyEvent]]) -> PlotFiles:
     drawn = PlotFiles([], [])
 
     def keep(name: str, made: Any) -> None:
@@ -71,14 +72,12 @@ def _draw(folder: Path, manifest: Json, summary: Json, timelines: Mapping[str, S
         keep("memory", charts.memory_chart(rows, summary))
     leave_out("memory (none was measured)", {row.algorithm for row in rows})
 
-    nodes = manifest["nodes"]
-    members = [node for node in nodes if node["role"] == "client"]
-    done = {name: found for name, events in timelines.items() if (found := data.done(members, events))}
+    done = {name: found for name, events in timelines.items() if (found := data.done(manifest.clients, events))}
     if done:
         keep("clients", charts.clients(done, summary))
     leave_out("when clients are done (no round has ended)", done)
 
-    strips = [strip for name, events in timelines.items() if (strip := data.strip(name, nodes, events))]
+    strips = [strip for name, events in timelines.items() if (strip := data.strip(name, manifest.nodes, events))]
     if strips:
         keep("rounds", gantt.together(strips, summary))
         for strip in strips:

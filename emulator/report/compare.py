@@ -6,8 +6,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from emulator.analysis import recorded
 from emulator.analysis.metrics import FIGURES
+from emulator.ledger.manifest import Manifest
 from emulator.tables.table import NOTHING, Table, number
 
 Json = Mapping[str, Any]
@@ -64,7 +67,8 @@ def _signed(value: float | None) -> str:
 
 def differences(runs: Sequence[recorded.RunRecord], names: Sequence[str]) -> list[str]:
     """What is not the same in the manifests, in lines; settings only of algorithms that all runs have."""
-    flat = [dict(_flat(run.manifest)) for run in runs]
+    whole = all(run.manifest.parts for run in runs)
+    flat = [dict(_flat(_facts(run.manifest, whole))) for run in runs]
     held = algorithm_counts(runs)
     ignored = (*IGNORED, *FOLLOWS, *(f"settings.{name}." for name, count in held.items() if count < len(runs)))
     lines = []
@@ -83,6 +87,14 @@ def differences(runs: Sequence[recorded.RunRecord], names: Sequence[str]) -> lis
     return lines
 
 
+def _facts(manifest: Manifest, whole: bool) -> Json:
+    """What a manifest says; ``whole``: with the numbers of devices and links, which older ones have not."""
+    found: dict[str, Any] = msgspec.to_builtins(manifest)
+    for node in found["nodes"]:
+        node.pop("device_number", None), node.pop("network_number", None)
+    return found if whole else found | {"scenario": None}
+
+
 def _flat(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(value, dict) and value:
         for name, inner in value.items():
@@ -90,7 +102,7 @@ def _flat(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
     elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
         for index, item in enumerate(value):
             yield from _flat(item, f"{key}[{index}]")
-    else:
+    elif value is not None:
         yield key, str(value)
 
 

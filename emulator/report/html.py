@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jinja2
+import msgspec
 
 from emulator.analysis import recorded
 from emulator.analysis.latency import CAUSES
@@ -33,6 +34,7 @@ from emulator.tables.table import BEST, Table, number
 Json = Mapping[str, Any]
 
 NAME = "report.html"
+ABOUT = ("versions", "host", "memory", "compute")  # of the manifest, as they are
 LARGEST_SVG_BYTES = 300_000
 CAVEATS = (
     "Seconds are emulated: what the links and devices of the profiles take by a stated model. Accuracy, bytes and "
@@ -99,7 +101,7 @@ def page(folder: Path, run: recorded.RunRecord, drawn: plots.PlotFiles) -> str:
     """The page of a run whose plots are ``drawn``."""
     manifest, summary = run.manifest, run.summary
     for key in ("started", "command", "settings", "clock", "profile_files"):
-        if key not in manifest:
+        if not getattr(manifest, key):
             raise UserError(f"{folder / 'manifest.json'}: lacks '{key}'; restore it")
     pictures = [_picture(path) for path in drawn.paths if path.suffix == ".svg"]
     first = ("rounds", "latency", "accuracy-seconds", "accuracy-mb")
@@ -110,12 +112,12 @@ def page(folder: Path, run: recorded.RunRecord, drawn: plots.PlotFiles) -> str:
     )
     text: str = environment.get_template("report.html.j2").render(
         title=f"splitbed: {summary['profile']}",
-        subtitle=f"{tables.title(summary)}; started {manifest['started']}; record: {folder.name}",
+        subtitle=f"{tables.title(summary)}; started {manifest.started}; record: {folder.name}",
         verdict=[*incomplete_lines(summary), *tables.verdict(summary)],
         doubtful=bool(summary["health"]["reasons"] or incomplete_lines(summary)),
         finding=headline(summary),
-        command=again(manifest["command"]),
-        again=AGAIN.get(manifest["clock"], ""),
+        command=again(manifest.command),
+        again=AGAIN.get(manifest.clock or "", ""),
         pictures=[picture for picture in pictures if picture not in strips],
         strips=strips,
         left_out=drawn.left_out,
@@ -126,10 +128,10 @@ def page(folder: Path, run: recorded.RunRecord, drawn: plots.PlotFiles) -> str:
         clients=[(name, _table(_clients(name, each))) for name, each in summary["algorithms"].items()],
         costs=_table(computations.computations_table(summary["algorithms"])),
         grades=GRADES,
-        profiles=[_source(file, sha256) for file, sha256 in sorted(manifest["profile_files"].items())],
+        profiles=[_source(file, sha256) for file, sha256 in sorted(manifest.profile_files.items())],
         caveats=CAVEATS if trained(summary) else FORESEEN,
-        settings=json.dumps(manifest["settings"], indent=1),
-        versions=json.dumps({key: manifest.get(key) for key in ("versions", "host", "memory", "compute")}, indent=1),
+        settings=json.dumps(manifest.settings, indent=1),
+        versions=json.dumps({key: msgspec.to_builtins(getattr(manifest, key)) for key in ABOUT}, indent=1),
     )
     return text
 

@@ -28,7 +28,7 @@ import msgspec
 from emulator.analysis.latency import union
 from emulator.analysis.recorded import RunRecord
 from emulator.checks import divergence
-from emulator.checks.health import limits_of
+from emulator.checks.clock_limits import limits_of
 from emulator.errors import UserError
 from emulator.ledger.events import (
     AnyEvent,
@@ -41,6 +41,7 @@ from emulator.ledger.events import (
     Transmitted,
     Waiting,
 )
+from emulator.ledger.manifest import Manifest, NodeFacts
 from emulator.ledger.timeline import length_of, only
 
 Json = Mapping[str, Any]
@@ -68,18 +69,18 @@ def write(folder: Path, run: RunRecord) -> Path:
     return path
 
 
-def lines(manifest: Json, timelines: Mapping[str, Sequence[AnyEvent]]) -> Iterator[Line]:
+def lines(manifest: Manifest, timelines: Mapping[str, Sequence[AnyEvent]]) -> Iterator[Line]:
     """The trace's events, one algorithm after another."""
     pid = 0
     for algorithm, events in timelines.items():
-        nodes = sorted(manifest["nodes"], key=lambda node: node["role"] != "server")  # stable: clients in their order
-        pids = {node["name"]: pid + place for place, node in enumerate(nodes, start=1)}
+        nodes = sorted(manifest.nodes, key=lambda node: node.role != "server")  # stable: clients in their order
+        pids = {node.name: pid + place for place, node in enumerate(nodes, start=1)}
         pid += len(nodes)
-        yield from _timeline(algorithm, nodes, pids, events, measured=limits_of(manifest).trains)
+        yield from _timeline(algorithm, nodes, pids, events, measured=limits_of(manifest.clock).trains)
 
 
 def _timeline(
-    algorithm: str, nodes: Sequence[Json], pids: Mapping[str, int], events: Sequence[AnyEvent], *, measured: bool
+    algorithm: str, nodes: Sequence[NodeFacts], pids: Mapping[str, int], events: Sequence[AnyEvent], *, measured: bool
 ) -> Iterator[Line]:
     """``measured``: whether there are readings of the host: none in a dry run."""
     transmitted = sorted(only(events, Transmitted), key=lambda message: message.start_ns)
@@ -94,9 +95,9 @@ def _timeline(
         of[message.source]["sent"].append(message)
         of[message.destination]["came"].append(message)
     for node in nodes:
-        name, own = node["name"], of[node["name"]]
+        name, own = node.name, of[node.name]
         drawn = _NodeTracks(pids[name])
-        yield from drawn.named(f"{algorithm} / {name} ({node['device']})")
+        yield from drawn.named(f"{algorithm} / {name} ({node.device})")
         for span in sorted(own["Computed"], key=lambda span: span.start_ns):
             yield from drawn.span("compute", span.function, span.start_ns, span.due_ns, _work(span, measured))
         for message in own["sent"]:
@@ -111,7 +112,7 @@ def _timeline(
             about = _about(message, posted)
             yield from drawn.span("downlink", message.kind, begins_ns, message.arrival_ns, about)
             yield drawn.arrow("f", "downlink", message, begins_ns, algorithm)
-        if node["role"] == "client":
+        if node.role == "client":
             for from_ns, to_ns, what in _waits(own, length_ns):
                 yield from drawn.span("wait", what, from_ns, to_ns, {})
         yield from _memory(drawn.pid, own["Memory"] if measured else [])

@@ -7,7 +7,7 @@ launcher      Plays a run: prepares its data, finds out its costs, starts the pr
 methods       What a method is, and one loaded by its module's name and checked
 postmortem    What a signal ended: where the process was, and whether its memory had run out
 preloaded     Last module that the fork server imports
-run_manifest  The manifest of a run: everything that is needed to play it again
+run_manifest  The manifest of a run that is about to be played: scenario, settings, this host and its versions
 subcommand    Runs one of our own commands inside another: it is told of every signal, and its end is waited for
 supervision   Watches the processes of a timeline and reaps them all, whatever happens
 targets       The functions that child processes run: light to import, since torch is preloaded in the children

@@ -20,7 +20,7 @@ from emulator.analysis import model_memory
 from emulator.analysis.client_memory import budget_share, clients_that_fit
 from emulator.analysis.latency import CAUSES
 from emulator.analysis.metrics import FIGURES
-from emulator.checks.health import LIMITS, limits_of
+from emulator.checks.clock_limits import LIMITS, limits_of
 from emulator.processes import CALL
 from emulator.tables import run as tables
 from emulator.tables.headline import headline, incomplete_lines, target_of
@@ -108,7 +108,7 @@ def where(folder: Path, argv: Sequence[str], report: bool, summary: Json) -> lis
             return [f"Record: {folder} ({last})", f"Next: {CALL} report {shlex.quote(str(folder))}"]
         last = "report.html: every table, pictures, sources"
         words = [word for word in _without(words, ("--seed", "--tables")) if word != "--report"] + ["--seeds", "5"]
-    if limits_of(summary).host_matters and (bad or not incomplete_lines(summary)):
+    if limits_of(summary["clock"]).host_matters and (bad or not incomplete_lines(summary)):
         quiet = next(name for name, limits in LIMITS.items() if limits.trains and not limits.host_matters)
         words = [*_without(words, ("--clock", "--dilation")), "--clock", quiet]
     return [f"Record: {folder} ({last})", f"Next: {shlex.join([*CALL.split(), *words])}"]

@@ -14,8 +14,8 @@ import msgspec
 
 from emulator.analysis.latency import CAUSES
 from emulator.analysis.metrics import FIGURES, largest
+from emulator.checks.clock_limits import limits_of
 from emulator.checks.findings import findings_of
-from emulator.checks.health import limits_of
 from emulator.errors import UserError
 from emulator.tables import clients_data, communication, computations
 from emulator.tables import memory as memory_sheets
@@ -224,7 +224,7 @@ def verdict(summary: Json) -> list[str]:
         late = largest(figures, "late_p95_ms")
         clamps = sum(figure["clamps"] for figure in figures)
         if not lag and not clamps and not largest(figures, "late_max_ms"):
-            if not limits_of(summary).host_matters:
+            if not limits_of(summary["clock"]).host_matters:
                 by_rule = "this clock lets everything take place when it is due: seconds are the model's"
                 return [f"Verdict: {verdict_label(summary)}; {by_rule}, without a host's delays."]
             what = "Every round ended and every message arrived"

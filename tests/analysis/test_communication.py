@@ -175,11 +175,11 @@ def test_when_a_client_was_done_counts_from_the_round_in_which_it_posted() -> No
     """Labels of its own would place a client's messages in rounds that were over, or that never were."""
     events = asynchronous()
     ends = sorted(only(events, RoundEnded), key=lambda event: event.due_ns)
-    for client in done(MANIFEST["nodes"][1:], events):
+    for client in done(MANIFEST.clients, events):
         assert len(client.seconds) <= ROUNDS
         assert all(seconds > 0 for seconds in client.seconds)
     longest_s = max(b.due_ns - a.due_ns for a, b in pairwise(ends)) / SECOND_NS
-    fast = next(client for client in done(MANIFEST["nodes"][1:], events) if client.client == NAMES[0])
+    fast = next(client for client in done(MANIFEST.clients, events) if client.client == NAMES[0])
     assert fast.typical < 2 * longest_s
 
 

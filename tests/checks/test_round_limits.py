@@ -13,6 +13,7 @@ from emulator.checks.round_limits import RoundLimits, round_limits, unequal_limi
 from emulator.dashboard.progress import Progress
 from emulator.dashboard.screen import ScreenState, make_screen
 from emulator.ledger.events import AnyEvent, Timeline
+from emulator.ledger.manifest import Manifest
 from emulator.profiles.reading import load_scenario
 from emulator.runtime import run_manifest
 from emulator.tables.run import remarks
@@ -21,9 +22,8 @@ OWN = {"fedavg": {"rounds": 12, "stop_after_s": 15.0}, "sl": {"rounds": 2, "stop
 ROUND_MS = 100
 
 
-def manifest(settings: dict[str, Any] = OWN, **changes: Any) -> dict[str, Any]:
-    made = make_manifest(algorithms=list(settings), settings=settings, **changes)
-    return {key: value for key, value in made.items() if key in changes or key not in ("rounds", "stop_after_s")}
+def manifest(settings: dict[str, Any] = OWN, **changes: Any) -> Manifest:
+    return make_manifest(algorithms=list(settings), settings=settings, **{"rounds": None, **changes})
 
 
 def begun(progress: Progress, algorithm: str) -> str:
@@ -46,15 +46,15 @@ def test_a_manifest_has_them_in_each_methods_settings_and_nowhere_else() -> None
         "fedavg": RoundLimits(12, 15.0),
         "sl": RoundLimits(2, None),
     }
-    assert not {"rounds", "stop_after_s"} & {*made}
+    assert (made.rounds, made.stop_after_s) == (None, None)
 
 
 def test_an_older_manifest_has_the_first_methods_for_all_that_have_none_of_their_own() -> None:
     old = manifest({"sl": OWN["sl"]}, rounds=12, stop_after_s=15.0)
     assert round_limits(old, "sl") == RoundLimits(2, None)
     assert round_limits(old, "fedavg") == RoundLimits(12, 15.0)
-    assert round_limits({"rounds": 3, "stop_after_s": None}, "fedavg") == RoundLimits(3, None)
-    assert round_limits({}, "fedavg") == RoundLimits(None, None)
+    assert round_limits(make_manifest(), "fedavg") == RoundLimits(3, None)
+    assert round_limits(make_manifest(rounds=None), "fedavg") == RoundLimits(None, None)
 
 
 def test_the_dashboard_counts_to_the_rounds_of_the_method_that_is_played() -> None:

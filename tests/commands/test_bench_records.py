@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from sweeps import archive
 from toy import make_manifest, make_nodes, write_run
@@ -50,17 +51,13 @@ class Runs:
             log.write_text("it ended\n")
         if not outcomes:
             return status
-        manifest = cells_of(names, self.words, int(words["--seed"]))[0].manifest
+        manifest = msgspec.to_builtins(cells_of(names, self.words, int(words["--seed"]))[0].manifest)
         self.note(manifest)
         folder.mkdir(parents=True)
         for name, outcome in outcomes.items():
             write_run(folder, name, make_nodes(outcome=outcome))
-        manifest |= {
-            "nodes": make_manifest()["nodes"],
-            "channels": [],
-            "traces": [],
-            "started": f"{len(self.played):06d}",
-        }
+        manifest |= {"nodes": msgspec.to_builtins(make_manifest().nodes), "channels": [], "traces": []}
+        manifest |= {"scenario": None, "started": f"{len(self.played):06d}"}
         (folder / "manifest.json").write_text(json.dumps(manifest))
         record.rebuild(folder)
         return status

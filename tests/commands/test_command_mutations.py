@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 import shlex
 import shutil
@@ -18,6 +17,7 @@ from hypothesis import strategies as st
 from mutations import FILES, NASTY, mutated, nasty_value
 
 import run
+from emulator.ledger.manifest import write_manifest
 from emulator.runtime import launcher, subcommand
 
 EXAMPLES = int(os.environ.get("SPLITBED_EXAMPLES", "100"))  # of each kind
@@ -83,7 +83,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     for name, text in FILES.items():
         (folder / name).write_text(text)
     toy.write_run(folder / "toy", "fedavg", toy.make_nodes())
-    (folder / "toy" / "manifest.json").write_text(json.dumps(toy.make_manifest()))
+    write_manifest(folder / "toy", toy.make_manifest())
     (folder / "rates.csv").write_text("s,kbps\n0,900\n1,1000.5\n2,0\n")
 
     def start(*_: object, **__: object) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from processes import ROOT, Board, Wire, write_scenario
 from sweeps import archive, forget, images
@@ -22,6 +23,7 @@ from emulator import sources
 from emulator.analysis import recorded
 from emulator.errors import UserError
 from emulator.host import kernels
+from emulator.ledger.manifest import Manifest
 from emulator.report import compare
 
 WORDS = ("--algorithm", "sl,fsl-sage", "--clock", "virtual")
@@ -201,10 +203,12 @@ def test_a_scenario_is_what_its_files_say_and_not_how_or_under_which_name(tmp_pa
 
 def test_every_part_of_the_key_is_named_when_it_differs() -> None:
     cell = cells()["fsl-sage"]
+    noted = cell.manifest.depends
+    assert noted is not None
     names = {"setting l": "l 3 -> 4", "setting batch": "batch 16 -> 4", "clock": "clock virtual -> 4"}
-    names |= {"version torch": f"torch {cell.manifest['versions']['torch']} -> 4"}
+    names |= {"version torch": f"torch {cell.manifest.versions['torch']} -> 4"}
     names |= {
-        "CPU capability": f"CPU capability {cell.manifest['depends']['arithmetic']['capability']} -> 4",
+        "CPU capability": f"CPU capability {noted.arithmetic['capability']} -> 4",
         "data": "the data changed",
     }
     names |= {
@@ -215,7 +219,7 @@ def test_every_part_of_the_key_is_named_when_it_differs() -> None:
     assert {name.partition(" ")[0] for name in old} == {
         *("method", "module", "clock", "dilation", "memory", "compute", "setting", "scenario", "data", "version"),
         *("CPU", "source"),
-        *(["variable"] if cell.manifest["depends"]["arithmetic"]["variables"] else []),
+        *(["variable"] if noted.arithmetic["variables"] else []),
     }
     for part, said in names.items():
         new = old | {part: 4}
@@ -227,7 +231,7 @@ def test_every_part_of_the_key_is_named_when_it_differs() -> None:
 
 def test_a_record_of_an_earlier_version_has_no_key() -> None:
     cell = cells()["sl"]
-    manifest = {key: value for key, value in cell.manifest.items() if key != "depends"}
+    manifest = msgspec.structs.replace(cell.manifest, depends=None)
     assert dependencies.parts_of(manifest, "sl") == {}
     assert dependencies.key_of({}) == ""
     assert (
@@ -280,7 +284,7 @@ def test_what_kernels_are_chosen_by_is_noted_and_part_of_the_key_and_no_time_dep
 
 
 def test_compare_names_what_figures_depend_on_and_counts_files() -> None:
-    manifests = [json.loads(json.dumps(cells()["sl"].manifest)) for _ in range(2)]
+    manifests = [msgspec.to_builtins(cells()["sl"].manifest) for _ in range(2)]
     modules = ("clock/loop", "clock/conductors", "compute/device", "host/liveness", "network/fabric", "network/tcp")
     files = sorted(f"emulator/{name}.py" for name in (*modules, "node/node", "node/inbox"))
     manifests[1]["depends"]["sources"]["emulator"] |= dict.fromkeys([*files, "emulator/runtime/worker.py"], "other")
@@ -288,7 +292,7 @@ def test_compare_names_what_figures_depend_on_and_counts_files() -> None:
     manifests[1]["depends"]["sources"]["sl"]["algorithms/training/steps.py"] = "other"
     manifests[1]["depends"]["arithmetic"]["capability"] = "DEFAULT"
     manifests[1]["depends"]["data"]["sha256"] = "another"
-    runs = [recorded.RunRecord(manifest, {}, {"algorithms": {}}) for manifest in manifests]
+    runs = [recorded.RunRecord(msgspec.convert(manifest, Manifest), {}, {"algorithms": {}}) for manifest in manifests]
     data, capability, source = compare.differences(runs, ["one", "two"])
     assert data.startswith("  depends.data.sha256: one ") and data.endswith("; two another")
     assert capability.startswith("  depends.arithmetic.capability: one ") and capability.endswith("; two DEFAULT")

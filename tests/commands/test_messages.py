@@ -26,10 +26,10 @@ from algorithms.commands.options.run_flags import dropped_groups, parser
 from algorithms.training.settings import rare_uploads
 from algorithms.workload.task import Task
 from emulator.analysis.summary import summarize
-from emulator.checks.manifests import read_manifest
 from emulator.errors import SplitbedError, UserError, root_of, told
 from emulator.ledger.events import SCHEMA, Reported
 from emulator.ledger.files import Ledger, read_node
+from emulator.ledger.manifest import Manifest, read_manifest
 from emulator.processes import METHODS_VARIABLE
 from emulator.profiles.reading import load_scenario
 from emulator.runtime import launcher, methods, targets
@@ -259,10 +259,10 @@ def test_names_in_a_foreign_record_become_no_paths(case: str, tmp_path: Path) ->
 
 EDITED = {
     "seed": ("x", "seed: Expected `int`, got `str`"),
-    "clock": ("lunar", "clock: there is no 'lunar'"),
+    "clock": ("lunar", "clock: Invalid enum value 'lunar'"),
     "settings": ([1], "settings: Expected `object`, got `array`"),
     "data": ("x", "data: Expected `object | null`, got `str`"),
-    "nodes": ([{"name": "client-0", "up_bps": None}], "nodes[0].up_bps: Expected `int`, got `null`"),
+    "nodes": ([{"name": "client-0", "up_bps": "2M"}], "nodes[0].up_bps: Expected `int | null`, got `str`"),
     "algorithms": ([None], "algorithms[0]: Expected `str`, got `null`"),
     "channels": ([{"name": "client-0 up"}], "channels[0]: Object missing required field `bps`"),
 }
@@ -292,8 +292,8 @@ def test_a_census_that_somebody_edited_and_a_manifest_that_is_none_are_named(tmp
 
 def test_texts_of_a_foreign_record_cannot_steer_a_terminal(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text(manifest_of(profile="x\x1b]0;owned\x07", host={"cpu\x9b": ["\x1b[2J"]}))
-    assert read_manifest(tmp_path)["profile"] == "x]0;owned"
-    assert read_manifest(tmp_path)["host"] == {"cpu": ["[2J"]}
+    assert read_manifest(tmp_path).profile == "x]0;owned"
+    assert read_manifest(tmp_path).host == {"cpu": ["[2J"]}
     assert printable("a\x1b[31mb\tc\nd\x85") == "a[31mb c\nd"
 
 
@@ -324,7 +324,7 @@ def test_every_command_says_its_flags_and_the_version_is_told(capsys: pytest.Cap
 
 
 def test_a_run_in_which_nothing_was_played_is_never_good() -> None:
-    nothing = summarize({"clock": "virtual", "nodes": [], "algorithms": ["sl", "fedavg"]}, {})
+    nothing = summarize(Manifest(schema=SCHEMA, clock="virtual", nodes=[], algorithms=["sl", "fedavg"]), {})
     assert (nothing["health"]["verdict"], nothing["not_played"]) == ("unplayed", ["sl", "fedavg"])
     assert verdict(nothing) == ["Verdict: none, nothing was played."]
     assert headline(nothing).endswith("nothing, since nothing was played.")

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 import torch
 from players import early_bird, free_rider
+from toy import make_manifest
 
 from algorithms import ALGORITHMS
 from algorithms.workload.task import Task, prepare
@@ -69,12 +70,12 @@ def begun(**fields: Any) -> list[AnyEvent]:
 
 @pytest.mark.parametrize("clock", ["real", "virtual", "dry-run"])
 def test_figures_without_that_work_are_not_good(clock: str) -> None:
-    health = check_health({"clock": clock, "nodes": []}, {"mine": begun(uncharged=["mine.py:31 (addmm), 3 ms"])})
+    health = check_health(make_manifest(0, clock=clock), {"mine": begun(uncharged=["mine.py:31 (addmm), 3 ms"])})
     (reason,) = [text for text in health.reasons if "node.compute" in text]
     assert reason.startswith("mine: tensor work outside node.compute takes no time here: mine.py:31 (addmm), 3 ms")
     assert health.verdict != "good"
     assert not any(
-        "node.compute" in text for text in check_health({"clock": clock, "nodes": []}, {"mine": begun()}).reasons
+        "node.compute" in text for text in check_health(make_manifest(0, clock=clock), {"mine": begun()}).reasons
     )
 
 
@@ -98,7 +99,7 @@ def test_an_operator_of_unknown_arithmetic_is_noted_once_with_its_computation() 
         )
         for i in range(2)
     ]
-    health = check_health({"clock": "virtual", "nodes": []}, {"mine": [*begun(), *spans]})
+    health = check_health(make_manifest(0, clock="virtual"), {"mine": [*begun(), *spans]})
     (note,) = [text for text in health.notes if "linalg_svd" in text]
     assert note.startswith("mine: aten::_linalg_svd in whiten: counted by the bytes that it moves")
 

@@ -28,6 +28,7 @@ from emulator.dashboard.launch import PROGRAM
 from emulator.dashboard.progress import Progress
 from emulator.dashboard.terminal import ENTER, LEAVE, Terminal
 from emulator.ledger.files import Ledger
+from emulator.ledger.manifest import write_manifest
 
 CODES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 COLOURS = re.compile(r"\x1b\[(?:[0-9]*;)*(?:3[0-7]|9[0-7]|4[0-9])(?:;[0-9]*)*m")
@@ -113,7 +114,7 @@ class Session:
 
 def record(folder: Path) -> Path:
     write_run(folder, "fedavg", make_nodes())
-    (folder / "manifest.json").write_text(json.dumps(make_manifest()))
+    write_manifest(folder, make_manifest())
     return folder
 
 

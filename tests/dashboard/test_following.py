@@ -75,7 +75,7 @@ def test_an_algorithm_follows_when_the_one_before_it_has_ended(tmp_path):
 @pytest.mark.parametrize("step_s", [0.0007, 0.05, 10.0])
 def test_a_replay_comes_to_the_same_state_in_steps_of_any_length(tmp_path, step_s):
     manifest = make_manifest(algorithms=["fedavg", "sl"])
-    for name in manifest["algorithms"]:
+    for name in manifest.algorithms:
         write_run(tmp_path, name, make_nodes())
     followed, played = Progress(manifest), Progress(manifest)
     Follower(tmp_path, manifest).advance(followed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import msgspec
 import pytest
 from processes import Played
 from rich.cells import cell_len
@@ -82,7 +83,7 @@ def test_a_client_that_waits_is_sending_until_its_message_has_left():
     ("until_ms", "doing"), [(5, "download global"), (15, "away global"), (69, "compute step"), (110, "away global")]
 )
 def test_a_client_that_nothing_can_reach_is_away_but_computes_on(until_ms, doing):
-    nodes = make_manifest()["nodes"]
+    nodes = msgspec.to_builtins(make_manifest().nodes)
     nodes[1]["absence"] = {"kind": "away", "spans": [[12 * MS, 200 * MS]]}
     progress = follow((event for event in make_timeline() if event.due_ns <= until_ms * MS), nodes=nodes)
     progress.take([Waiting(**at(until_ms * MS), node="server", kinds=["update"], sources=[])])
@@ -139,7 +140,7 @@ def test_time_left_is_that_of_the_rounds_to_come():
 
 
 def test_a_capacity_counts_what_crosses_it_and_what_waits_for_it():
-    nodes = make_manifest()["nodes"]
+    nodes = msgspec.to_builtins(make_manifest().nodes)
     nodes[0] |= {"up_channels": [], "down_channels": [0]}
     for node in nodes[1:]:
         node |= {"up_channels": [], "down_channels": []}
@@ -224,10 +225,10 @@ def test_a_recorded_run_is_shown_with_the_figures_of_its_summary(three_clients: 
 
 def crowd(count=200):
     """Two kinds of clients, of which number 7 is a round behind and number 8 has the fullest memory."""
-    manifest = make_manifest(count)
-    for node in manifest["nodes"][1 + count // 2 :]:
+    nodes = msgspec.to_builtins(make_manifest(count).nodes)
+    for node in nodes[1 + count // 2 :]:
         node["device"] = "pi-4b"
-    progress = Progress(manifest)
+    progress = Progress(make_manifest(nodes=nodes))
     progress.begin("fedavg")
     progress.take(e for e in make_timeline(2, clients=count) if not isinstance(e, Ended))
     late, full = progress.nodes["client-7"], progress.nodes["client-8"]

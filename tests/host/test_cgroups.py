@@ -8,6 +8,7 @@ from typing import Any
 
 import psutil
 import pytest
+from toy import make_manifest
 
 from emulator.checks.health import _figures, _host
 from emulator.dashboard.progress import Progress
@@ -228,7 +229,7 @@ def test_a_quota_that_runs_out_is_noted() -> None:
 
 
 def test_so_does_the_dashboard_say() -> None:
-    progress = Progress({"algorithms": ["fedavg"], "nodes": []})
+    progress = Progress(make_manifest(0))
     progress.apply(Timeline(due_ns=0, actual_ns=0, outcome=""))
     progress.apply(host(None, None))
     assert progress.remarks() == []

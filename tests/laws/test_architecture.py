@@ -94,8 +94,9 @@ def test_a_process_loads_nothing_that_it_does_not_need(module: str, heavy: set[s
 
 CLOCKS = {
     "emulator.clock.conductors": "the clocks",
-    "emulator.checks.health": "limits by clock",
-    "emulator.checks.clock_agreement": "which clocks",
+    "emulator.checks.clock_limits": "limits by clock",
+    "emulator.ledger.manifest": "which clocks",
+    "emulator.checks.clock_agreement": "both clocks",
     "emulator.report.html": "what can be repeated",
     "algorithms.commands.options.run_flags": "the flag",
     "algorithms.commands.fit": "which clock",

@@ -63,13 +63,13 @@ def test_a_cell_that_serves_one_per_cent_too_fast_is_found(half: bool, traced: b
 
 def test_clients_that_follow_one_trace_from_different_places_share_its_steps_in_the_manifest() -> None:
     manifest = manifest_of(load_scenario("trace-driving"))
-    traced = [channel for channel in manifest["channels"] if "trace" in channel]
+    traced = [channel for channel in manifest.channels if channel.trace is not None]
     assert len(traced) == 16
-    assert len(manifest["traces"]) == 2  # up and down
-    assert len({channel["ahead_ns"] for channel in traced}) == 8
-    assert "traces/lte-driving.csv" in manifest["profile_files"]
+    assert len(manifest.traces) == 2  # up and down
+    assert len({channel.ahead_ns for channel in traced}) == 8
+    assert "traces/lte-driving.csv" in manifest.profile_files
 
 
 def test_a_capacity_that_cannot_fill_is_in_no_manifest() -> None:
-    names = {channel["name"] for channel in manifest_of(load_scenario("iot-4g"))["channels"]}
+    names = {channel.name for channel in manifest_of(load_scenario("iot-4g")).channels}
     assert names == {f"client-{i} {way}" for i in range(10) for way in ("up", "down")}

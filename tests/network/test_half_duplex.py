@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from traffic import WIDE, Sent, carry, fabric_of, link, manifest_of, record
 
-from emulator.checks.invariants import rates_of, within_channels
+from emulator.checks.invariants import within_channels
 from emulator.network import tcp
 from emulator.network.fabric import Fabric
 from emulator.network.topology import Topology
@@ -142,7 +142,7 @@ def test_one_per_cent_more_than_the_larger_is_found() -> None:
 def test_the_manifest_holds_what_the_topology_plays() -> None:
     made = scenario()
     manifest, topology = manifest_of(made), Topology(made, 1)
-    assert [rates_of(manifest, i) for i in range(3)] == [channel.rates for channel in topology.channels[:3]]
+    assert [manifest.rates_of(i) for i in range(3)] == [channel.rates for channel in topology.channels[:3]]
 
 
 def test_a_profile_shows_the_larger_and_who_is_slower() -> None:

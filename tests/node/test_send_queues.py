@@ -98,10 +98,11 @@ def test_what_never_leaves_stays_held() -> None:
 
 
 def test_a_server_that_holds_more_than_its_device_has_is_noted() -> None:
-    manifest, events = make_manifest(), [*make_timeline()]
-    manifest["nodes"][0]["training_bytes"] = 2 * 9_800
-    assert beyond_memory(manifest, events) == []
-    manifest["nodes"][0]["training_bytes"] -= 1
+    nodes, events = msgspec.to_builtins(make_manifest().nodes), [*make_timeline()]
+    nodes[0]["training_bytes"] = 2 * 9_800
+    assert beyond_memory(make_manifest(nodes=nodes), events) == []
+    nodes[0]["training_bytes"] -= 1
+    manifest = make_manifest(nodes=nodes)
     (note,) = beyond_memory(manifest, events)
     assert note.startswith("server held up to 0.0 MiB")
     assert f"fedavg: {note}" in check_health(manifest, {"fedavg": events}).notes

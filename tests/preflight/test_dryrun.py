@@ -232,7 +232,7 @@ def test_a_dry_run_says_what_the_virtual_clock_says(name: str, commands: tuple[P
 
 def test_a_dry_run_says_what_it_is_and_claims_no_verdict(commands: tuple[Played, Played]) -> None:
     dry, virtual = commands
-    assert dry.manifest["clock"] == dry.summary["clock"] == "dry-run"
+    assert dry.manifest.clock == dry.summary["clock"] == "dry-run"
     health = dry.summary["health"]
     assert (health["verdict"], health["reasons"], health["notes"]) == ("none", [], [])
     text = (dry.folder / "tables.md").read_text()

@@ -123,8 +123,8 @@ def test_the_tables_content_is_in_the_manifest_in_a_results_key_and_in_the_view(
         scenario = scenario_of(tmp_path, PAPER.replace("3897894735.92771", flops), 'ignore = ["distance_km"]')
         played = {"fedavg": {"rounds": 1, "stop_after_s": None, "task": {"clients": 3}}}
         manifest = make_manifest(scenario, played, argv=[], clock="virtual", seed=1, dilation=None)
-        assert manifest["profile_files"][str(tmp_path / "clients.csv")]
-        assert manifest["profile_notes"] == list(scenario.notes)
+        assert manifest.profile_files[str(tmp_path / "clients.csv")]
+        assert manifest.profile_notes == list(scenario.notes)
         keys.add(scenario_digest(scenario))
     assert len(keys) == 2
     view = "\n".join(profile_lines(describe_profile(str(tmp_path / "s.toml")), 300))

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from relay import play
+from toy import make_manifest
 
 from emulator.checks.health import Health, check_health
 from emulator.clock.conductors import CLOCKS
@@ -97,7 +98,7 @@ def judge(folder: Path, clock: str, make: type[Router]) -> Health:
     link = {"up_bps": MBIT, "down_bps": MBIT, "up_one_way_ns": WAY_NS // 2, "down_one_way_ns": WAY_NS // 2}
     nodes = [{"name": name, "role": name.partition("-")[0], "device": "board", **link} for name in relay.names]
     finished = Timeline(due_ns=0, actual_ns=0, node="supervisor", seq=0, outcome="finished")
-    return check_health({"clock": clock, "nodes": nodes}, {"toy": [*read_timeline(folder), finished]})
+    return check_health(make_manifest(clock=clock, nodes=nodes), {"toy": [*read_timeline(folder), finished]})
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from processes import Board, play, wait_for, write_scenario
+from toy import make_manifest
 
 from algorithms.commands.options.run_flags import step_limit_s as asked_limit_s
 from emulator.dashboard.progress import Progress
@@ -186,7 +187,7 @@ def test_what_lasts_is_told_as_it_doubles_each_place_by_itself() -> None:
 
 
 def test_the_log_of_a_run_tells_it() -> None:
-    progress = Progress({"algorithms": ["fedavg"], "nodes": []})
+    progress = Progress(make_manifest(0))
     progress.begin("fedavg")
     progress.take([Timeline(due_ns=0, actual_ns=0, outcome=""), Lasting(due_ns=0, actual_ns=0, what="client-0: slow")])
     assert progress.log[-1] == "[1/1] fedavg: client-0: slow"

@@ -21,6 +21,7 @@ import psutil
 
 from emulator.ledger.events import AnyEvent, Event, Started
 from emulator.ledger.files import Tail, read_timeline
+from emulator.ledger.manifest import Manifest, read_manifest
 from emulator.ledger.timeline import only
 
 TESTS = Path(__file__).parent
@@ -213,9 +214,8 @@ class Played(NamedTuple):
         return summary
 
     @property
-    def manifest(self) -> dict[str, Any]:
-        manifest: dict[str, Any] = json.loads((self.folder / "manifest.json").read_text())
-        return manifest
+    def manifest(self) -> Manifest:
+        return read_manifest(self.folder)
 
     def timeline(self, algorithm: str) -> list[AnyEvent]:
         return read_timeline(self.folder / "ledger" / algorithm)

@@ -7,8 +7,8 @@ from toy import at, edit, make_manifest, make_timeline
 from emulator.analysis.latency import latency_splits
 from emulator.analysis.recorded import RunRecord
 from emulator.analysis.summary import summarize
-from emulator.ledger import run_folder
 from emulator.ledger.files import Ledger
+from emulator.ledger.manifest import write_manifest
 from emulator.ledger.timeline import length_of
 
 
@@ -39,14 +39,14 @@ def latency_split(client, events, until_ns=None):
 
 def write_run(folder, timelines, **changes):
     """A run's folder as its processes left it, without summary or tables."""
-    manifest = make_manifest(2, algorithms=list(timelines), **changes)
     whole = {
         "command": ["run.py", "--profile", "iot-4g", "--out", "x"],
         "started": "2026-11-23T00:00:00",
         "profile_files": FILES,
+        "settings": {name: {"rounds": 3} for name in timelines},
     }
     folder.mkdir()
-    run_folder.write_manifest(folder, manifest | whole | {"settings": {name: {"rounds": 3} for name in timelines}})
+    write_manifest(folder, make_manifest(2, **{"algorithms": list(timelines), **changes, **whole}))
     for name, events in timelines.items():
         (folder / "ledger" / name).mkdir()
         for node in {event.node for event in events}:

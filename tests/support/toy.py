@@ -37,6 +37,7 @@ from emulator.ledger.events import (
     Waiting,
 )
 from emulator.ledger.files import Ledger, merge
+from emulator.ledger.manifest import Manifest
 
 MS = 10**6
 MB = 10**6
@@ -46,7 +47,7 @@ GLOBAL, UPDATE = 9_800, 19_800
 ACCURACIES = (0.5, 0.87, 0.93)
 
 
-def make_manifest(clients: int = 2, **changes: Any) -> dict[str, Any]:
+def make_manifest(clients: int = 2, **changes: Any) -> Manifest:
     server = {"name": "server", "role": "server", "device": "edge-server", "network": "ethernet-1g", "workers": 2}
     server |= {"up_bps": 10**9, "down_bps": 10**9}
     link = {"up_bps": 8 * 10**6, "down_bps": 8 * 10**6, "up_one_way_ns": 10 * MS, "down_one_way_ns": 10 * MS}
@@ -56,7 +57,8 @@ def make_manifest(clients: int = 2, **changes: Any) -> dict[str, Any]:
         for i in range(clients)
     ]
     manifest = {"schema": "splitbed/1", "profile": "toy", "clock": "real", "seed": 1, "dilation": 1}
-    return manifest | {"algorithms": ["fedavg"], "rounds": 3, "stop_after_s": None, "nodes": [server, *nodes]} | changes
+    manifest |= {"algorithms": ["fedavg"], "rounds": 3, "stop_after_s": None, "nodes": [server, *nodes]}
+    return msgspec.convert(manifest | changes, Manifest)
 
 
 class Recorder:

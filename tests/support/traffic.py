@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from emulator.ledger.events import Transmitted
+from emulator.ledger.manifest import Manifest
 from emulator.network.fabric import Fabric
 from emulator.network.jitter import Transmission
 from emulator.profiles.scenario import Cell, ClientSpec, Direction, Network, Scenario, ServerSpec
@@ -68,7 +69,7 @@ def fabric_of(
 SETTINGS = {"none": {"rounds": 1, "stop_after_s": None}}
 
 
-def manifest_of(made: Scenario) -> dict[str, Any]:
+def manifest_of(made: Scenario) -> Manifest:
     return make_manifest(made, SETTINGS, clock="virtual", seed=1, dilation=None, argv=[])
 
 

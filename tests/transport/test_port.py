@@ -13,6 +13,7 @@ import torch
 import zmq
 from processes import wait_for
 from relay import PATIENCE_S, NodeThread, Place, Relay, play, times
+from toy import make_manifest
 from traffic import Sent, carry
 
 from emulator.checks.invariants import conserved, in_order, within_links
@@ -56,7 +57,7 @@ def test_messages_between_nodes_keep_to_their_links_and_none_is_lost(folder: Pat
     assert conserved(timeline, "finished") == ([], [])
     assert in_order(timeline) == []
     link = {"up_bps": RATE_BPS, "down_bps": RATE_BPS, "up_one_way_ns": 10 * MS, "down_one_way_ns": 10 * MS}
-    assert within_links({"nodes": [{"name": name, **link} for name in relay.names]}, timeline) == []
+    assert within_links(make_manifest(nodes=[{"name": name, **link} for name in relay.names]), timeline) == []
 
     fabric = Fabric(relay.scenario, 1)
     transmitted = only(timeline, Transmitted)

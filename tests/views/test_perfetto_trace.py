@@ -14,6 +14,7 @@ from timelines import timeline
 from algorithms.commands import report
 from emulator.analysis import recorded
 from emulator.ledger.events import Received, RoundEnded
+from emulator.ledger.manifest import write_manifest
 from emulator.ledger.timeline import only
 from emulator.profiles.reading import load_scenario
 from emulator.report import perfetto as perfetto_trace
@@ -30,7 +31,7 @@ def traced(tmp_path_factory):
     scenario = load_scenario("iot-4g", 3)
     manifest = run_manifest.make_manifest(scenario, settings, argv=[], clock="virtual", seed=1, dilation=None)
     write_run(folder, {name: timeline(name) for name in METHODS})
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    write_manifest(folder, manifest)
     assert report.command([str(folder), "--only", "trace"]) == 0
     return recorded.recorded(folder), json.loads((folder / perfetto_trace.NAME).read_text())["traceEvents"]
 
@@ -55,7 +56,7 @@ def spans(events, process, track):
 def test_every_node_of_every_method_is_a_process_with_its_device(traced):
     run, events = traced
     processes, tracks = names(events)
-    wanted = [f"{name} / {node['name']} ({node['device']})" for name in METHODS for node in run.manifest["nodes"]]
+    wanted = [f"{name} / {node.name} ({node.device})" for name in METHODS for node in run.manifest.nodes]
     assert sorted(processes.values()) == sorted(wanted)
     assert {name.split()[0] for name in tracks.values()} == {"compute", "uplink", "downlink", "wait"}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from itertools import combinations, pairwise
 
 import matplotlib
@@ -18,6 +17,7 @@ from algorithms import ALGORITHMS
 from emulator.analysis.recorded import recorded
 from emulator.ledger.events import Ended, Evaluated, Memory, Posted, RoundEnded, Timeline, Transmitted
 from emulator.ledger.files import Ledger
+from emulator.ledger.manifest import write_manifest
 from emulator.plots import charts, data, files, gantt
 from emulator.plots.style import FURTHER, KINDS, LOOKS, mark_of, page, save, style
 
@@ -91,7 +91,7 @@ def test_memory_is_the_largest_peak_of_a_device_and_whether_each_fits():
 
 
 def test_a_client_is_done_when_its_last_message_of_the_round_has_arrived():
-    (node, other) = make_manifest()["nodes"][1:]
+    (node, other) = make_manifest().clients
     events = edit(
         make_timeline(),
         lambda e: isinstance(e, Transmitted) and (e.source, e.counter) == ("client-1", 1),
@@ -107,7 +107,7 @@ def test_a_client_is_done_when_its_last_message_of_the_round_has_arrived():
 
 def test_a_client_that_took_no_part_has_no_time():
     events = [event for event in make_timeline() if not isinstance(event, Posted) or event.node != "client-1"]
-    assert [each.client for each in data.done(make_manifest()["nodes"][1:], renumber(events))] == ["client-0"]
+    assert [each.client for each in data.done(make_manifest().clients, renumber(events))] == ["client-0"]
 
 
 @pytest.mark.parametrize(("ends_ms", "typical"), [((5, 9, 10), 1), ((7, 8, 10), 2), ((3, 13, 20, 28), 2), ((4, 8), 0)])
@@ -126,7 +126,7 @@ def test_the_round_that_is_shown_is_of_median_length(ends_ms, typical):
 
 def test_a_mean_that_differs_from_the_round_shown_is_told():
     strips = [
-        data.strip("fedavg", make_manifest()["nodes"], make_timeline())._replace(mean_ns=mean_ns)
+        data.strip("fedavg", make_manifest().nodes, make_timeline())._replace(mean_ns=mean_ns)
         for mean_ns in (None, 104 * MS, 94 * MS)
     ]
     with style():
@@ -147,7 +147,7 @@ def test_a_result_is_within_the_width(words):
 
 
 def test_a_strip_shows_the_spans_of_its_round_by_hand():
-    strip = data.strip("fedavg", make_manifest()["nodes"], make_timeline())
+    strip = data.strip("fedavg", make_manifest().nodes, make_timeline())
     assert (strip.round, strip.length_ns) == (2, 100 * MS)
     assert strip.server.spans == {"compute": [(80 * MS, 100 * MS)], "upload": [], "download": []}
     for lane in strip.clients:
@@ -159,7 +159,7 @@ def test_a_strip_shows_the_spans_of_its_round_by_hand():
 def test_a_client_is_busy_in_a_strip_while_its_latency_has_a_cause_of_its_own():
     """Two ways to the same figure: of a whole unfinished timeline, the strip's busy time and the split's."""
     events = [event for event in make_timeline() if not isinstance(event, RoundEnded)]
-    strip = data.strip("fedavg", make_manifest()["nodes"], renumber(events))
+    strip = data.strip("fedavg", make_manifest().nodes, renumber(events))
     splits = [latency_split(lane.node, events) for lane in strip.clients]
     busy_ns = sum(split[cause] for split in splits for cause in ("compute", "serialisation", "propagation"))
     assert strip.round is None
@@ -171,7 +171,7 @@ def test_of_many_clients_those_that_are_busy_last_are_shown_in_their_order():
         return {"arrival_ns": event.arrival_ns + int(event.source.partition("-")[2]) % 5 * MS}
 
     events = edit(make_timeline(1, 20), lambda e: isinstance(e, Transmitted) and e.source != "server", later)
-    strip = data.strip("fedavg", make_manifest(20)["nodes"], events)
+    strip = data.strip("fedavg", make_manifest(20).nodes, events)
     assert [lane.node for lane in data.slowest(strip, 4)] == [f"client-{i}" for i in (4, 9, 14, 19)]
     assert data.slowest(strip, 20) == strip.clients
 
@@ -291,8 +291,8 @@ def test_pictures_of_200_clients_are_small_and_say_whom_they_show(words, tmp_pat
     found, _ = words(run)
     assert "of 200 clients busy at a time (shown: the 24 slowest)" in found["round-fedavg"]
     assert "of 200 clients busy at a time (shown: the 10 slowest)" in found["rounds"]
-    strip = data.strip("fedavg", run.manifest["nodes"], run.timelines["fedavg"])
-    done = {"fedavg": data.done(run.manifest["nodes"][1:], run.timelines["fedavg"])}
+    strip = data.strip("fedavg", run.manifest.nodes, run.timelines["fedavg"])
+    done = {"fedavg": data.done(run.manifest.clients, run.timelines["fedavg"])}
     with style():
         for made in (gantt.one(strip, run.summary), charts.clients(done, run.summary)):
             _, svg = save(made, tmp_path, "picture")
@@ -305,7 +305,7 @@ def test_pictures_of_200_clients_are_small_and_say_whom_they_show(words, tmp_pat
 
 def test_the_command_draws_from_manifest_and_ledger_alone_and_lists_what_it_wrote(tmp_path, capsys):
     (tmp_path / "ledger" / "fedavg").mkdir(parents=True)
-    (tmp_path / "manifest.json").write_text(json.dumps(make_manifest()))
+    write_manifest(tmp_path, make_manifest())
     for node, events in make_nodes().items():
         with Ledger(tmp_path / "ledger" / "fedavg", node) as ledger:
             for event in events:
@@ -329,6 +329,6 @@ def test_what_is_no_run_is_refused_in_one_line(tmp_path, capsys, text):
 
 
 def test_a_run_that_has_recorded_nothing_yet_says_so(tmp_path, capsys):
-    (tmp_path / "manifest.json").write_text(json.dumps(make_manifest()))
+    write_manifest(tmp_path, make_manifest())
     assert run.main(["report", "--only", "plots", str(tmp_path)]) == 0
     assert capsys.readouterr().out == "left out: everything: nothing is recorded yet\n"

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from algorithms import ALGORITHMS, config_of
 from algorithms.data import identity
 from emulator import sources
+from emulator.ledger.manifest import Dependencies, Manifest
 
 if TYPE_CHECKING:
     from algorithms.workload.task import Task
@@ -30,24 +31,22 @@ OLDER = "recorded by an earlier version, which did not note all that a result de
 MOST_FILES = 3  # that are named
 
 
-def stamp(
-    scenario: Scenario, settings: Mapping[str, Mapping[str, Any]], arithmetic: Mapping[str, Any]
-) -> dict[str, Any]:
+def stamp(scenario: Scenario, settings: Mapping[str, Mapping[str, Any]], arithmetic: Mapping[str, Any]) -> Dependencies:
     """The part of a manifest that says what its figures depend on; UserError where there are no such data."""
     task = next(iter(settings.values()))["task"]
     playing = sources.digests(*sources.PLAYING)
     own = {name: sources.digests(ALGORITHMS[name]) for name in settings}
-    return {
-        "scenario": scenario_digest(scenario),
-        "data": identity.identity(
+    return Dependencies(
+        scenario=scenario_digest(scenario),
+        data=identity.identity(
             task.get("dataset", "digits"), task.get("data_dir", "data"), task.get("partition", "iid")
         ),
-        "arithmetic": dict(arithmetic),
-        "sources": {
+        arithmetic=dict(arithmetic),
+        sources={
             "emulator": playing,
             **{name: {file: digest for file, digest in own[name].items() if file not in playing} for name in own},
         },
-    }
+    )
 
 
 def scenario_digest(scenario: Scenario) -> str:
@@ -84,26 +83,26 @@ def _named(task: Task) -> Task:
     return task.named()
 
 
-def parts_of(manifest: Mapping[str, Any], name: str) -> Parts:
+def parts_of(manifest: Manifest, name: str) -> Parts:
     """What the figures of an algorithm of a run depend on, in its order; empty where an older manifest does not say."""
     import msgspec
 
-    noted = manifest.get("depends")
-    if not noted or name not in noted["sources"]:
+    noted = manifest.depends
+    if noted is None or name not in noted.sources:
         return {}
-    config = named_config(name, manifest["settings"][name])
+    config = named_config(name, manifest.settings[name])
     settings = msgspec.to_builtins(config)
     task = settings.pop("task")
     task |= {"aux": task["aux"] if config.has_auxiliary else "", "data_dir": "", "folder": ""}
     found: Parts = {"method": name, "module": ALGORITHMS[name]}
-    found |= {part: manifest.get(part) for part in AS_THEY_ARE}
+    found |= {part: msgspec.to_builtins(getattr(manifest, part)) for part in AS_THEY_ARE}
     found |= {f"setting {key}": value for key, value in (*settings.items(), *task.items())}
-    found |= {"scenario": noted["scenario"], "data": noted["data"]["sha256"]}
-    found |= {f"version {package}": manifest["versions"].get(package) for package in VERSIONS}
-    how = dict(noted["arithmetic"])
+    found |= {"scenario": noted.scenario, "data": noted.data["sha256"]}
+    found |= {f"version {package}": manifest.versions.get(package) for package in VERSIONS}
+    how = dict(noted.arithmetic)
     found |= {f"variable {variable}": value for variable, value in how.pop("variables").items()}
     found |= {f"CPU {what}": value for what, value in how.items()}
-    files = noted["sources"]["emulator"] | noted["sources"][name]
+    files = noted.sources["emulator"] | noted.sources[name]
     return found | {f"source {file}": digest for file, digest in files.items()}
 
 
@@ -112,7 +111,7 @@ def key_of(parts: Parts) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest() if parts else ""
 
 
-def why_again(before: Mapping[str, Any], old: Parts, now: Mapping[str, Any], new: Parts) -> str:
+def why_again(before: Manifest, old: Parts, now: Manifest, new: Parts) -> str:
     """What of a result's parts differs from those of a record, in words; ``before`` and ``now``: the manifests."""
     if not old:
         return OLDER
@@ -123,7 +122,7 @@ def why_again(before: Mapping[str, Any], old: Parts, now: Mapping[str, Any], new
         if part == "data":
             reasons.append("the data changed")
         elif part == "scenario":
-            reasons.append(_of_scenario(before.get("profile_files", {}), now.get("profile_files", {})))
+            reasons.append(_of_scenario(before.profile_files, now.profile_files))
         elif kind != "source":
             shown = what if kind in ("setting", "version", "variable") else part
             reasons.append(f"{shown} {_short(old.get(part))} -> {_short(new.get(part))}")

@@ -21,6 +21,7 @@ from algorithms.commands.options.flags import without
 from algorithms.commands.sweep import dependencies
 from algorithms.experiments import reading
 from emulator.errors import UserError
+from emulator.ledger.manifest import Dependencies, Manifest
 from emulator.runtime import run_manifest
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class SweepRun(NamedTuple):
     seed: int
     algorithm: str
     key: str
-    manifest: dict[str, Any]
+    manifest: Manifest
 
     @property
     def stem(self) -> str:
@@ -96,7 +97,7 @@ def _cells(flags: argparse.Namespace, profile: str, variant: Variant, seeds: Seq
             raise UserError(f"--vary {variant.only}:...: it is not among the algorithms {', '.join(names)}; add it")
         names = [variant.only]
     scenario = _scenario(flags, experiment)
-    noted: dict[str, Any] = {}
+    noted: Dependencies | None = None
     for seed in seeds:
         flags.seed = seed
         settings = {name: overrides.settings_of(name, flags, experiment, len(scenario.clients)) for name in names}
@@ -111,8 +112,8 @@ def _cells(flags: argparse.Namespace, profile: str, variant: Variant, seeds: Seq
             seed=seed,
             dilation=run_flags.chosen_dilation(flags.dilation),
             memory_cap=run_flags.memory_cap(flags),
+            depends=noted,
         )
-        manifest["depends"] = noted
         for name in names:
             key = dependencies.key_of(dependencies.parts_of(manifest, name))
             yield SweepRun(profile, variant, seed, name, key, manifest)

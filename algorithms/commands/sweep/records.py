@@ -12,6 +12,7 @@ from algorithms.commands.sweep import dependencies
 from algorithms.commands.sweep.grid import SweepRun
 from emulator.errors import SplitbedError
 from emulator.ledger import run_folder
+from emulator.ledger.manifest import Manifest, read_manifest
 
 COUNTED = ("finished", "diverged", "does-not-fit", "would-not-fit")  # outcomes that are results
 
@@ -29,7 +30,7 @@ class Noted(NamedTuple):
     """What a record says it depends on, of one algorithm."""
 
     folder: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
     parts: dependencies.Parts
 
 
@@ -50,9 +51,9 @@ class Records:
         import msgspec
 
         try:
-            manifest = json.loads((run / "manifest.json").read_text())
+            manifest = read_manifest(run)
             keys = {}
-            for name in manifest["algorithms"]:
+            for name in manifest.algorithms:
                 try:
                     parts = dependencies.parts_of(manifest, name)
                 except (SplitbedError, msgspec.ValidationError, KeyError):  # settings, data or a method of another day
@@ -88,7 +89,7 @@ class Records:
         before = [noted for noted in self._noted.get(cell.algorithm, []) if name.fullmatch(noted.folder.name)]
         if not before:
             return ""
-        last = max(before, key=lambda noted: str(noted.manifest.get("started")))
+        last = max(before, key=lambda noted: noted.manifest.started)
         parts = dependencies.parts_of(cell.manifest, cell.algorithm)
         return dependencies.why_again(last.manifest, last.parts, cell.manifest, parts)
 
