@@ -8,7 +8,7 @@ from algorithms.commands.options.flags import Flags
 from algorithms.workload.cut_costs import CLASSES, cuts, default_cut
 from algorithms.workload.models import Shape
 from emulator.errors import UserError
-from emulator.tables.table import Table
+from emulator.tables.table import Table, TableCell, TableRow
 
 
 def parse_shape(text: str) -> Shape:
@@ -24,15 +24,15 @@ def cuts_table(model: str, shape: Shape) -> Table:
     """The table that ``run.py cuts`` prints."""
     found = cuts(model, shape)
     usual = default_cut(model, found)
-    rows = [
+    rows: list[TableRow] = [
         [
             f"{cut.name} (default)" if cut is usual else cut.name,
             "x".join(map(str, cut.smashed)),
-            f"{cut.point.parameters:,}",
-            f"{cut.point.server_parameters:,}",
-            f"{cut.flops / 1e6:.2f}",
-            f"{cut.activation_bytes / 1000:.1f}",
-            f"{cut.smashed_bytes / 1000:.2f}",
+            TableCell(cut.point.parameters, f"{cut.point.parameters:,}"),
+            TableCell(cut.point.server_parameters, f"{cut.point.server_parameters:,}"),
+            TableCell(cut.flops, f"{cut.flops / 1e6:.2f}"),
+            TableCell(cut.activation_bytes, f"{cut.activation_bytes / 1000:.1f}"),
+            TableCell(cut.smashed_bytes, f"{cut.smashed_bytes / 1000:.2f}"),
         ]
         for cut in found
     ]

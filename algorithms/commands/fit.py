@@ -254,15 +254,15 @@ def _fit(prober: Prober, name: str, batches: tuple[int, ...], budget_mib: float)
 
 def fit_table(found: dict[str, Fit], flags: argparse.Namespace, device: str, budget_mib: float) -> Any:
     """The table of what fits."""
-    from emulator.tables.table import NOTHING, Table, number
+    from emulator.tables.table import NOTHING, Table, TableCell, TableRow, figure, number
 
-    rows = []
+    rows: list[TableRow] = []
     for name, fit in found.items():
         peaks = [fit.peak_mib(batch) for batch in flags.batches]
-        marked = [f"{number(peak)}{'*' if peak and peak > budget_mib else ''}" for peak in peaks]
+        marked = [TableCell(peak, f"{number(peak)}{'*' if peak and peak > budget_mib else ''}") for peak in peaks]
         largest = NOTHING if fit.largest is None else f"{'>=' if fit.open_end else ''}{fit.largest.batch}"
         largest = "none" if fit.largest is None and not fit.refused else largest
-        rows.append([name, largest, number(fit.largest.peak_mib if fit.largest else None), *marked])
+        rows.append([name, largest, figure(fit.largest.peak_mib if fit.largest else None), *marked])
     headers = ["algorithm", "largest\nbatch", "its peak\nMiB", *(f"batch {batch}\nMiB" for batch in flags.batches)]
     return Table(
         title=f"{flags.model} ({flags.input}) on {device}: {budget_mib:.1f} MiB to train in",

@@ -11,7 +11,7 @@ import msgspec
 from emulator.analysis import recorded
 from emulator.analysis.metrics import FIGURES
 from emulator.ledger.manifest import Manifest
-from emulator.tables.table import NOTHING, Table, number
+from emulator.tables.table import NOTHING, Table, TableCell, TableRow, count, figure
 
 Json = Mapping[str, Any]
 
@@ -40,29 +40,25 @@ def algorithm_counts(runs: Sequence[recorded.RunRecord]) -> Counter[str]:
 
 
 def _table(name: str, found: Sequence[Json | None], names: Sequence[str]) -> Table:
-    rows = [["rounds", *(str(each["rounds"]) if each else NOTHING for each in found), *[""] * (len(found) - 1)]]
-    for figure in (FIGURES[key] for key in SHOWN):
-        values = [figure.of(algorithm) if algorithm else None for algorithm in found]
-        rows.append([figure.title, *map(number, values), *(_signed(off) for off in _beyond_first(values))])
+    rows: list[TableRow] = [
+        ["rounds", *(count(each["rounds"]) if each else NOTHING for each in found), *[""] * (len(found) - 1)]
+    ]
+    for compared in (FIGURES[key] for key in SHOWN):
+        values = [compared.of(algorithm) if algorithm else None for algorithm in found]
+        rows.append([compared.title, *map(figure, values), *_beyond_first(values)])
     if any(each and each["foreseen"] for each in found):
         needed = FIGURES["needed_mib"].of
         values = [needed(each) if each and each["foreseen"] else None for each in found]
-        rows.append([FORESEEN, *map(number, values), *(_signed(off) for off in _beyond_first(values))])
+        rows.append([FORESEEN, *map(figure, values), *_beyond_first(values)])
     rows.append(["outcome", *(each["outcome"] if each else NOTHING for each in found), *[""] * (len(found) - 1)])
     more = [f"{other}\n- {names[0]}" for other in names[1:]]
     return Table(title=name, headers=["", *names, *more], label_columns=1, rows=rows, caption="")
 
 
-def _beyond_first(values: Sequence[float | None]) -> list[float | None]:
+def _beyond_first(values: Sequence[float | None]) -> list[TableCell]:
     """What each of the others has more than the first."""
-    first = values[0]
-    return [None if value is None or first is None else value - first for value in values[1:]]
-
-
-def _signed(value: float | None) -> str:
-    if value is None:
-        return NOTHING
-    return f"{'+' if value > 0 else ''}{number(value)}"
+    first, *others = values
+    return [figure(None if value is None or first is None else value - first, signed=True) for value in others]
 
 
 def differences(runs: Sequence[recorded.RunRecord], names: Sequence[str]) -> list[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +11,7 @@ from emulator.analysis.communication import SIZES
 from emulator.analysis.latency import CAUSES
 from emulator.analysis.metrics import most, payload_per_share, seconds_per_round, total_bytes
 from emulator.tables import communication
+from emulator.tables.table import Value, csv_text
 
 Json = Mapping[str, Any]
 
@@ -39,9 +38,8 @@ def to_csv(summary: Json) -> str:
     headers += ["round_s", *(f"round_{cause}_s" for cause in CAUSES), "round_up_bytes", "round_down_bytes"]
     headers += ["total_payload_bytes", "budget_share", "clients_that_fit", "clients"]
     headers += ["model_tensors_mib", "model_needed_mib", "model_fit_least", "model_fit_most"]
-    text, model = io.StringIO(), model_memory.of(summary)
-    writer = csv.DictWriter(text, headers, restval="", lineterminator="\n")
-    writer.writeheader()
+    model = model_memory.of(summary)
+    rows: list[dict[str, Value]] = []
     for name, algorithm in summary["algorithms"].items():
         row = {
             key: algorithm[key]
@@ -54,17 +52,17 @@ def to_csv(summary: Json) -> str:
             row[f"to_{target}_bytes"] = reached["bytes"] if reached else ""
         for key in ("busy_s", "align_s", "queue_wait_s", "align_wait_s", "held_mib"):
             row[f"server_{key}"] = (algorithm["server"] or {}).get(key, "")
-        writer.writerow(row | _printed(algorithm) | _with_model(algorithm, model.methods.get(name) if model else None))
+        rows.append(row | _printed(algorithm) | _with_model(algorithm, model.methods.get(name) if model else None))
         for kind, sent in communication.kinds(algorithm).items():
             row = {"row": "kind", "algorithm": name, "name": kind, "messages": sent["messages"]}
             row |= {f"{size}_{way}_bytes": sent[way][size] for size, way in sizes}
-            writer.writerow(row | {"official_bytes": sent["official"]})
+            rows.append(row | {"official_bytes": sent["official"]})
         for client in algorithm["clients"]:
             row = {key: value for key, value in client.items() if key in headers}
             row |= {"row": "client", "algorithm": name, **_latencies(client)}
             row |= {f"{size}_{way}_bytes": client["bytes"][size][way] for size, way in sizes}
-            writer.writerow(row)
-    return text.getvalue()
+            rows.append(row)
+    return csv_text(headers, ([row.get(head) for head in headers] for row in rows))
 
 
 def _latencies(entry: Json) -> dict[str, float]:

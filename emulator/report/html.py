@@ -29,7 +29,7 @@ from emulator.tables import clients_data, computations, overview
 from emulator.tables import run as tables
 from emulator.tables.headline import headline, incomplete_lines, trained
 from emulator.tables.profiles import GRADES
-from emulator.tables.table import BEST, Table, number
+from emulator.tables.table import BEST, Table, TableRow, figure, number
 
 Json = Mapping[str, Any]
 
@@ -64,13 +64,6 @@ AGAIN = {
     "dry-run": "The same command and versions foresee the same bytes, seconds and memory.",
     "real": "On the real clock a run differs a little from the next one; 'verify' with the same flags says how much.",
 }
-
-
-class TableCell(NamedTuple):
-    """A cell of a table."""
-
-    text: str
-    best: bool
 
 
 class Picture(NamedTuple):
@@ -156,7 +149,8 @@ def _picture(path: Path) -> Picture:
 
 def _table(table: Table) -> dict[str, Any]:
     """As the template takes it."""
-    rows = [[TableCell(cell.removesuffix(BEST), cell.endswith(BEST)) for cell in row] for row in table.marked()]
+    best = table.best_cells()
+    rows = [[(text, (r, c) in best) for c, text in enumerate(row)] for r, row in enumerate(table.texts())]
     plain = {
         "groups": [],
         "title": table.title,
@@ -175,12 +169,12 @@ def _spans(table: Table, groups: Mapping[int, str]) -> list[tuple[str, int]]:
 
 def _clients(name: str, algorithm: Json) -> Table:
     """One row a client of an algorithm."""
-    rows = []
+    rows: list[TableRow] = []
     for client in algorithm["clients"]:
-        seconds = [number(client["latency_s"][cause]) for cause in CAUSES]
-        sizes = [number(client["bytes"]["payload"][way], 1e-6) for way in ("up", "down")]
+        seconds = [figure(client["latency_s"][cause]) for cause in CAUSES]
+        sizes = [figure(client["bytes"]["payload"][way], 1e-6) for way in ("up", "down")]
         keys = ("budget_mib", "needed_mib") if algorithm["foreseen"] else ("budget_mib", "peak_mib", "needed_mib")
-        memory = [number(client[key]) for key in keys]
+        memory = [figure(client[key]) for key in keys]
         rows.append([client["name"], client["device"], client["network"], client["outcome"], *seconds, *sizes, *memory])
     headers = ["client", "device", "network", "outcome", *(f"{cause}\ns" for cause in CAUSES)]
     memory_heads = ["budget\nMiB", "peak\nMiB", "needs\nMiB"]

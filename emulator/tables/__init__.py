@@ -7,12 +7,13 @@ clients_data     The data of a run, as its manifest holds them: what was read, a
 clock_agreement  Both clocks side by side, as a table
 communication    The tables of communication: what each method sends, in all and by kind of message
 computations     What a computation costs, as a table
+figure_columns   Columns of the figures that methods are compared by, a row a method
 headline         The headline of a run: one sentence that says which method is best by which figure
 memory           What clients needed of their memory, as tables: by device, with a paper's model
 overview         What a run prints at its end, from its summary alone: verdict, the tables of the three questions
 profiles         Profiles as text: what ships, and one profile with the sources of its numbers
 run              The run's tables by name, from ``summary.json`` alone: each by itself, all as Markdown
 sweep            The tables of many runs: what each method takes, how methods differ within a seed
-table            A table as text, on a terminal and as Markdown; made for 80 columns
+table            A table of cells with a value and a text, and its renderings: a terminal's, Markdown, CSV
 traces           Traces as text: which ship, and one of them drawn over its time
 """

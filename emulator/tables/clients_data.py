@@ -7,13 +7,11 @@ that occurs its samples.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from emulator.tables.table import Table, number
+from emulator.tables.table import Table, TableCell, TableRow, count, csv_text, figure, number
 
 Json = Mapping[str, Any]
 
@@ -93,9 +91,10 @@ def clients_data_tables(summary: Json) -> list[Table]:
     few_classes = len(labels) <= ALL_CLASSES
     headers += [name_of(data, label) for label in labels] if few_classes else []
 
-    def row(name: str, held: Json) -> list[str]:
-        counts = [str(held["classes"].get(label, 0)) for label in labels] if few_classes else []
-        return [name, str(held["samples"]), str(len(held["classes"])), number(largest_share(held), PERCENT), *counts]
+    def row(name: str, held: Json) -> TableRow:
+        counts = [count(held["classes"].get(label, 0)) for label in labels] if few_classes else []
+        sizes = [count(held["samples"]), count(len(held["classes"]))]
+        return [name, *sizes, figure(largest_share(held), PERCENT), *counts]
 
     found = []
     if len(clients) <= ALL_CLIENTS:
@@ -105,8 +104,8 @@ def clients_data_tables(summary: Json) -> list[Table]:
             over = [held["samples"] for held in clients], [len(held["classes"]) for held in clients]
             counts = [[held["classes"].get(label, 0) for held in clients] for label in labels] if few_classes else []
             share = of([largest_share(held) for held in clients])
-            cells = [f"{of(values):g}" for values in (*over, *counts)]
-            found.append([f"{name} of clients", *cells[:2], number(share, PERCENT), *cells[2:]])
+            cells = [TableCell(of(values), f"{of(values):g}") for values in (*over, *counts)]
+            found.append([f"{name} of clients", *cells[:2], figure(share, PERCENT), *cells[2:]])
     found += [row(name, held) for name, held in whole]
     return [
         Table(
@@ -124,10 +123,9 @@ def clients_data_tables(summary: Json) -> list[Table]:
 def to_csv(data: Json) -> str:
     """A row for each client, then for the training and the test part: samples, and samples of each class."""
     labels = classes_of(data)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["part", "samples", *(name_of(data, label) for label in labels)])
-    parts = [(f"client-{index}", held) for index, held in enumerate(data["clients"])]
-    for name, held in (*parts, ("train", data["train"]), ("test", data["test"])):
-        writer.writerow([name, held["samples"], *(held["classes"].get(label, 0) for label in labels)])
-    return text.getvalue()
+    parts = {f"client-{index}": held for index, held in enumerate(data["clients"])}
+    parts |= {"train": data["train"], "test": data["test"]}
+    return csv_text(
+        ["part", "samples", *(name_of(data, label) for label in labels)],
+        ([name, held["samples"], *(held["classes"].get(each, 0) for each in labels)] for name, held in parts.items()),
+    )

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from emulator.checks.clock_agreement import MS_A_SECOND, Comparison
-from emulator.tables.table import NOTHING, Table
+from emulator.tables.table import NOTHING, Table, TableCell, TableRow, count
 
 
 def clock_agreement_table(comparisons: Mapping[str, Comparison]) -> Table:
     """The table that ``run.py verify`` prints."""
-    rows = []
+    rows: list[TableRow] = []
     for name, found in comparisons.items():
         apart = None if found.real_s is None or found.virtual_s is None else found.real_s - found.virtual_s
         rows.append(
             [
                 name,
                 found.verdict,
-                str(found.rounds),
-                *(NOTHING if value is None else f"{value:.4f}" for value in (found.real_s, found.virtual_s)),
-                NOTHING if apart is None else f"{apart * MS_A_SECOND:+.2f}",
-                NOTHING if found.worst_ms is None else f"{found.worst_ms:.2f}",
+                count(found.rounds),
+                *(_written(value, ".4f") for value in (found.real_s, found.virtual_s)),
+                _written(None if apart is None else apart * MS_A_SECOND, "+.2f"),
+                _written(found.worst_ms, ".2f"),
                 "equal" if found.bytes_equal else "NOT",
                 f"{found.reordered}/{found.deliveries}",
             ]
@@ -46,6 +46,10 @@ def clock_agreement_table(comparisons: Mapping[str, Comparison]) -> Table:
         "every round ended within 1 % of its length + 5 ms.",
         results=_sentences(comparisons),
     )
+
+
+def _written(value: float | None, form: str) -> TableCell:
+    return TableCell(value, NOTHING if value is None else format(value, form))
 
 
 def _sentences(comparisons: Mapping[str, Comparison]) -> list[str]:

@@ -6,39 +6,33 @@ from collections.abc import Mapping
 from typing import Any
 
 from emulator.analysis.communication import SIZES
-from emulator.analysis.metrics import FIGURES, KB, MB, total_bytes
-from emulator.tables.table import BEST_MEANS, Ranked, Table, number
+from emulator.analysis.metrics import KB, MB, total_bytes
+from emulator.tables.figure_columns import figure_column, finished
+from emulator.tables.table import BEST_MEANS, Column, Table, TableRow, count, figure, from_columns, number
 
 Json = Mapping[str, Any]
 
 
-def in_all(algorithms: Json, ranked: list[int]) -> Table:
-    """One row an algorithm; the best is looked for among the rows ``ranked``."""
+def in_all(algorithms: Json) -> Table:
+    """One row an algorithm."""
     each = [*algorithms.values()]
-    ranks = {
-        column: Ranked(FIGURES[key].best, [FIGURES[key].of(algorithm) for algorithm in each])
-        for column, key in ((1, "up_kb"), (2, "down_kb"), (7, "mb_to_85"), (8, "mb_to_90"))
-    }
-    totals = [[total_bytes(algorithm, size) / MB for algorithm in each] for size in SIZES]
-    totals.append([algorithm["official_bytes"] / MB for algorithm in each])
-    columns = [ranks[1].values, ranks[2].values, *totals, ranks[7].values, ranks[8].values]
-    rows = [[name, *(number(values[index]) for values in columns)] for index, name in enumerate(algorithms)]
-    headers = [FIGURES[key].head for key in ("up_kb", "down_kb")]
-    headers += [f"{size}\nMB" for size in (*SIZES, "official")]
-    headers += [FIGURES[key].head for key in ("mb_to_85", "mb_to_90")]
-    return Table(
+    totals = {size: [total_bytes(algorithm, size) for algorithm in each] for size in SIZES}
+    totals["official"] = [algorithm["official_bytes"] for algorithm in each]
+    return from_columns(
+        [
+            Column("algorithm", [*algorithms]),
+            *(figure_column(algorithms, key) for key in ("up_kb", "down_kb")),
+            *(Column(f"{size}\nMB", [figure(sent, 1 / MB) for sent in sizes]) for size, sizes in totals.items()),
+            *(figure_column(algorithms, key) for key in ("mb_to_85", "mb_to_90")),
+        ],
         title="Communication volume",
-        headers=["algorithm", *headers],
-        label_columns=1,
-        rows=rows,
         caption="Up, down: payload (tensor bytes) that clients send and receive until the last round's end, without "
         "initial weights, per client and round in which it sent something. The others are of all messages, each once: "
         "payload, framed (with headers), wire (with TCP/IP headers, estimated; what the links carry) and official "
         "(without labels and initial weights) of the whole run; payload posted until the end of the first round with "
         f"85 or 90 % accuracy, what goes out at that instant included. A kB is 1000 bytes. {BEST_MEANS}",
         results=_besides(algorithms),
-        best=ranks,
-        ranked=ranked,
+        ranked=finished(algorithms),
     )
 
 
@@ -74,13 +68,13 @@ def kinds(algorithm: Json) -> dict[str, dict[str, Any]]:
 
 def by_kind(algorithms: Json) -> Table:
     """One row for each kind of message of an algorithm."""
-    rows = []
+    rows: list[TableRow] = []
     for name, algorithm in algorithms.items():
         for kind, found in kinds(algorithm).items():
             ways = [found["up"]["payload"], found["down"]["payload"]]
             cells = [*ways, *(found["total"][size] for size in SIZES[1:]), found["official"]]
-            kilobytes = (number(size, 1 / KB) if size else "0" for size in cells)
-            rows.append([name, kind, str(found["messages"]), *kilobytes])
+            kilobytes = (figure(size, 1 / KB) if size else count(0) for size in cells)
+            rows.append([name, kind, count(found["messages"]), *kilobytes])
     return Table(
         title="Communication volume by kind of message",
         headers=["algorithm", "kind", "messages", *(f"{head}\nkB" for head in ("up", "down", *SIZES[1:], "official"))],

@@ -9,7 +9,7 @@ from typing import Any
 from emulator.analysis import model_memory
 from emulator.analysis.metrics import largest
 from emulator.ledger.events import MEMORY_KINDS
-from emulator.tables.table import NOTHING, Table, number
+from emulator.tables.table import NOTHING, Table, TableCell, TableRow, figure, number
 
 Json = Mapping[str, Any]
 
@@ -39,14 +39,15 @@ def foreseen(algorithms: Json) -> bool:
 
 def by_device(algorithms: Json) -> Table:
     """Peaks beside budgets, and who fits; of a dry run, what is foreseen alone."""
-    rows, dry = [], foreseen(algorithms)
+    rows: list[TableRow] = []
+    dry = foreseen(algorithms)
     keys = ("budget_mib", "tensors_mib") if dry else ("baseline_mib", "budget_mib", "peak_mib", "tensors_mib")
     for name, algorithm in algorithms.items():
         devices: dict[str, list[Json]] = {}
         for client in algorithm["clients"]:
             devices.setdefault(client["device"], []).append(client)
         for device, clients in devices.items():
-            cells = (number(largest(clients, key)) for key in keys)
+            cells = (figure(largest(clients, key)) for key in keys)
             rows.append([name, device, *cells, _needed(clients, dry), _fitting(clients)])
     headers = ["baseline\nMiB", "budget\nMiB", "peak\nMiB", "tensors\nMiB", "needs\nMiB", "clients\nthat fit"]
     if dry:
@@ -60,13 +61,14 @@ def by_device(algorithms: Json) -> Table:
     )
 
 
-def _needed(clients: list[Json], dry: bool) -> str:
+def _needed(clients: list[Json], dry: bool) -> TableCell | str:
     """What such a client needs; marked where that is foreseen beside what was measured."""
     known = [client for client in clients if client["needed_mib"] is not None]
     most = max(known, key=lambda client: float(client["needed_mib"]), default=None)
     if most is None:
         return NOTHING
-    return "~" * (not dry and most["needed_mib"] != most["peak_mib"]) + number(most["needed_mib"])
+    needed_mib = most["needed_mib"]
+    return TableCell(needed_mib, "~" * (not dry and needed_mib != most["peak_mib"]) + number(needed_mib))
 
 
 def _fitting(clients: list[Json]) -> str:
@@ -85,13 +87,14 @@ def with_model(summary: Json) -> list[Table]:
     found = model_memory.of(summary)
     if found is None:
         return []
-    rows, words = [], {True: "fits", False: "does not fit", None: "open"}
+    rows: list[TableRow] = []
+    words = {True: "fits", False: "does not fit", None: "open"}
     for name, algorithm in summary["algorithms"].items():
         need = found.methods.get(name)
         for device, budget_mib in {c["device"]: c["budget_mib"] for c in algorithm["clients"]}.items():
             sizes = [need.tensors_mib, need.needed_mib] if need else [None, None]
             fit = words[model_memory.fits(need, budget_mib)] if need else NOTHING
-            rows.append([name, device, *map(number, (budget_mib, *sizes)), fit])
+            rows.append([name, device, *map(figure, (budget_mib, *sizes)), fit])
     return [
         Table(
             title=f"Client memory with {found.model}, computed and not measured",
@@ -121,16 +124,16 @@ def by_category(algorithms: Json) -> list[Table]:
     ]
     shown = {name: [c for c in clients if c["device"] == tightest] for name, clients in known.items()}
     shown = {name: clients for name, clients in shown.items() if clients}
-    rows = [
-        [NAMES.get(kind, kind), *(number(clients[0]["account_mib"][kind] or None) for clients in shown.values())]
+    rows: list[TableRow] = [
+        [NAMES.get(kind, kind), *(figure(clients[0]["account_mib"][kind] or None) for clients in shown.values())]
         for kind in MEMORY_KINDS
     ]
-    rows.append(["tensors", *(number(clients[0]["tensors_mib"]) for clients in shown.values())])
+    rows.append(["tensors", *(figure(clients[0]["tensors_mib"]) for clients in shown.values())])
     dry = foreseen(algorithms)
     if dry:
-        rows.append(["peak, foreseen", *(number(largest(clients, "needed_mib")) for clients in shown.values())])
+        rows.append(["peak, foreseen", *(figure(largest(clients, "needed_mib")) for clients in shown.values())])
     else:
-        beside = (number(largest(clients, "beside_mib")) for clients in shown.values())
+        beside = (figure(largest(clients, "beside_mib")) for clients in shown.values())
         rows.append(["allocator\nand workspace", *beside])
         rows.append(["peak, measured", *(_peak(clients) for clients in shown.values())])
     last = (
@@ -149,6 +152,6 @@ def by_category(algorithms: Json) -> list[Table]:
     return [table]
 
 
-def _peak(clients: list[Json]) -> str:
-    stopped = all(client["beside_mib"] is None for client in clients)
-    return (">" if stopped else "") + number(largest(clients, "peak_mib"))
+def _peak(clients: list[Json]) -> TableCell:
+    stopped, peak_mib = all(client["beside_mib"] is None for client in clients), largest(clients, "peak_mib")
+    return TableCell(peak_mib, (">" if stopped else "") + number(peak_mib))

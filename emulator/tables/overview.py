@@ -19,12 +19,12 @@ from rich.text import Text
 from emulator.analysis import model_memory
 from emulator.analysis.client_memory import budget_share, clients_that_fit
 from emulator.analysis.latency import CAUSES
-from emulator.analysis.metrics import FIGURES
 from emulator.checks.clock_limits import LIMITS, limits_of
 from emulator.processes import CALL
 from emulator.tables import run as tables
+from emulator.tables.figure_columns import figure_column, finished
 from emulator.tables.headline import headline, incomplete_lines, target_of
-from emulator.tables.table import BEST, NOTHING, Ranked, Table, number, show, wrapped
+from emulator.tables.table import BEST, MARKED, NOTHING, Column, Table, count, figure, from_columns, show, wrapped
 from emulator.validation import printable
 
 Json = Mapping[str, Any]
@@ -40,13 +40,6 @@ WORDS = {
     "queueing": "\nqueueing",
     "waiting": "idle,\nwaiting",
 }
-
-
-class FigureColumn:
-    """A head, a text for each method, and where one is best, values to find it by."""
-
-    def __init__(self, head: str, cells: Iterable[str], best: Ranked | None = None) -> None:
-        self.head, self.cells, self.best = head, [*cells], best
 
 
 def print_run(summary: Json, console: Console, more: Sequence[str] = ()) -> None:
@@ -124,30 +117,15 @@ def _without(argv: Sequence[str], flags: Sequence[str]) -> Iterator[str]:
             yield word
 
 
-def _table(title: str, summary: Json, columns: Sequence[FigureColumn], caption: str) -> Table:
+def _table(title: str, summary: Json, columns: Sequence[Column], caption: str, **more: Any) -> Table:
     algorithms = summary["algorithms"]
-    names = [_named(name, each) for name, each in algorithms.items()]
-    return Table(
-        title=title,
-        headers=["method", *(column.head for column in columns)],
-        label_columns=1,
-        rows=[list(row) for row in zip(names, *(column.cells for column in columns), strict=True)],
-        caption=caption,
-        best={index: column.best for index, column in enumerate(columns, 1) if column.best},
-        ranked=tables.finished(algorithms),
-    )
+    names = Column("method", [_named(name, each) for name, each in algorithms.items()])
+    return from_columns([names, *columns], title=title, caption=caption, ranked=finished(algorithms), **more)
 
 
 def _named(name: str, algorithm: Json) -> str:
     """A method, and below it how it ended where it did not finish."""
     return name if algorithm["outcome"] == "finished" else f"{name}\n{tables.outcome(algorithm['outcome'])}"
-
-
-def _figure(summary: Json, key: str, head: str = "") -> FigureColumn:
-    """A column of ``FIGURES``, with its best marked."""
-    figure = FIGURES[key]
-    values = [figure.of(algorithm) for algorithm in summary["algorithms"].values()]
-    return FigureColumn(head or figure.head, map(number, values), Ranked(figure.best, values))
 
 
 def both(summary: Json) -> list[tuple[Table, dict[int, str]]]:
@@ -157,55 +135,51 @@ def both(summary: Json) -> list[tuple[Table, dict[int, str]]]:
 
 def latency(summary: Json) -> Table:
     """Seconds of a mean round by cause, until the target, and the accuracy at the end."""
-    each, target = [*summary["algorithms"].values()], target_of(summary)
-    columns = [FigureColumn("\nrounds", (str(algorithm["rounds"]) for algorithm in each))]
-    columns.append(_figure(summary, "s_per_round", "\nround"))
+    algorithms, target = summary["algorithms"], target_of(summary)
+    each = [*algorithms.values()]
+    columns = [Column("\nrounds", [count(algorithm["rounds"]) for algorithm in each])]
+    columns.append(figure_column(algorithms, "s_per_round", "\nround"))
+    splits = [algorithm["round_latency_s"] for algorithm in each]
     for cause in CAUSES:
-        splits = [algorithm["round_latency_s"] for algorithm in each]
-        columns.append(FigureColumn(WORDS[cause], (number(split[cause] if split else None) for split in splits)))
+        columns.append(Column(WORDS[cause], [figure(split[cause] if split else None) for split in splits]))
     until = ""
     if target:
         percent = round(100 * float(target))
         until = f", and until {percent} % accuracy"
-        columns.append(_figure(summary, f"s_to_{percent}", f"to\n{percent} %"))
+        columns.append(figure_column(algorithms, f"s_to_{percent}", f"to\n{percent} %"))
     if any(algorithm["accuracy"] is not None for algorithm in each):
-        columns.append(_figure(summary, "accuracy_percent", "accu-\nracy %"))
+        columns.append(figure_column(algorithms, "accuracy_percent", "accu-\nracy %"))
     caption = "Emulated time, mean over clients. Queueing: for link or server."
-    found = _table("Latency, s: a mean round by cause" + until, summary, columns, caption)
-    if any(BEST in cell for row in found.marked() for cell in row):
-        found = msgspec.structs.replace(found, caption=f"{caption} {BEST}: the best.")
-    return msgspec.structs.replace(found, results=tables.unfit(summary["algorithms"]))
+    results = tables.unfit(algorithms)
+    found = _table("Latency, s: a mean round by cause" + until, summary, columns, caption, results=results)
+    return msgspec.structs.replace(found, caption=f"{caption} {BEST}: the best.") if found.best_cells() else found
 
 
 def volume_and_memory(summary: Json) -> tuple[Table, dict[int, str]]:
     """Communication volume and client memory beside each other, and the columns at which groups begin."""
-    each, target = [*summary["algorithms"].values()], target_of(summary)
+    algorithms, target = summary["algorithms"], target_of(summary)
+    each = [*algorithms.values()]
     groups = {1: "Communication volume"}
-    columns = [_figure(summary, "up_kb", "up\nkB"), _figure(summary, "down_kb", "down\nkB")]
-    columns.append(FigureColumn("total\nMB", (number(FIGURES["payload_mb"].of(algorithm)) for algorithm in each)))
+    columns = [figure_column(algorithms, "up_kb", "up\nkB"), figure_column(algorithms, "down_kb", "down\nkB")]
+    columns.append(figure_column(algorithms, "payload_mb", "total\nMB", ranks=False))
     if target:
         percent = round(100 * float(target))
-        columns.append(_figure(summary, f"mb_to_{percent}", f"MB to\n{percent} %"))
+        columns.append(figure_column(algorithms, f"mb_to_{percent}", f"MB to\n{percent} %"))
     dry = any(algorithm["foreseen"] for algorithm in each)
     model = (summary.get("workload") or {}).get("model")
     groups[len(columns) + 1] = f"Client memory{f' ({model})' if model else ''}"
-    key = "needed_mib" if dry else "peak_mib"
-    columns.append(FigureColumn("at most\nMiB" if dry else "peak\nMiB", (number(FIGURES[key].of(a)) for a in each)))
-    columns.append(FigureColumn("% of\nbudget", (number(budget_share(algorithm), 100) for algorithm in each)))
-    columns.append(FigureColumn("clients\nthat fit", map(_fitting, each)))
+    key, head = ("needed_mib", "at most\nMiB") if dry else ("peak_mib", "peak\nMiB")
+    columns.append(figure_column(algorithms, key, head, ranks=False))
+    columns.append(Column("% of\nbudget", [figure(budget_share(algorithm), 100) for algorithm in each]))
+    columns.append(Column("clients\nthat fit", [_fitting(algorithm) for algorithm in each]))
     caption = "kB: a client's payload in a round, without initial weights; MB: of all messages. "
     caption += "Memory: foreseen, at most." if dry else "Peak: measured."
     if found := model_memory.of(summary):
         groups[len(columns) + 1] = found.model
-        needs = [found.methods.get(name) for name in summary["algorithms"]]
-        columns.append(FigureColumn("needs\nMiB", (model_memory.span_mib(need) if need else NOTHING for need in needs)))
-        fitting = zip(needs, each, strict=True)
-        columns.append(
-            FigureColumn(
-                "clients\nthat fit",
-                (str(model_memory.fitting(need, a["clients"])) if need else NOTHING for need, a in fitting),
-            )
-        )
+        needs = [found.methods.get(name) for name in algorithms]
+        columns.append(Column("needs\nMiB", [model_memory.span_mib(need) if need else NOTHING for need in needs]))
+        fits = [need and model_memory.fitting(need, a["clients"]) for need, a in zip(needs, each, strict=True)]
+        columns.append(Column("clients\nthat fit", [str(fit) if fit else NOTHING for fit in fits]))
         caption += f" {found.model}: computed, not measured, {found.workload}; from tensors alone to the most that a"
         caption += " process takes."
     return _table("", summary, columns, caption), groups
@@ -226,7 +200,7 @@ def drawn(table: Table, groups: Mapping[int, str]) -> list[tuple[str, str]]:
     """
     headers, rows = (
         [head.split("\n") for head in table.headers],
-        [[c.split("\n") for c in row] for row in table.marked()],
+        [[c.split("\n") for c in row] for row in table.texts(MARKED)],
     )
     for row in (headers, *rows):
         height = max(map(len, row))

@@ -13,14 +13,15 @@ from typing import Any
 import msgspec
 
 from emulator.analysis.latency import CAUSES
-from emulator.analysis.metrics import FIGURES, largest
+from emulator.analysis.metrics import largest
 from emulator.checks.clock_limits import limits_of
 from emulator.checks.findings import findings_of
 from emulator.errors import UserError
 from emulator.tables import clients_data, communication, computations
 from emulator.tables import memory as memory_sheets
+from emulator.tables.figure_columns import figure_column, finished
 from emulator.tables.headline import incomplete_lines, trained, verdict_label
-from emulator.tables.table import BEST_MEANS, Ranked, Table, markdown, number
+from emulator.tables.table import BEST_MEANS, Column, Table, TableRow, count, figure, from_columns, markdown, number
 
 Json = Mapping[str, Any]
 
@@ -78,11 +79,6 @@ def run_tables(summary: Json) -> list[Table]:
     return named(summary, [name for name in TABLES if name not in ("computations", "data")])
 
 
-def finished(algorithms: Json) -> list[int]:
-    """The rows of methods that finished, whose figures may be compared."""
-    return [index for index, each in enumerate(algorithms.values()) if each["outcome"] == "finished"]
-
-
 def _latency_beside_chance(summary: Json) -> Table:
     found = _latency(summary["algorithms"])
     beside = clients_data.accuracy_of_the_largest(summary) if trained(summary) else ""
@@ -90,43 +86,34 @@ def _latency_beside_chance(summary: Json) -> Table:
 
 
 def _latency(algorithms: Json) -> Table:
-    rows = []
-    keys = ("s_per_round", "s_to_85", "s_to_90", "accuracy_percent")
-    values = {key: [FIGURES[key].of(algorithm) for algorithm in algorithms.values()] for key in keys}
-    for index, (name, algorithm) in enumerate(algorithms.items()):
-        first, *others = (number(values[key][index]) for key in keys)
-        ended = "foreseen" if algorithm["foreseen"] and algorithm["outcome"] == "finished" else algorithm["outcome"]
-        what = [name, outcome(ended), str(algorithm["rounds"])]
-        rows.append([*what, first, number(algorithm["seconds"]), *others])
-    return Table(
-        title="Latency",
-        headers=[
-            "algorithm",
-            "outcome",
-            "rounds",
-            "s per\nround",
-            "total\ns",
-            "s to\n85 %",
-            "s to\n90 %",
-            "accuracy\n%",
+    each = [*algorithms.values()]
+    ended = ["foreseen" if one["foreseen"] and one["outcome"] == "finished" else one["outcome"] for one in each]
+    return from_columns(
+        [
+            Column("algorithm", [*algorithms]),
+            Column("outcome", [outcome(ending) for ending in ended]),
+            Column("rounds", [count(algorithm["rounds"]) for algorithm in each]),
+            figure_column(algorithms, "s_per_round"),
+            Column("total\ns", [figure(algorithm["seconds"]) for algorithm in each]),
+            *(figure_column(algorithms, key) for key in ("s_to_85", "s_to_90", "accuracy_percent")),
         ],
+        title="Latency",
         label_columns=2,
-        rows=rows,
         caption="Emulated seconds until the end of the last round, their mean per round, and until the first round "
         "whose joined model has 85 or 90 % top-1 accuracy on the test set; accuracy after the last round. "
         f"{BEST_MEANS}",
-        best={column: Ranked(FIGURES[key].best, values[key]) for column, key in zip((3, 5, 6, 7), keys, strict=True)},
         ranked=finished(algorithms),
         results=unfit(algorithms),
     )
 
 
 def _causes(algorithms: Json) -> Table:
-    rows, headers = [], ("compute\ns", "seriali-\nsation s", "propa-\ngation s", "queueing\ns", "idle,\nwaiting s")
+    rows: list[TableRow] = []
+    headers = ("compute\ns", "seriali-\nsation s", "propa-\ngation s", "queueing\ns", "idle,\nwaiting s")
     for name, algorithm in algorithms.items():
         split = algorithm["round_latency_s"]
         whole = sum(split.values()) if split else None
-        rows.append([name, *(number(split[cause] if split else None) for cause in CAUSES), number(whole)])
+        rows.append([name, *(figure(split[cause] if split else None) for cause in CAUSES), figure(whole)])
     return Table(
         title="Latency of a round by cause",
         headers=["algorithm", *headers, "round\ns"],
@@ -140,13 +127,13 @@ def _causes(algorithms: Json) -> Table:
 
 
 def _server(algorithms: Json) -> Table:
-    rows = []
+    rows: list[TableRow] = []
     for name, algorithm in algorithms.items():
         server = algorithm["server"] or {}
         busy_s, length_s, workers = server.get("busy_s"), algorithm["length_s"], server.get("workers") or 1
         used = busy_s / length_s / workers if busy_s is not None and length_s else None
-        seconds = (number(server.get(f"{what}_s")) for what in ("busy", "align", "queue_wait", "align_wait"))
-        rows.append([name, *seconds, number(used, FULL_PERCENT), number(server.get("held_mib"))])
+        seconds = (figure(server.get(f"{what}_s")) for what in ("busy", "align", "queue_wait", "align_wait"))
+        rows.append([name, *seconds, figure(used, FULL_PERCENT), figure(server.get("held_mib"))])
     return Table(
         title="The server",
         headers=["algorithm", "busy\ns", "of it\nalign s", "queue\ns", "of it\nalign s", "used\n%", "held\nMiB"],
@@ -161,12 +148,12 @@ def _server(algorithms: Json) -> Table:
 
 
 def _alignment(algorithms: Json) -> Table:
-    rows = []
+    rows: list[TableRow] = []
     for name, algorithm in algorithms.items():
         if found := algorithm["alignment"]:
             before, after = ([row[key] for row in found] for key in ("before", "after"))
             cells = (before[0], after[0], sum(before) / len(found), sum(after) / len(found))
-            rows.append([name, str(len(found)), *map(number, cells)])
+            rows.append([name, count(len(found)), *map(figure, cells)])
     return Table(
         title="Alignment of auxiliary models",
         headers=["algorithm", "aligned\nrounds", "first:\nbefore", "\nafter", "mean:\nbefore", "\nafter"],
@@ -181,7 +168,7 @@ def _alignment(algorithms: Json) -> Table:
 TABLES: dict[str, Callable[[Json], list[Table]]] = {  # by the names of ``--tables``
     "latency": lambda summary: [_latency_beside_chance(summary)],
     "causes": lambda summary: [_causes(summary["algorithms"])],
-    "volume": lambda summary: [communication.in_all(summary["algorithms"], finished(summary["algorithms"]))],
+    "volume": lambda summary: [communication.in_all(summary["algorithms"])],
     "kinds": lambda summary: [communication.by_kind(summary["algorithms"])],
     "memory": lambda summary: [memory_sheets.by_device(summary["algorithms"])],
     "memory-parts": lambda summary: memory_sheets.by_category(summary["algorithms"]),

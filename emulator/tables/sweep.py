@@ -6,10 +6,8 @@ was not reached, it says how many have, and is no candidate for the best of its 
 
 from __future__ import annotations
 
-import csv
-import io
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +16,20 @@ from rich.text import Text
 
 from emulator.analysis.metrics import FIGURES
 from emulator.analysis.statistics import Estimate, estimate_mean, paired
-from emulator.tables.table import BEST, NOTHING, Output, Ranked, Table, markdown, number, show
+from emulator.tables.table import (
+    BEST,
+    NOTHING,
+    Output,
+    Table,
+    TableCell,
+    TableRow,
+    Value,
+    count,
+    csv_text,
+    markdown,
+    number,
+    show,
+)
 
 SCHEMA = "splitbed-bench/1"
 GROUPS = {
@@ -128,10 +139,11 @@ def benchmark(results: Results, profile: str) -> list[Table]:
     found = []
     means = MEANS | (FORESEEN if results.foreseen else {})
     for group, wanted in GROUPS.items():
-        rows, keys = [], results.shown(wanted)
+        rows: list[TableRow] = []
+        keys = results.shown(wanted)
         for name in names:
             cells = (cell(results.estimate(profile, "", name, key)) for key in keys)
-            rows.append([name, str(len(results.played(profile, "", name))), *cells])
+            rows.append([name, count(len(results.played(profile, "", name))), *cells])
         headers = ["algorithm", "seeds", *keys.values()]
         table = Table(
             title=f"{profile}: {group.lower()}",
@@ -139,23 +151,12 @@ def benchmark(results: Results, profile: str) -> list[Table]:
             label_columns=1,
             rows=rows,
             caption=f"{means[group]} {OVER_SEEDS} {BEST}: the best, by more than the seeds explain.",
-            best={
-                index: Ranked(
-                    FIGURES[key].best, [_candidate(results.estimate(profile, "", name, key)) for name in names]
-                )
-                for index, key in enumerate(keys, 2)
-                if _stands_out(results, profile, key)
-            },
+            best={i: FIGURES[key].best for i, key in enumerate(keys, 2) if _stands_out(results, profile, key)},
             results=unfit,
             ranked=ranked,
         )
         found.append(table)
     return found
-
-
-def _candidate(found: Estimate | None) -> float | None:
-    """Its mean, where every seed has it."""
-    return found.mean if found and found.n == found.of else None
 
 
 def _stands_out(results: Results, profile: str, key: str) -> bool:
@@ -181,12 +182,12 @@ def differences(results: Results, profile: str, reference: str) -> list[Table]:
     there = results.played(profile, "", reference)
     found = []
     for some in map(results.shown, GROUPS.values()):
-        rows = []
+        rows: list[TableRow] = []
         for name in others:
             played = results.played(profile, "", name)
             pairs = [(result, there[seed]) for seed, result in played.items() if seed in there]
             cells = ([(one.figures[key], other.figures[key]) for one, other in pairs] for key in some)
-            rows.append([name, str(len(pairs)), *(difference(paired(each)) for each in cells)])
+            rows.append([name, count(len(pairs)), *(difference(paired(each)) for each in cells)])
         table = Table(
             title=f"{profile}: difference to {reference}",
             headers=["algorithm", "seeds", *some.values()],
@@ -203,7 +204,8 @@ def ablation(results: Results, profile: str, varied: Ablation) -> list[Table]:
     """What a setting changes: a row for each algorithm and value that was played."""
     found = []
     for group, wanted in ABLATION_GROUPS.items():
-        rows, keys = [], results.shown(wanted)
+        rows: list[TableRow] = []
+        keys = results.shown(wanted)
         for name, labels in varied.rows.items():
             for variant, label in labels.items():
                 if results.played(profile, variant, name):
@@ -228,43 +230,34 @@ def _unfit(played: Sequence[SweepResult]) -> str:
     return f"{played[0].algorithm}: {outcomes[0]} with {len(outcomes)} of {len(played)} seeds."
 
 
-def cell(estimate: Estimate | None) -> str:
-    """``mean ± std``, and how many have it where not all do, on a line below."""
-    return _cell(estimate, lambda found: found.std, "")
+def cell(found: Estimate | None) -> TableCell:
+    """``mean ± std``; how many have it where not all do, on a line below, and then no value, since it is no best."""
+    return _spread(found, found.std) if found else TableCell(None, NOTHING)
 
 
-def difference(estimate: Estimate | None) -> str:
+def difference(found: Estimate | None) -> TableCell:
     """``±mean ± half width`` of the 95 % interval."""
-    return _cell(estimate, lambda found: found.half_width, "+")
+    return _spread(found, found.half_width, signed=True) if found else TableCell(None, NOTHING)
 
 
-def _cell(found: Estimate | None, beside: Callable[[Estimate], float | None], sign: str) -> str:
-    if found is None:
-        return NOTHING
-    mean = number(found.mean)
-    text = mean.lstrip("-") if not float(mean) else f"{sign if found.mean > 0 else ''}{mean}"
-    spread = beside(found)
-    text += f" ± {number(spread)}" if spread is not None else ""
-    return text if found.n == found.of else f"{text}\n({found.n} of {found.of})"
+def _spread(found: Estimate, spread: float | None, *, signed: bool = False) -> TableCell:
+    text = number(found.mean, signed=signed) + (f" ± {number(spread)}" if spread is not None else "")
+    return TableCell(found.mean, text) if found.n == found.of else TableCell(None, f"{text}\n({found.n} of {found.of})")
 
 
 def to_csv(results: Sequence[SweepResult]) -> str:
     """A row a result, then rows ``mean``, ``std`` and ``n`` for each profile, variant and algorithm."""
     headers = ["row", "profile", "variant", "algorithm", "seed", "outcome", "why", "folder", *FIGURES]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, headers, restval="", lineterminator="\n")
-    writer.writeheader()
-    for result in results:
-        row = {key: value for key, value in msgspec.to_builtins(result).items() if key in headers}
-        writer.writerow({"row": "run", **row, **result.figures})
+    rows: list[dict[str, Value]] = [
+        {"row": "run", **msgspec.structs.asdict(result), **result.figures} for result in results
+    ]
     for profile, variant, algorithm in dict.fromkeys((r.profile, r.variant, r.algorithm) for r in results):
         found = Results(results, sorted({result.seed for result in results}))
         each = {key: found.estimate(profile, variant, algorithm, key) for key in FIGURES}
         names = {"profile": profile, "variant": variant, "algorithm": algorithm}
         for what in ("mean", "std", "n"):
-            values = {key: getattr(one, what) for key, one in each.items() if one}
-            writer.writerow({"row": what, **names, **values})
-    return text.getvalue()
+            rows.append({"row": what, **names, **{key: getattr(one, what) for key, one in each.items() if one}})
+    return csv_text(headers, ([row.get(head) for head in headers] for row in rows))
 
 
 def show_page(page: SweepPage) -> None:

@@ -1,10 +1,12 @@
-"""A table as text, on a terminal and as Markdown; made for 80 columns."""
+"""A table of cells with a value and a text, and its renderings: a terminal's, made for 80 columns, Markdown, CSV."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+import io
+from collections.abc import Iterable, Sequence
 from textwrap import wrap
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 from rich import box
@@ -20,39 +22,75 @@ from emulator.validation import printable
 WIDEST = 10_000  # columns
 NOTHING = "–"  # not reached, not measured
 BEST = "*"  # follows the best value of a column
+MARKED = "{}" + BEST
 BEST_MEANS = f"{BEST}: the best of its column, by the value and not by its digits here."
 
 
-class Ranked(NamedTuple):
-    """A column's values in the order of the rows, of which the least or the most is best; None: no candidate."""
+Best = Literal["least", "most"]
+Value = float | str | None  # None: an empty field of a CSV file
 
-    best: Literal["least", "most"]
-    values: Sequence[float | None]
+
+class TableCell(NamedTuple):
+    """A figure: ``value``, in its column's unit, is what is ranked; ``text`` what is read. None: there is none."""
+
+    value: float | None
+    text: str
+
+
+TableRow = Sequence[TableCell | str]  # a word stands for itself
+
+
+class Column(NamedTuple):
+    """A column with its head; ``best``: which of its values is the best, where one is."""
+
+    head: str
+    cells: TableRow
+    best: Best | None = None
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):
-    """A table: headers and cells may hold line breaks; the first ``label_columns`` columns are text, others numbers."""
+    """A table: headers and texts may hold line breaks; the first ``label_columns`` columns are text, others numbers."""
 
     title: str
     headers: list[str]
     label_columns: int
-    rows: list[list[str]]
+    rows: Sequence[TableRow]
     caption: str
     results: list[str] = []  # sentences that belong to rows: what does not fit
-    best: dict[int, Ranked] = {}  # by column
+    best: dict[int, Best] = {}  # by column
     ranked: list[int] | None = None  # rows among which the best is looked for; None: all
 
-    def marked(self) -> list[list[str]]:
-        """The rows, the best value of each such column followed by ``BEST``; none where all are equal."""
-        rows = [list(row) for row in self.rows]
-        among = range(len(rows)) if self.ranked is None else self.ranked
-        for column, (which, each) in self.best.items():
-            values = {index: value for index in among if (value := each[index]) is not None}
+    def best_cells(self) -> set[tuple[int, int]]:
+        """TableRow and column of the best values, several where they are equal; none in a column where all are."""
+        found = set()
+        among = range(len(self.rows)) if self.ranked is None else self.ranked
+        for column, which in self.best.items():
+            cells = [(row, self.rows[row][column]) for row in among]
+            values = {row: cell.value for row, cell in cells if isinstance(cell, TableCell) and cell.value is not None}
             if len(set(values.values())) > 1:
                 best = min(values.values()) if which == "least" else max(values.values())
-                for index in (index for index, value in values.items() if value == best):
-                    rows[index][column] += BEST
-        return rows
+                found |= {(row, column) for row, value in values.items() if value == best}
+        return found
+
+    def texts(self, mark: str = "{}") -> list[list[str]]:
+        """The rows as they are read, the best of a column put into ``mark``."""
+        best = self.best_cells()
+        return [
+            [mark.format(text) if (r, c) in best else text for c, text in enumerate(map(_text, row))]
+            for r, row in enumerate(self.rows)
+        ]
+
+
+def from_columns(columns: Sequence[Column], *, title: str, caption: str, **more: Any) -> Table:
+    """A table of columns; ``more`` are fields of a table."""
+    return Table(
+        title=title,
+        headers=[column.head for column in columns],
+        rows=[*zip(*(column.cells for column in columns), strict=True)],
+        caption=caption,
+        best={index: column.best for index, column in enumerate(columns) if column.best},
+        **{"label_columns": 1} | more,
+    )
 
 
 class Output(Console):
@@ -78,7 +116,7 @@ def show(table: Table, console: Console | None = None) -> None:
         drawn.add_column(
             head, justify="left" if index < table.label_columns else "right", no_wrap=True, vertical="bottom"
         )
-    for row in table.marked():
+    for row in table.texts(MARKED):
         drawn.add_row(*map(printable, row))
     console.print()
     # A terminal that is too narrow wraps lines; a number that was cut would be another number.
@@ -107,26 +145,46 @@ def markdown(table: Table) -> list[str]:
     rules = ["---" if index < table.label_columns else "---:" for index in range(len(table.headers))]
     headers = [_plain(head) for head in table.headers]
     lines = [f"## {table.title}", ""]
-    rows = [[_bold(_plain(cell)) for cell in row] for row in table.marked()]
+    rows = [[_plain(text) for text in row] for row in table.texts("**{}**")]
     lines += [f"| {' | '.join(cells)} |" for cells in (headers, rules, *rows)]
     for text in (*table.results, table.caption):
         lines += ["", text]
     return [*lines, ""]
 
 
-def _plain(cell: str) -> str:
+def csv_text(headers: Sequence[str], rows: Iterable[Sequence[Value]]) -> str:
+    """A file of values; of none where a row has None."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(headers)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _text(cell: TableCell | str) -> str:
+    return cell.text if isinstance(cell, TableCell) else cell
+
+
+def _plain(text: str) -> str:
     """In one line, and in one column."""
-    return " ".join(cell.split()).replace("|", "\\|")
+    return " ".join(text.split()).replace("|", "\\|")
 
 
-def _bold(cell: str) -> str:
-    return f"**{cell.removesuffix(BEST)}**" if cell.endswith(BEST) else cell
+def figure(value: float | None, factor: float = 1.0, *, signed: bool = False) -> TableCell:
+    """``value * factor`` as it is, and as ``number`` writes it."""
+    return TableCell(None if value is None else value * factor, number(value, factor, signed=signed))
 
 
-def number(value: float | None, factor: float = 1.0) -> str:
-    """``value * factor`` with three digits or more, at most seven characters wide up to a million."""
+def count(value: int) -> TableCell:
+    """A whole number, all digits of it."""
+    return TableCell(value, str(value))
+
+
+def number(value: float | None, factor: float = 1.0, *, signed: bool = False) -> str:
+    """``value * factor`` with three digits or more, at most seven characters wide up to a million; ``signed``: with a
+    plus where it is more than a zero."""
     if value is None:
         return NOTHING
     scaled = value * factor
     digits = 0 if abs(scaled) >= 1000 else 1 if abs(scaled) >= 100 else 2
-    return f"{scaled:.{digits}f}"
+    return f"{'+' if signed and round(scaled, digits) > 0 else ''}{scaled:z.{digits}f}"

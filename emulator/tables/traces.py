@@ -14,7 +14,7 @@ from rich.text import Text
 
 from emulator.piecewise import StepFunction
 from emulator.processes import CALL
-from emulator.tables.table import NOTHING, Table, show
+from emulator.tables.table import NOTHING, Table, TableCell, TableRow, show
 from emulator.traces import reading
 from emulator.traces.reading import Trace
 from emulator.traces.statistics import Spread, spread
@@ -54,13 +54,15 @@ def quantities(trace: Trace) -> list[Quantity]:
 
 def show_traces(console: Console) -> None:
     """What ships, a row a direction."""
-    rows = []
+    rows: list[TableRow] = []
     for name in reading.shipped_traces():
         for i, rate in enumerate(quantities(reading.find_trace(name, "traces"))[:2]):
             found = spread(rate.steps, rate.factor, rate.per)
             values = (found.mean, found.p5, found.p50, found.p95, found.zero_share * 100, found.longest_zero_s)
-            cells = [*(_short(value, 3) for value in values), f"{found.variation:.2f}"]
-            rows.append(["" if i else name, rate.name, rate.unit, "" if i else f"{found.length_s:g}", *cells])
+            cells = [TableCell(value, _short(value, 3)) for value in values]
+            length = "" if i else TableCell(found.length_s, f"{found.length_s:g}")
+            variation = TableCell(found.variation, f"{found.variation:.2f}")
+            rows.append(["" if i else name, rate.name, rate.unit, length, *cells, variation])
     headers = ["trace", "", "", "length\ns", "mean", "p5", "p50", "p95", "at 0\n%", "outage\ns", "CV"]
     caption = (
         "p5, p50, p95: at or below this 5, 50, 95 % of the time. at 0: share of the time; outage: longest time at 0."

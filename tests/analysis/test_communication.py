@@ -235,7 +235,7 @@ def test_tables_and_comparisons_show_the_same_figure() -> None:
     assert f" {number(down)} |" in to_markdown(summary)
     run = RunRecord(MANIFEST, {"method": events}, summary)
     (table,) = compared([run, run], ["a", "b"])
-    shown = {row[0]: row[1:3] for row in table.rows}
+    shown = {row[0]: row[1:3] for row in table.texts()}
     assert shown["down kB"] == [number(down)] * 2
     kinds = next(line for line in to_markdown(summary).splitlines() if "| server-half |" in line)
     assert [cell.strip() for cell in kinds.split("|")[4:6]] == ["0", "0"]

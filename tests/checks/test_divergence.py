@@ -36,7 +36,7 @@ from emulator.tables import run as tables
 from emulator.tables import sweep
 from emulator.tables.headline import headline
 from emulator.tables.sweep import figures_of
-from emulator.tables.table import NOTHING
+from emulator.tables.table import MARKED, NOTHING
 from emulator.testing.recording import Recording, record
 from emulator.transport.messages import Message, Parcel
 
@@ -293,11 +293,15 @@ def two() -> dict[str, Any]:
 def test_tables_show_dashes_the_outcome_and_a_note_and_mark_no_best() -> None:
     summary = two()
     (latency, *_) = tables.run_tables(summary)
-    row = next(row for row in latency.marked() if row[0] == "fedavg")
+    row = next(row for row in latency.texts(MARKED) if row[0] == "fedavg")
     assert row[1] == "diverged"
     assert row[5:] == [NOTHING] * 3
     assert not any(
-        "*" in cell for table in tables.run_tables(summary) for row in table.marked() for cell in row if "fedavg" in row
+        "*" in cell
+        for table in tables.run_tables(summary)
+        for row in table.texts(MARKED)
+        for cell in row
+        if "fedavg" in row
     )
     notes = [line for line in tables.remarks(summary) if "diverged" in line]
     assert len(notes) == 1
@@ -333,7 +337,7 @@ def test_a_bench_has_it_in_no_mean_and_with_no_best() -> None:
     some = [result("a", 1, 2.0), result("a", 2, 4.0), result("b", 1, 1.0)]
     lost = msgspec.structs.replace(result("b", 2, None), outcome=entry["outcome"], figures=figures_of(entry))
     latency = sweep.benchmark(sweep.Results([*some, lost], (1, 2)), "p")[0]
-    rows = {row[0]: row for row in latency.marked()}
+    rows = {row[0]: row for row in latency.texts(MARKED)}
     assert rows["b"][5] == "1.00\n(1 of 2)"
     assert not any("*" in cell for cell in rows["b"])
     assert latency.results == ["b: diverged with 1 of 2 seeds."]

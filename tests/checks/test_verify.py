@@ -70,7 +70,7 @@ def test_other_bytes_are_a_difference() -> None:
     found = judged(heavier)
     assert (found.verdict, found.bytes_equal) == ("differs", False)
     assert verdict_of({"a": judged(), "b": found}) == "differs"
-    assert "NOT" in clock_agreement_table({"b": found}).rows[0]
+    assert "NOT" in clock_agreement_table({"b": found}).texts()[0]
 
 
 def test_other_rounds_are_a_difference() -> None:

@@ -35,7 +35,7 @@ from emulator.tables.sweep import (
     differences,
     figures_of,
 )
-from emulator.tables.table import NOTHING
+from emulator.tables.table import MARKED, NOTHING
 
 values = st.floats(-1e6, 1e6)
 
@@ -73,15 +73,15 @@ def test_what_is_not_there_is_counted_and_not_averaged() -> None:
     found = estimate_mean([None, 4.0, 6.0])
     assert found is not None
     assert (found.n, found.of, found.mean) == (2, 3, 5.0)
-    assert cell(found) == f"5.00 ± {math.sqrt(2):.2f} (2 of 3)".replace(" (", "\n(")
+    assert cell(found).text == f"5.00 ± {math.sqrt(2):.2f} (2 of 3)".replace(" (", "\n(")
     assert estimate_mean([None, None]) is None
-    assert cell(None) == NOTHING
-    assert difference(paired([(3.0, 1.0), (None, 1.0)])) == "+2.00\n(1 of 2)"
+    assert cell(None).text == NOTHING
+    assert difference(paired([(3.0, 1.0), (None, 1.0)])).text == "+2.00\n(1 of 2)"
 
 
 def test_what_cannot_be_trusted_is_in_no_mean() -> None:
     some = [result("a", 1, 1.0), result("a", 2, 1000.0, why="late"), result("b", 1, 2.0), result("b", 2, 4.0)]
-    latency = benchmark(Results(some, (1, 2)), "p")[0].marked()
+    latency = benchmark(Results(some, (1, 2)), "p")[0].texts(MARKED)
     assert [row[:3] for row in latency] == [["a", "1", "1.00"], ["b", "2", f"3.00 ± {math.sqrt(2):.2f}"]]
 
 
@@ -101,8 +101,8 @@ def test_the_best_is_marked_where_it_differs_by_more_than_its_interval(
     some = [result("a", seed, value) for seed, value in enumerate(ones)]
     some += [result("b", seed, value) for seed, value in enumerate(others)]
     latency = benchmark(Results(some, range(len(ones))), "p")[0]
-    assert latency.marked()[0][2] == first
-    assert latency.marked()[1][2].count("*") == 0
+    assert latency.texts(MARKED)[0][2] == first
+    assert latency.texts(MARKED)[1][2].count("*") == 0
 
 
 # --- what is played ---------------------------------------------------------------------------------------------------
@@ -163,13 +163,13 @@ def test_an_ablation_has_a_row_for_each_setting_that_was_played() -> None:
     (latency, memory) = ablation(
         Results(some, (1,)), "p", Ablation("q", {"a": {"": "q=5", "q=1": "q=1", "q=9": "q=9"}})
     )
-    assert latency.rows == [["a", "q=5", "1.00", "1.00", "1.00"], ["a", "q=1", "3.00", "3.00", "3.00"]]
-    assert [row[1] for row in memory.rows] == ["q=5", "q=1"]
+    assert latency.texts() == [["a", "q=5", "1.00", "1.00", "1.00"], ["a", "q=1", "3.00", "3.00", "3.00"]]
+    assert [row[1] for row in memory.texts()] == ["q=5", "q=1"]
 
 
 def test_a_difference_is_the_others_figure_less_the_references_within_a_seed() -> None:
     some = [result("a", seed, float(seed)) for seed in (1, 2, 3)] + [result("b", seed, 10.0) for seed in (2, 3)]
-    (row,) = differences(Results(some, (1, 2, 3)), "p", "a")[0].rows
+    (row,) = differences(Results(some, (1, 2, 3)), "p", "a")[0].texts()
     half = math.tan(math.pi * 0.475) * math.sqrt(0.5) / math.sqrt(2)  # of 8 and 7
     assert row[:3] == ["b", "2", f"+7.50 ± {half:.2f}"]
 

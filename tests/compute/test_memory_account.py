@@ -190,13 +190,13 @@ def test_a_cap_above_the_peak_lets_a_training_pass_one_below_stops_it_and_one_th
     assert unfit["phase"]
     assert unfit["budget_mib"] == tight_mib
     assert unfit["needed_mib"] >= unfit["budget_mib"]
-    assert memory_sheets.by_device({"fedavg": stopped}).rows[0][-1] == "0 of 1"
+    assert memory_sheets.by_device({"fedavg": stopped}).texts()[0][-1] == "0 of 1"
 
     status, counted = play(tmp_path / "counted", tight_mib, "--memory-cap", "account")
     assert (status, counted["outcome"], counted["rounds"]) == (0, "would-not-fit", 1)
     assert counted["does_not_fit"]["outcome"] == "would-not-fit"
     assert counted["clients"][0]["needed_mib"] == pytest.approx(peak_mib, rel=0.02)
-    assert memory_sheets.by_device({"fedavg": counted}).rows[0][-1] == "would not (1)"
+    assert memory_sheets.by_device({"fedavg": counted}).texts()[0][-1] == "would not (1)"
 
     status, foreseen = play(tmp_path / "foreseen", tight_mib // 2, "--dry-run")
     assert (status, foreseen["outcome"]) == (0, "would-not-fit")

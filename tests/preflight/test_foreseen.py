@@ -139,8 +139,8 @@ def test_the_tables_of_a_dry_run_call_nothing_measured(events: Any) -> None:
     assert "| allocator and workspace" not in text
     assert "measured" not in tables.to_markdown(summary).replace("not measured", "")
     (latency,) = [table for table in tables.run_tables(summary) if table.title == "Latency"]
-    assert latency.rows[0][1] == "foreseen"
-    host = [row[-1] for row in table_of_computations.computations_table(summary["algorithms"]).rows]
+    assert latency.texts()[0][1] == "foreseen"
+    host = [row[-1] for row in table_of_computations.computations_table(summary["algorithms"]).texts()]
     assert host and set(host) == {NOTHING}  # a dry run carries out few computations
 
 
@@ -182,7 +182,7 @@ def test_what_is_foreseen_is_compared_with_no_measured_peak(tmp_path: Path, caps
     write_run(dry, {"fedavg": dry_events()}, clock="dry-run", memory={"cap": "account"})
     write_run(run, {"fedavg": make_timeline()})
     (table,) = compare.comparison_tables([recorded.recorded(folder) for folder in (dry, run)], ["dry", "run"])
-    rows = {row[0]: row[1:] for row in table.rows}
+    rows = {row[0]: row[1:] for row in table.texts()}
     assert rows["peak MiB"] == [NOTHING, "42.00", NOTHING]
     assert rows[compare.FORESEEN] == ["35.00", NOTHING, NOTHING]
     assert compare_command.command([str(dry), str(run)]) == 0
@@ -199,7 +199,7 @@ def test_the_page_of_a_dry_run_says_that_nothing_was_trained_or_measured(tmp_pat
     assert "those of real training" not in text
     page = html._clients("fedavg", recorded.recorded(folder).summary["algorithms"]["fedavg"])
     assert page.headers[-2:] == ["budget\nMiB", "peak, fore-\nseen MiB"]
-    assert page.rows[0][-2:] == ["100.0", "35.00"]
+    assert page.texts()[0][-2:] == ["100.0", "35.00"]
 
 
 @pytest.mark.parametrize("events", [dry_events, older_events])

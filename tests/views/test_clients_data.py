@@ -80,7 +80,7 @@ def test_a_run_begins_with_at_most_four_lines_about_its_data() -> None:
 def test_few_clients_and_classes_stand_one_by_one_and_many_as_least_median_and_most() -> None:
     (table,) = clients_data.clients_data_tables({"data": counted(names=["cat", "dog", "cow"])})
     assert table.headers == ["", "samples", "classes", "largest\n%", "cat", "dog", "cow"]
-    assert table.rows == [
+    assert table.texts() == [
         ["client-0", "10", "1", "100.0", "10", "0", "0"],
         ["client-1", "12", "2", "91.67", "11", "1", "0"],
         ["least of clients", "10", "1", "91.67", "10", "0", "0"],
@@ -90,13 +90,13 @@ def test_few_clients_and_classes_stand_one_by_one_and_many_as_least_median_and_m
         ["test part", "4", "2", "75.00", "3", "0", "1"],
     ]
     (table,) = clients_data.clients_data_tables({"data": counted(100)})
-    assert [row[:3] for row in table.rows[:3]] == [
+    assert [row[:3] for row in table.texts()[:3]] == [
         ["least of clients", "10", "1"],
         ["median of clients", "109", "2"],
         ["most of clients", "208", "2"],
     ]
     many = counted(train={"samples": 50, "classes": {str(label): 1 for label in range(50)}})
-    assert {len(row) for row in clients_data.clients_data_tables({"data": many})[0].rows} == {4}
+    assert {len(row) for row in clients_data.clients_data_tables({"data": many})[0].texts()} == {4}
 
 
 def test_all_of_it_is_in_a_csv() -> None:

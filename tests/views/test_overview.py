@@ -95,12 +95,12 @@ def test_every_figure_that_is_printed_is_in_the_csv_and_none_is_cut_off(names: l
 def test_columns_say_the_quantity_in_their_heads() -> None:
     summary = summary_of(["fedavg"])
     row = next(csv.DictReader(io.StringIO(figures_csv.to_csv(summary))))
-    latency = dict(zip(overview.latency(summary).headers, overview.latency(summary).rows[0], strict=True))
+    latency = dict(zip(overview.latency(summary).headers, overview.latency(summary).texts()[0], strict=True))
     assert latency["\nround"] == f"{float(row['round_s']):.2f}"
     for cause, head in overview.WORDS.items():
         assert latency[head] == f"{float(row[f'round_{cause}_s']):.2f}"
     table, groups = overview.volume_and_memory(summary)
-    memory = dict(zip(table.headers[1:], table.rows[0][1:], strict=True))
+    memory = dict(zip(table.headers[1:], table.texts()[0][1:], strict=True))
     assert memory["up\nkB"] == f"{float(row['round_up_bytes']) / 1000:.2f}"
     assert memory["% of\nbudget"] == f"{100 * float(row['budget_share']):.2f}"
     assert memory["peak\nMiB"] == f"{float(row['peak_mib']):.2f}"

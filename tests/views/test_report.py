@@ -27,7 +27,7 @@ from emulator.report import html as report
 from emulator.tables import overview
 from emulator.tables import run as tables
 from emulator.tables.headline import headline
-from emulator.tables.table import BEST
+from emulator.tables.table import number
 
 VOID = {"meta", "img", "br", "link", "input"}
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -111,10 +111,10 @@ def test_the_page_has_verdict_sentence_command_and_every_cell_of_every_table(wri
         if groups:
             assert drawn.pop(0) == ["", *groups.values()]
         assert drawn[0] == [" ".join(head.split()) for head in table.headers]
-        assert drawn[1:] == [[" ".join(cell.removesuffix(BEST).split()) for cell in row] for row in table.marked()]
+        assert drawn[1:] == [[" ".join(cell.split()) for cell in row] for row in table.texts()]
     for table, drawn in zip(tables.run_tables(run.summary), shown[2:], strict=False):
         assert drawn[0] == [" ".join(head.split()) for head in table.headers]
-        assert drawn[1:] == [[" ".join(cell.removesuffix(BEST).split()) for cell in row] for row in table.marked()]
+        assert drawn[1:] == [[" ".join(cell.split()) for cell in row] for row in table.texts()]
     assert len(shown) > len(tables.run_tables(run.summary))
 
 
@@ -286,9 +286,9 @@ def test_runs_side_by_side_show_the_summaries_figures_and_their_differences(tmp_
     second = write_run(tmp_path / "two", {"fedavg": slow}, seed=2)
     runs = [recorded.recorded(folder) for folder in (first, second)]
     (table,) = compare.comparison_tables(runs, ["one", "two"])
-    (row,) = [row for row in table.rows if row[0] == "s per round"]
+    (row,) = [row for row in table.texts() if row[0] == "s per round"]
     seconds = [run.summary["algorithms"]["fedavg"]["seconds"] / 3 for run in runs]
-    assert row[1:] == [f"{seconds[0]:.2f}", f"{seconds[1]:.2f}", compare._signed(seconds[1] - seconds[0])]
+    assert row[1:] == [f"{seconds[0]:.2f}", f"{seconds[1]:.2f}", number(seconds[1] - seconds[0], signed=True)]
     assert compare.differences(runs, ["one", "two"]) == ["  seed: one 1; two 2"]
     assert compare_command.command([str(first), str(second)]) == 0
     assert "seed: one 1; two 2" in capsys.readouterr().out

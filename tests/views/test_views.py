@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
+import msgspec
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
@@ -21,7 +22,7 @@ from emulator.report.figures_csv import to_csv
 from emulator.tables.headline import headline
 from emulator.tables.overview import print_run
 from emulator.tables.run import TABLES, named, to_markdown
-from emulator.tables.table import Ranked, Table, markdown, number
+from emulator.tables.table import MARKED, NOTHING, Table, TableCell, csv_text, figure, markdown, number
 
 NAMES = ["fedavg", "sl", "splitfed-v1", "splitfed-v2", "local-loss", "cse-fsl", "fsl-sage"]
 
@@ -83,20 +84,22 @@ def test_figures_in_the_tables():
 
 
 def test_the_best_of_a_column_is_marked_among_those_that_finished_and_not_where_all_are_equal():
+    values = {"one": (3.0, 5.0, 1.0), "two": (2.0, None, 1.0), "three": (1.0, 9.0, 1.0)}
     found = Table(
         title="t",
         headers=["a", "x", "y", "z"],
         label_columns=1,
-        rows=[["one", "3.00", "5.00", "1.00"], ["two", "2.00", "–", "1.00"], ["three", "1.00", "9.00", "1.00"]],
+        rows=[[name, *map(figure, each)] for name, each in values.items()],
         caption="m",
-        best={
-            1: Ranked("least", [3.0, 2.0, 1.0]),
-            2: Ranked("most", [5.0, None, 9.0]),
-            3: Ranked("least", [1.0, 1.0, 1.0]),
-        },
+        best={1: "least", 2: "most", 3: "least"},
         ranked=[0, 1],
     )
-    assert found.marked() == [["one", "3.00", "5.00", "1.00"], ["two", "2.00*", "–", "1.00"], found.rows[2]]
+    assert found.texts(MARKED) == [
+        ["one", "3.00", "5.00", "1.00"],
+        ["two", "2.00*", NOTHING, "1.00"],
+        ["three", "1.00", "9.00", "1.00"],
+    ]
+    assert not msgspec.structs.replace(found, ranked=[]).best_cells()
     assert "| two | **2.00** | – | 1.00 |" in markdown(found)
 
 
@@ -109,9 +112,18 @@ def test_the_best_is_found_by_value_and_not_by_what_is_printed():
         summary["algorithms"][name] |= {"seconds": seconds, "rounds": 10}
     summary["algorithms"]["sl"]["client_rounds"] += 10**-6  # fewer bytes a share, by less than is printed
     latency, sent = named(summary, ["latency", "volume"])
-    assert [row[3] for row in latency.marked()] == ["0.61*", "0.61", "0.61*", "0.70"]
-    assert [row[1].endswith("*") for row in sent.marked()] == [False, False, False, True]
-    assert len({row[1] for row in sent.rows}) == 1
+    assert [row[3] for row in latency.texts(MARKED)] == ["0.61*", "0.61", "0.61*", "0.70"]
+    assert [row[1].endswith("*") for row in sent.texts(MARKED)] == [False, False, False, True]
+    assert len({row[1] for row in sent.texts()}) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "signed", "text"),
+    [(0.004, True, "0.00"), (-0.004, True, "0.00"), (-0.004, False, "0.00"), (0.005001, True, "+0.01")],
+)
+def test_a_zero_has_no_sign_and_a_cell_keeps_the_value_that_it_was_written_of(value, signed, text):
+    assert figure(value, signed=signed) == TableCell(value, text)
+    assert csv_text(["x"], [[figure(value).value], [None]]) == f'x\n{value}\n""\n'
 
 
 def test_one_sentence_says_who_wins_on_what():

@@ -49,7 +49,7 @@ def test_cuts_are_in_order_and_deeper_ones_cost_the_client_more(model: str) -> N
         assert one.point.parameters <= other.point.parameters
         assert one.flops <= other.flops
         assert one.activation_bytes <= other.activation_bytes
-    shown = cuts_table(model, (3, 32, 32)).rows
+    shown = cuts_table(model, (3, 32, 32)).texts()
     assert len(shown) == len(found)
     assert sum("(default)" in row[0] for row in shown) == 1
 
