@@ -49,7 +49,7 @@ class NodeState:
     down_bytes: int = 0
     queued_ns: int = 0  # its computations have waited for a free worker so long, together
     alive: bool = False
-    absent: Callable[[], bool] = lambda: False  # whether nothing can reach it now, by its profile
+    absent: Callable[[], bool] = lambda: False  # whether nothing can reach it now
     uploads: UnderWay = field(default_factory=UnderWay)
     downloads: UnderWay = field(default_factory=UnderWay)
     bins: Bins = field(default_factory=Bins)

@@ -33,6 +33,7 @@ from emulator.ledger.events import (
     Timeline,
     Transmitted,
     Undelivered,
+    Unreachable,
     Waiting,
 )
 from emulator.ledger.manifest import Manifest, NodeFacts
@@ -75,6 +76,10 @@ class Progress:
 
     def _absent(self, node: NodeFacts) -> Callable[[], bool]:
         """Whether a client is absent at the time that is shown."""
+        return lambda: self.now_ns < self._away_until_ns.get(node.name, 0)
+
+    def _absent_in_an_older_record(self, node: NodeFacts) -> Callable[[], bool]:
+        """The same where absences are not in the ledger: drawn from the seed, as the network had drawn them."""
         spans = of_client(node.absence, self.manifest.seed, node.name)
         return lambda: spans.back_ns(self.now_ns) > self.now_ns
 
@@ -95,7 +100,8 @@ class Progress:
                 budget_bytes=node.budget_bytes,
             )
             if node.absence:
-                self.nodes[node.name].absent = self._absent(node)
+                known = self._absent if self.manifest.parts else self._absent_in_an_older_record
+                self.nodes[node.name].absent = known(node)
         members: dict[tuple[str, str], list[NodeState]] = {}
         for client in self.clients:
             members.setdefault((client.device, client.network), []).append(client)
@@ -105,6 +111,7 @@ class Progress:
         sides = self.manifest.nodes
         self._outward = {node.name: [self.capacities[i] for i in node.up_channels] for node in sides}
         self._inward = {node.name: [self.capacities[i] for i in node.down_channels] for node in sides}
+        self._away_until_ns: dict[str, int] = {}
         self.now_ns = 0
         self.dilation = 1
         self.ended: dict[int, RoundEnded] = {}
@@ -250,7 +257,7 @@ class Progress:
     def apply(self, event: AnyEvent) -> None:
         """Fold one event in; events of nodes that the manifest does not name (network, evaluator) count too."""
         node = self.nodes.get(event.node)
-        if isinstance(event, Posted | Transmitted | Received | Computed | RoundEnded | Waiting):
+        if isinstance(event, Posted | Transmitted | Received | Computed | RoundEnded | Waiting | Unreachable):
             self.now_ns = max(self.now_ns, event.due_ns)
         if node is not None and (self._measures or not isinstance(event, Memory)):
             node.note(event)
@@ -262,6 +269,8 @@ class Progress:
             self._carried(event)
         elif isinstance(event, Received):
             self._arrived(event.node, event.source, event.counter)
+        elif isinstance(event, Unreachable):
+            self._away_until_ns[event.client] = event.until_ns
         elif isinstance(event, Undelivered):
             self._arrived(event.destination, event.source, event.counter)
         elif isinstance(event, RoundEnded):

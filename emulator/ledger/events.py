@@ -85,6 +85,18 @@ class Transmitted(Event, frozen=True, kw_only=True, tag="carried"):
     resent_bytes: int = 0  # had left when an end went away, and left once more; not in wire_bytes
 
 
+class Unreachable(Event, frozen=True, kw_only=True):
+    """Network: from ``due_ns`` to before ``until_ns`` nothing reaches ``client``, and it reaches nothing.
+
+    ``kind``: "outage" or "away" (``profiles.availability``). Written when it begins; no digest hashes it, since it
+    follows from the profile and the seed.
+    """
+
+    client: str
+    kind: str
+    until_ns: int
+
+
 class Undelivered(Event, frozen=True, kw_only=True):
     """Network, at its end: a message that was posted and never fetched by its receiver."""
 
@@ -254,6 +266,7 @@ AnyEvent = (
     | Posted
     | Blocked
     | Transmitted
+    | Unreachable
     | Undelivered
     | Received
     | Refused

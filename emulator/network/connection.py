@@ -127,7 +127,7 @@ class Connection(Flow):
 
     def was_away(self, from_ns: int, to_ns: int) -> bool:
         """Whether an end has been away in the meantime."""
-        return any(end.absences.kind == "away" and end.absences.within(from_ns, to_ns) for end in (self.out, self.into))
+        return any(end.absences.kind == "away" and end.absences.begun(from_ns, to_ns) for end in (self.out, self.into))
 
     def serve(self, t_ns: int) -> None:
         """Subtract the bytes sent since the share last changed."""

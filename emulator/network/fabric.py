@@ -56,6 +56,15 @@ class LinkEvent(NamedTuple):
     moved_ns: int = 0
 
 
+class BegunAbsence(NamedTuple):
+    """From ``due_ns`` to before ``until_ns`` nothing reaches a client, and it reaches nothing."""
+
+    due_ns: int
+    client: str
+    kind: str
+    until_ns: int
+
+
 class Fabric:
     """The network of a scenario. Random draws come from streams that are named by seed, pair and purpose."""
 
@@ -69,6 +78,9 @@ class Fabric:
         self._planned = 0
         self._touched: dict[Resource, None] = {}
         self._events: list[LinkEvent] = []
+        self._absences = {name: link.absences for name, link in self.topology.links.items() if link.absences}
+        self._told_ns = -1  # absences that begin until then have been told
+        self.next_absence_ns = 0 if self._absences else None  # when to ask for them again
 
     def post(self, source: str, destination: str, counter: int, wire_bytes: int, posted_ns: int) -> None:
         """A message for the connection; KeyError for a node that the scenario does not have."""
@@ -92,6 +104,20 @@ class Fabric:
             self._share(now_ns)
         happened, self._events = sorted(self._events), []
         return happened
+
+    def absences(self, now_ns: int) -> list[BegunAbsence]:
+        """The absences that have begun by ``now_ns`` and were not told before, in the order of their begins."""
+        if self.next_absence_ns is None or now_ns < self.next_absence_ns:
+            return []
+        begun = sorted(
+            BegunAbsence(from_ns, client, absences.kind, until_ns)
+            for client, absences in self._absences.items()
+            for from_ns, until_ns in absences.begun(self._told_ns, now_ns)
+        )
+        self._told_ns = now_ns
+        changes = (absences.next_ns(now_ns) for absences in self._absences.values())
+        self.next_absence_ns = min((ns for ns in changes if ns is not None), default=None)
+        return begun
 
     def drop(self, node: str, now_ns: int) -> list[tuple[str, int]]:
         """A node is gone: what is on its way to or from it is withdrawn, and its shares are given back at once.

@@ -29,7 +29,7 @@ from emulator.clock.loop import EmulatedLoop, InstantPacer
 from emulator.compute.counting import Costs, HostRun
 from emulator.compute.device import Work, duration_ns
 from emulator.host.liveness import PULSE
-from emulator.ledger.events import Ended, Event, Posted, Reported, Started, Transmitted, Undelivered
+from emulator.ledger.events import Ended, Event, Posted, Reported, Started, Transmitted, Undelivered, Unreachable
 from emulator.network.fabric import Fabric
 from emulator.network.jitter import SECOND_NS, Transmission
 from emulator.node.node import Node, ServerNode, make_node
@@ -222,7 +222,8 @@ def dry_run(
     loop = EmulatedLoop(InstantPacer(lambda: who_waits(nodes.values())))
     remembered, host = RememberedCosts(profiled.costs, profiled.measured_ns, scenario.host), DryRunHost()
     records["network"](Started(due_ns=0, actual_ns=0, role="network", pid=os.getpid()))
-    fabric, transports = InProcessFabric(loop, Fabric(scenario, seed)), dict[str, DryRunTransport]()
+    network = Fabric(scenario, seed)
+    fabric, transports = InProcessFabric(loop, network), dict[str, DryRunTransport]()
     under_way: dict[tuple[str, int], tuple[str, Parcel]] = {}
 
     def make(spec: Member) -> Node:
@@ -272,6 +273,8 @@ def dry_run(
             complete = loop.run_until_complete(within(bounds))
         for sent, (destination, parcel) in under_way.items():
             records["network"](_undelivered(loop.now_ns, *sent, destination, parcel))
+        for absence in network.absences(loop.now_ns):
+            records["network"](Unreachable(actual_ns=absence.due_ns, **absence._asdict()))
         records["network"](Ended(due_ns=loop.now_ns, actual_ns=loop.now_ns, outcome="finished"))
         return DryRunResult(loop.now_ns, remembered.asked, remembered.carried_out, remembered.host_ns, complete)
     finally:

@@ -63,10 +63,11 @@ class Absences:
         i = bisect_right(self._from, t_ns)
         return self._from[i] if i < len(self._from) else None
 
-    def within(self, from_ns: int, to_ns: int) -> bool:
-        """Whether a span began after ``from_ns`` and not after ``to_ns``."""
-        self._reach(to_ns)
-        return bisect_right(self._from, to_ns) > bisect_right(self._from, from_ns)
+    def begun(self, after_ns: int, until_ns: int) -> list[tuple[int, int]]:
+        """Begin and end of the spans that begin after ``after_ns`` and not after ``until_ns``."""
+        self._reach(until_ns)
+        first, last = (bisect_right(self._from, t_ns) for t_ns in (after_ns, until_ns))
+        return list(zip(self._from[first:last], self._to[first:last], strict=True))
 
 
 def of_client(absence: Absence | None, seed: int, client: str) -> Absences:

@@ -105,10 +105,12 @@ class Router:
                     self._take_promise(node, promise)
                 busy = True
             busy = self._act() or busy
+            self._note_absences()
             while self._hung_up and not busy:  # what they had said before is handled before
                 self._lose(self._hung_up.pop())
                 busy = True
-            rest_s = 0.0 if busy else self._conductor.rest_s(self._fabric.next_ns())
+            planned = [ns for ns in (self._fabric.next_ns(), self._fabric.next_absence_ns) if ns is not None]
+            rest_s = 0.0 if busy else self._conductor.rest_s(min(planned, default=None))
             readable, _, _ = select.select(files, [], [], rest_s)
             if self._control.fileno() in readable:
                 self._take_orders()
@@ -236,6 +238,12 @@ class Router:
                 self._control_hub.send(node, (self._notified[node], due_ns))
             acted = True
 
+    def _note_absences(self) -> None:
+        if self._started:
+            actual_ns = self._conductor.actual_ns()
+            for absence in self._fabric.absences(actual_ns):
+                self._ledger.write(events.Unreachable(actual_ns=actual_ns, **absence._asdict()))
+
     def _handle_link_event(self, event: LinkEvent) -> None:
         message = self._messages[event.source, event.counter]
         if event.departs:
@@ -347,6 +355,7 @@ class Router:
             self._control.send(("deadlock", "; ".join([f"{node} {self._idle[node]}" for node in left] + ended)))
 
     def _close(self) -> None:
+        self._note_absences()
         actual_ns = self._conductor.actual_ns()
         for message in sorted(self._messages.values(), key=lambda t: t.key):
             if message.announced and message.destination in self._left_in_order:

@@ -14,7 +14,17 @@ from emulator.dashboard.clients import SORTS, ordered
 from emulator.dashboard.follow import Follower
 from emulator.dashboard.progress import SECOND_NS, Progress
 from emulator.dashboard.screen import VIEWS, ScreenState, make_screen
-from emulator.ledger.events import Clamped, Computed, Ended, Evaluated, Memory, Received, RoundEnded, Waiting
+from emulator.ledger.events import (
+    Clamped,
+    Computed,
+    Ended,
+    Evaluated,
+    Memory,
+    Received,
+    RoundEnded,
+    Unreachable,
+    Waiting,
+)
 
 NAMES = ["fedavg", "sl", "splitfed-v1", "splitfed-v2", "local-loss", "cse-fsl", "fsl-sage"]
 SIZES = [(80, 24), (100, 30), (160, 50), (200, 60)]
@@ -82,10 +92,16 @@ def test_a_client_that_waits_is_sending_until_its_message_has_left():
 @pytest.mark.parametrize(
     ("until_ms", "doing"), [(5, "download global"), (15, "away global"), (69, "compute step"), (110, "away global")]
 )
-def test_a_client_that_nothing_can_reach_is_away_but_computes_on(until_ms, doing):
+@pytest.mark.parametrize("older", [False, True])
+def test_a_client_that_nothing_can_reach_is_away_but_computes_on(until_ms, doing, older):
+    """By its ledger; in an older record, which does not say, by its profile."""
     nodes = msgspec.to_builtins(make_manifest().nodes)
-    nodes[1]["absence"] = {"kind": "away", "spans": [[12 * MS, 200 * MS]]}
-    progress = follow((event for event in make_timeline() if event.due_ns <= until_ms * MS), nodes=nodes)
+    nodes[1]["absence"] = {"kind": "away", "spans": [[12 * MS, 200 * MS]] if older else [[0, 1000 * MS]]}
+    parts = {"description": "", "devices": [], "networks": [], "cells": [], "host": None}
+    gone = Unreachable(**at(12 * MS), node="network", client="client-0", kind="away", until_ns=200 * MS)
+    played = [*make_timeline(), *([] if older else [gone])]
+    seen = (event for event in played if event.due_ns <= until_ms * MS)
+    progress = follow(seen, nodes=nodes, scenario=None if older else parts)
     progress.take([Waiting(**at(until_ms * MS), node="server", kinds=["update"], sources=[])])
     assert state(progress.nodes["client-0"]) == doing
 

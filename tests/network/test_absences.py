@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections import defaultdict
 from pathlib import Path
@@ -11,21 +12,26 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from relay import play
 from traffic import Sent, carry, link
 
 from algorithms import ALGORITHMS
 from algorithms.workload.task import Task, prepare
+from emulator.checks.digest import timeline_digest
+from emulator.clock.conductors import CLOCKS
 from emulator.errors import UserError
-from emulator.ledger.events import Event, Posted, Received, Reported, RoundEnded
+from emulator.ledger.events import Event, Posted, Received, Reported, RoundEnded, Transmitted, Unreachable
+from emulator.ledger.files import read_timeline
 from emulator.network.fabric import Fabric
 from emulator.network.jitter import Transmission
+from emulator.node.node import ClientNode, ServerNode
 from emulator.piecewise import StepFunction
 from emulator.preflight.dilation import ProfilingResult
 from emulator.preflight.dry_run import dry_run
-from emulator.profiles.availability import Absence, Absences
+from emulator.profiles.availability import Absence, Absences, of_client
 from emulator.profiles.reading import load_scenario
 from emulator.profiles.scenario import ClientSpec, Direction, Network, Scenario, ServerSpec
-from emulator.testing.stage import MBIT, MS, SECOND, make_device
+from emulator.testing.stage import MBIT, MS, SECOND, Note, make_device, note
 
 BACK_NS, LATE_NS = 9 * SECOND, 30 * SECOND
 KINDS = pytest.mark.parametrize("kind", ["outage", "away"])
@@ -122,6 +128,51 @@ def test_the_end_of_a_dry_run_is_the_networks_error(task: Any, caplog: pytest.Lo
         played("fedavg", msgspec.structs.replace(scenario, clients=tuple(clients)), task)
     gc.collect()
     assert caplog.messages == []
+
+
+@given(st.lists(st.integers(0, 10**11), min_size=1, max_size=9), st.integers(10**7, 10**10))
+def test_each_absence_is_told_once_however_often_the_network_is_asked(times: list[int], mean_ns: int) -> None:
+    network = Network("n", Direction(MBIT, 0, 0), Direction(MBIT, 0, 0))
+    absence = Absence("away", (), mean_ns, mean_ns)
+    fabric, drawn = Fabric(traffic(network, absence), 7), of_client(absence, 7, "client-0")
+    told = [each for t_ns in sorted(times) for each in fabric.absences(t_ns)]
+    assert [(each.due_ns, each.until_ns) for each in told] == drawn.begun(-1, max(times))
+    assert fabric.next_absence_ns == drawn.next_ns(max(times)) or not told
+    assert told == sorted(told)
+
+
+SPANS = ((20 * MS, 60 * MS), (100 * MS, 180 * MS), (100 * SECOND, 101 * SECOND))
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+def test_absences_are_in_the_networks_ledger_on_every_clock_until_the_end_and_no_digest_moves(
+    clock: str, tmp_path: Path
+) -> None:
+    async def client(node: ClientNode) -> int:
+        await asyncio.sleep(0.12)
+        await node.post("server", note(0))
+        return node.now()
+
+    async def server(node: ServerNode) -> None:
+        await node.recv(Note)
+
+    relay, _ = play(tmp_path, 1, server, client, clock=CLOCKS[clock], absence=Absence("outage", SPANS))
+    found = relay.of(Unreachable)
+    assert [(e.due_ns, e.until_ns, e.client, e.kind) for e in found] == [
+        (from_ns, until_ns, "client-0", "outage") for from_ns, until_ns in SPANS[:2]
+    ]
+    assert all(event.actual_ns >= event.due_ns for event in found)
+    timeline = read_timeline(tmp_path)
+    assert timeline_digest(timeline) == timeline_digest([e for e in timeline if not isinstance(e, Unreachable)])
+    (carried,) = relay.of(Transmitted)
+    assert carried.due_ns > SPANS[1][1]
+
+
+@KINDS
+def test_the_ledger_of_a_dry_run_has_the_absences_until_its_end(kind: str, task: Any) -> None:
+    events = played("fedavg", absent(kind, (SECOND, BACK_NS), (10_000 * SECOND, 10_001 * SECOND)), task)
+    (found,) = [event for event in events["network"] if isinstance(event, Unreachable)]
+    assert (found.due_ns, found.until_ns, found.client, found.kind) == (SECOND, BACK_NS, "client-1", kind)
 
 
 def traffic(network: Network, absence: Absence) -> Scenario:

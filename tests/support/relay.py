@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgpack
+import msgspec
 import zmq
 
 from emulator.clock.conductors import CLOCKS, Clock
@@ -21,6 +22,7 @@ from emulator.ledger.timeline import only
 from emulator.network.fabric import Fabric
 from emulator.node.node import Node, make_node
 from emulator.preflight.in_process import InProcessHost, ProfiledCosts
+from emulator.profiles.availability import Absence
 from emulator.profiles.scenario import Device, Scenario
 from emulator.testing.stage import BYTE_NS, WAY_NS, Blob, Note, make_scenario
 from emulator.transport.control_channel import ControlChannel
@@ -218,10 +220,15 @@ def play(
     workers: int = 1,
     device: Device | None = None,
     make: type[Router] = Router,
+    absence: Absence | None = None,
     **link: int,
 ) -> tuple[Relay, list[Any]]:
-    """A whole timeline; the results of the clients and then the server's. ``reverse``: the server starts first."""
-    relay = Relay(folder, make_scenario(clients, workers, device, **link), clock, make)
+    """A whole timeline; the results of the clients and then the server's. ``reverse``: the server starts first;
+    ``absence``: of the first client."""
+    scenario = make_scenario(clients, workers, device, **link)
+    first = msgspec.structs.replace(scenario.clients[0], absence=absence)
+    scenario = msgspec.structs.replace(scenario, clients=(first, *scenario.clients[1:]))
+    relay = Relay(folder, scenario, clock, make)
     try:
         roles = {name: server if name == "server" else client for name in relay.names}
         order = reversed(roles) if reverse else iter(roles)
