@@ -32,12 +32,14 @@ class File(NamedTuple):
     changed_ns: int
 
 
-def identity(dataset: str, data_dir: str, partition: str = "iid") -> dict[str, str]:
+def identity(dataset: str, data_dir: str, partition: str = "iid", init: str = "") -> dict[str, str]:
     """``sha256`` of the data, and ``of`` what of them; UserError where there is no such data set.
 
-    The file of a partition is part of them. torchvision's are downloaded where they are not there yet.
+    The file of a partition is part of them, and that of initial weights. torchvision's are downloaded where they are
+    not there yet.
     """
-    parts = [_file(Path(path), "partition") for path in [parse_partition(partition).path] if Path(path).is_file()]
+    also = {"partition": parse_partition(partition).path, "init": init}
+    parts = [_file(Path(path), name) for name, path in also.items() if Path(path).is_file()]
     if dataset.startswith("synthetic:") and not parts:
         return {"sha256": hashlib.sha256(dataset.encode()).hexdigest(), "of": "its recipe, which is its name"}
     files = () if dataset.startswith("synthetic:") else _files(dataset, Path(data_dir))

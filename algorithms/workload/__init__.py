@@ -8,4 +8,5 @@ models       The models by name, two of our own among them, and their initial we
 parts        The parts of one task's model, client half, server half and auxiliary, with their initial weights
 split        A model cut in two wherever one tensor alone is what the rest needs
 task         What is trained: data set, model, cut, auxiliary, partition, batch and seed; and how a result is judged
+weights      Weights that a user brings: a file with the state dict of a whole model, checked against the model
 """

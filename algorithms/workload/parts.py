@@ -19,6 +19,7 @@ from algorithms.workload import auxiliaries, models, split
 from algorithms.workload.auxiliaries import AuxiliarySpec
 from algorithms.workload.cut_costs import chosen, cuts
 from algorithms.workload.models import Shape
+from algorithms.workload.weights import read_weights
 from emulator.compute.counting import uncounted
 from emulator.errors import UserError
 from emulator.host.resources import filling
@@ -28,7 +29,8 @@ LAYOUT = "auxiliary.json"
 
 
 class Parts(NamedTuple):
-    """Model, cut and auxiliary by name, "" for the defaults; ``folder``: where ``write`` wrote them, or ""."""
+    """Model, cut and auxiliary by name, "" for the defaults; ``folder``: where ``write`` wrote them, or "";
+    ``init``: a file of the whole model's weights, or "" for those that the seed draws."""
 
     model: str
     cut: str
@@ -37,6 +39,7 @@ class Parts(NamedTuple):
     classes: int
     seed: int
     folder: str = ""
+    init: str = ""
 
     def half(self, which: str) -> nn.Module:
         """The ``client``'s or the ``server``'s half, in train mode."""
@@ -48,7 +51,7 @@ class Parts(NamedTuple):
         """The model in one piece, in train mode."""
         if self.folder:
             return self._filled(models.meta_model(self.model, self.shape, self.classes), *split.HALVES)
-        return models.build_model(self.model, self.shape, self.classes, self.seed)
+        return self._whole()
 
     def auxiliary(self) -> nn.Module:
         """The auxiliary, in train mode."""
@@ -91,7 +94,14 @@ class Parts(NamedTuple):
         return split.Traced(models.meta_model(self.model, self.shape, self.classes), self.model)
 
     def _built(self) -> split.Traced:
-        return split.Traced(models.build_model(self.model, self.shape, self.classes, self.seed), self.model)
+        return split.Traced(self._whole(), self.model)
+
+    def _whole(self) -> nn.Module:
+        """The model with its initial weights: the seed's, or those of ``init``."""
+        model = models.build_model(self.model, self.shape, self.classes, self.seed)
+        if self.init:
+            models.load_state(model, read_weights(self.init, model.state_dict()))
+        return model
 
     @uncounted()
     def _stored(self, name: str) -> StateDict:

@@ -40,7 +40,8 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ``epochs``: passes over a client's samples in a round. ``augment``: ``flip-crop`` mirrors and shifts training images
     at random. ``normalise``: by ImageNet's mean and standard deviation. ``allow_batch_of_one``: whether a last batch of
     one sample stands alone or joins the one before; None: it joins where the model has batch norm, which one sample
-    cannot have. ``bad_images``: whether images of a folder that cannot be read are refused, or skipped.
+    cannot have. ``bad_images``: whether images of a folder that cannot be read are refused, or skipped. ``init``: a
+    file with the weights that the model begins with; empty: the seed draws them.
     """
 
     dataset: str = "digits"
@@ -59,6 +60,7 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     folder: str = ""
     allow_batch_of_one: bool | None = msgspec.field(default=None, name="single")
     bad_images: Literal["refuse", "skip"] = "refuse"
+    init: str = ""
 
     def check(self) -> None:
         """UserError, one line, for the first value that cannot be."""
@@ -70,6 +72,8 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         one_of(("refuse", "skip"), bad_images=self.bad_images)
         if self.bad_images == "skip" and not self.dataset.startswith("folder:"):
             raise UserError(f"bad_images: skip is for folders of images, not for {self.dataset}: leave it out")
+        if self.init and not Path(self.init).is_file():
+            raise UserError(f"init: there is no file {self.init}: name one with the weights of the whole model")
         self._check_of(self._about())
 
     def _check_of(self, about: datasets.Description) -> None:
@@ -188,7 +192,7 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         from algorithms.workload.parts import Parts
 
         about = self._about()
-        return Parts(self.model, self.cut, self.aux, about.shape, about.classes, self.seed, self.folder)
+        return Parts(self.model, self.cut, self.aux, about.shape, about.classes, self.seed, self.folder, self.init)
 
 
 def prepare(task: Task, folder: Path) -> Task:

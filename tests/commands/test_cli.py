@@ -236,8 +236,8 @@ MISTAKES_OF_THE_WORKLOAD = {
         ["aux", "stage of mobilenet_v3_small", "linear"],
     ),
     "a client without a sample": (
-        ["--partition", "dirichlet-unequal:1e-9", "--clients", "9"],
-        ["partition", "without a sample"],
+        ["--partition", "dirichlet-unequal:1e-9", "--clients", "11"],
+        ["partition", "in none of 1000 draws"],
     ),
     "a deadline that nobody can meet": (["--set", "deadline_s=0.001"], ["deadline_s", "0.001"]),
     "no data there": (["--dataset", "mnist", "--data-dir", "nowhere"], ["mnist", "nowhere", "--data-dir"]),

@@ -108,6 +108,9 @@ def parser(prog: str = "run.py", about: str = ABOUT) -> Flags:
         help="digits, mnist, fashion-mnist, cifar10, cifar100, folder:CxHxW, synthetic:CxHxW:CLASSES:SAMPLES, or an"
         " archive's name",
     )
+    flags.add_argument(
+        "--init", metavar="FILE", help="the whole model's initial weights: a state dict, or .safetensors"
+    )
     flags.add_argument("--data-dir", metavar="DIR", help="where data sets are, and torchvision downloads them")
     flags.add_argument("--augment", help="none, or flip-crop: random flips and crops of the training images")
     flags.add_argument(

@@ -39,7 +39,10 @@ def stamp(scenario: Scenario, settings: Mapping[str, Mapping[str, Any]], arithme
     return Dependencies(
         scenario=scenario_digest(scenario),
         data=identity.identity(
-            task.get("dataset", "digits"), task.get("data_dir", "data"), task.get("partition", "iid")
+            task.get("dataset", "digits"),
+            task.get("data_dir", "data"),
+            task.get("partition", "iid"),
+            task.get("init", ""),
         ),
         arithmetic=dict(arithmetic),
         sources={
