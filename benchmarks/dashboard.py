@@ -24,7 +24,7 @@ from benchmarks.report import Section, Target
 from benchmarks.stage import Broken, Stage
 from benchmarks.virtual import play_virtual
 from emulator.dashboard.launch import PROGRAM
-from emulator.ledger.events import AnyEvent, Timeline
+from emulator.ledger.events import AnyEvent, Lifecycle
 from emulator.ledger.files import Ledger, encode_line, read_timeline
 from emulator.ledger.manifest import read_manifest, write_manifest
 
@@ -58,7 +58,7 @@ def run(stage: Stage, quick: bool) -> Section:
         recorded = folder / str(clients)
         play_virtual(recorded, [*flags, "--samples-per-client", "96", "--dry-run", "--force"])
         timeline = read_timeline(recorded / "ledger" / ALGORITHM)
-        events = [event for event in timeline if not isinstance(event, Timeline)]  # its end is not due at its end
+        events = [event for event in timeline if not isinstance(event, Lifecycle)]  # its end is not due at its end
         for (width, height), most in SIZES.items():
             shown = folder / f"{clients}-{width}"
             seconds = SECONDS / 4 if quick else SECONDS
@@ -101,7 +101,7 @@ def _follow(recorded: Path, shown: Path, events: Sequence[AnyEvent], size: tuple
         lines = _write(events, shown / "ledger" / ALGORITHM, seconds)
         written_s, shown_bytes = time.monotonic() - begun_s, len(drawn) - from_bytes
         with Ledger(shown / "ledger" / ALGORITHM, "supervisor") as ledger:
-            ledger.write(Timeline(due_ns=0, actual_ns=0, outcome=LAST))
+            ledger.write(Lifecycle(due_ns=0, actual_ns=0, outcome=LAST))
         deadline_s = time.monotonic() + START_S
         while LAST.encode() not in drawn and process.poll() is None and time.monotonic() < deadline_s:
             time.sleep(TICK_S)

@@ -95,7 +95,7 @@ def _write(folder: Path, rounds: int) -> int:
     (folder / "ledger" / METHOD).mkdir()
     names = [client.name for client in scenario.clients]
     made = _Record(folder / "ledger" / METHOD, ["network", "supervisor", "evaluator", "server", *names])
-    made.note("supervisor", events.Timeline, 0, {"outcome": ""})
+    made.note("supervisor", events.Lifecycle, 0, {"outcome": ""})
     made.note("server", events.Started, 0, {"role": "server", "pid": 1, "device": "edge-server"})
     budgets = {client.name: client.device.budget_bytes for client in scenario.clients}
     for name, budget_bytes in budgets.items():
@@ -120,7 +120,7 @@ def _write(folder: Path, rounds: int) -> int:
         made.note(name, events.Memory, end_ns, sizes)
     for name in ("server", "network", *names):
         made.note(name, events.Ended, end_ns, {"outcome": "finished"})
-    made.note("supervisor", events.Timeline, end_ns, {"outcome": "finished", "wall_s": 1.0})
+    made.note("supervisor", events.Lifecycle, end_ns, {"outcome": "finished", "wall_s": 1.0})
     for file in made.files.values():
         file.close()
     return made.count

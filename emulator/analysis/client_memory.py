@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from emulator.checks.clock_limits import limits_of
-from emulator.ledger.events import AnyEvent, Ended, Memory, MemoryEstimated, Started
+from emulator.ledger.events import Ended, Memory, MemoryEstimated, Started
 from emulator.ledger.manifest import Manifest, NodeFacts
-from emulator.ledger.timeline import only
+from emulator.ledger.timeline import Timeline
 
 MIB = 2**20
 
@@ -34,7 +34,7 @@ def how_memory_is_known(manifest: Manifest) -> MemorySource:
 
 def client_memory(
     node: NodeFacts,
-    events: Sequence[AnyEvent],
+    events: Timeline,
     ends: Sequence[str],
     account: MemoryEstimated | None,
     how: MemorySource,
@@ -60,10 +60,10 @@ def client_memory(
     return {"outcome": outcome, **found}
 
 
-def measured(node: NodeFacts, events: Sequence[AnyEvent]) -> Json:
+def measured(node: NodeFacts, events: Timeline) -> Json:
     """Baseline, budget and peak growth above the baseline; None where nothing was measured or capped."""
-    started = [event for event in only(events, Started) if event.node == node.name]
-    peaks = [event.peak_bytes for event in only(events, Memory) if event.node == node.name]
+    started = [event for event in events.of(Started) if event.node == node.name]
+    peaks = [event.peak_bytes for event in events.of(Memory) if event.node == node.name]
     budgets = [event.budget_bytes for event in started if event.budget_bytes is not None]
     baselines = [event.baseline_bytes for event in started if event.baseline_bytes]
     return {
@@ -97,7 +97,7 @@ def _account(account: MemoryEstimated | None, peak_mib: float | None, *, whole: 
     }
 
 
-def does_not_fit(events: Sequence[AnyEvent], clients: Sequence[Json]) -> Json | None:
+def does_not_fit(events: Timeline, clients: Sequence[Json]) -> Json | None:
     """The first client that did not fit: one that an allocation failed in, else one whose peak passed its budget.
 
     Under a cap that was only accounted: the first that would not fit. ``needed_mib`` is the peak of a training that
@@ -106,7 +106,7 @@ def does_not_fit(events: Sequence[AnyEvent], clients: Sequence[Json]) -> Json | 
     unfit = [client for client in clients if client["outcome"] in ("does-not-fit", "would-not-fit")]
     if not unfit:
         return None
-    words = {e.node: e for e in only(events, Ended) if e.outcome == "does-not-fit"}
+    words = {e.node: e for e in events.of(Ended) if e.outcome == "does-not-fit"}
     stopped = sorted((client for client in unfit if client["name"] in words), key=lambda c: words[c["name"]].due_ns)
     client = (stopped or unfit)[0]
     last = words.get(client["name"])

@@ -14,7 +14,6 @@ import msgspec
 
 from emulator.analysis.recorded import RunRecord
 from emulator.ledger.events import Event, Posted
-from emulator.ledger.timeline import only
 
 SECOND_NS = 10**9
 Columns = dict[str, list[Any]]
@@ -77,7 +76,7 @@ def messages(run: RunRecord) -> Columns:
     found: dict[tuple[str, str, int, str, str], Counter[str]] = {}
     for name, events in run.timelines.items():
         clients = {node.name for node in run.manifest.clients}
-        for event in only(events, Posted):
+        for event in events.of(Posted):
             for client, way in ((event.node, "up"), (event.destination, "down")):
                 if client in clients:
                     row = found.setdefault((name, client, event.round + 1, event.kind, way), Counter())
@@ -115,7 +114,7 @@ def events(run: RunRecord, kind: type[Event]) -> Columns:
     return _columns(
         {"algorithm": name, **{field: _plain(getattr(event, field)) for field in kind.__struct_fields__}}
         for name, found in run.timelines.items()
-        for event in only(found, kind)
+        for event in found.of(kind)
     )
 
 

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from emulator.checks.divergence import Divergence
-from emulator.ledger.events import AnyEvent, Evaluated, Posted, RoundEnded, Transmitted
-from emulator.ledger.timeline import only
+from emulator.ledger.events import Evaluated, Posted, RoundEnded, Transmitted
+from emulator.ledger.timeline import Timeline
 
 SIZES = ("payload", "framed", "wire")
 SECOND_NS = 10**9
@@ -45,11 +45,11 @@ def total(posted: Iterable[Posted]) -> dict[str, int]:
     return found
 
 
-def besides(events: Sequence[AnyEvent], clients: set[str]) -> Json:
+def besides(events: Timeline, clients: set[str]) -> Json:
     """Bytes that messages cost besides their own: acknowledgements on the way back (each once: of what a client sent
     down, of all else up), what was sent again."""
     acks = {"up": 0, "down": 0}
-    transmitted = only(events, Transmitted)
+    transmitted = events.of(Transmitted)
     for message in transmitted:
         acks["down" if message.source in clients else "up"] += message.ack_bytes
     return {"ack_bytes": acks, "resent_bytes": sum(message.resent_bytes for message in transmitted)}
@@ -67,14 +67,14 @@ def by_kind(posted: Iterable[Posted]) -> dict[str, dict[str, int]]:
     return dict(sorted(kinds.items()))
 
 
-def history(events: Sequence[AnyEvent], clients: set[str], diverged: Divergence | None = None) -> list[Json]:
+def history(events: Timeline, clients: set[str], diverged: Divergence | None = None) -> list[Json]:
     """One row a finished round, in the order of their ends, with the bytes that were posted until its end.
 
     From the round on in which the training ``diverged`` there is no judgement.
     """
     until = diverged.round if diverged else math.inf
-    posted = sorted(only(events, Posted), key=lambda message: message.due_ns)
-    scores = {event.round: event for event in only(events, Evaluated) if event.round < until}
+    posted = sorted(events.of(Posted), key=lambda message: message.due_ns)
+    scores = {event.round: event for event in events.of(Evaluated) if event.round < until}
     rows: list[Json] = []
     counted = official = up = down = payload = 0
     for ended in _ends(events):
@@ -104,20 +104,18 @@ def history(events: Sequence[AnyEvent], clients: set[str], diverged: Divergence 
     return rows
 
 
-def client_rounds(events: Sequence[AnyEvent], clients: set[str]) -> int:
+def client_rounds(events: Timeline, clients: set[str]) -> int:
     """In how many rounds clients took part, that is posted something between the round's end and the one before, added
     up over clients. What they post after the last round's end is in none."""
     ends_ns = [ended.due_ns for ended in _ends(events)]
     took_part = {
-        (message.node, bisect_left(ends_ns, message.due_ns))
-        for message in only(events, Posted)
-        if message.node in clients
+        (message.node, bisect_left(ends_ns, message.due_ns)) for message in events.of(Posted) if message.node in clients
     }
     return sum(place < len(ends_ns) for _, place in took_part)
 
 
-def _ends(events: Sequence[AnyEvent]) -> list[RoundEnded]:
-    return sorted(only(events, RoundEnded), key=lambda event: (event.due_ns, event.seq))
+def _ends(events: Timeline) -> list[RoundEnded]:
+    return sorted(events.of(RoundEnded), key=lambda event: (event.due_ns, event.seq))
 
 
 def to_target(evaluated: Iterable[Json], target: float) -> Json | None:

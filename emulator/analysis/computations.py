@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from statistics import median
 from typing import Any
 
-from emulator.ledger.events import AnyEvent, Computed
+from emulator.ledger.events import Computed
 from emulator.ledger.manifest import NodeFacts
-from emulator.ledger.timeline import only
+from emulator.ledger.timeline import Timeline
 
 SECOND_NS = 10**9
 WORK = ("operations", "dense_flops", "depthwise_flops", "moved_bytes")
 
 
-def computations(
-    nodes: Iterable[NodeFacts], events: Sequence[AnyEvent], *, foreseen: bool = False
-) -> list[dict[str, Any]]:
+def computations(nodes: Iterable[NodeFacts], events: Timeline, *, foreseen: bool = False) -> list[dict[str, Any]]:
     """A row for each device and function: work and emulated seconds are sums over all ``times``; ``host_ms`` a median.
 
     ``foreseen``: by a dry run, in which the host carries out few of them; then ``host_ms`` is None. The order is that
@@ -24,7 +22,7 @@ def computations(
     """
     devices = {node.name: node.device for node in nodes}
     found: dict[tuple[str, str], list[Computed]] = {}
-    for event in only(events, Computed):
+    for event in events.of(Computed):
         found.setdefault((devices.get(event.node, ""), event.function), []).append(event)
     return [
         {

@@ -22,8 +22,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.ledger.events import AnyEvent, Computed, Received, Started, Transmitted
-from emulator.ledger.timeline import only
+from emulator.ledger.events import Computed, Received, Started, Transmitted
+from emulator.ledger.timeline import Timeline
 
 CAUSES = ("compute", "serialisation", "propagation", "queueing", "waiting")
 
@@ -31,9 +31,7 @@ Spans = list[tuple[int, int]]
 Pairs = NDArray[np.int64]  # beginnings and ends, [n, 2]
 
 
-def latency_splits(
-    clients: Iterable[str], events: Sequence[AnyEvent], *until_ns: int
-) -> list[dict[str, dict[str, int]]]:
+def latency_splits(clients: Iterable[str], events: Timeline, *until_ns: int) -> list[dict[str, dict[str, int]]]:
     """Nanoseconds of each of ``CAUSES`` for each client, one dict for each end; they sum to that end. One pass."""
     spans = _all_spans(events)
     taken = {name: _by_priority(spans[name]) for name in clients}
@@ -58,26 +56,26 @@ def _split(taken: Sequence[Pairs], length_ns: int) -> dict[str, int]:
     return {cause: reached_ns[i + 1] - reached_ns[i] for i, cause in enumerate(CAUSES)}
 
 
-def _all_spans(events: Sequence[AnyEvent]) -> dict[str, dict[str, array[int]]]:
+def _all_spans(events: Timeline) -> dict[str, dict[str, array[int]]]:
     """By node and cause, beginnings and ends in turn; those of one node may overlap."""
     spans: dict[str, dict[str, array[int]]] = defaultdict(lambda: {cause: array("q") for cause in CAUSES})
     asked: dict[tuple[str, int], list[Computed]] = defaultdict(list)  # by where and when they were asked for
-    for event in only(events, Computed):
+    for event in events.of(Computed):
         spans[event.node]["compute"].extend((event.start_ns, event.due_ns))
         if event.source is None:
             asked[event.node, event.start_ns - event.queued_ns].append(event)
         elif event.source:
             spans[event.source]["queueing"].extend((event.start_ns - event.queued_ns, event.start_ns))
-    for message in only(events, Transmitted):
+    for message in events.of(Transmitted):
         for client in (message.source, message.destination):
             own = spans[client]
             own["queueing"].extend((message.posted_ns, message.start_ns))
             own["serialisation"].extend((message.start_ns, message.due_ns))
             own["propagation"].extend((message.due_ns, message.arrival_ns))
     arrivals: dict[tuple[str, int], list[str]] = defaultdict(list)  # sources, by where and when they arrived
-    for received in only(events, Received):
+    for received in events.of(Received):
         arrivals[received.node, received.due_ns].append(received.source)
-    servers = {event.node for event in only(events, Started) if event.role == "server"}
+    servers = {event.node for event in events.of(Started) if event.role == "server"}
     # Of an older record: what a worker computes at once was asked for at the instant of its message's arrival; of
     # several at the same instant, the first to arrive is the first to be computed.
     for where, computed in asked.items():

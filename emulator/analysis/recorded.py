@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from emulator.analysis.summary import summarize
 from emulator.errors import UserError
-from emulator.ledger.events import AnyEvent
 from emulator.ledger.manifest import Manifest, read_manifest
 from emulator.ledger.run_folder import read_timelines
-from emulator.ledger.timeline import Sorted
+from emulator.ledger.timeline import Timeline
 
 
 class RunRecord(NamedTuple):
     """A run as its manifest and ledger say it was, whether it has ended, was cut short, or still goes on."""
 
     manifest: Manifest
-    timelines: Mapping[str, Sequence[AnyEvent]]
+    timelines: Mapping[str, Timeline]
     summary: dict[str, Any]
 
 
@@ -28,7 +27,7 @@ def recorded(folder: Path) -> RunRecord:
     manifest = read_manifest(folder)
     gc.disable()  # a million events that live until the end would be looked through again and again
     try:
-        timelines = {name: Sorted(events) for name, events in read_timelines(folder, manifest).items()}
+        timelines = read_timelines(folder, manifest)
     except OSError as error:
         raise UserError(f"{folder}: its ledger cannot be read ({error.strerror}); name a run's folder") from None
     except (ValueError, KeyError, TypeError) as error:

@@ -40,14 +40,14 @@ from emulator.ledger.events import (
     AnyEvent,
     Computed,
     Ended,
+    Lifecycle,
     MemoryEstimated,
     Posted,
     Reported,
     RoundEnded,
-    Timeline,
 )
 from emulator.ledger.manifest import Manifest, NodeFacts
-from emulator.ledger.timeline import Sorted, ending_of, length_of, only
+from emulator.ledger.timeline import Timeline, timelines_of
 
 TARGETS = ("0.85", "0.9")
 SECOND_NS = 10**9
@@ -55,12 +55,12 @@ SECOND_NS = 10**9
 Json = dict[str, Any]
 
 
-def summarize(manifest: Manifest, timelines: Mapping[str, Sequence[AnyEvent]]) -> Json:
+def summarize(manifest: Manifest, recorded: Mapping[str, Iterable[AnyEvent]]) -> Json:
     """What ``summary.json`` holds: the run, its verdict on itself, and one entry for each algorithm.
 
-    ``timelines`` are the merged events of each algorithm, as ``emulator.ledger.files.read_timeline`` gives them.
+    ``recorded`` are the events of each algorithm, as ``emulator.ledger.files.read_timeline`` gives them.
     """
-    timelines = {name: events if isinstance(events, Sorted) else Sorted(events) for name, events in timelines.items()}
+    timelines = timelines_of(recorded)
     algorithms = {name: _algorithm(manifest, events) for name, events in timelines.items()}
     absent = [name for name in manifest.algorithms if name not in timelines]
     health = msgspec.to_builtins(check_health(manifest, timelines))
@@ -74,7 +74,7 @@ def summarize(manifest: Manifest, timelines: Mapping[str, Sequence[AnyEvent]]) -
         "profile": manifest.profile,
         "clock": manifest.clock,
         "seed": manifest.seed,
-        "dilation": max((_dilation(events) for events in timelines.values()), default=1),
+        "dilation": max((events.dilation for events in timelines.values()), default=1),
         "health": health,  # verdict: good | bad | partial (consistent, but cut short) | unplayed | none (a dry run)
         "workload": _workload(manifest),
         "data": manifest.data,
@@ -89,16 +89,16 @@ def _workload(manifest: Manifest) -> Json | None:
     return {key: task[key] for key in ("model", "cut", "batch")} if {"model", "cut", "batch"} <= task.keys() else None
 
 
-def _algorithm(manifest: Manifest, events: Sequence[AnyEvent]) -> Json:
+def _algorithm(manifest: Manifest, events: Timeline) -> Json:
     how = how_memory_is_known(manifest)
-    accounts = {event.device: event for event in only(events, MemoryEstimated)}
+    accounts = {event.device: event for event in events.of(MemoryEstimated)}
     named = {node.name: node for node in manifest.clients}
-    ends_ns = [event.due_ns for event in only(events, RoundEnded)]
-    splits, in_rounds = latency_splits(named, events, length_of(events), max(ends_ns, default=0))
+    ends_ns = [event.due_ns for event in events.of(RoundEnded)]
+    splits, in_rounds = latency_splits(named, events, events.length_ns, max(ends_ns, default=0))
     own = _of_each(named, events)
     clients = [_client(node, own[name], splits[name], accounts.get(node.device), how) for name, node in named.items()]
     servers = [_server(node, events) for node in manifest.servers]
-    posted = only(events, Posted)
+    posted = events.of(Posted)
     names = {client["name"] for client in clients}
     diverged = divergence.find_non_finite(events)
     history = communication.history(events, names, diverged)
@@ -112,16 +112,16 @@ def _algorithm(manifest: Manifest, events: Sequence[AnyEvent]) -> Json:
         "detail": detail,
         "foreseen": how.foreseen,
         "diverged": msgspec.to_builtins(diverged),
-        "dilation": _dilation(events),
-        "dilation_why": next((event.why for event in only(events, Timeline) if event.why), ""),
+        "dilation": events.dilation,
+        "dilation_why": next((event.why for event in events.of(Lifecycle) if event.why), ""),
         "does_not_fit": does_not_fit(events, clients),
         "timeline_digest": timeline,
         "no_timeline_digest": no_timeline,
         "numerics_digest": numerics_digest(events),
-        "wall_s": next((event.wall_s for event in only(events, Timeline) if event.wall_s is not None), None),
+        "wall_s": next((event.wall_s for event in events.of(Lifecycle) if event.wall_s is not None), None),
         "rounds": len(history),
         "seconds": history[-1]["actual_s"] if history else None,
-        "length_s": length_of(events) / SECOND_NS,
+        "length_s": events.length_ns / SECOND_NS,
         "latency_s": _seconds([*splits.values()]) if splits else None,
         "round_latency_s": _seconds([*in_rounds.values()], len(history)) if splits and history else None,
         "accuracy": evaluated[-1]["accuracy"] if evaluated else None,
@@ -138,7 +138,7 @@ def _algorithm(manifest: Manifest, events: Sequence[AnyEvent]) -> Json:
         "to_target": {target: communication.to_target(evaluated, float(target)) for target in TARGETS},
         "alignment": [
             {"round": event.round, "before": before, "after": after}
-            for event in only(events, Reported)
+            for event in events.of(Reported)
             if (before := event.values.get("align_error_before")) is not None
             and (after := event.values.get("align_error_after")) is not None
         ],
@@ -148,20 +148,16 @@ def _algorithm(manifest: Manifest, events: Sequence[AnyEvent]) -> Json:
     }
 
 
-def _dilation(events: Iterable[AnyEvent]) -> int:
-    return max((event.dilation for event in only(events, Timeline)), default=1)
-
-
 # --- outcomes -----------------------------------------------------------------------------------------------------
 
 
-def _outcome(events: Sequence[AnyEvent], clients: Sequence[Json], diverged: Divergence | None) -> tuple[str, str]:
+def _outcome(events: Timeline, clients: Sequence[Json], diverged: Divergence | None) -> tuple[str, str]:
     """finished, does-not-fit, refused, failed, stuck, interrupted or partial (nobody saw an end), and a detail.
 
     would-not-fit: it finished, above a cap that was only accounted; diverged: it finished, and its model is none.
     """
-    ending = ending_of(events)
-    details = [event.detail for event in only(events, Timeline) if event.outcome and event.detail]
+    ending = events.ending
+    details = [event.detail for event in events.of(Lifecycle) if event.outcome and event.detail]
     if any(client["outcome"] == "does-not-fit" for client in clients):
         ending = "does-not-fit"
     elif ending == "finished" and any(client["outcome"] == "would-not-fit" for client in clients):
@@ -176,11 +172,11 @@ def _outcome(events: Sequence[AnyEvent], clients: Sequence[Json], diverged: Dive
 # --- nodes --------------------------------------------------------------------------------------------------------
 
 
-def _server(node: NodeFacts, events: Sequence[AnyEvent]) -> Json:
+def _server(node: NodeFacts, events: Timeline) -> Json:
     """The server's spans, each in full although ``workers`` of them may overlap; align_s is a part of busy_s, and
     align_wait_s of queue_wait_s. These two are None in a record that does not say for which message a computation was.
     """
-    spans = [span for span in only(events, Computed) if span.node == node.name]
+    spans = [span for span in events.of(Computed) if span.node == node.name]
     align = [span for span in spans if "align" in span.function.lower() or "refresh" in span.function.lower()]
     known = all(span.source is not None for span in spans)
     return {
@@ -195,27 +191,27 @@ def _server(node: NodeFacts, events: Sequence[AnyEvent]) -> Json:
     }
 
 
-def _of_each(names: Iterable[str], events: Iterable[AnyEvent]) -> dict[str, list[AnyEvent]]:
+def _of_each(names: Iterable[str], events: Timeline) -> dict[str, Timeline]:
     """What each client wrote, and what was posted to it, in one pass."""
     own: dict[str, list[AnyEvent]] = {name: [] for name in names}
     for event in events:
         for name in {event.node: None, **({event.destination: None} if isinstance(event, Posted) else {})}:
             if name in own:
                 own[name].append(event)
-    return own
+    return {name: Timeline(found) for name, found in own.items()}
 
 
 def _client(
     node: NodeFacts,
-    events: Sequence[AnyEvent],
+    events: Timeline,
     split: Mapping[str, int],
     account: MemoryEstimated | None,
     how: MemorySource,
 ) -> Json:
     """``events`` are those that the client wrote, and what was posted to it; ``split``: its latency by cause in ns."""
     name = node.name
-    ends = [event.outcome for event in only(events, Ended) if event.node == name]
-    sent = only(events, Posted)
+    ends = [event.outcome for event in events.of(Ended) if event.node == name]
+    sent = events.of(Posted)
     time = {f"{what}_s": spent_ns / SECOND_NS for what, spent_ns in split_time(split).items()}
     return {
         "name": name,

@@ -16,8 +16,8 @@ import msgspec
 
 from emulator.checks.findings import findings_of
 from emulator.checks.health import LAG_NS, LAG_SHARE
-from emulator.ledger.events import AnyEvent, Received
-from emulator.ledger.timeline import only
+from emulator.ledger.events import Received
+from emulator.ledger.timeline import Timeline
 
 PLAYED = ("virtual", "real")  # in this order
 MS_A_SECOND = 1000
@@ -46,7 +46,7 @@ class ClockRun(Protocol):
     @property
     def summary(self) -> Mapping[str, Any]: ...
     @property
-    def timelines(self) -> Mapping[str, Sequence[AnyEvent]]: ...
+    def timelines(self) -> Mapping[str, Timeline]: ...
 
 
 def compare(virtually: ClockRun, really: ClockRun) -> dict[str, Comparison]:
@@ -59,7 +59,7 @@ def compare(virtually: ClockRun, really: ClockRun) -> dict[str, Comparison]:
         lengths = [b["actual_s"] - b["started_s"] for _, b in ends]
         beyond = sum(o > LAG_SHARE * s + LAG_NS / 1e9 for o, s in zip(off, lengths, strict=True))
         equal = all(real[key] == virtual[key] for key in ("bytes", "by_kind", "official_bytes"))
-        order = [only(run.timelines[name], Received) for run in (really, virtually)]
+        order = [run.timelines[name].of(Received) for run in (really, virtually)]
         same = [_same(real, virtual, f"{what}_digest") for what in ("timeline", "numerics")]
         moved = reordered(*order)
         verdict, why = "agrees", ""

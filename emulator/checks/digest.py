@@ -10,12 +10,11 @@ Lines are sorted by (due time, kind of event, nodes, counters) and hashed with S
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import msgspec
 
 from emulator.ledger.events import (
-    AnyEvent,
     Computed,
     Ended,
     Evaluated,
@@ -25,16 +24,16 @@ from emulator.ledger.events import (
     RoundEnded,
     Transmitted,
 )
-from emulator.ledger.timeline import only
+from emulator.ledger.timeline import Timeline
 
 Line = tuple[int | str | float | None, ...]
 
 MEMORY_ENDED_IT = "memory: a cap ended a node, at a moment that depends on the host"
 
 
-def timeline_digest(events: Sequence[AnyEvent]) -> tuple[str | None, str]:
+def timeline_digest(events: Timeline) -> tuple[str | None, str]:
     """The digest; or None, and why there is none."""
-    if any(ended.outcome == "does-not-fit" for ended in only(events, Ended)):
+    if any(ended.outcome == "does-not-fit" for ended in events.of(Ended)):
         return None, MEMORY_ENDED_IT
     lines: list[Line] = []
     for event in events:
@@ -53,10 +52,10 @@ def timeline_digest(events: Sequence[AnyEvent]) -> tuple[str | None, str]:
     return _hash(sorted(lines)), ""
 
 
-def numerics_digest(events: Sequence[AnyEvent]) -> str:
+def numerics_digest(events: Timeline) -> str:
     """The digest of all that was reported, in each node's order, and of each round's judgement."""
     reports: dict[str, list[Reported]] = {}
-    for report in only(events, Reported):
+    for report in events.of(Reported):
         reports.setdefault(report.node, []).append(report)
     lines: list[Line] = [
         (node, report.round, name, value)
@@ -64,7 +63,7 @@ def numerics_digest(events: Sequence[AnyEvent]) -> str:
         for report in sorted(reports[node], key=lambda report: report.seq)
         for name, value in sorted(report.values.items())
     ]
-    judged = sorted(only(events, Evaluated), key=lambda event: event.round)
+    judged = sorted(events.of(Evaluated), key=lambda event: event.round)
     lines += [(e.round, e.accuracy, e.loss, e.weights) for e in judged]
     return _hash(lines)
 

@@ -7,12 +7,12 @@ loss that a node reported; or a part of the joined model that nobody sends, whic
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import msgspec
 
-from emulator.ledger.events import AnyEvent, Evaluated, Posted, Reported
-from emulator.ledger.timeline import only
+from emulator.ledger.events import Evaluated, Posted, Reported
+from emulator.ledger.timeline import Timeline
 
 SECOND_NS = 10**9
 SMALLER = "try a smaller client_lr or server_lr"  # what to do
@@ -50,16 +50,16 @@ def judged(event: Evaluated) -> bool:
     return event.accuracy is not None and event.loss is not None and not event.not_finite
 
 
-def find_non_finite(events: Sequence[AnyEvent]) -> Divergence | None:
+def find_non_finite(events: Timeline) -> Divergence | None:
     """Of an algorithm's merged events; None where every model that was judged is one of numbers."""
-    broken = [event for event in only(events, Evaluated) if not judged(event)]
+    broken = [event for event in events.of(Evaluated) if not judged(event)]
     if not broken:
         return None
     unfit = min(broken, key=lambda event: event.round)
     return Divergence(round=unfit.round, at_s=unfit.due_ns / SECOND_NS, first=first_sign(events))
 
 
-def first_sign(events: Sequence[AnyEvent]) -> NonFiniteValues | None:
+def first_sign(events: Timeline) -> NonFiniteValues | None:
     """The earliest, at one moment a client's before the server's and in their order; None where there is none."""
     signs = sorted(_signs(events), key=lambda sign: (sign.at_s, sign.node == SERVER, len(sign.node), sign.node))
     if not signs:
@@ -68,16 +68,16 @@ def first_sign(events: Sequence[AnyEvent]) -> NonFiniteValues | None:
     return msgspec.structs.replace(signs[0], beside=len(nodes) - 1)
 
 
-def _signs(events: Sequence[AnyEvent]) -> Iterator[NonFiniteValues]:
-    for posted in only(events, Posted):
+def _signs(events: Timeline) -> Iterator[NonFiniteValues]:
+    for posted in events.of(Posted):
         if posted.not_finite:
             yield NonFiniteValues(
                 node=posted.node, round=posted.round, at_s=posted.due_ns / SECOND_NS, what=posted.kind
             )
-    for report in only(events, Reported):
+    for report in events.of(Reported):
         if any("loss" in name for name in report.not_finite):
             yield NonFiniteValues(node=report.node, round=report.round, at_s=report.due_ns / SECOND_NS, what=LOSS)
-    for score in only(events, Evaluated):
+    for score in events.of(Evaluated):
         if SERVER in score.not_finite:
             yield NonFiniteValues(node=SERVER, round=score.round, at_s=score.due_ns / SECOND_NS, what=HALF)
 
@@ -93,7 +93,7 @@ def described(sign: NonFiniteValues) -> str:
     return f"{what} in round {sign.round + 1}, after {sign.at_s:.2f} s{others}"
 
 
-def remarks(events: Sequence[AnyEvent]) -> list[str]:
+def remarks(events: Timeline) -> list[str]:
     """What is noted of it."""
     found, first = find_non_finite(events), first_sign(events)
     if found is not None:

@@ -40,15 +40,15 @@ from emulator.ledger.events import (
     Computed,
     Evaluated,
     Host,
+    Lifecycle,
     Received,
     Reported,
     RoundEnded,
-    Timeline,
     Transmitted,
     Undelivered,
 )
 from emulator.ledger.manifest import Manifest
-from emulator.ledger.timeline import by_node, ending_of, length_of, only
+from emulator.ledger.timeline import Timeline, timelines_of
 
 MS = 10**6
 LAG_SHARE, LAG_NS, LAG_ROUNDS_SHARE = 0.01, 5 * MS, 0.95
@@ -106,8 +106,9 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     algorithms: dict[str, Figures]
 
 
-def check_health(manifest: Manifest, timelines: Mapping[str, Sequence[AnyEvent]]) -> Health:
-    """Judge a run from its manifest and the merged events of each algorithm's timeline."""
+def check_health(manifest: Manifest, recorded: Mapping[str, Iterable[AnyEvent]]) -> Health:
+    """Judge a run from its manifest and the events of each algorithm."""
+    timelines = timelines_of(recorded)
     limits = limits_of(manifest.clock)
     figures: dict[str, Figures] = {}
     findings: list[Finding] = []
@@ -126,11 +127,9 @@ def check_health(manifest: Manifest, timelines: Mapping[str, Sequence[AnyEvent]]
     return Health(verdict=verdict, reasons=reasons, notes=notes, findings=findings, algorithms=figures)
 
 
-def _of_timeline(
-    manifest: Manifest, events: Sequence[AnyEvent], limits: Limits
-) -> Iterator[tuple[str, Severity, list[str]]]:
+def _of_timeline(manifest: Manifest, events: Timeline, limits: Limits) -> Iterator[tuple[str, Severity, list[str]]]:
     """Each law by name, how severe it is to break it, and how this algorithm's timeline does, a line each."""
-    ending = ending_of(events)
+    ending = events.ending
     if ending != "finished":
         how = CUT_OFF if ending == "partial" else f"{ending}{_why_refused(events)}"
         yield ending, "reason" if ending in UNTRUSTED else "note", [how]
@@ -142,13 +141,10 @@ def _of_timeline(
     yield "links", "reason", within_links(manifest, events)
     yield "order", "reason", in_order(events)
     yield "channels", "reason", within_channels(manifest, events)
-    yield (
-        "clamps",
-        "reason",
-        clamped(by_node(events, Clamped), length_of(events), len(manifest.clients), limits.clamp_share),
-    )
+    clamps = events.by_node(Clamped)
+    yield "clamps", "reason", clamped(clamps, events.length_ns, len(manifest.clients), limits.clamp_share)
     yield "early", "reason", _early(events)
-    yield "lag", "reason", lagging(only(events, RoundEnded))
+    yield "lag", "reason", lagging(events.of(RoundEnded))
     for law, (share, text) in {"late": _late(events), "host-behind": _host_late(events)}.items():
         yield law, "reason" if share > BEHIND_SHARE else "note", [text] if share > NOTED_SHARE else []
     yield "uncharged", "reason", uncharged(events)
@@ -159,8 +155,8 @@ def _of_timeline(
     yield "server-memory", "note", beyond_memory(manifest, events)
 
 
-def _why_refused(events: Sequence[AnyEvent]) -> str:
-    return "".join(f": {event.detail}" for event in only(events, Timeline) if event.outcome == "refused")
+def _why_refused(events: Timeline) -> str:
+    return "".join(f": {event.detail}" for event in events.of(Lifecycle) if event.outcome == "refused")
 
 
 def percentile(values: Iterable[int], share: float) -> int | None:
@@ -189,8 +185,8 @@ def _off(ended: RoundEnded) -> int:
     return abs(ended.actual_ns - ended.due_ns)
 
 
-def _early(events: Sequence[AnyEvent]) -> list[str]:
-    early = [e for e in only(events, Received) if e.actual_ns < e.due_ns - EARLY_NS]
+def _early(events: Timeline) -> list[str]:
+    early = [e for e in events.of(Received) if e.actual_ns < e.due_ns - EARLY_NS]
     return tally("received before they were due", [(e.source, e.counter) for e in early])
 
 
@@ -207,15 +203,15 @@ def clamped(of_node: Mapping[str, Sequence[Clamped]], length_ns: int, clients: i
     return reasons
 
 
-def _unjudged(events: Sequence[AnyEvent]) -> list[str]:
+def _unjudged(events: Timeline) -> list[str]:
     """Rounds that ended and have no accuracy."""
-    judged = {evaluated.round for evaluated in only(events, Evaluated)}
-    missing = [ended.round for ended in only(events, RoundEnded) if ended.round not in judged]
+    judged = {evaluated.round for evaluated in events.of(Evaluated)}
+    missing = [ended.round for ended in events.of(RoundEnded) if ended.round not in judged]
     return [f"{len(missing)} rounds were not evaluated, the first is round {missing[0] + 1}"] if missing else []
 
 
-def _left_out(events: Sequence[AnyEvent]) -> list[str]:
-    reports = [event for event in only(events, Reported) if "left_out" in event.values]
+def _left_out(events: Timeline) -> list[str]:
+    reports = [event for event in events.of(Reported) if "left_out" in event.values]
     counts = [int(event.values["left_out"]) for event in reports]
     vain = [event.round for event in reports if event.values.get("counted") == 0]
     left = f"the deadline left clients out {sum(counts)} times, in {len(counts)} rounds"
@@ -225,19 +221,19 @@ def _left_out(events: Sequence[AnyEvent]) -> list[str]:
     return remarks
 
 
-def _late(events: Sequence[AnyEvent]) -> tuple[float, str]:
+def _late(events: Timeline) -> tuple[float, str]:
     """Messages that became visible after they were due: their share, and a sentence."""
-    way_ns = {(c.source, c.counter): c.arrival_ns - c.posted_ns for c in only(events, Transmitted)}
-    received = only(events, Received)
+    way_ns = {(c.source, c.counter): c.arrival_ns - c.posted_ns for c in events.of(Transmitted)}
+    received = events.of(Received)
     late = [m for m in received if m.actual_ns - m.due_ns > LATE_NS + way_ns.get((m.source, m.counter), 0) // 100]
     text = f"late messages: {len(late)} of {len(received)} were received over {LATE_NS // MS} ms + 1 % late"
     text = f"{text}; {QUIETER}"
     return len(late) / max(len(received), 1), text
 
 
-def _host_late(events: Sequence[AnyEvent]) -> tuple[float, str]:
+def _host_late(events: Timeline) -> tuple[float, str]:
     """Computations that the host ended after their spans: their share, and a sentence."""
-    spans = only(events, Computed)
+    spans = events.of(Computed)
     late = [span for span in spans if span.host_late_ns > HOST_LATE_NS]
     if not late:
         return 0.0, ""
@@ -248,9 +244,9 @@ def _host_late(events: Sequence[AnyEvent]) -> tuple[float, str]:
     )
 
 
-def _host(timelines: Mapping[str, Sequence[AnyEvent]]) -> list[str]:
+def _host(timelines: Mapping[str, Timeline]) -> list[str]:
     """Reasons to mistrust the host: notes, since lag already shows what they did."""
-    hosts = [host for events in timelines.values() for host in only(events, Host)]
+    hosts = [host for events in timelines.values() for host in events.of(Host)]
     notes = []
     stolen = sum(host.steal > STEAL_SHARE for host in hosts)
     if stolen:
@@ -267,17 +263,16 @@ def _host(timelines: Mapping[str, Sequence[AnyEvent]]) -> list[str]:
     return notes
 
 
-def _bottlenecks(manifest: Manifest, events: Sequence[AnyEvent]) -> list[HostBottleneck]:
+def _bottlenecks(manifest: Manifest, events: Timeline) -> list[HostBottleneck]:
     """By the median of the host's times: the first of a kind pays for what torch prepares once."""
-    dilation = max((event.dilation for event in only(events, Timeline)), default=1)
     host_ns: dict[tuple[str, str, int], list[int]] = {}
-    for span in only(events, Computed):
+    for span in events.of(Computed):
         device = manifest.by_name[span.node].device if span.node in manifest.by_name else span.node
         host_ns.setdefault((device, span.function, span.due_ns - span.start_ns), []).append(span.host_ns)
     bottlenecks: dict[tuple[str, str], HostBottleneck] = {}
     for (device, function, length_ns), all_ns in host_ns.items():
         middle_ns = median(all_ns)
-        ratio = middle_ns / max(length_ns * dilation, 1)
+        ratio = middle_ns / max(length_ns * events.dilation, 1)
         if (device, function) not in bottlenecks or ratio > bottlenecks[device, function].ratio:
             bottlenecks[device, function] = HostBottleneck(
                 device=device, function=function, ratio=ratio, host_ms=middle_ns / MS, span_ms=length_ns / MS
@@ -287,12 +282,12 @@ def _bottlenecks(manifest: Manifest, events: Sequence[AnyEvent]) -> list[HostBot
     )[:5]
 
 
-def _figures(events: Sequence[AnyEvent], bottlenecks: list[HostBottleneck]) -> Figures:
-    rounds = only(events, RoundEnded)
-    late = [event.actual_ns - event.due_ns for event in only(events, Received)]
-    clamps = [event.by_ns for event in only(events, Clamped)]
-    spans = only(events, Computed)
-    hosts = only(events, Host)
+def _figures(events: Timeline, bottlenecks: list[HostBottleneck]) -> Figures:
+    rounds = events.of(RoundEnded)
+    late = [event.actual_ns - event.due_ns for event in events.of(Received)]
+    clamps = [event.by_ns for event in events.of(Clamped)]
+    spans = events.of(Computed)
+    hosts = events.of(Host)
     return Figures(
         rounds=len(rounds),
         lag_p95_ms=_ms(percentile(map(_off, rounds), 0.95)),
@@ -301,7 +296,7 @@ def _figures(events: Sequence[AnyEvent], bottlenecks: list[HostBottleneck]) -> F
         late_p95_ms=_ms(percentile(late, 0.95)),
         late_max_ms=_ms(max(late, default=None)),
         messages=len(late),
-        undelivered=len(only(events, Undelivered)),
+        undelivered=len(events.of(Undelivered)),
         clamps=len(clamps),
         clamped_ms=sum(clamps) / MS,
         clamp_max_ms=max(clamps, default=0) / MS,

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 from emulator.ledger.events import (
-    AnyEvent,
     Ended,
     Posted,
     Received,
@@ -21,26 +20,26 @@ from emulator.ledger.events import (
     Undelivered,
 )
 from emulator.ledger.manifest import Manifest
-from emulator.ledger.timeline import by_node, only
+from emulator.ledger.timeline import Timeline
 
 SECOND_NS = 10**9
 
 Message = tuple[str, int]  # source and its counter: names one message of a timeline
 
 
-def conserved(events: Sequence[AnyEvent], ending: str) -> tuple[list[str], list[str]]:
+def conserved(events: Timeline, ending: str) -> tuple[list[str], list[str]]:
     """Posted = received + undelivered, message by message and byte by byte; reasons and notes.
 
     A process that was killed could not write what it did last: for its messages, and for the last ones of each pair in
     a timeline that was cut short, a missing line is a note and not a reason. A line too many always is a reason.
     """
     reasons: list[str] = []
-    posted = {(event.node, event.counter): event for event in only(events, Posted)}
-    received = only(events, Received)
+    posted = {(event.node, event.counter): event for event in events.of(Posted)}
+    received = events.of(Received)
     # The network and a receiver that fell silent may both report the same message as undelivered.
-    lost = {(event.source, event.counter) for event in only(events, Undelivered)}
-    transmitted = Counter((event.source, event.counter) for event in only(events, Transmitted))
-    ended = {event.node for event in only(events, Ended)}
+    lost = {(event.source, event.counter) for event in events.of(Undelivered)}
+    transmitted = Counter((event.source, event.counter) for event in events.of(Transmitted))
+    ended = {event.node for event in events.of(Ended)}
     times = Counter[Message]((event.source, event.counter) for event in received)
     times.update(lost)
     last: dict[tuple[str, str], int] = {}  # highest counter that was received, of each pair
@@ -79,14 +78,14 @@ def conserved(events: Sequence[AnyEvent], ending: str) -> tuple[list[str], list[
         notes.append("network record incomplete: it was killed before its last words")
     if excused:
         notes.append(f"{excused} messages were under way when the timeline was cut short")
-    nodes = {event.node for event in only(events, Posted)} | {"network"}
+    nodes = {event.node for event in events.of(Posted)} | {"network"}
     silent = sorted(nodes - ended) if ending == "finished" and posted else []
     if silent:
         reasons.append(f"finished, but no last words of {', '.join(silent)}")
     return reasons, notes
 
 
-def _same_sizes(events: Sequence[AnyEvent], posted: Mapping[Message, Posted]) -> list[str]:
+def _same_sizes(events: Timeline, posted: Mapping[Message, Posted]) -> list[str]:
     """Sizes and ends of a message as its sender, the network and its receiver recorded them."""
     wrong: list[Message] = []
     for event in events:
@@ -106,7 +105,7 @@ def _same_sizes(events: Sequence[AnyEvent], posted: Mapping[Message, Posted]) ->
     return tally("recorded with different sizes, kinds or ends", wrong)
 
 
-def whole_ledgers(events: Sequence[AnyEvent]) -> list[str]:
+def whole_ledgers(events: Timeline) -> list[str]:
     """Each node's lines are numbered without a gap, and nothing malformed arrived."""
     numbers: dict[str, list[int]] = defaultdict(list)
     for event in events:
@@ -116,24 +115,24 @@ def whole_ledgers(events: Sequence[AnyEvent]) -> list[str]:
         for node, found in sorted(numbers.items())
         if sorted(found) != list(range(len(found)))
     ]
-    refused = only(events, Refused)
+    refused = events.of(Refused)
     if refused:
         reasons.append(f"{len(refused)} messages refused, first by {refused[0].node}: {refused[0].reason}")
     return reasons
 
 
-def within_links(manifest: Manifest, events: Sequence[AnyEvent]) -> list[str]:
+def within_links(manifest: Manifest, events: Timeline) -> list[str]:
     """No message beats its links, and no pair's link carries two at once: together, bytes <= the capacity's integral.
 
     With bits = 8 x wire bytes and rate = the slower of both ends: left - start >= bits / rate, and arrival - posted
     >= bits / rate + the delays of both ends; 1 ns is granted to rounding. Jitter only ever adds.
     """
     nodes = manifest.by_name
-    posted = {(event.node, event.counter): event.due_ns for event in only(events, Posted)}
-    arrival = {(event.source, event.counter): event.arrival_ns for event in only(events, Transmitted)}
+    posted = {(event.node, event.counter): event.due_ns for event in events.of(Posted)}
+    arrival = {(event.source, event.counter): event.arrival_ns for event in events.of(Transmitted)}
     fast: list[Message] = []
     before_due: list[Message] = []
-    for event in only(events, Transmitted):
+    for event in events.of(Transmitted):
         key = (event.source, event.counter)
         source, destination = nodes.get(event.source), nodes.get(event.destination)
         if source is None or destination is None or source.up_bps is None or destination.down_bps is None:
@@ -147,21 +146,21 @@ def within_links(manifest: Manifest, events: Sequence[AnyEvent]) -> list[str]:
         arrived_too_soon = (event.arrival_ns - posted_ns - delay_ns + 1) * rate_bps < bits_ns
         if left_too_soon or arrived_too_soon or event.start_ns < posted_ns:
             fast.append(key)
-    for received in only(events, Received):
+    for received in events.of(Received):
         key = (received.source, received.counter)
         if key in arrival and received.due_ns < arrival[key]:
             before_due.append(key)
     return tally("faster than the links allow", fast) + tally("received before the network's arrival", before_due)
 
 
-def within_channels(manifest: Manifest, events: Sequence[AnyEvent]) -> list[str]:
+def within_channels(manifest: Manifest, events: Timeline) -> list[str]:
     """No capacity carries more than its integral: what began and left within a span of time has its bits there.
 
     Looked at for each channel over every busy period (in which something is always under way), up to each departure
     in it; 1 ns of each is granted to rounding.
     """
     nodes = manifest.by_name
-    transmitted = sorted(only(events, Transmitted), key=lambda event: event.start_ns)
+    transmitted = sorted(events.of(Transmitted), key=lambda event: event.start_ns)
     over: dict[int, list[Transmitted]] = defaultdict(list)
     for event in transmitted:
         source, destination = nodes.get(event.source), nodes.get(event.destination)
@@ -201,10 +200,10 @@ def _busy(crossing: Sequence[Transmitted]) -> Iterable[list[Transmitted]]:
         yield period
 
 
-def in_order(events: Sequence[AnyEvent]) -> list[str]:
+def in_order(events: Timeline) -> list[str]:
     """First in, first out on each pair; time never runs backwards at a receiver."""
     reasons = []
-    for node, received in by_node(events, Received).items():
+    for node, received in events.by_node(Received).items():
         if any(later.due_ns < earlier.due_ns for earlier, later in pairwise(received)):
             reasons.append(f"time ran backwards at {node}")
         newest: dict[str, int] = {}
@@ -213,7 +212,7 @@ def in_order(events: Sequence[AnyEvent]) -> list[str]:
                 reasons.append(f"{event.source} -> {node}: message {event.counter} was overtaken")
             newest[event.source] = max(event.counter, newest.get(event.source, -1))
     free: dict[tuple[str, str], int] = {}
-    for transmitted in sorted(only(events, Transmitted), key=lambda event: (event.source, event.counter)):
+    for transmitted in sorted(events.of(Transmitted), key=lambda event: (event.source, event.counter)):
         pair = (transmitted.source, transmitted.destination)
         if transmitted.start_ns < free.get(pair, 0):
             reasons.append(f"{_way(*pair)}: two messages on the link at once, second {transmitted.counter}")

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from emulator.ledger.events import AnyEvent, Computed, Timeline
-from emulator.ledger.timeline import only
+from emulator.ledger.events import Computed, Lifecycle
+from emulator.ledger.timeline import Timeline
 
 
-def uncharged(events: Sequence[AnyEvent]) -> list[str]:
+def uncharged(events: Timeline) -> list[str]:
     """Lines of the method whose tensor work takes no emulated time: the figures lack it."""
-    lines = dict.fromkeys(line for event in only(events, Timeline) for line in event.uncharged)
+    lines = dict.fromkeys(line for event in events.of(Lifecycle) for line in event.uncharged)
     return [f"tensor work outside node.compute takes no time here: {line}; pass it to node.compute" for line in lines]
 
 
-def unknown_arithmetic(events: Sequence[AnyEvent]) -> list[str]:
+def unknown_arithmetic(events: Timeline) -> list[str]:
     """Which operators were counted by their bytes because nothing is known of their arithmetic, and in what."""
     where: dict[str, dict[str, None]] = {}
-    for event in only(events, Computed):
+    for event in events.of(Computed):
         for operator in event.unknown:
             where.setdefault(operator, {})[event.function] = None
     return [

@@ -6,22 +6,22 @@ The server has no such limit, which would make its connections wait for each oth
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-from emulator.ledger.events import AnyEvent, Blocked, Posted, Transmitted
+from emulator.ledger.events import Blocked, Posted, Transmitted
 from emulator.ledger.manifest import Manifest
-from emulator.ledger.timeline import by_node, only
+from emulator.ledger.timeline import Timeline
 
 MIB = 2**20
 SECOND_NS = 10**9
 NAMED = 3  # clients in a note; of the others it says how many
 
 
-def held_peak_bytes(node: str, events: Sequence[AnyEvent]) -> int:
+def held_peak_bytes(node: str, events: Timeline) -> int:
     """The most payload that ``node`` held at once, each message from its post until its last bit had left."""
-    posted = {event.counter: event for event in only(events, Posted) if event.node == node}
+    posted = {event.counter: event for event in events.of(Posted) if event.node == node}
     changes = [(event.due_ns, event.payload_bytes) for event in posted.values()]
-    for event in only(events, Transmitted):
+    for event in events.of(Transmitted):
         if event.source == node and event.counter in posted:
             changes.append((event.due_ns, -event.payload_bytes))
     held_bytes = peak_bytes = 0
@@ -31,9 +31,9 @@ def held_peak_bytes(node: str, events: Sequence[AnyEvent]) -> int:
     return peak_bytes
 
 
-def blocked(events: Sequence[AnyEvent]) -> list[str]:
+def blocked(events: Timeline) -> list[str]:
     """Which clients' posts waited for room in their send queues, how often, how long together and at the longest."""
-    waits = {node: [e.due_ns - e.since_ns for e in found] for node, found in by_node(events, Blocked).items()}
+    waits = {node: [e.due_ns - e.since_ns for e in found] for node, found in events.by_node(Blocked).items()}
     if not waits:
         return []
     longest = sorted(waits, key=lambda node: -sum(waits[node]))  # equal ones stay in order of their names
@@ -50,7 +50,7 @@ def _said(waits_ns: Iterable[int]) -> str:
     return f"{times}, {total_s:.3f} s in all, {longest_s:.3f} s at the longest"
 
 
-def beyond_memory(manifest: Manifest, events: Sequence[AnyEvent]) -> list[str]:
+def beyond_memory(manifest: Manifest, events: Timeline) -> list[str]:
     """Servers that held more than their devices have memory for: nothing stopped them."""
     notes = []
     for node in manifest.servers:

@@ -12,7 +12,7 @@ import psutil
 
 from emulator.dashboard.progress import SECOND_NS, Progress
 from emulator.errors import UserError
-from emulator.ledger.events import AnyEvent, Ended, Evaluated, Timeline
+from emulator.ledger.events import AnyEvent, Ended, Evaluated, Lifecycle
 from emulator.ledger.files import Tail, read_timeline
 from emulator.ledger.manifest import Manifest
 
@@ -67,7 +67,7 @@ class Follower:
         while self._tails or self._next(progress):
             events = self._read()
             changed |= bool(events)
-            if any(isinstance(event, Timeline) and event.outcome for event in events):
+            if any(isinstance(event, Lifecycle) and event.outcome for event in events):
                 events += self._read()  # what was written before, to files that were read before
             progress.take(events)
             if progress.over is None:
@@ -144,9 +144,9 @@ class Replay:
             ) from None
         last_ns = max((event.due_ns for event in events), default=0)
         # Last words and judgements are told when they were known: at the end, and not at time 0.
-        moments = [last_ns if isinstance(event, Timeline) and event.outcome else event.due_ns for event in events]
+        moments = [last_ns if isinstance(event, Lifecycle) and event.outcome else event.due_ns for event in events]
         order = sorted(
-            range(len(events)), key=lambda i: (moments[i], isinstance(events[i], Ended | Evaluated | Timeline))
+            range(len(events)), key=lambda i: (moments[i], isinstance(events[i], Ended | Evaluated | Lifecycle))
         )
         self._events, self._moments = [events[i] for i in order], [moments[i] for i in order]
         self._played, self._now_ns, self._begun = 0, 0, True

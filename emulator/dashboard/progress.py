@@ -25,12 +25,12 @@ from emulator.ledger.events import (
     Evaluated,
     Host,
     Lasting,
+    Lifecycle,
     Memory,
     Posted,
     Received,
     Refused,
     RoundEnded,
-    Timeline,
     Transmitted,
     Undelivered,
     Unreachable,
@@ -122,7 +122,7 @@ class Progress:
         self.refused = 0
         self.host: Host | None = None
         self.speed: float | None = None  # emulated seconds a second on the wall
-        self.over: Timeline | None = None
+        self.over: Lifecycle | None = None
         if algorithm:
             self._say("starts")
 
@@ -281,7 +281,7 @@ class Progress:
                 self._widen()
         elif isinstance(event, Evaluated):
             self.scores[event.round] = event
-        elif isinstance(event, Timeline):
+        elif isinstance(event, Lifecycle):
             self.dilation = event.dilation
             self.over = event if event.outcome else None
         elif isinstance(event, Clamped):

@@ -246,7 +246,7 @@ class Lasting(Event, frozen=True, kw_only=True):
     what: str
 
 
-class Timeline(Event, frozen=True, kw_only=True):
+class Lifecycle(Event, frozen=True, kw_only=True, tag="timeline"):
     """Supervisor: an algorithm's timeline begins (outcome "") or is over; ``wall_s`` from the clock's start to it.
 
     ``why``: what this host needs of a clock that can be slowed, as it begins. ``uncharged``: lines of the method that
@@ -281,5 +281,5 @@ AnyEvent = (
     | Ended
     | Host
     | Lasting
-    | Timeline
+    | Lifecycle
 )

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import errno
-import heapq
 import io
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 import msgspec
 
 from emulator.errors import UserError
 from emulator.ledger.events import AnyEvent, Event
+from emulator.ledger.timeline import Timeline
 
 T = TypeVar("T")
 _decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
@@ -95,15 +95,9 @@ def read_node(path: Path) -> list[AnyEvent]:
     return Tail(path).read()
 
 
-def merge(streams: Iterable[Iterable[AnyEvent]], key: Callable[[AnyEvent], Any] | None = None) -> Iterator[AnyEvent]:
-    """Events of several nodes in the order (due time, node, the node's own counter)."""
-    order = key or (lambda event: (event.due_ns, event.node, event.seq))
-    return heapq.merge(*(sorted(stream, key=order) for stream in streams), key=order)
-
-
-def read_timeline(folder: Path) -> list[AnyEvent]:
-    """The merged events of one algorithm, from its folder of per-node files."""
-    return list(merge(read_node(path) for path in sorted(folder.glob("*.jsonl"))))
+def read_timeline(folder: Path) -> Timeline:
+    """The events of one algorithm, from its folder of per-node files."""
+    return Timeline(event for path in sorted(folder.glob("*.jsonl")) for event in read_node(path))
 
 
 def encode_line(event: Event) -> bytes:
@@ -121,11 +115,11 @@ def merged_lines(algorithm: str, events: Iterable[Event]) -> Iterator[bytes]:
     return (prefix + encode_line(event)[1:] + b"\n" for event in events)
 
 
-def read_merged(path: Path) -> dict[str, list[AnyEvent]]:
+def read_merged(path: Path) -> dict[str, Timeline]:
     """What ``merged_lines`` wrote, by algorithm."""
     found: dict[str, list[AnyEvent]] = {}
     owner = msgspec.json.Decoder(_Owned)
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         algorithm = _decoded(owner, line, path, number).algorithm
         found.setdefault(algorithm, []).append(_decoded(_decoder, line, path, number))
-    return found
+    return {algorithm: Timeline(events) for algorithm, events in found.items()}

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import IO
 
 from emulator.errors import UserError
-from emulator.ledger.events import AnyEvent
 from emulator.ledger.files import read_merged, read_timeline
 from emulator.ledger.manifest import Manifest
+from emulator.ledger.timeline import Timeline
 
 MERGED = "ledger.jsonl"
 
@@ -67,7 +67,7 @@ def discard_run_folder(folder: Path, refused: Iterable[str] = ()) -> None:
         folder.rmdir()
 
 
-def read_timelines(folder: Path, manifest: Manifest) -> dict[str, list[AnyEvent]]:
+def read_timelines(folder: Path, manifest: Manifest) -> dict[str, Timeline]:
     """The merged events of each algorithm that has begun, in the order of the manifest: from its folder, or where that
     is gone from ``ledger.jsonl``."""
     folders = {name: folder / "ledger" / name for name in manifest.algorithms}

@@ -1,56 +1,60 @@
-"""One algorithm's events in memory: by their type, by node, and how the timeline ended."""
+"""One algorithm's events in memory: in their order, by their type, by node, and how the timeline ended."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import Any, TypeVar
 
-from emulator.ledger.events import (
-    AnyEvent,
-    Computed,
-    Event,
-    Posted,
-    Received,
-    RoundEnded,
-    Timeline,
-)
+from emulator.ledger.events import AnyEvent, Computed, Event, Lifecycle, Posted, Received, RoundEnded
 
 E = TypeVar("E", bound=Event)
 
 
-class Sorted(list[AnyEvent]):
-    """Events that are also at hand by their type: for views that ask many times for a few of very many."""
+class Timeline(list[AnyEvent]):
+    """The events by (due time, node, the node's own counter), sorted once; nobody changes it afterwards."""
 
     def __init__(self, events: Iterable[AnyEvent]) -> None:
         super().__init__(events)
-        self.by_type: dict[type, list[Any]] = defaultdict(list)
+        self.sort(key=lambda event: (event.due_ns, event.node, event.seq))
+        self._of: dict[type, list[Any]] = defaultdict(list)
         for event in self:
-            self.by_type[type(event)].append(event)
+            self._of[type(event)].append(event)
+
+    def of(self, kind: type[E]) -> list[E]:
+        """The events of one type, in their order."""
+        return self._of.get(kind, [])
+
+    def by_node(self, kind: type[E]) -> dict[str, list[E]]:
+        """Events of one type by node, in the order in which the node wrote them."""
+        grouped: dict[str, list[E]] = defaultdict(list)
+        for event in self.of(kind):
+            grouped[event.node].append(event)
+        return {node: sorted(found, key=lambda event: event.seq) for node, found in sorted(grouped.items())}
+
+    @property
+    def ending(self) -> str:
+        """How the supervisor saw it end; "partial" where it did not live to see it."""
+        outcomes = [event.outcome for event in self.of(Lifecycle) if event.outcome]
+        return outcomes[-1] if outcomes else "partial"
+
+    @property
+    def dilation(self) -> int:
+        return max((event.dilation for event in self.of(Lifecycle)), default=1)
+
+    @cached_property
+    def length_ns(self) -> int:
+        """The latest due time of anything that takes place in emulated time."""
+        lasting = (self.of(kind) for kind in (Posted, Received, Computed, RoundEnded))
+        return max((found[-1].due_ns for found in lasting if found), default=0)
+
+
+def timelines_of(events: Mapping[str, Iterable[AnyEvent]]) -> dict[str, Timeline]:
+    """The timelines of several algorithms."""
+    return {name: each if isinstance(each, Timeline) else Timeline(each) for name, each in events.items()}
 
 
 def only(events: Iterable[AnyEvent], kind: type[E]) -> list[E]:
-    """The events of one type, in their order."""
-    if isinstance(events, Sorted):
-        return list(events.by_type.get(kind, ()))
+    """The events of one type of any, in their order."""
     return [event for event in events if isinstance(event, kind)]
-
-
-def by_node(events: Iterable[AnyEvent], kind: type[E]) -> dict[str, list[E]]:
-    """Events of one type by node, in the order in which the node wrote them."""
-    grouped: dict[str, list[E]] = defaultdict(list)
-    for event in only(events, kind):
-        grouped[event.node].append(event)
-    return {node: sorted(found, key=lambda event: event.seq) for node, found in sorted(grouped.items())}
-
-
-def ending_of(events: Iterable[AnyEvent]) -> str:
-    """How the supervisor saw a timeline end; "partial" where it did not live to see it."""
-    outcomes = [event.outcome for event in only(events, Timeline) if event.outcome]
-    return outcomes[-1] if outcomes else "partial"
-
-
-def length_of(events: Sequence[AnyEvent]) -> int:
-    """Length of a timeline in ns: the latest due time of anything that takes place in emulated time."""
-    lasting = (only(events, kind) for kind in (Posted, Received, Computed, RoundEnded))
-    return max((event.due_ns for found in lasting for event in found), default=0)

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 from emulator.analysis.latency import Spans, union
 from emulator.analysis.metrics import largest
-from emulator.ledger.events import AnyEvent, Computed, Posted, RoundEnded, Transmitted
+from emulator.ledger.events import Computed, Posted, RoundEnded, Transmitted
 from emulator.ledger.manifest import NodeFacts
-from emulator.ledger.timeline import length_of, only
+from emulator.ledger.timeline import Timeline
 
 Json = Mapping[str, Any]
 
@@ -142,16 +142,16 @@ def memory_rows(summary: Json) -> list[MemoryRow]:
 # --- from the events ----------------------------------------------------------------------------------------------
 
 
-def done(clients: Sequence[NodeFacts], events: Sequence[AnyEvent]) -> list[ClientFinish]:
+def done(clients: Sequence[NodeFacts], events: Timeline) -> list[ClientFinish]:
     """Each client that took part in a round that ended; ``clients`` are nodes of the manifest.
 
     A client takes part in a round by what it posts between the end of the round before and its own.
     """
-    ended = sorted(only(events, RoundEnded), key=lambda event: (event.due_ns, event.seq))
+    ended = sorted(events.of(RoundEnded), key=lambda event: (event.due_ns, event.seq))
     ends_ns = [event.due_ns for event in ended]
-    arrivals = {(event.source, event.counter): event.arrival_ns for event in only(events, Transmitted)}
+    arrivals = {(event.source, event.counter): event.arrival_ns for event in events.of(Transmitted)}
     last: dict[str, dict[int, int]] = {node.name: {} for node in clients}
-    for event in only(events, Posted):
+    for event in events.of(Posted):
         arrival_ns, place = arrivals.get((event.node, event.counter)), bisect_left(ends_ns, event.due_ns)
         if event.node in last and place < len(ended) and arrival_ns is not None:
             rounds = last[event.node]
@@ -163,26 +163,26 @@ def done(clients: Sequence[NodeFacts], events: Sequence[AnyEvent]) -> list[Clien
     ]
 
 
-def typical_round(events: Sequence[AnyEvent]) -> tuple[int | None, int, int] | None:
+def typical_round(events: Timeline) -> tuple[int | None, int, int] | None:
     """Number from 0, start and end in ns of the round of median length (of two, the shorter).
 
     Where none has ended: None and the whole timeline; None where nothing took any time.
     """
-    ended = sorted(only(events, RoundEnded), key=lambda event: (event.due_ns - event.started_ns, event.round))
+    ended = sorted(events.of(RoundEnded), key=lambda event: (event.due_ns - event.started_ns, event.round))
     if ended:
         middle = ended[(len(ended) - 1) // 2]
         return middle.round, middle.started_ns, middle.due_ns
-    length_ns = length_of(events)
+    length_ns = events.length_ns
     return (None, 0, length_ns) if length_ns else None
 
 
-def mean_round_ns(events: Sequence[AnyEvent]) -> float | None:
+def mean_round_ns(events: Timeline) -> float | None:
     """Length of a round, mean over those that ended."""
-    lengths = [event.due_ns - event.started_ns for event in only(events, RoundEnded)]
+    lengths = [event.due_ns - event.started_ns for event in events.of(RoundEnded)]
     return fmean(lengths) if lengths else None
 
 
-def strip(algorithm: str, nodes: Sequence[NodeFacts], events: Sequence[AnyEvent]) -> Strip | None:
+def strip(algorithm: str, nodes: Sequence[NodeFacts], events: Timeline) -> Strip | None:
     """A typical round; None where there is nothing to see. ``nodes`` are the manifest's."""
     found = typical_round(events)
     if found is None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from emulator.analysis.recorded import RunRecord, recorded
 from emulator.errors import UserError
-from emulator.ledger.events import AnyEvent
 from emulator.ledger.manifest import Manifest
+from emulator.ledger.timeline import Timeline
 from emulator.plots import charts, data, gantt
 from emulator.plots.style import save, style
 from emulator.tables.headline import trained
@@ -41,7 +41,7 @@ def draw_plots(folder: Path, run: RunRecord) -> PlotFiles:
         ) from None
 
 
-def _draw(folder: Path, manifest: Manifest, summary: Json, timelines: Mapping[str, Sequence[AnyEvent]]) -> PlotFiles:
+def _draw(folder: Path, manifest: Manifest, summary: Json, timelines: Mapping[str, Timeline]) -> PlotFiles:
     drawn = PlotFiles([], [])
 
     def keep(name: str, made: Any) -> None:

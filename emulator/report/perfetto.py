@@ -31,7 +31,6 @@ from emulator.checks import divergence
 from emulator.checks.clock_limits import limits_of
 from emulator.errors import UserError
 from emulator.ledger.events import (
-    AnyEvent,
     Computed,
     Evaluated,
     Memory,
@@ -42,7 +41,7 @@ from emulator.ledger.events import (
     Waiting,
 )
 from emulator.ledger.manifest import Manifest, NodeFacts
-from emulator.ledger.timeline import length_of, only
+from emulator.ledger.timeline import Timeline
 
 Json = Mapping[str, Any]
 Line = dict[str, Any]
@@ -69,7 +68,7 @@ def write(folder: Path, run: RunRecord) -> Path:
     return path
 
 
-def lines(manifest: Manifest, timelines: Mapping[str, Sequence[AnyEvent]]) -> Iterator[Line]:
+def lines(manifest: Manifest, timelines: Mapping[str, Timeline]) -> Iterator[Line]:
     """The trace's events, one algorithm after another."""
     pid = 0
     for algorithm, events in timelines.items():
@@ -80,13 +79,13 @@ def lines(manifest: Manifest, timelines: Mapping[str, Sequence[AnyEvent]]) -> It
 
 
 def _timeline(
-    algorithm: str, nodes: Sequence[NodeFacts], pids: Mapping[str, int], events: Sequence[AnyEvent], *, measured: bool
+    algorithm: str, nodes: Sequence[NodeFacts], pids: Mapping[str, int], events: Timeline, *, measured: bool
 ) -> Iterator[Line]:
     """``measured``: whether there are readings of the host: none in a dry run."""
-    transmitted = sorted(only(events, Transmitted), key=lambda message: message.start_ns)
-    length_ns = length_of(events)
-    posted = {(event.node, event.counter): event for event in only(events, Posted)}
-    delivered = {(event.source, event.counter) for event in only(events, Received)}
+    transmitted = sorted(events.of(Transmitted), key=lambda message: message.start_ns)
+    length_ns = events.length_ns
+    posted = {(event.node, event.counter): event for event in events.of(Posted)}
+    delivered = {(event.source, event.counter) for event in events.of(Received)}
     of: dict[str, dict[str, list[Any]]] = {name: defaultdict(list) for name in pids}
     for event in events:
         if event.node in of:
@@ -224,10 +223,10 @@ def _rates(pid: int, name: str, messages: Iterable[Transmitted], arriving: int) 
         yield {"ph": "C", "pid": pid, "tid": 0, "name": name, "ts": _us(at_ns), "args": args}
 
 
-def _rounds(pid: int, events: Sequence[AnyEvent]) -> Iterator[Line]:
+def _rounds(pid: int, events: Timeline) -> Iterator[Line]:
     diverged = divergence.find_non_finite(events)
-    scores = {e.round: e.accuracy for e in only(events, Evaluated) if diverged is None or e.round < diverged.round}
-    for ended in only(events, RoundEnded):
+    scores = {e.round: e.accuracy for e in events.of(Evaluated) if diverged is None or e.round < diverged.round}
+    for ended in events.of(RoundEnded):
         accuracy = {"accuracy": scores[ended.round]} if ended.round in scores else {}
         at = {"pid": pid, "tid": 0, "ts": _us(ended.due_ns), "s": "p"}
         yield {"ph": "i", **at, "name": f"round {ended.round + 1} ends", "cat": "round", "args": accuracy}

@@ -61,7 +61,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 class Outcome(msgspec.Struct, frozen=True):
     """The outcome of a timeline. ``name``: finished, does-not-fit, refused (the user can mend it: ``UserError``),
-    failed, stuck, interrupted. ``wall_s``: as in the ledger's ``Timeline``."""
+    failed, stuck, interrupted. ``wall_s``: as in the ledger's ``Lifecycle``."""
 
     name: str
     detail: str
@@ -245,7 +245,7 @@ class Launcher:
                 measured_ns=profiled.measured_ns,
             )
             why = choice.explain(cgroups.cores()) if CLOCKS[plan.clock].dilates else ""
-            begun = events.Timeline(due_ns=0, actual_ns=0, outcome="", dilation=spec.dilation, why=why)
+            begun = events.Lifecycle(due_ns=0, actual_ns=0, outcome="", dilation=spec.dilation, why=why)
             ledger.write(msgspec.structs.replace(begun, uncharged=profiled.uncharged))
             _write_breakdowns(ledger, estimate.breakdowns)
             supervision = Supervision(self, spec, ledger, tick, self._limit_s(profiled.slowest_host_ns()))
@@ -258,13 +258,13 @@ class Launcher:
         """Like ``play``, but one process foresees bytes and seconds and nothing is trained (``dryrun``)."""
 
         def timeline(spec: LaunchSpec, ledger: Ledger) -> Outcome:
-            ledger.write(events.Timeline(due_ns=0, actual_ns=0, outcome=""))
+            ledger.write(events.Lifecycle(due_ns=0, actual_ns=0, outcome=""))
             started_s = time.monotonic()
             what, report = f"the dry run of {algorithm}", _writer(ledger)
             found = self._ask(what, "run_dry", spec, tick=tick, report=report, limit_s=self._limit_s())
             breakdowns, uncharged = found
             if uncharged:
-                ledger.write(events.Timeline(due_ns=0, actual_ns=0, outcome="", uncharged=uncharged))
+                ledger.write(events.Lifecycle(due_ns=0, actual_ns=0, outcome="", uncharged=uncharged))
             _write_breakdowns(ledger, breakdowns)
             return Outcome("finished", "", 1, time.monotonic() - started_s)
 
@@ -291,7 +291,7 @@ class Launcher:
             outcome = Outcome("refused", str(error).removeprefix(f"{algorithm}: "), 1)
         except SplitbedError as error:
             outcome = Outcome("failed", str(error), 1)
-        ended = events.Timeline(
+        ended = events.Lifecycle(
             due_ns=0,
             actual_ns=0,
             outcome=outcome.name,

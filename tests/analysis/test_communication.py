@@ -17,7 +17,7 @@ from emulator.analysis.recorded import RunRecord
 from emulator.analysis.summary import summarize
 from emulator.dashboard.progress import SECOND_NS, Progress
 from emulator.ledger.events import Evaluated, Posted, Received, RoundEnded, Transmitted
-from emulator.ledger.timeline import only
+from emulator.ledger.timeline import Timeline, only
 from emulator.plots.data import curves, done
 from emulator.report.compare import comparison_tables as compared
 from emulator.tables.run import to_markdown
@@ -173,7 +173,7 @@ def test_a_share_is_what_clients_sent_and_received_over_the_rounds_in_which_they
 
 def test_when_a_client_was_done_counts_from_the_round_in_which_it_posted() -> None:
     """Labels of its own would place a client's messages in rounds that were over, or that never were."""
-    events = asynchronous()
+    events = Timeline(asynchronous())
     ends = sorted(only(events, RoundEnded), key=lambda event: event.due_ns)
     for client in done(MANIFEST.clients, events):
         assert len(client.seconds) <= ROUNDS

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -12,8 +14,7 @@ from toy import MS, at, edit, make_manifest, make_nodes, make_timeline, renumber
 from emulator.analysis.latency import CAUSES, latency_splits
 from emulator.analysis.summary import SECOND_NS, summarize
 from emulator.ledger.events import Computed, RoundEnded, Transmitted
-from emulator.ledger.files import merge
-from emulator.ledger.timeline import length_of
+from emulator.ledger.timeline import Timeline
 
 LENGTH_MS = 60
 
@@ -34,7 +35,7 @@ def ms(**causes):
 
 
 def both(events):
-    return latency_splits(["client-0", "client-1"], events, length_of(events))[0]
+    return latency_splits(["client-0", "client-1"], Timeline(events), Timeline(events).length_ns)[0]
 
 
 END = by_node("server", RoundEnded(**at(LENGTH_MS * MS), round=0, started_ns=0))
@@ -79,7 +80,7 @@ def test_the_servers_queue_is_that_of_the_client_whose_message_waits_in_it(sourc
     queued = [span("cut_step", 80, 85, 0, sources[0]), span("cut_step", 85, 90, 5, sources[1])]
     kept = [event for event in nodes["server"] if not isinstance(event, Computed)]
     nodes["server"] = [msgspec.structs.replace(e, node="server", seq=i) for i, e in enumerate([*kept, *queued])]
-    splits = both(list(merge(nodes.values())))
+    splits = both(Timeline(chain.from_iterable(nodes.values())))
     alike = {"compute": 30, "serialisation": 30, "propagation": 20}
     assert splits == {"client-0": ms(**alike, waiting=20), "client-1": ms(**alike, queueing=5, waiting=15)}
 
@@ -123,7 +124,7 @@ def test_splits_of_a_mixed_run_sum_to_its_length_in_whole_ns():
     )
     extra = by_node("client-1", span("more", 33, 171), 10**6)
     events = renumber([*shifted, extra])
-    ends_ns = [0, 1, 33 * MS + 7, length_of(events), 10**12]
+    ends_ns = [0, 1, 33 * MS + 7, Timeline(events).length_ns, 10**12]
     names = [f"client-{i}" for i in range(3)]
     for end_ns, splits in zip(ends_ns, latency_splits(names, events, *ends_ns), strict=True):
         for name in names:

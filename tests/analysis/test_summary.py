@@ -9,7 +9,7 @@ from toy import ACCURACIES, GLOBAL, MIB, MS, UPDATE, at, edit, make_manifest, ma
 
 from emulator.analysis.metrics import FIGURES
 from emulator.analysis.summary import split_time, summarize
-from emulator.ledger.events import Ended, Evaluated, Memory, Posted, RoundEnded, Timeline, Transmitted
+from emulator.ledger.events import Ended, Evaluated, Lifecycle, Memory, Posted, RoundEnded, Transmitted
 
 
 def one(events, **changes):
@@ -200,7 +200,7 @@ def test_does_not_fit_says_who_when_and_how_much():
         return {"outcome": "interrupted"}
 
     events = edit(make_timeline(rounds=1), lambda e: isinstance(e, Ended), last_words)
-    events = edit(events, lambda e: isinstance(e, Timeline) and e.outcome != "", lambda _: {"outcome": "does-not-fit"})
+    events = edit(events, lambda e: isinstance(e, Lifecycle) and e.outcome != "", lambda _: {"outcome": "does-not-fit"})
     algorithm = one(events)
     assert algorithm["outcome"] == "does-not-fit"
     assert algorithm["does_not_fit"] == {
@@ -226,7 +226,7 @@ def test_outcome_is_the_supervisors(seen, outcome):
 
 
 def test_outcome_without_a_supervisor_is_partial():
-    killed = [e for e in make_timeline() if not (isinstance(e, Timeline) and e.outcome)]
+    killed = [e for e in make_timeline() if not (isinstance(e, Lifecycle) and e.outcome)]
     assert one(killed)["outcome"] == "partial"
     assert one(killed)["rounds"] == 3
 

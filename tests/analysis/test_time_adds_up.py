@@ -12,7 +12,7 @@ from timelines import CLIENTS, timeline
 from algorithms import ALGORITHMS
 from emulator.analysis.summary import split_time
 from emulator.ledger.events import Computed, Ended, Posted, Received, Transmitted, Waiting
-from emulator.ledger.timeline import length_of, only
+from emulator.ledger.timeline import Timeline, only
 
 Span = tuple[int, int]
 
@@ -32,7 +32,7 @@ def gaps(spans: list[Span], length_ns: int) -> Iterator[Span]:
 @pytest.mark.parametrize("method", ALGORITHMS)
 def test_computing_transferring_and_waiting_are_the_whole_run(method: str, client: str) -> None:
     events = timeline(method)
-    length_ns = length_of(events)
+    length_ns = Timeline(events).length_ns
     split = split_time(latency_split(client, events))
     assert sum(split.values()) == length_ns
     computed = sorted((e.start_ns, e.due_ns) for e in only(events, Computed) if e.node == client)
@@ -51,7 +51,7 @@ def test_whoever_neither_computes_nor_transfers_has_said_what_it_waits_for_or_ha
         spans = [(e.start_ns, e.due_ns) for e in only(events, Computed) if e.node == client]
         spans += [(e.start_ns, e.arrival_ns) for e in only(events, Transmitted) if client in (e.source, e.destination)]
         own = [e for e in events if e.node == client]
-        for start, end in gaps(spans, length_of(events)):
+        for start, end in gaps(spans, Timeline(events).length_ns):
             acts = [e for e in own if start < e.due_ns < end]
             assert not [e for e in acts if isinstance(e, Computed | Received | Posted)], (client, start, end)
             before = [e for e in own if e.due_ns <= start and isinstance(e, Waiting | Ended | Posted | Received)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -28,7 +29,7 @@ from emulator.dashboard.progress import Progress
 from emulator.dashboard.screen import ScreenState, make_screen
 from emulator.errors import UserError
 from emulator.ledger.events import AnyEvent, Evaluated, Posted, Reported, RoundEnded
-from emulator.ledger.files import merge
+from emulator.ledger.timeline import Timeline
 from emulator.plots import charts, data
 from emulator.plots.style import doubts
 from emulator.runtime.evaluator import evaluated_event
@@ -95,7 +96,7 @@ def merged(played: Recording) -> list[Any]:
         )
         for i, (end, parts) in enumerate(zip(ends, played.snapshots, strict=True))
     ]
-    return list(merge(lines.values()))
+    return Timeline(chain.from_iterable(lines.values()))
 
 
 def play(name: str, **settings: Any) -> list[Any]:

@@ -8,7 +8,7 @@ from toy import edit, make_manifest, make_timeline
 
 from emulator.analysis.summary import summarize
 from emulator.checks.findings import findings_of
-from emulator.ledger.events import Ended, RoundEnded, Timeline
+from emulator.ledger.events import Ended, Lifecycle, RoundEnded
 from emulator.plots.style import doubts
 from emulator.tables.run import notes, verdict
 
@@ -18,7 +18,7 @@ def lagging(events):
 
 
 def refused(events):
-    return edit(events, lambda e: isinstance(e, Timeline) and e.outcome != "", lambda _: {"outcome": "refused"})
+    return edit(events, lambda e: isinstance(e, Lifecycle) and e.outcome != "", lambda _: {"outcome": "refused"})
 
 
 def cut_short(events):

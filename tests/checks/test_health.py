@@ -15,12 +15,12 @@ from emulator.ledger.events import (
     Ended,
     Evaluated,
     Host,
+    Lifecycle,
     Posted,
     Received,
     Refused,
     Reported,
     RoundEnded,
-    Timeline,
     Transmitted,
     Undelivered,
 )
@@ -288,13 +288,13 @@ def cut_short(events, outcome, killed=()):
     def change(event):
         if isinstance(event, Ended):
             return None if event.node in killed else {"outcome": outcome}
-        if isinstance(event, Timeline):
+        if isinstance(event, Lifecycle):
             return {"outcome": outcome} if event.outcome else {}
         return None
 
     return edit(
         events,
-        lambda e: isinstance(e, Ended | Timeline) or (isinstance(e, Received | Transmitted) and e.due_ns > 200 * MS),
+        lambda e: isinstance(e, Ended | Lifecycle) or (isinstance(e, Received | Transmitted) and e.due_ns > 200 * MS),
         change,
     )
 
@@ -330,7 +330,7 @@ def test_a_hole_before_the_end_is_a_reason_even_when_cut_short():
 
 
 def test_a_supervisor_that_was_killed_leaves_a_partial_timeline():
-    events = [e for e in make_timeline() if not (isinstance(e, Timeline | Ended))]
+    events = [e for e in make_timeline() if not (isinstance(e, Lifecycle | Ended))]
     health = judge(renumber(events))
     assert health.verdict == "good"
     assert f"fedavg: {CUT_OFF}" in health.notes
@@ -371,7 +371,7 @@ def test_the_tightest_spans_are_the_worst_of_each_device_and_function():
         ("edge-server", "average", 0.5),
         ("edge-server", "steps.align_aux", 0.5),
     ]
-    slowed = edit(slow, lambda e: isinstance(e, Timeline), lambda _: {"dilation": 3})
+    slowed = edit(slow, lambda e: isinstance(e, Lifecycle), lambda _: {"dilation": 3})
     assert judge(slowed).algorithms["fedavg"].bottlenecks[0].ratio == pytest.approx(0.3)
 
 

@@ -12,7 +12,7 @@ from emulator.checks.health import check_health
 from emulator.checks.round_limits import RoundLimits, round_limits, unequal_limits
 from emulator.dashboard.progress import Progress
 from emulator.dashboard.screen import ScreenState, make_screen
-from emulator.ledger.events import AnyEvent, Timeline
+from emulator.ledger.events import AnyEvent, Lifecycle
 from emulator.ledger.manifest import Manifest
 from emulator.profiles.reading import load_scenario
 from emulator.runtime import run_manifest
@@ -35,7 +35,7 @@ def begun(progress: Progress, algorithm: str) -> str:
 
 def ended(progress: Progress, algorithm: str, wall_s: float) -> None:
     progress.begin(algorithm)
-    over: list[AnyEvent] = [Timeline(due_ns=0, actual_ns=0, outcome="finished", wall_s=wall_s)]
+    over: list[AnyEvent] = [Lifecycle(due_ns=0, actual_ns=0, outcome="finished", wall_s=wall_s)]
     progress.take(over)
     progress.end()
 

@@ -17,13 +17,14 @@ from emulator.analysis.recorded import RunRecord
 from emulator.checks.clock_agreement import compare, reordered, verdict_of
 from emulator.checks.digest import numerics_digest, timeline_digest
 from emulator.ledger.events import AnyEvent, Clamped, Computed, Ended, Evaluated, Posted, Received, Reported, RoundEnded
+from emulator.ledger.timeline import Timeline
 from emulator.tables.clock_agreement import clock_agreement_table
 
 Edit = Callable[[Sequence[AnyEvent]], list[AnyEvent]]
 
 
 def run(events: Sequence[AnyEvent], clock: str) -> RunRecord:
-    return make_run({"fedavg": list(events)}, clock=clock)
+    return make_run({"fedavg": Timeline(events)}, clock=clock)
 
 
 def exact() -> list[AnyEvent]:

@@ -14,7 +14,7 @@ from toy import make_manifest
 from algorithms import ALGORITHMS
 from algorithms.workload.task import Task, prepare
 from emulator.checks.health import check_health
-from emulator.ledger.events import AnyEvent, Computed, Timeline
+from emulator.ledger.events import AnyEvent, Computed, Lifecycle
 from emulator.preflight.profiling import profile_costs
 from emulator.profiles.reading import load_scenario
 from emulator.testing.stage import MS, make_scenario
@@ -65,7 +65,7 @@ def test_a_few_flops_outside_are_named_whatever_else_is_computed_and_before_the_
 
 
 def begun(**fields: Any) -> list[AnyEvent]:
-    return [Timeline(due_ns=0, actual_ns=0, node="supervisor", outcome="", **fields)]
+    return [Lifecycle(due_ns=0, actual_ns=0, node="supervisor", outcome="", **fields)]
 
 
 @pytest.mark.parametrize("clock", ["real", "virtual", "dry-run"])

@@ -16,9 +16,9 @@ from emulator.errors import UserError
 from emulator.host import cgroups
 from emulator.host import load as hostload
 from emulator.host.load import HostLoad, cpu_pressure
-from emulator.ledger.events import Host, Timeline
+from emulator.ledger.events import Host, Lifecycle
 from emulator.ledger.files import Ledger, read_node
-from emulator.ledger.timeline import only
+from emulator.ledger.timeline import Timeline, only
 from emulator.preflight.dilation import (
     QUOTA_SHARE,
     AlgorithmEstimate,
@@ -214,23 +214,23 @@ def test_an_unknown_pressure_is_recorded_as_unknown_and_is_in_no_mean(tmp_path: 
     with Ledger(tmp_path, "supervisor") as ledger:
         for pressure in (None, 0.5, None, 0.7):
             ledger.write(host(pressure))
-    events = read_node(tmp_path / "supervisor.jsonl")
+    events = Timeline(read_node(tmp_path / "supervisor.jsonl"))
     assert [event.pressure for event in only(events, Host)] == [None, 0.5, None, 0.7]
     assert _figures(events, []).host_pressure == 0.6
-    assert _figures([host(None)], []).host_pressure is None
+    assert _figures(Timeline([host(None)]), []).host_pressure is None
     assert "in 2 of 4 samples (PSI)" in _host({"fedavg": events})[0]
-    assert _host({"fedavg": [host(None)]}) == []
+    assert _host({"fedavg": Timeline([host(None)])}) == []
 
 
 def test_a_quota_that_runs_out_is_noted() -> None:
-    timelines = {"fedavg": [host(None, 0.04), host(None, 0.06), host(None)]}
+    timelines = {"fedavg": Timeline([host(None, 0.04), host(None, 0.06), host(None)])}
     (note,) = _host(timelines)
     assert note.startswith("host: the CPU quota ran out in over 5 % of its periods in 1 of 3 samples; allow more")
 
 
 def test_so_does_the_dashboard_say() -> None:
     progress = Progress(make_manifest(0))
-    progress.apply(Timeline(due_ns=0, actual_ns=0, outcome=""))
+    progress.apply(Lifecycle(due_ns=0, actual_ns=0, outcome=""))
     progress.apply(host(None, None))
     assert progress.remarks() == []
     progress.apply(host(0.9, 0.5))

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import typing
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ import pytest
 from emulator.errors import UserError
 from emulator.ledger import files
 from emulator.ledger.events import AnyEvent, Event, Refused, Reported, RoundEnded
-from emulator.ledger.files import Ledger, Tail, merge, read_node
+from emulator.ledger.files import Ledger, Tail, read_node
+from emulator.ledger.timeline import Timeline
 from emulator.runtime import targets
 
 EVENT_TYPES = typing.get_args(AnyEvent)
@@ -164,7 +166,7 @@ def test_a_merge_is_by_due_time_then_node_then_the_nodes_own_number() -> None:
     other = [reported(20, "a", 0), reported(5, "a", 1), reported(20, "a", 2)]
     expected = [(5, "a", 1), (10, "b", 1), (20, "a", 0), (20, "a", 2), (20, "b", 0), (20, "b", 2)]
     for streams in ([one, other], [other, one], [one + other], [other[::-1], one[::-1]]):
-        assert [(event.due_ns, event.node, event.seq) for event in merge(streams)] == expected
+        assert [(event.due_ns, event.node, event.seq) for event in Timeline(chain.from_iterable(streams))] == expected
 
 
 def test_a_timeline_is_the_merge_of_its_folder(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from emulator.checks.round_limits import RoundLimits, round_limits
 from emulator.errors import UserError
 from emulator.ledger.events import Posted, Transmitted
 from emulator.ledger.manifest import Manifest, read_manifest, write_manifest
+from emulator.ledger.timeline import Timeline
 from emulator.network.topology import Topology
 from emulator.profiles.reading import load_scenario
 from emulator.profiles.scenario import Scenario
@@ -89,9 +90,9 @@ def test_a_link_whose_rate_is_not_known_breaks_no_law() -> None:
         due_ns=0, actual_ns=0, node="client-0", seq=0, round=0, official_bytes=0, framed_bytes=0, **ends, **sizes
     )
     left = Transmitted(due_ns=1, actual_ns=1, source="client-0", posted_ns=0, start_ns=0, arrival_ns=2, **ends, **sizes)
-    assert within_links(make_manifest(1), [sent, left]) != []
+    assert within_links(make_manifest(1), Timeline([sent, left])) != []
     unknown = [{"name": "server", "role": "server"}, {"name": "client-0", "role": "client"}]
-    assert within_links(make_manifest(nodes=unknown), [sent, left]) == []
+    assert within_links(make_manifest(nodes=unknown), Timeline([sent, left])) == []
 
 
 @pytest.mark.parametrize("key", ["device_number", "network_number"])

@@ -22,6 +22,7 @@ from emulator.clock.conductors import CLOCKS
 from emulator.errors import UserError
 from emulator.ledger.events import Event, Posted, Received, Reported, RoundEnded, Transmitted, Unreachable
 from emulator.ledger.files import read_timeline
+from emulator.ledger.timeline import Timeline
 from emulator.network.fabric import Fabric
 from emulator.network.jitter import Transmission
 from emulator.node.node import ClientNode, ServerNode
@@ -163,7 +164,7 @@ def test_absences_are_in_the_networks_ledger_on_every_clock_until_the_end_and_no
     ]
     assert all(event.actual_ns >= event.due_ns for event in found)
     timeline = read_timeline(tmp_path)
-    assert timeline_digest(timeline) == timeline_digest([e for e in timeline if not isinstance(e, Unreachable)])
+    assert timeline_digest(timeline) == timeline_digest(Timeline(e for e in timeline if not isinstance(e, Unreachable)))
     (carried,) = relay.of(Transmitted)
     assert carried.due_ns > SPANS[1][1]
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable, Coroutine
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -18,8 +19,7 @@ from algorithms import ALGORITHMS
 from emulator.analysis.latency import latency_splits
 from emulator.analysis.summary import SECOND_NS, summarize
 from emulator.ledger.events import Computed, Event, Received
-from emulator.ledger.files import merge
-from emulator.ledger.timeline import only
+from emulator.ledger.timeline import Timeline, only
 from emulator.node.node import ServerNode
 from emulator.preflight.dilation import ProfilingResult
 from emulator.preflight.dry_run import dry_run
@@ -268,10 +268,10 @@ def test_methods_with_one_loop_queue_more_than_the_one_with_a_task_for_each_clie
 
 def test_what_queues_at_the_server_is_no_waiting_of_its_client() -> None:
     """Under SplitFed V2 a client does nothing else meanwhile, so all of it shows in its time."""
-    events = in_a_cell("splitfed-v2")
+    events = Timeline(in_a_cell("splitfed-v2"))
     names = [f"client-{i}" for i in range(10)]
     until_ns = max(event.due_ns for event in events)
-    without = [msgspec.structs.replace(e, queued_ns=0) if isinstance(e, Computed) else e for e in events]
+    without = Timeline(msgspec.structs.replace(e, queued_ns=0) if isinstance(e, Computed) else e for e in events)
     (split,), (less,) = (latency_splits(names, each, until_ns) for each in (events, without))
     moved_ns = [split[name]["queueing"] - less[name]["queueing"] for name in names]
     assert moved_ns == [less[name]["waiting"] - split[name]["waiting"] for name in names]
@@ -287,7 +287,7 @@ def test_an_older_record_is_read_and_its_queue_is_not_known() -> None:
         kept = [event for event in nodes["server"] if not isinstance(event, Computed)]
         spans = [span("cut_step", 80, 85, 0, source), span("cut_step", 85, 90, 5, source and CLIENTS[1])]
         nodes["server"] = [msgspec.structs.replace(e, node="server", seq=i) for i, e in enumerate([*kept, *spans])]
-        return list(merge(nodes.values()))
+        return Timeline(chain.from_iterable(nodes.values()))
 
     before, now = lines(None), lines(CLIENTS[0])
     found = [summarize(make_manifest(), {"fedavg": each})["algorithms"]["fedavg"]["server"] for each in (before, now)]

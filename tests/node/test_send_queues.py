@@ -18,7 +18,7 @@ from emulator.analysis.summary import summarize
 from emulator.checks.health import check_health
 from emulator.checks.send_queues import beyond_memory, blocked, held_peak_bytes, unused_limits
 from emulator.ledger.events import Blocked, Event, Posted, RoundEnded, Transmitted
-from emulator.ledger.timeline import only
+from emulator.ledger.timeline import Timeline, only
 from emulator.preflight.dilation import ProfilingResult
 from emulator.preflight.dry_run import dry_run
 from emulator.profiles.availability import Absence
@@ -92,13 +92,14 @@ def test_what_a_node_held_at_once_is_the_most_that_had_not_left() -> None:
 
 def test_what_never_leaves_stays_held() -> None:
     """Of the six globals none but the first leaves."""
-    events = [e for e in make_timeline() if not (isinstance(e, Transmitted) and e.source == "server" and e.counter)]
+    left = [e for e in make_timeline() if not (isinstance(e, Transmitted) and e.source == "server" and e.counter)]
+    events = Timeline(left)
     sent = [e for e in only(events, Posted) if e.node == "server"]
     assert held_peak_bytes("server", events) == (len(sent) - 1) * 9_800
 
 
 def test_a_server_that_holds_more_than_its_device_has_is_noted() -> None:
-    nodes, events = msgspec.to_builtins(make_manifest().nodes), [*make_timeline()]
+    nodes, events = msgspec.to_builtins(make_manifest().nodes), make_timeline()
     nodes[0]["training_bytes"] = 2 * 9_800
     assert beyond_memory(make_manifest(nodes=nodes), events) == []
     nodes[0]["training_bytes"] -= 1
@@ -137,7 +138,7 @@ def test_a_client_waits_for_room_as_long_as_what_is_before_it_takes_and_a_note_s
     assert {(e.destination, e.kind, e.payload_bytes, e.held_bytes, e.room_bytes) for e in found} == {
         ("server", "blob", 600, 0, 1000)
     }
-    events = [msgspec.structs.replace(event, node="client-0", seq=i) for i, event in enumerate(found)]
+    events = Timeline(msgspec.structs.replace(event, node="client-0", seq=i) for i, event in enumerate(found))
     (note,) = blocked(events)
     one_s = one_ns / SECOND
     assert note == (
@@ -150,11 +151,11 @@ def test_a_client_waits_for_room_as_long_as_what_is_before_it_takes_and_a_note_s
 def test_a_note_names_who_waited_longest_and_sums_up_the_others() -> None:
     waits = {"client-0": [1], "client-1": [5, 2], "client-2": [9], "client-3": [3], "client-4": [2]}
     sizes = {"payload_bytes": 2, "held_bytes": 1, "room_bytes": 2}
-    events = [
+    events = Timeline(
         Blocked(due_ns=s * SECOND, actual_ns=0, node=node, destination="server", kind="x", since_ns=0, **sizes)
         for node, found in waits.items()
         for s in found
-    ]
+    )
     (note,) = blocked(events)
     assert note.partition(": ")[2].split("; ") == [
         "client-2 once, 9.000 s in all, 9.000 s at the longest",

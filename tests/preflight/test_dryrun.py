@@ -21,7 +21,17 @@ from algorithms.training.settings import OptimizerSpec
 from emulator.checks.health import check_health
 from emulator.checks.invariants import conserved
 from emulator.compute.counting import Costs, cost_key
-from emulator.ledger.events import Computed, Ended, Event, Posted, Received, Reported, RoundEnded, Started, Timeline
+from emulator.ledger.events import (
+    Computed,
+    Ended,
+    Event,
+    Lifecycle,
+    Posted,
+    Received,
+    Reported,
+    RoundEnded,
+    Started,
+)
 from emulator.ledger.timeline import only
 from emulator.preflight.dilation import ProfilingResult
 from emulator.preflight.dry_run import DryRunResult, RememberedCosts, dry_run
@@ -255,7 +265,7 @@ def test_a_deadlock_that_no_profiling_shows_is_found(runs: Path) -> None:
     path = write_scenario(runs / "dry-three", [(3, Board())])
     found = play(runs / "dry-deadlock", "--profile", path, "--algorithm", "forgetful", "--dry-run")
     assert found.status == 1
-    assert [event.outcome for event in found.events("forgetful", Timeline)] == ["", "failed"]
+    assert [event.outcome for event in found.events("forgetful", Lifecycle)] == ["", "failed"]
     assert "deadlock: " in found.out
     assert found.err == ""
 

@@ -16,7 +16,7 @@ from toy import make_manifest
 
 from emulator.checks.health import Health, check_health
 from emulator.clock.conductors import CLOCKS
-from emulator.ledger.events import Timeline
+from emulator.ledger.events import Lifecycle
 from emulator.ledger.files import read_timeline
 from emulator.network.fabric import Fabric
 from emulator.node.node import ClientNode, ServerNode
@@ -97,7 +97,7 @@ def judge(folder: Path, clock: str, make: type[Router]) -> Health:
     relay, _ = play(folder, 2, server, client, clock=CLOCKS[clock], make=make)
     link = {"up_bps": MBIT, "down_bps": MBIT, "up_one_way_ns": WAY_NS // 2, "down_one_way_ns": WAY_NS // 2}
     nodes = [{"name": name, "role": name.partition("-")[0], "device": "board", **link} for name in relay.names]
-    finished = Timeline(due_ns=0, actual_ns=0, node="supervisor", seq=0, outcome="finished")
+    finished = Lifecycle(due_ns=0, actual_ns=0, node="supervisor", seq=0, outcome="finished")
     return check_health(make_manifest(clock=clock, nodes=nodes), {"toy": [*read_timeline(folder), finished]})
 
 

@@ -34,7 +34,7 @@ from emulator.host.liveness import (
     slot,
     step_limit_s,
 )
-from emulator.ledger.events import Lasting, Timeline
+from emulator.ledger.events import Lasting, Lifecycle
 from emulator.runtime.supervision import ChildTask, liveness_problem
 
 SECOND = 10**9
@@ -189,7 +189,7 @@ def test_what_lasts_is_told_as_it_doubles_each_place_by_itself() -> None:
 def test_the_log_of_a_run_tells_it() -> None:
     progress = Progress(make_manifest(0))
     progress.begin("fedavg")
-    progress.take([Timeline(due_ns=0, actual_ns=0, outcome=""), Lasting(due_ns=0, actual_ns=0, what="client-0: slow")])
+    progress.take([Lifecycle(due_ns=0, actual_ns=0, outcome=""), Lasting(due_ns=0, actual_ns=0, what="client-0: slow")])
     assert progress.log[-1] == "[1/1] fedavg: client-0: slow"
 
 

@@ -9,7 +9,7 @@ from emulator.analysis.recorded import RunRecord
 from emulator.analysis.summary import summarize
 from emulator.ledger.files import Ledger
 from emulator.ledger.manifest import write_manifest
-from emulator.ledger.timeline import length_of
+from emulator.ledger.timeline import Timeline, timelines_of
 
 
 def slower(events, factor):
@@ -23,7 +23,7 @@ def slower(events, factor):
 
 
 def make_run(timelines, clients=2, **changes):
-    manifest = make_manifest(clients, algorithms=list(timelines), **changes)
+    manifest, timelines = make_manifest(clients, algorithms=list(timelines), **changes), timelines_of(timelines)
     return RunRecord(manifest, timelines, summarize(manifest, timelines))
 
 
@@ -33,7 +33,7 @@ def make_two(**changes):
 
 def latency_split(client, events, until_ns=None):
     """One client's nanoseconds of each cause; until the timeline's end where nothing else is said."""
-    (splits,) = latency_splits([client], events, length_of(events) if until_ns is None else until_ns)
+    (splits,) = latency_splits([client], Timeline(events), Timeline(events).length_ns if until_ns is None else until_ns)
     return splits[client]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,7 +13,7 @@ import msgspec
 from algorithms import ALGORITHMS
 from algorithms.workload.task import Task, prepare
 from emulator.ledger.events import AnyEvent, Event
-from emulator.ledger.files import merge
+from emulator.ledger.timeline import Timeline
 from emulator.preflight.dilation import ProfilingResult
 from emulator.preflight.dry_run import dry_run
 from emulator.profiles.reading import load_scenario
@@ -42,4 +43,4 @@ def timeline(method: str) -> list[AnyEvent]:
         [msgspec.structs.replace(event, node=node, seq=seq) for seq, event in enumerate(lines)]
         for node, lines in events.items()
     ]
-    return list(merge(named))
+    return Timeline(chain.from_iterable(named))

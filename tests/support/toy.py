@@ -15,6 +15,7 @@ The first global is labelled round -1 and has no official bytes. What is due at 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +27,19 @@ from emulator.ledger.events import (
     Ended,
     Evaluated,
     Event,
+    Lifecycle,
     Memory,
     Posted,
     Received,
     Reported,
     RoundEnded,
     Started,
-    Timeline,
     Transmitted,
     Waiting,
 )
-from emulator.ledger.files import Ledger, merge
+from emulator.ledger.files import Ledger
 from emulator.ledger.manifest import Manifest
+from emulator.ledger.timeline import Timeline
 
 MS = 10**6
 MB = 10**6
@@ -133,7 +135,7 @@ def make_nodes(rounds: int = 3, clients: int = 2, outcome: str = "finished") -> 
     """Each node's own lines, as its file holds them."""
     run = Recorder()
     names = [f"client-{i}" for i in range(clients)]
-    run.write("supervisor", Timeline(**at(0), outcome=""))
+    run.write("supervisor", Lifecycle(**at(0), outcome=""))
     for name in ("network", "server", "evaluator", *names):
         role = name.partition("-")[0]
         budget = 100 * MIB if role == "client" else None
@@ -156,15 +158,15 @@ def make_nodes(rounds: int = 3, clients: int = 2, outcome: str = "finished") -> 
         run.write("evaluator", score)
     for name in ("network", "server", "evaluator", *names):
         run.write(name, Ended(**at(rounds * ROUND_NS), outcome=outcome))
-    run.write("supervisor", Timeline(**at(rounds * ROUND_NS), outcome=outcome))
+    run.write("supervisor", Lifecycle(**at(rounds * ROUND_NS), outcome=outcome))
     return run.lines
 
 
-def make_timeline(rounds: int = 3, clients: int = 2, outcome: str = "finished") -> list[AnyEvent]:
-    return list(merge(make_nodes(rounds, clients, outcome).values()))
+def make_timeline(rounds: int = 3, clients: int = 2, outcome: str = "finished") -> Timeline:
+    return Timeline(chain.from_iterable(make_nodes(rounds, clients, outcome).values()))
 
 
-def renumber(events: Iterable[AnyEvent]) -> list[AnyEvent]:
+def renumber(events: Iterable[AnyEvent]) -> Timeline:
     """Number each node's lines anew in their order, so that an edit leaves no gap."""
     numbers: dict[str, int] = {}
     fresh = []
@@ -172,12 +174,12 @@ def renumber(events: Iterable[AnyEvent]) -> list[AnyEvent]:
         seq = numbers.get(event.node, 0)
         numbers[event.node] = seq + 1
         fresh.append(msgspec.structs.replace(event, seq=seq))
-    return list(merge([fresh]))
+    return Timeline(fresh)
 
 
 def edit(
     events: Sequence[AnyEvent], which: Callable[[AnyEvent], bool], change: Callable[[Any], dict[str, Any] | None]
-) -> list[AnyEvent]:
+) -> Timeline:
     """Replace fields of the events that ``which`` picks; None removes the event."""
     edited: list[AnyEvent] = []
     for event in events:

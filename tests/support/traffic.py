@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from emulator.ledger.events import Transmitted
 from emulator.ledger.manifest import Manifest
+from emulator.ledger.timeline import Timeline
 from emulator.network.fabric import Fabric
 from emulator.network.jitter import Transmission
 from emulator.profiles.scenario import Cell, ClientSpec, Direction, Network, Scenario, ServerSpec
@@ -73,11 +74,11 @@ def manifest_of(made: Scenario) -> Manifest:
     return make_manifest(made, SETTINGS, clock="virtual", seed=1, dilation=None, argv=[])
 
 
-def record(made: Scenario, sent: list[Sent], hurry: int = 0) -> list[Transmitted]:
+def record(made: Scenario, sent: list[Sent], hurry: int = 0) -> Timeline:
     """What the network would write down; ``hurry``: it serves so many per cent too fast, whatever it says."""
     fabric = Fabric(made, 1)
     transmitted = carry(fabric, sent)
-    return [
+    return Timeline(
         Transmitted(
             due_ns=c.start_ns + (c.left_ns - c.start_ns) * 100 // (100 + hurry),
             actual_ns=0,
@@ -92,4 +93,4 @@ def record(made: Scenario, sent: list[Sent], hurry: int = 0) -> list[Transmitted
             arrival_ns=c.arrival_ns,
         )
         for i, (s, c) in enumerate(zip(sent, transmitted, strict=True))
-    ]
+    )

@@ -15,9 +15,10 @@ from toy import MIB, MS, at, edit, make_manifest, make_nodes, make_timeline, ren
 import run
 from algorithms import ALGORITHMS
 from emulator.analysis.recorded import recorded
-from emulator.ledger.events import Ended, Evaluated, Memory, Posted, RoundEnded, Timeline, Transmitted
+from emulator.ledger.events import Ended, Evaluated, Lifecycle, Memory, Posted, RoundEnded, Transmitted
 from emulator.ledger.files import Ledger
 from emulator.ledger.manifest import write_manifest
+from emulator.ledger.timeline import Timeline
 from emulator.plots import charts, data, files, gantt
 from emulator.plots.style import FURTHER, KINDS, LOOKS, mark_of, page, save, style
 
@@ -113,10 +114,10 @@ def test_a_client_that_took_no_part_has_no_time():
 @pytest.mark.parametrize(("ends_ms", "typical"), [((5, 9, 10), 1), ((7, 8, 10), 2), ((3, 13, 20, 28), 2), ((4, 8), 0)])
 def test_the_round_that_is_shown_is_of_median_length(ends_ms, typical):
     starts_ms = (0, *ends_ms[:-1])
-    events = [
+    events = Timeline(
         RoundEnded(**at(end * MS), round=i, started_ns=start * MS)
         for i, (start, end) in enumerate(zip(starts_ms, ends_ms, strict=True))
-    ]
+    )
     lengths = sorted(end - start for start, end in zip(starts_ms, ends_ms, strict=True))
     found = data.typical_round(events)
     assert found == (typical, starts_ms[typical] * MS, ends_ms[typical] * MS)
@@ -271,7 +272,7 @@ def test_a_method_that_does_not_fit_is_named_and_the_others_are_shown(words):
         return {"outcome": "does-not-fit" if event.node == "client-1" else "peer-lost", "phase": "compute step"}
 
     unfit = edit(make_timeline(1), lambda e: isinstance(e, Ended), last_words)
-    unfit = edit(unfit, lambda e: isinstance(e, Timeline) and e.outcome != "", lambda _: {"outcome": "does-not-fit"})
+    unfit = edit(unfit, lambda e: isinstance(e, Lifecycle) and e.outcome != "", lambda _: {"outcome": "does-not-fit"})
     found, _ = words(make_run({"fedavg": unfit, "sl": make_timeline()}))
     assert "Does not fit: fedavg on pi-zero-2w" in found["memory"]
     assert "does not fit: needs 40.00 MiB" in found["memory"]

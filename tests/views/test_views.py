@@ -14,9 +14,9 @@ from toy import GLOBAL, MB, MIB, UPDATE, edit, make_manifest, make_timeline
 from emulator.analysis.summary import summarize
 from emulator.ledger.events import (
     Ended,
+    Lifecycle,
     RoundEnded,
     Started,
-    Timeline,
 )
 from emulator.report.figures_csv import to_csv
 from emulator.tables.headline import headline
@@ -42,7 +42,7 @@ def unfit(timelines):
 
     events = edit(make_timeline(1, clients=10), lambda e: isinstance(e, Ended), last_words)
     timelines["fedavg"] = edit(
-        events, lambda e: isinstance(e, Timeline) and e.outcome != "", lambda _: {"outcome": "does-not-fit"}
+        events, lambda e: isinstance(e, Lifecycle) and e.outcome != "", lambda _: {"outcome": "does-not-fit"}
     )
 
 
@@ -139,7 +139,7 @@ def test_one_sentence_says_who_wins_on_what():
 def test_the_sentence_of_a_run_that_was_cut_short_says_how_many_methods_it_is_about():
     def cut(timelines):
         del timelines["fsl-sage"]
-        timelines["cse-fsl"] = [event for event in timelines["cse-fsl"] if not isinstance(event, Timeline | Ended)]
+        timelines["cse-fsl"] = [event for event in timelines["cse-fsl"] if not isinstance(event, Lifecycle | Ended)]
 
     assert headline(make_summary(cut)).startswith("What the numbers say of the 5 of 7 methods that finished: ")
 
