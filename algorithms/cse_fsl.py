@@ -58,7 +58,12 @@ MESSAGES: tuple[type[Message], ...] = (Initial, Smashed, Update, Global, *rounds
 async def client(node: ClientNode, config: Config) -> None:
     shard = config.task.shard(node.index)
     half = steps.Part(config.task.client_half(), config.client_optimizer)
-    aux = steps.Part(config.task.auxiliary(), config.auxiliary_optimizer(config.aux_lr), auxiliary=True)
+    aux = steps.Part(
+        config.task.auxiliary(),
+        config.auxiliary_optimizer(config.aux_lr),
+        auxiliary=True,
+        objective=config.task.objective(),
+    )
     rounds_done = 0  # rounds of this client
 
     async for start in rounds.starts(node, Initial, Global):
@@ -93,7 +98,7 @@ async def train(
 
 async def server(node: ServerNode, config: Settings) -> None:
     """HERON-SFL's too."""
-    half = steps.Part(config.task.server_half(), config.server_optimizer)
+    half = steps.Part(config.task.server_half(), config.server_optimizer, objective=config.task.objective())
     client = steps.weights(steps.Part(config.task.client_half(), None))
     aux = steps.weights(steps.Part(config.task.auxiliary(), None))
     round, cohort = 0, config.cohort(node.clients, 0)

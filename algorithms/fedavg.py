@@ -54,7 +54,7 @@ MESSAGES: tuple[type[Message], ...] = (Initial, Update, Global, *rounds.CONTROL_
 
 async def client(node: ClientNode, config: Config) -> None:
     shard = config.task.shard(node.index)
-    model = steps.Part(config.task.full_model(), config.client_optimizer)
+    model = steps.Part(config.task.full_model(), config.client_optimizer, objective=config.task.objective())
 
     async for start in rounds.starts(node, Initial, Global):
         await node.compute(steps.load_weights, model, start.model)

@@ -72,7 +72,7 @@ async def client(node: ClientNode, config: Config) -> None:
     shard = config.task.shard(node.index)
     rule = OptimizerSpec("sgd", config.client_lr, momentum=config.client_momentum)
     half = steps.Part(config.task.client_half(), rule)
-    aux = steps.Part(config.task.auxiliary(), rule, auxiliary=True)
+    aux = steps.Part(config.task.auxiliary(), rule, auxiliary=True, objective=config.task.objective())
     draws = torch.Generator().manual_seed(stream_seed(config.task.seed, f"directions:{node.index}"))
     rounds_done = 0  # rounds of this client
 

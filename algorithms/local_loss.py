@@ -51,7 +51,12 @@ MESSAGES: tuple[type[Message], ...] = (Initial, Smashed, Update, Global, *rounds
 async def client(node: ClientNode, config: Config) -> None:
     shard = config.task.shard(node.index)
     half = steps.Part(config.task.client_half(), config.client_optimizer)
-    aux = steps.Part(config.task.auxiliary(), config.auxiliary_optimizer(config.aux_lr), auxiliary=True)
+    aux = steps.Part(
+        config.task.auxiliary(),
+        config.auxiliary_optimizer(config.aux_lr),
+        auxiliary=True,
+        objective=config.task.objective(),
+    )
 
     async for start in rounds.starts(node, Initial, Global):
         await node.compute(steps.load_weights, half, start.client)
@@ -85,7 +90,10 @@ async def serve(
 
 async def server(node: ServerNode, config: Config) -> None:
     copies = node.clients if config.server_copies == "each" else ("",)
-    halves = {name: steps.Part(config.task.server_half(), config.server_optimizer) for name in copies}
+    halves = {
+        name: steps.Part(config.task.server_half(), config.server_optimizer, objective=config.task.objective())
+        for name in copies
+    }
     client = steps.weights(steps.Part(config.task.client_half(), None))
     aux = steps.weights(steps.Part(config.task.auxiliary(), None))
     mean = steps.weights(steps.Part(config.task.server_half(), None))  # of the copies

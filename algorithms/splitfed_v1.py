@@ -89,7 +89,10 @@ async def over_the_network(node: ServerNode, round: int, states: list[StateDict]
 
 
 async def server(node: ServerNode, config: Config) -> None:
-    halves = {name: steps.Part(config.task.server_half(), config.server_optimizer) for name in node.clients}
+    halves = {
+        name: steps.Part(config.task.server_half(), config.server_optimizer, objective=config.task.objective())
+        for name in node.clients
+    }
     client = steps.weights(steps.Part(config.task.client_half(), None))
     server_mean = steps.weights(steps.Part(config.task.server_half(), None))
     round, cohort = 0, config.cohort(node.clients, 0)

@@ -57,7 +57,7 @@ async def train(node: ClientNode, shard: Shard, half: steps.Part, round: int) ->
 
 
 async def server(node: ServerNode, config: Config) -> None:
-    half = steps.Part(config.task.server_half(), config.server_optimizer)
+    half = steps.Part(config.task.server_half(), config.server_optimizer, objective=config.task.objective())
     client = steps.weights(steps.Part(config.task.client_half(), None))
     round, cohort = 0, config.cohort(node.clients, 0)
 

@@ -65,7 +65,7 @@ class Auxiliary:
     """A client's auxiliary, frozen, and the round of its last alignment."""
 
     def __init__(self, config: Options) -> None:
-        self.part = steps.Part(config.task.auxiliary(), None, auxiliary=True)
+        self.part = steps.Part(config.task.auxiliary(), None, auxiliary=True, objective=config.task.objective())
         self.aligned: int | None = None
 
     async def install(self, node: ClientNode, message: Aligned | warm_start.Warm) -> None:
@@ -82,7 +82,9 @@ class Estimator:
     """The server's state for one client: the client's auxiliary with its optimizer, and its buffer."""
 
     def __init__(self, config: Options, name: str) -> None:
-        self.aux = steps.Part(config.task.auxiliary(), config.auxiliary_optimizer(config.align_lr))
+        self.aux = steps.Part(
+            config.task.auxiliary(), config.auxiliary_optimizer(config.align_lr), objective=config.task.objective()
+        )
         self.buffer = steps.Buffer(config.buffer, stream_seed(config.task.seed, f"align:{name}"))
 
 
@@ -92,7 +94,10 @@ def try_out(config: Options) -> None:
     task = config.task
     if not (config.aligns(0, None) or config.aligns(1, None)):
         return
-    half, aux = task.client_half(), steps.Part(task.auxiliary(), config.auxiliary_optimizer(config.align_lr))
+    half, aux = (
+        task.client_half(),
+        steps.Part(task.auxiliary(), config.auxiliary_optimizer(config.align_lr), objective=task.objective()),
+    )
     both = nn.ModuleList([aux.module, *([task.server_half()] if config.refresh_mode == "train" else [])])
     for key, module in (("align_batch", aux.module), ("buffer", both)):
         if getattr(config, key) == 1 and has_batch_norm(module):

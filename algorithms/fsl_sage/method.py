@@ -135,7 +135,9 @@ async def train(
 
 async def warm_up(node: ClientNode, config: Config, shard: Shard, half: steps.Part) -> None:
     """Round 0 of a warm start."""
-    learner = steps.Part(config.task.auxiliary(), config.auxiliary_optimizer(config.aux_lr))
+    learner = steps.Part(
+        config.task.auxiliary(), config.auxiliary_optimizer(config.aux_lr), objective=config.task.objective()
+    )
     async for step, z, y in warm_start.local_steps(node, shard, half, learner, config.q):
         await node.post("server", Smashed(round=0, step=step, align=False, z=z.detach(), y=y))
     await node.post("server", warm_start.Warm(round=0, samples=len(shard), aux=steps.weights(learner)))
@@ -143,7 +145,7 @@ async def warm_up(node: ClientNode, config: Config, shard: Shard, half: steps.Pa
 
 
 async def server(node: ServerNode, config: Config) -> None:
-    half = steps.Part(config.task.server_half(), config.server_optimizer)
+    half = steps.Part(config.task.server_half(), config.server_optimizer, objective=config.task.objective())
     estimators = {name: alignment.Estimator(config, name) for name in node.clients}
     client = steps.weights(steps.Part(config.task.client_half(), None))
     batch_statistics = config.refresh_mode == "train"

@@ -1,9 +1,9 @@
 """Tensor arithmetic that algorithms share: ordinary functions of their arguments, for ``node.compute``.
 
-Nothing here knows a node or awaits. Shapes: x [B, C, H, W] images, y [B] labels, z [B, ...] smashed batch, dz and
-ĝ like z; n samples in an auxiliary's buffer, Z and G [n, ...], Y [n]. Losses are means of the cross-entropy over the
-batch unless *summed* is said; they come back detached, as tensors of one element, so that a round's losses are read
-once at its end. Gradients are None after every function.
+Nothing here knows a node or awaits. Shapes: x [B, ...] inputs, y [B, ...] labels, z [B, ...] smashed batch, dz and ĝ
+like z; n samples in an auxiliary's buffer, Z and G [n, ...], Y [n, ...]. The loss is that of the part's ``objective``,
+its mean over the batch unless *summed* is said; losses come back detached, as tensors of one element, so that a round's
+losses are read once at its end. Gradients are None after every function.
 """
 
 from __future__ import annotations
@@ -15,30 +15,52 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.functional import cross_entropy
 
 from algorithms.training.settings import OptimizerSpec
 from algorithms.workload.models import has_batch_norm, load_state
+from algorithms.workload.objectives import Objective, Reduction
 from emulator.compute.counting import computation, uncounted
 from emulator.compute.tensor_account import AUXILIARY, GRADIENTS, OPTIMIZER, PARAMETERS, mark
+from emulator.errors import ProtocolError
 from emulator.node import StateDict
 
 
 class Part:
     """A part of the model on one node, with its optimizer; ``spec`` None: frozen, without optimizer and gradients.
 
-    ``auxiliary``: it replaces the server half at a client, and is a category of its own in the memory breakdown.
+    ``objective``: the loss of what it returns, for a part whose output is one; that of the task is
+    ``config.task.objective()``. ``auxiliary``: it replaces the server half at a client, and is a category of its own in
+    the memory breakdown.
     ``cost_key`` is equal for parts whose computations cost the same: same layers, same kind of training.
     """
 
-    def __init__(self, module: nn.Module, spec: OptimizerSpec | None, *, auxiliary: bool = False) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        spec: OptimizerSpec | None,
+        *,
+        objective: Objective | None = None,
+        auxiliary: bool = False,
+    ) -> None:
         self.module = module.train()
+        self._objective = objective
         self._kinds = (AUXILIARY,) * 3 if auxiliary else (PARAMETERS, GRADIENTS, OPTIMIZER)
         mark((*module.parameters(), *module.buffers()), self._kinds[0])
         module.requires_grad_(spec is not None)
         self.optimizer = _optimizer(module, spec) if spec is not None else None
         layers = hashlib.sha256(repr(module).encode()).hexdigest()[:12]
         self.cost_key = f"{layers}:{_cost_key(spec)}"
+
+    @property
+    def objective(self) -> Objective:
+        """What its output is judged by; ProtocolError where it was given none."""
+        if self._objective is None:
+            raise ProtocolError("a part without a loss: say Part(module, spec, objective=config.task.objective())")
+        return self._objective
+
+    def loss(self, x: Tensor, y: Tensor, reduction: Reduction = "mean") -> Tensor:
+        """The loss of what the part makes of ``x``, with its graph."""
+        return self.objective.loss(self.module(x), y, reduction)
 
     def step(self) -> None:
         """One step of the optimizer with the gradients at hand, which are None afterwards."""
@@ -113,7 +135,7 @@ def at_rest(*modules: nn.Module) -> Iterator[None]:
 @computation("train_step")
 def train_step(model: Part, x: Tensor, y: Tensor) -> Tensor:
     """One step of a full model on one node; returns the loss."""
-    loss = cross_entropy(model.module(x), y)
+    loss = model.loss(x, y)
     torch.autograd.backward(loss)
     model.step()
     return loss.detach()
@@ -137,7 +159,7 @@ def backward(client: Part, z: Tensor, dz: Tensor) -> None:
 def cut_step(server: Part, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """One step of the layers after the cut; returns the loss, and dz, the gradient at the cut from before the step."""
     cut = z.detach().requires_grad_()
-    loss = cross_entropy(server.module(cut), y)
+    loss = server.loss(cut, y)
     torch.autograd.backward(loss)
     dz = cut.grad
     assert dz is not None
@@ -158,7 +180,7 @@ def server_step(server: Part, z: Tensor, y: Tensor) -> Tensor:
 def local_step(client: Part, aux: Part, z: Tensor, y: Tensor) -> Tensor:
     """One step of client and auxiliary on the auxiliary's loss, which is returned; one backward pass, frees the graph
     of z."""
-    loss = cross_entropy(aux.module(z), y)
+    loss = aux.loss(z, y)
     torch.autograd.backward(loss)
     aux.step()
     client.step()
@@ -177,7 +199,7 @@ def estimate_gradient(aux: Part, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     First order only: no graph of the gradient is kept, and the auxiliary's parameters get no gradients.
     """
     cut = z.detach().requires_grad_()
-    loss = cross_entropy(aux.module(cut), y)
+    loss = aux.loss(cut, y)
     (gradient,) = torch.autograd.grad(loss, cut)
     return loss.detach(), gradient
 
@@ -247,7 +269,7 @@ def refresh(server: Part, z: Tensor, y: Tensor, batch_statistics: bool = True) -
     """
     cut = z.detach().requires_grad_()
     server.module.train(batch_statistics)
-    loss = cross_entropy(server.module(cut), y, reduction="sum")
+    loss = server.loss(cut, y, "sum")
     server.module.train()
     (gradient,) = torch.autograd.grad(loss, cut)
     return gradient, gradient.square().sum()
@@ -273,9 +295,9 @@ def epochs(orders: Sequence[Tensor]) -> list[Epoch]:
 def align_epoch(aux: Part, z: Tensor, g: Tensor, y: Tensor, epoch: Epoch, batch: int) -> tuple[Tensor, Tensor]:
     """Fit the auxiliary to true gradients for one epoch: one step a batch on Σ|ĝ − G|² / n², in the given order.
 
-    ĝ and G are gradients of summed losses and n is the size of the batch, so the scale is right for any sizes; where
-    the batch is the whole buffer, the loss is that of the authors' code (mean losses, squared error summed). Attention
-    as plain products: the fused kernels have no second derivative.
+    ĝ and G are gradients of summed losses and n is the number of the batch's terms (samples, where each has one label),
+    so the scale is right for any sizes; where the batch is the whole buffer, the loss is that of the authors' code
+    (mean losses, squared error summed). Attention as plain products: the fused kernels have no second derivative.
 
     Returns Σ|ĝ − G|² over the buffer before the first epoch's steps and after the last one's: in other epochs each
     batch's before its step, for both.
@@ -288,22 +310,23 @@ def align_epoch(aux: Part, z: Tensor, g: Tensor, y: Tensor, epoch: Epoch, batch:
         batches = [*_batches(order, batch, not has_batch_norm(aux.module))]
     before = _left_to_align(aux, z, g, y, batches) if epoch.first and len(batches) > 1 else None
     for chosen in batches:
-        estimated, cut = _estimated(aux, z[chosen], y[chosen], create_graph=True)
+        labels = y[chosen]
+        estimated = _estimated(aux, z[chosen], labels, create_graph=True)
         squared = (estimated - g[chosen]).square().sum()
-        torch.autograd.backward(squared / len(cut) ** 2, inputs=parameters)
+        torch.autograd.backward(squared / aux.objective.terms(labels) ** 2, inputs=parameters)
         aux.step()
         error = error + squared.detach()
     after = _left_to_align(aux, z, g, y, batches) if epoch.last else error
     return error if before is None else before, after
 
 
-def _estimated(aux: Part, z: Tensor, y: Tensor, *, create_graph: bool) -> tuple[Tensor, Tensor]:
-    """ĝ of the summed loss, and the leaf tensor at which it is the gradient."""
+def _estimated(aux: Part, z: Tensor, y: Tensor, *, create_graph: bool) -> Tensor:
+    """ĝ of the summed loss at z."""
     cut = z.detach().requires_grad_()
     with sdpa_kernel(SDPBackend.MATH):
-        loss = cross_entropy(aux.module(cut), y, reduction="sum")
+        loss = aux.loss(cut, y, "sum")
     (estimated,) = torch.autograd.grad(loss, cut, create_graph=create_graph)
-    return estimated, cut
+    return estimated
 
 
 def _left_to_align(aux: Part, z: Tensor, g: Tensor, y: Tensor, batches: Sequence[Tensor | slice]) -> Tensor:
@@ -312,7 +335,7 @@ def _left_to_align(aux: Part, z: Tensor, g: Tensor, y: Tensor, batches: Sequence
     In the batches of the alignment, which a batch norm sees.
     """
     with uncounted(), at_rest(aux.module), torch.random.fork_rng(devices=[]):
-        found = [(_estimated(aux, z[b], y[b], create_graph=False)[0] - g[b]).square().sum() for b in batches]
+        found = [(_estimated(aux, z[b], y[b], create_graph=False) - g[b]).square().sum() for b in batches]
         return torch.stack(found).sum()
 
 

@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from algorithms.training.steps import Part, at_rest
 from emulator.compute.counting import computation
@@ -52,7 +51,7 @@ def _two_points(
         move(shift)
         moves = first and not losses
         with contextlib.nullcontext() if moves else at_rest(client.module, aux.module):
-            losses.append(cross_entropy(aux.module(client.module(x)), y))
+            losses.append(aux.loss(client.module(x), y))
     move(radius)
     return (losses[0] - losses[1]) / (2 * radius), (losses[0] + losses[1]) / 2
 

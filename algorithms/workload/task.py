@@ -17,9 +17,10 @@ from emulator.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import nn
+    from torch import Tensor, nn
 
     from algorithms.workload.loader import Preprocessing, Shard
+    from algorithms.workload.objectives import Objective
     from algorithms.workload.parts import Parts
     from emulator.transport.messages import StateDict
 
@@ -101,6 +102,18 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         pixels = min(about.shape[1:])
         if self.model == "cnn" and pixels < _CNN_LEAST_PIXELS:
             raise UserError(f"dataset: the cnn needs images of at least {_CNN_LEAST_PIXELS} pixels a side")
+
+    def objective(self) -> Objective:
+        """Loss, metrics and targets."""
+        from algorithms.workload.objectives import objective_of
+
+        return objective_of("classification")
+
+    def example_batch(self, samples: int) -> tuple[Tensor, Tensor]:
+        """x and y of so many samples, of the shapes and types of a batch; their values mean nothing."""
+        import torch
+
+        return torch.rand(samples, *self._about().shape), torch.zeros(samples, dtype=torch.int64)
 
     def client_half(self) -> nn.Module:
         """The model up to the cut."""
@@ -245,35 +258,32 @@ def _check_no_single(task: Task, sizes: list[int]) -> None:
         )
 
 
-def evaluate(task: Task, parts: dict[str, StateDict]) -> tuple[float, float, float]:
-    """Of ``client`` and ``server`` joined, on the test part: top-1 accuracy (0 to 1), mean negative log-likelihood, and
-    balanced accuracy, the mean over the classes it has of the share that was known.
+def evaluate(task: Task, parts: dict[str, StateDict]) -> dict[str, float]:
+    """Of ``client`` and ``server`` joined, on the test part: ``loss``, its mean, and the objective's metrics by name.
 
     In eval mode; other parts are not looked at.
     """
     import numpy as np
     import torch
-    from torch.nn import functional
 
     from algorithms.workload.loader import tensors
     from algorithms.workload.models import load_state
 
-    about, preprocessing = task._about(), task._preprocessing()
+    about, preprocessing, objective = task._about(), task._preprocessing(), task.objective()
     test = datasets.read(task.folder, "test") if task.folder else datasets.load_dataset(task.dataset, task.data_dir)[1]
     model = task.full_model()
     load_state(model, {**parts["client"], **parts["server"]})
     model.eval()
-    correct, loss = torch.zeros(about.classes, dtype=torch.int64), 0.0
+    tally, loss, terms = objective.tally(), 0.0, 0
     with torch.no_grad():
         for start in range(0, about.test, _TEST_BATCH):
             rows = np.arange(start, min(start + _TEST_BATCH, about.test))
             x, y = tensors(test, rows, preprocessing)
-            logits = model(x)
-            loss += functional.cross_entropy(logits, y, reduction="sum").item()
-            correct += torch.bincount(y[logits.argmax(1) == y], minlength=about.classes)
-    held = torch.from_numpy(np.bincount(test.labels, minlength=about.classes))
-    balanced = (correct[held > 0] / held[held > 0]).mean().item()
-    return int(correct.sum()) / about.test, loss / about.test, balanced
+            output = model(x)
+            loss += objective.loss(output, y, "sum").item()
+            terms += objective.terms(y)
+            tally.add(output, y)
+    return {"loss": loss / terms, **tally.scores()}
 
 
 def check_rates(**values: float) -> None:

@@ -47,7 +47,7 @@ class Divergence(msgspec.Struct, frozen=True, kw_only=True):
 
 def judged(event: Evaluated) -> bool:
     """Whether a judgement is one: of a model of numbers."""
-    return event.accuracy is not None and event.loss is not None and not event.not_finite
+    return event.loss is not None and not event.not_finite
 
 
 def find_non_finite(events: Timeline) -> Divergence | None:

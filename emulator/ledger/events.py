@@ -210,11 +210,12 @@ class Evaluated(Event, frozen=True, kw_only=True):
     """Evaluator: the joined model of a round on the test set (due and actual: those of the round's end)."""
 
     round: int
-    accuracy: float | None  # top-1, 0 to 1; None (an argmax of NaN in older ledgers): the training has diverged
-    loss: float | None  # mean negative log-likelihood; None: not a number, the training has diverged
+    accuracy: float | None  # top-1, 0 to 1; None: the task has none, or the training has diverged
+    loss: float | None  # the task's, its mean; None: not a number, the training has diverged
     weights: str = ""  # SHA-256 of the model's parts
     balanced: float | None = None  # mean over classes of the share of each that was known; None: not judged so
     not_finite: list[str] = []  # parts with values that are infinite or no numbers
+    scores: dict[str, float] = {}  # the task's metrics by name, those two among them; empty in older ledgers
 
 
 class Ended(Event, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""The evaluator: test accuracy of each round's joined model, from snapshot files, off the clock.
+"""The evaluator: loss and metrics of each round's joined model, from snapshot files, off the clock.
 
 It takes what the others leave of the host, reads snapshots in order, and removes each when its line is written.
 """
@@ -9,7 +9,7 @@ import hashlib
 import importlib
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -65,24 +65,26 @@ def hash_of(parts: dict[str, StateDict]) -> str:
 
 
 def evaluated_event(
-    round: int, due_ns: int, actual_ns: int, parts: dict[str, StateDict], found: Sequence[float]
+    round: int, due_ns: int, actual_ns: int, parts: dict[str, StateDict], found: Mapping[str, float]
 ) -> Evaluated:
-    """What is recorded of a model of these ``parts``; ``found``: its accuracy, loss and perhaps balanced accuracy.
+    """What is recorded of a model of these ``parts``; ``found``: its ``loss`` and the task's metrics by name.
 
-    A model with values that are infinite or no numbers, or with such a loss, has no accuracy: the class that it names
-    is the argmax of NaN.
+    A model with values that are infinite or no numbers, or with such a loss, has no scores: the class that it names is
+    the argmax of NaN.
     """
-    accuracy, loss, *more = found
+    loss = found["loss"]
     unfit = [part for part, state in parts.items() if not all(map(is_finite, state.values()))]
     holds = not unfit and math.isfinite(loss)
+    scores = {name: value for name, value in found.items() if name != "loss" and math.isfinite(value)} if holds else {}
     return Evaluated(
         due_ns=due_ns,
         actual_ns=actual_ns,
         round=round,
-        accuracy=accuracy if holds else None,
+        accuracy=scores.get("accuracy"),
         loss=loss if holds else None,
         weights=hash_of(parts),
-        balanced=more[0] if more and holds else None,
+        balanced=scores.get("balanced_accuracy"),
+        scores=scores,
         not_finite=unfit,
     )
 

@@ -54,7 +54,7 @@ class Plan(msgspec.Struct, frozen=True):
     clock: str
     dilation: int | None  # None: chosen for each algorithm
     memory_cap: str  # rlimit | account
-    evaluate: str  # dotted: (task, parts) -> (accuracy, loss)
+    evaluate: str  # dotted: (task, parts) -> loss and the task's metrics by name
     prepare: str  # dotted: (settings, folder) -> settings, once before the nodes start
     step_limit_s: float | None = None  # on the host, of one computation or of a coroutine between two waits
 

@@ -232,7 +232,7 @@ def test_nodes_that_are_no_numbers_at_one_moment_are_counted() -> None:
 )
 def test_a_model_or_a_loss_that_is_none_has_no_accuracy(weight: float, loss: float, expected: Any) -> None:
     parts = {"client": {"w": torch.ones(2)}, "server": {"w": torch.tensor([weight])}}
-    found = evaluated_event(3, 5, 6, parts, (0.25, loss, 0.3))
+    found = evaluated_event(3, 5, 6, parts, {"accuracy": 0.25, "loss": loss, "balanced_accuracy": 0.3})
     assert (found.accuracy, found.loss, found.balanced, found.not_finite) == expected
     assert (found.round, found.due_ns, found.actual_ns) == (3, 5, 6)
     assert divergence.judged(found) == (expected[0] is not None)

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from algorithms.training import steps
 from algorithms.training.settings import OptimizerSpec
+from algorithms.workload.objectives import Classification
 from emulator.compute.counting import ComputeThread, Costs, WorkCounter, cost_key
 from emulator.compute.device import Work, duration_ns
 from emulator.profiles.scenario import Device
@@ -176,8 +177,8 @@ EQUAL = {
     "lists of one shape": ([torch.zeros(2), 1], (torch.ones(2), 1)),
     "parts of one kind": (Keyed("a"), Keyed("a")),
     "models of one kind": (
-        steps.Part(torch.nn.Linear(2, 3), OptimizerSpec("adam", 0.1)),
-        steps.Part(torch.nn.Linear(2, 3), OptimizerSpec("adam", 0.2)),
+        steps.Part(torch.nn.Linear(2, 3), OptimizerSpec("adam", 0.1), objective=Classification()),
+        steps.Part(torch.nn.Linear(2, 3), OptimizerSpec("adam", 0.2), objective=Classification()),
     ),
 }
 DIFFERENT = {
@@ -191,12 +192,12 @@ DIFFERENT = {
     "names in a state": ({"a": torch.zeros(2)}, {"b": torch.zeros(2)}),
     "kinds of part": (Keyed("a"), Keyed("b")),
     "layers": (
-        steps.Part(torch.nn.Linear(2, 3), OptimizerSpec("adam", 0.1)),
-        steps.Part(torch.nn.Linear(2, 4), OptimizerSpec("adam", 0.1)),
+        steps.Part(torch.nn.Linear(2, 3), OptimizerSpec("adam", 0.1), objective=Classification()),
+        steps.Part(torch.nn.Linear(2, 4), OptimizerSpec("adam", 0.1), objective=Classification()),
     ),
     "frozen and trained": (
-        steps.Part(torch.nn.Linear(2, 3), OptimizerSpec("adam", 0.1)),
-        steps.Part(torch.nn.Linear(2, 3), None),
+        steps.Part(torch.nn.Linear(2, 3), OptimizerSpec("adam", 0.1), objective=Classification()),
+        steps.Part(torch.nn.Linear(2, 3), None, objective=Classification()),
     ),
 }
 

@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from algorithms.training import steps
 from algorithms.training.settings import OptimizerSpec
+from algorithms.workload.objectives import Classification
 from algorithms.workload.task import Task
 from emulator.compute.counting import WorkCounter
 from emulator.compute.device import Work
@@ -71,7 +72,12 @@ def parts() -> Parts:
     """On the meta device: nothing is computed."""
     made = [module.to("meta") for module in (TASK.client_half(), TASK.auxiliary(), TASK.server_half())]
     z, y = torch.empty(BATCH, 128, 4, 4, device="meta"), torch.empty(BATCH, dtype=torch.int64, device="meta")
-    return Parts(*(steps.Part(m, SGD) for m in made), torch.empty(BATCH, 3, 32, 32, device="meta"), y, z)
+    return Parts(
+        *(steps.Part(m, SGD, objective=Classification()) for m in made),
+        torch.empty(BATCH, 3, 32, 32, device="meta"),
+        y,
+        z,
+    )
 
 
 def test_the_layers_are_the_papers_in_millions_of_multiply_adds() -> None:
@@ -95,11 +101,11 @@ def test_a_clients_forward_and_backward(parts: Parts) -> None:
 
 def test_what_an_auxiliary_adds_to_a_client(parts: Parts) -> None:
     """FSL-SAGE: a forward pass and the gradients of activations alone; CSE-FSL: those of weights too."""
-    frozen = steps.Part(parts.aux.module, None)
+    frozen = steps.Part(parts.aux.module, None, objective=Classification())
     estimated = count(steps.estimate_gradient, frozen, parts.z, parts.y)
     assert estimated.dense_flops == flops(AUXILIARY, 2)
     assert flops(AUXILIARY, 2) / BATCH / 1e6 == pytest.approx(34, abs=0.5)
-    trained = steps.Part(TASK.auxiliary().to("meta"), SGD)
+    trained = steps.Part(TASK.auxiliary().to("meta"), SGD, objective=Classification())
     z = steps.forward(parts.client, parts.x)
     both = count(steps.local_step, parts.client, trained, z, parts.y)
     assert both.dense_flops == flops(AUXILIARY, 3) + flops(CLIENT, 2, entries=1)
@@ -126,7 +132,7 @@ def test_an_alignment_costs_six_forward_passes(parts: Parts) -> None:
     found = count(align).dense_flops
     assert found == flops(AUXILIARY, 6)
     assert found / BATCH / 1e6 == pytest.approx(101, abs=0.5)
-    real = steps.Part(TASK.auxiliary(), SGD)
+    real = steps.Part(TASK.auxiliary(), SGD, objective=Classification())
     z, y = torch.rand(BATCH, 128, 4, 4), torch.zeros(BATCH, dtype=torch.int64)
     aligned = count(steps.align_epoch, real, z, torch.rand_like(z), y, steps.Epoch(torch.arange(BATCH)), BATCH)
     assert aligned.dense_flops == found

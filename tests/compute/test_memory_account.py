@@ -15,6 +15,7 @@ from processes import ROOT, Board, write_scenario
 
 from algorithms.training import steps, zeroth_order
 from algorithms.training.settings import OptimizerSpec
+from algorithms.workload.objectives import Classification
 from algorithms.workload.task import Task
 from benchmarks import closed_form
 from benchmarks.closed_form import BATCHES, FORMS
@@ -34,9 +35,11 @@ def peak_of(method: str, batch: int, device: str = "meta") -> Peak:
     whole = method == "fedavg"
     halves = [(TASK.full_model() if whole else TASK.client_half()).to(device), TASK.auxiliary().to(device)]
     with TensorAccount(meta=device == "meta") as account, owned_by("client", TEMPORARIES):
-        client = steps.Part(halves[0], ADAM)
+        client = steps.Part(halves[0], ADAM, objective=Classification())
         if method in ("cse-fsl", "fsl-sage"):
-            aux = steps.Part(halves[1], ADAM if method == "cse-fsl" else None, auxiliary=True)
+            aux = steps.Part(
+                halves[1], ADAM if method == "cse-fsl" else None, auxiliary=True, objective=Classification()
+            )
         for _ in range(2):
             with owned_by("client"):
                 x, y = torch.rand(batch, 3, 32, 32, device=device), torch.zeros(batch, dtype=torch.int64, device=device)
@@ -85,8 +88,8 @@ def test_who_keeps_more_at_a_client_needs_more(batch: int, peaks: dict[tuple[str
 
 @pytest.mark.parametrize("batch", [64, 128])
 def test_training_without_backward_passes_needs_less_than_split_learning(batch: int, peaks: Any) -> None:
-    client = steps.Part(TASK.client_half(), OptimizerSpec("sgd", 1e-2))
-    aux = steps.Part(TASK.auxiliary(), OptimizerSpec("sgd", 1e-2), auxiliary=True)
+    client = steps.Part(TASK.client_half(), OptimizerSpec("sgd", 1e-2), objective=Classification())
+    aux = steps.Part(TASK.auxiliary(), OptimizerSpec("sgd", 1e-2), auxiliary=True, objective=Classification())
     x, y = torch.rand(batch, 3, 32, 32), torch.zeros(batch, dtype=torch.int64)
     with TensorAccount() as account, owned_by("client"):
         mark((*client.module.parameters(), *aux.module.parameters(), x), "parameters")

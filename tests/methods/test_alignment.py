@@ -27,6 +27,7 @@ from algorithms.fsl_sage import method as fsl_sage
 from algorithms.training import steps
 from algorithms.training.settings import OptimizerSpec
 from algorithms.workload.loader import Preprocessing, tensors
+from algorithms.workload.objectives import Classification
 from algorithms.workload.task import Task
 from emulator.errors import UserError
 from emulator.ledger.events import Computed, Event, Posted, Received, Reported
@@ -331,7 +332,9 @@ def test_true_gradients_in_eval_mode_leave_the_statistics_of_the_server_half_alo
 
 def test_true_gradients_in_eval_mode_are_those_of_the_running_statistics() -> None:
     torch.manual_seed(0)
-    server = steps.Part(nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 3)), OptimizerSpec("sgd", 0.1))
+    server = steps.Part(
+        nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 3)), OptimizerSpec("sgd", 0.1), objective=Classification()
+    )
     z, y = torch.randn(6, 4) * 5, torch.randint(3, (6,))
     mine, _ = steps.refresh(server, z, y, batch_statistics=False)
     linear = server.module[1]

@@ -13,6 +13,7 @@ from torch import nn
 from algorithms import ALGORITHMS, heron_sfl
 from algorithms.training import steps, zeroth_order
 from algorithms.training.settings import OptimizerSpec
+from algorithms.workload.objectives import Classification
 from algorithms.workload.task import Task
 from emulator.testing.recording import close, record
 from emulator.transport.messages import StateDict
@@ -60,7 +61,10 @@ def test_a_step_without_backward_pass_moves_them_as_one_forward_pass_would(direc
     torch.manual_seed(0)
     half, aux = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)), nn.Sequential(nn.BatchNorm2d(4), nn.Flatten())
     x, y = torch.randn(8, 1, 4, 4), torch.randint(16, (8,))
-    mine, its = ([steps.Part(copy.deepcopy(module), RULE) for module in (half, aux)] for _ in range(2))
+    mine, its = (
+        [steps.Part(copy.deepcopy(module), RULE, objective=Classification()) for module in (half, aux)]
+        for _ in range(2)
+    )
     its[1].module(its[0].module(x))
     zeroth_order.smash(mine[0], x)
     draws, more = torch.Generator().manual_seed(1), () if update == "sgd" else (0.0,)

@@ -16,6 +16,7 @@ from processes import play as command
 
 from algorithms.training import steps
 from algorithms.training.settings import OptimizerSpec, Settings, should_upload
+from algorithms.workload.objectives import Classification
 from algorithms.workload.task import Task
 from emulator.compute.counting import Costs, WorkCounter, cost_key
 from emulator.ledger.events import Computed, Evaluated, Posted, Reported, Transmitted
@@ -154,8 +155,11 @@ def test_copies_of_the_server_half_are_trained_apart_and_averaged() -> None:
     rule = OptimizerSpec("adam", 1e-3)
     copies = []
     for index in range(3):
-        half, aux = steps.Part(task.client_half(), rule), steps.Part(task.auxiliary(), rule)
-        copy = steps.Part(task.server_half(), rule)
+        half, aux = (
+            steps.Part(task.client_half(), rule, objective=Classification()),
+            steps.Part(task.auxiliary(), rule, objective=Classification()),
+        )
+        copy = steps.Part(task.server_half(), rule, objective=Classification())
         for x, y in task.shard(index).batches(0):
             z = steps.forward(half, x)
             steps.server_step(copy, z.detach().clone(), y)
@@ -218,7 +222,7 @@ def test_a_part_learns_by_torch_s_optimizer_and_its_first_step_costs_what_others
     rule: OptimizerSpec, kind: type[torch.optim.Optimizer], arguments: dict[str, Any]
 ) -> None:
     task = Task(clients=3, samples_per_client=SMALL_N)
-    part, model = steps.Part(task.full_model(), rule), task.full_model().train()
+    part, model = steps.Part(task.full_model(), rule, objective=Classification()), task.full_model().train()
     optimizer = kind(model.parameters(), lr=rule.lr, **arguments)  # type: ignore[call-arg]
     works = []
     for x, y in task.shard(0).batches(0):
@@ -237,7 +241,7 @@ def test_settings_say_which_rule_each_part_learns_by() -> None:
     assert found.client_optimizer == OptimizerSpec("sgd", 1.0, 0.1, 0.2)
     assert found.server_optimizer == OptimizerSpec("sgd", 2.0, 0.1, 0.2)
     assert found.auxiliary_optimizer(3.0) == OptimizerSpec("sgd", 3.0, 0.0, 0.2)
-    keys = {steps.Part(torch.nn.Linear(1, 1), rule).cost_key for rule, _, _ in RULES}
+    keys = {steps.Part(torch.nn.Linear(1, 1), rule, objective=Classification()).cost_key for rule, _, _ in RULES}
     assert len(keys) == 5
 
 

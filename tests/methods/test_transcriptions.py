@@ -22,6 +22,7 @@ from algorithms import ALGORITHMS
 from algorithms.data import partition
 from algorithms.training import steps, zeroth_order
 from algorithms.training.settings import OptimizerSpec
+from algorithms.workload.objectives import Classification
 from algorithms.workload.task import Task
 from emulator.compute.counting import HostRun
 from emulator.testing.recording import Recording, RecordingHost, close, record
@@ -195,7 +196,10 @@ def test_the_slope_between_two_close_points_is_the_derivative_along_the_directio
     task = task_of(1)
     x, y = next(iter(task.shard(0).batches(0)))
     dropping = torch.nn.Sequential(task.client_half(), torch.nn.Dropout(dropout))
-    client, aux = (steps.Part(module.double(), OptimizerSpec("sgd", 1.0)) for module in (dropping, task.auxiliary()))
+    client, aux = (
+        steps.Part(module.double(), OptimizerSpec("sgd", 1.0), objective=Classification())
+        for module in (dropping, task.auxiliary())
+    )
     parameters = [*client.module.parameters(), *aux.module.parameters()]
     before = [parameter.detach().clone() for parameter in parameters]
     torch.manual_seed(1)

@@ -18,6 +18,7 @@ import run
 from algorithms import ALGORITHMS
 from algorithms.training import steps
 from algorithms.training.settings import OptimizerSpec
+from algorithms.workload.objectives import Classification
 from emulator.checks.health import check_health
 from emulator.checks.invariants import conserved
 from emulator.compute.counting import Costs, cost_key
@@ -161,7 +162,11 @@ def test_messages_that_nobody_waits_for_are_written_down_as_undelivered() -> Non
 
 
 def part() -> steps.Part:
-    return steps.Part(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3)), OptimizerSpec("adam", 0.1))
+    return steps.Part(
+        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3)),
+        OptimizerSpec("adam", 0.1),
+        objective=Classification(),
+    )
 
 
 def ask(costs: RememberedCosts, fn: Any, *args: Any) -> Any:

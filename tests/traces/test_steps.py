@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from functools import partial
 
 import pytest
 import torch
@@ -15,12 +16,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from algorithms.training import steps
 from algorithms.training.settings import OptimizerSpec
+from algorithms.workload.objectives import Classification
 from algorithms.workload.task import Task
 from emulator.compute.counting import WorkCounter
 from emulator.compute.device import Work
 
 LR = OptimizerSpec("adam", 1e-3)
 ALIGN = OptimizerSpec("adam", 5e-3)
+
+judged_part = partial(steps.Part, objective=Classification())
 
 
 def align(
@@ -58,8 +62,8 @@ def without_gradients(*parts: steps.Part) -> bool:
 
 
 def test_a_cut_step_is_a_step_of_the_whole_model_bit_for_bit() -> None:
-    whole = steps.Part(Task().full_model(), LR)
-    client, server = steps.Part(Task().client_half(), LR), steps.Part(Task().server_half(), LR)
+    whole = judged_part(Task().full_model(), LR)
+    client, server = judged_part(Task().client_half(), LR), judged_part(Task().server_half(), LR)
     for seed in range(3):
         x, y = batch(seed)
         expected = steps.train_step(whole, x, y)
@@ -74,9 +78,9 @@ def test_a_cut_step_is_a_step_of_the_whole_model_bit_for_bit() -> None:
 
 def test_a_local_step_is_one_backward_through_client_and_auxiliary_bit_for_bit() -> None:
     x, y = batch()
-    client, aux = steps.Part(Task().client_half(), LR), steps.Part(Task().auxiliary(), LR)
+    client, aux = judged_part(Task().client_half(), LR), judged_part(Task().auxiliary(), LR)
     joined = nn.Sequential(copy.deepcopy(client.module), copy.deepcopy(aux.module))
-    expected = steps.train_step(steps.Part(joined, LR), x, y)
+    expected = steps.train_step(judged_part(joined, LR), x, y)
     assert torch.equal(steps.whole_local_step(client, aux, x, y), expected)
     assert same(client.module, joined[0])
     assert same(aux.module, joined[1])
@@ -87,8 +91,8 @@ def test_a_local_step_is_one_backward_through_client_and_auxiliary_bit_for_bit()
 def test_an_estimated_step_moves_the_client_as_a_local_step_and_leaves_the_auxiliary(kind: str) -> None:
     x, y = batch()
     task = Task(aux=kind)
-    client, other = steps.Part(task.client_half(), LR), steps.Part(task.client_half(), LR)
-    frozen, trained = steps.Part(task.auxiliary(), None), steps.Part(task.auxiliary(), LR)
+    client, other = judged_part(task.client_half(), LR), judged_part(task.client_half(), LR)
+    frozen, trained = judged_part(task.auxiliary(), None), judged_part(task.auxiliary(), LR)
     assert torch.equal(steps.whole_estimated_step(client, frozen, x, y), steps.whole_local_step(other, trained, x, y))
     assert same(client.module, other.module)
     assert same(frozen.module, task.auxiliary())
@@ -99,8 +103,8 @@ def test_an_estimated_step_moves_the_client_as_a_local_step_and_leaves_the_auxil
 
 def test_with_the_server_half_as_auxiliary_the_estimate_is_the_true_gradient_and_nothing_is_left_to_align() -> None:
     z, y = smashed(count=16)
-    server = steps.Part(Task().server_half(), LR)
-    aux = steps.Part(copy.deepcopy(server.module), LR)
+    server = judged_part(Task().server_half(), LR)
+    aux = judged_part(copy.deepcopy(server.module), LR)
     _, estimated = steps.estimate_gradient(aux, z, y)
     gradients = steps.refresh(server, z, y)
     assert torch.allclose(estimated, gradients[0] / 16, atol=1e-9)
@@ -113,7 +117,7 @@ def test_with_the_server_half_as_auxiliary_the_estimate_is_the_true_gradient_and
 
 @pytest.mark.parametrize(("norm", "taken"), [(nn.BatchNorm1d(4), 2), (nn.LayerNorm(4), 3)])
 def test_a_last_batch_of_one_sample_joins_the_one_before_where_there_is_batch_norm(norm: nn.Module, taken: int) -> None:
-    aux = steps.Part(nn.Sequential(norm, nn.Linear(4, 3)), ALIGN)
+    aux = judged_part(nn.Sequential(norm, nn.Linear(4, 3)), ALIGN)
     z, g, y = torch.randn(5, 4), torch.randn(5, 4), torch.randint(3, (5,))
     assert steps.align_epoch(aux, z, g, y, steps.Epoch(torch.randperm(5)), 2)[0].isfinite()
     assert aux.optimizer is not None
@@ -124,9 +128,9 @@ def test_a_last_batch_of_one_sample_joins_the_one_before_where_there_is_batch_no
 @pytest.mark.parametrize("align_batch", [160, 48])
 def test_alignment_reduces_the_error_on_the_buffer_and_leaves_the_server_half(kind: str, align_batch: int) -> None:
     z, y = smashed(count=160)
-    server = steps.Part(Task().server_half(), LR)
+    server = judged_part(Task().server_half(), LR)
     untouched = copy.deepcopy(server.module)
-    aux = steps.Part(Task(aux=kind).auxiliary(), ALIGN)
+    aux = judged_part(Task(aux=kind).auxiliary(), ALIGN)
     gradients = steps.refresh(server, z, y)
     draws = torch.Generator().manual_seed(1)
     orders = [torch.randperm(160, generator=draws) for _ in range(20)]
@@ -139,7 +143,7 @@ def test_alignment_reduces_the_error_on_the_buffer_and_leaves_the_server_half(ki
 def test_the_scale_of_estimate_and_alignment_does_not_depend_on_the_size_of_the_batch() -> None:
     z, y = smashed(count=8)
     twice_z, twice_y = torch.cat([z, z]), torch.cat([y, y])
-    server, aux = steps.Part(Task().server_half(), LR), steps.Part(Task().auxiliary(), None)
+    server, aux = judged_part(Task().server_half(), LR), judged_part(Task().auxiliary(), None)
     summed, summed_twice = steps.refresh(server, z, y), steps.refresh(server, twice_z, twice_y)
     assert torch.allclose(
         summed[0], summed_twice[0][:8], rtol=1e-4, atol=1e-7
@@ -149,7 +153,7 @@ def test_the_scale_of_estimate_and_alignment_does_not_depend_on_the_size_of_the_
     assert torch.allclose(once * 8, doubled[:8] * 16, rtol=1e-4, atol=1e-7)
     task = Task()
     errors = [
-        align(steps.Part(task.auxiliary(), ALIGN), gs, zs, ys, [torch.arange(len(ys))] * 3, 1000)
+        align(judged_part(task.auxiliary(), ALIGN), gs, zs, ys, [torch.arange(len(ys))] * 3, 1000)
         for zs, gs, ys in [(z, summed, y), (twice_z, summed_twice, twice_y)]
     ]
     assert errors[0] == pytest.approx(errors[1], rel=1e-3)
@@ -157,8 +161,8 @@ def test_the_scale_of_estimate_and_alignment_does_not_depend_on_the_size_of_the_
 
 def test_where_the_batch_is_the_buffer_alignment_is_the_authors_loss_of_mean_gradients() -> None:
     z, y = smashed(count=12)
-    server, task = steps.Part(Task().server_half(), LR), Task(aux="stage")
-    aux, reference = steps.Part(task.auxiliary(), ALIGN), task.auxiliary()
+    server, task = judged_part(Task().server_half(), LR), Task(aux="stage")
+    aux, reference = judged_part(task.auxiliary(), ALIGN), task.auxiliary()
     adam = torch.optim.Adam(reference.parameters(), lr=5e-3)
     align(aux, steps.refresh(server, z, y), z, y, [torch.arange(12)], 12)
 
@@ -217,7 +221,7 @@ def test_counters_of_batch_norm_are_averaged_as_integers() -> None:
 
 
 def test_loading_weights_keeps_the_moments_of_adam() -> None:
-    part = steps.Part(Task().client_half(), LR)
+    part = judged_part(Task().client_half(), LR)
     initial = {key: tensor.clone() for key, tensor in steps.weights(part).items()}
     x, _ = batch()
     z = steps.forward(part, x)
@@ -231,15 +235,15 @@ def test_loading_weights_keeps_the_moments_of_adam() -> None:
 
 
 def test_a_cost_key_tells_parts_apart_that_cost_something_else_and_no_others() -> None:
-    client = steps.Part(Task(seed=1).client_half(), LR)
-    assert client.cost_key == steps.Part(Task(seed=2).client_half(), OptimizerSpec("adam", 0.5)).cost_key
-    assert client.cost_key != steps.Part(Task().client_half(), None).cost_key
-    assert client.cost_key != steps.Part(Task().server_half(), LR).cost_key
+    client = judged_part(Task(seed=1).client_half(), LR)
+    assert client.cost_key == judged_part(Task(seed=2).client_half(), OptimizerSpec("adam", 0.5)).cost_key
+    assert client.cost_key != judged_part(Task().client_half(), None).cost_key
+    assert client.cost_key != judged_part(Task().server_half(), LR).cost_key
 
 
 def test_synthetic_data_are_learnt_in_a_few_steps() -> None:
     shard = Task(dataset="synthetic:3x16x16:4:400", clients=1, batch=20).shard(0)
-    model = steps.Part(Task(dataset="synthetic:3x16x16:4:400").full_model(), OptimizerSpec("adam", 3e-3))
+    model = judged_part(Task(dataset="synthetic:3x16x16:4:400").full_model(), OptimizerSpec("adam", 3e-3))
     losses = [steps.train_step(model, x, y).item() for epoch in range(2) for x, y in shard.batches(epoch)]
     assert sum(losses[-4:]) / 4 < 0.5 * sum(losses[:4]) / 4
 
@@ -260,8 +264,8 @@ class Recording(TorchDispatchMode):
 def test_every_function_gives_the_same_under_a_dispatch_mode() -> None:
     def everything() -> dict[str, torch.Tensor]:
         task = Task(aux="stage")
-        client, server = steps.Part(task.client_half(), LR), steps.Part(task.server_half(), LR)
-        frozen, aux = steps.Part(task.auxiliary(), None), steps.Part(task.auxiliary(), ALIGN)
+        client, server = judged_part(task.client_half(), LR), judged_part(task.server_half(), LR)
+        frozen, aux = judged_part(task.auxiliary(), None), judged_part(task.auxiliary(), ALIGN)
         x, y = batch()
         z = steps.forward(client, x)
         steps.backward(client, z, steps.cut_step(server, z, y)[1])
@@ -283,7 +287,7 @@ def test_the_first_step_of_adam_costs_and_does_what_it_always_does() -> None:
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(4, 3))
     part, x, y = (
-        steps.Part(copy.deepcopy(module), OptimizerSpec("adam", 1e-2)),
+        judged_part(copy.deepcopy(module), OptimizerSpec("adam", 1e-2)),
         torch.randn(5, 4),
         torch.randint(3, (5,)),
     )
@@ -314,9 +318,9 @@ def test_the_errors_of_an_alignment_are_those_before_its_first_step_and_after_it
 ) -> None:
     """Whatever the batch: in the first epoch each batch but the first comes after a step."""
     z, y = smashed(count=40)
-    aux = steps.Part(Task().auxiliary(), ALIGN)
+    aux = judged_part(Task().auxiliary(), ALIGN)
     untrained = copy.deepcopy(aux.module)
-    true = steps.refresh(steps.Part(Task().server_half(), LR), z, y)
+    true = steps.refresh(judged_part(Task().server_half(), LR), z, y)
     before, after = align(aux, true, z, y, [torch.arange(40)] * epochs, align_batch)
     assert before == pytest.approx(left_to_align(untrained, true[0], z, y), rel=1e-4)
     assert after == pytest.approx(left_to_align(aux.module, true[0], z, y), rel=1e-4)
@@ -330,7 +334,7 @@ def test_measuring_what_is_left_to_align_costs_nothing_draws_nothing_and_leaves_
 
     def played(first: bool, last: bool) -> tuple[Work, torch.Tensor, dict[str, torch.Tensor]]:
         torch.manual_seed(0)
-        part, epoch = steps.Part(copy.deepcopy(layers), ALIGN), steps.Epoch(torch.arange(6), first, last)
+        part, epoch = judged_part(copy.deepcopy(layers), ALIGN), steps.Epoch(torch.arange(6), first, last)
         with WorkCounter() as counter:
             steps.align_epoch(part, z, g, y, epoch, 3)
         return counter.work, torch.rand(1), steps.weights(part)

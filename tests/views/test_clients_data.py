@@ -131,8 +131,8 @@ def test_balanced_accuracy_is_the_mean_recall_of_the_classes_that_are_judged(tmp
     state = task.full_model().state_dict()
     last = list(state)[-1]
     state[last] = torch.tensor([0.0, 0.0, 1e6])
-    accuracy, _, balanced = evaluate(task, task.halves(state))
-    assert (accuracy, balanced) == (2 / 8, 1 / 2)
+    scores = evaluate(task, task.halves(state))
+    assert (scores["accuracy"], scores["balanced_accuracy"]) == (2 / 8, 1 / 2)
 
 
 def test_balanced_accuracy_is_in_history_summary_and_csv_and_older_ledgers_have_none() -> None:

@@ -28,8 +28,8 @@ def test_a_model_that_takes_small_images_is_prepared_trained_averaged_and_judged
     prepared = prepare(task_of(model, size), tmp_path / "made")
     for module in (fedavg, splitfed_v1):
         played = record(module, {"rounds": 1, "task": msgspec.to_builtins(prepared)})
-        accuracy, _, balanced = evaluate(prepared, played.snapshots[0])
-        assert 0 <= accuracy <= 1 and 0 <= balanced <= 1
+        scores = evaluate(prepared, played.snapshots[0])
+        assert 0 <= scores["accuracy"] <= 1 and 0 <= scores["balanced_accuracy"] <= 1
 
 
 @pytest.mark.parametrize(("model", "size"), REFUSED)

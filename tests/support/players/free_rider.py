@@ -21,7 +21,7 @@ async def client(node: ClientNode, config: Config) -> None:
 
 
 async def server(node: ServerNode, config: Config) -> None:
-    half = steps.Part(config.task.server_half(), config.server_optimizer)
+    half = steps.Part(config.task.server_half(), config.server_optimizer, objective=config.task.objective())
     client = steps.weights(steps.Part(config.task.client_half(), None))
     node.begin_round(0)
     for name in node.clients:
