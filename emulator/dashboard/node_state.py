@@ -58,7 +58,7 @@ class NodeState:
     def state(self) -> str:
         """compute, upload, download, wait; away, where it would be one of the last three; starting; or how it ended."""
         if self.outcome:
-            return self.outcome
+            return OUTCOME_LABELS.get(self.outcome, self.outcome)
         if not self.alive:
             return "starting"
         if not self.awaited:
@@ -84,7 +84,7 @@ class NodeState:
             case "wait" | "away":
                 return self.awaited
             case _:
-                return self.phase if self.outcome == "does not fit" else ""
+                return self.phase if self.outcome == "does-not-fit" else ""
 
     @property
     def ongoing(self) -> Iterator[tuple[int, int]]:
@@ -129,7 +129,7 @@ class NodeState:
             self.growth_bytes, self.peak_bytes = event.growth_bytes, event.peak_bytes
             self.budget_bytes = event.budget_bytes if event.budget_bytes is not None else self.budget_bytes
         elif isinstance(event, Ended):
-            self.outcome = OUTCOME_LABELS.get(event.outcome, event.outcome)
+            self.outcome = event.outcome
             self.phase = event.phase
 
 
@@ -178,15 +178,11 @@ class ChannelState:
         channel = manifest.channels[number]
         self.name, self.peak_bps = channel.name, channel.bps
         self._rates = manifest.rates_of(number)
-        self.users = sum(number in (*node.up_channels, *node.down_channels) for node in manifest.nodes)
+        users = [node for node in manifest.nodes if number in (*node.up_channels, *node.down_channels)]
+        self.shared = len(users) > 1 or any(node.role == "server" for node in users)  # clients meet in it
         self.waiting = UnderWay()  # posted, and the last bit has not left yet
         self.wire_bytes = 0
         self.bins = Bins(1)
-
-    @property
-    def shared(self) -> bool:
-        """Whether several clients meet in it."""
-        return self.users > 1 or self.name.startswith("server")
 
     def rate_bps(self, now_ns: int) -> int:
         """The capacity at a moment."""

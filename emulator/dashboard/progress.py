@@ -219,7 +219,7 @@ class Progress:
         """The algorithm that is played, as far as it is."""
         over = self.over
         peaks = [client.peak_bytes for client in self.clients if client.peak_bytes is not None]
-        unfit = [c for c in self.clients if c.outcome == "does not fit" or (c.memory_share or 0.0) > 1]
+        unfit = [c for c in self.clients if c.outcome == "does-not-fit" or (c.memory_share or 0.0) > 1]
         slowed = f" (dilation {self.dilation})" if self.dilation != 1 else ""
         outcome = over.outcome if over else "running"
         outcome = "diverged" if outcome == "finished" and self.diverged else outcome
@@ -363,8 +363,8 @@ class Progress:
             self._say(f"{event.node} refused a message of {event.source}: {event.reason}")
         elif event.node in self.nodes and event.outcome != "finished":
             node = self.nodes[event.node]
-            phase = node.phase if node.outcome == "does not fit" else ""
-            words = ": ".join(word for word in (node.outcome, phase, event.detail) if word)
+            phase = node.phase if node.outcome == "does-not-fit" else ""
+            words = ": ".join(word for word in (node.state, phase, event.detail) if word)
             self._say(f"{node.name} ({node.device}) at {event.due_ns / SECOND_NS:.2f} s: {words}")
 
     def _say(self, text: str) -> None:

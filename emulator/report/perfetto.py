@@ -82,29 +82,26 @@ def _timeline(
     algorithm: str, nodes: Sequence[NodeFacts], pids: Mapping[str, int], events: Timeline, *, measured: bool
 ) -> Iterator[Line]:
     """``measured``: whether there are readings of the host: none in a dry run."""
-    transmitted = sorted(events.of(Transmitted), key=lambda message: message.start_ns)
-    length_ns = events.length_ns
+    sent: dict[str, list[Transmitted]] = defaultdict(list)
+    came: dict[str, list[Transmitted]] = defaultdict(list)
+    for message in sorted(events.of(Transmitted), key=lambda message: message.start_ns):
+        sent[message.source].append(message)
+        came[message.destination].append(message)
+    computed, waiting, memory = events.by_node(Computed), events.by_node(Waiting), events.by_node(Memory)
     posted = {(event.node, event.counter): event for event in events.of(Posted)}
     delivered = {(event.source, event.counter) for event in events.of(Received)}
-    of: dict[str, dict[str, list[Any]]] = {name: defaultdict(list) for name in pids}
-    for event in events:
-        if event.node in of:
-            of[event.node][type(event).__name__].append(event)
-    for message in transmitted:
-        of[message.source]["sent"].append(message)
-        of[message.destination]["came"].append(message)
     for node in nodes:
-        name, own = node.name, of[node.name]
+        name, spans = node.name, sorted(computed.get(node.name, []), key=lambda span: span.start_ns)
         drawn = _NodeTracks(pids[name])
         yield from drawn.named(f"{algorithm} / {name} ({node.device})")
-        for span in sorted(own["Computed"], key=lambda span: span.start_ns):
+        for span in spans:
             yield from drawn.span("compute", span.function, span.start_ns, span.due_ns, _work(span, measured))
-        for message in own["sent"]:
+        for message in sent[name]:
             about = _about(message, posted)
             yield from drawn.span("uplink", message.kind, message.start_ns, message.due_ns, about)
             if (message.source, message.counter) in delivered:
                 yield drawn.arrow("s", "uplink", message, message.start_ns, algorithm)
-        for message in sorted(own["came"], key=lambda message: message.start_ns + message.arrival_ns - message.due_ns):
+        for message in sorted(came[name], key=lambda message: message.start_ns + message.arrival_ns - message.due_ns):
             begins_ns = message.start_ns + message.arrival_ns - message.due_ns
             if (message.source, message.counter) not in delivered:
                 continue
@@ -112,11 +109,13 @@ def _timeline(
             yield from drawn.span("downlink", message.kind, begins_ns, message.arrival_ns, about)
             yield drawn.arrow("f", "downlink", message, begins_ns, algorithm)
         if node.role == "client":
-            for from_ns, to_ns, what in _waits(own, length_ns):
+            for from_ns, to_ns, what in _waits(
+                spans, [*sent[name], *came[name]], waiting.get(name, []), events.length_ns
+            ):
                 yield from drawn.span("wait", what, from_ns, to_ns, {})
-        yield from _memory(drawn.pid, own["Memory"] if measured else [])
-        yield from _rates(drawn.pid, "uplink Mbit/s", own["sent"], 0)
-        yield from _rates(drawn.pid, "downlink Mbit/s", own["came"], 1)
+        yield from _memory(drawn.pid, memory.get(name, []) if measured else [])
+        yield from _rates(drawn.pid, "uplink Mbit/s", sent[name], 0)
+        yield from _rates(drawn.pid, "downlink Mbit/s", came[name], 1)
     yield from _rounds(next(iter(pids.values()), 0), events)
 
 
@@ -184,13 +183,14 @@ def _about(message: Transmitted, posted: Mapping[tuple[str, int], Posted]) -> Li
     return {**({"round": sent.round} if sent else {}), **ends, **sizes}
 
 
-def _waits(own: Mapping[str, Sequence[Any]], length_ns: int) -> Iterator[tuple[int, int, str]]:
+def _waits(
+    computed: Sequence[Computed], messages: Sequence[Transmitted], waiting: Sequence[Waiting], length_ns: int
+) -> Iterator[tuple[int, int, str]]:
     """When a client does nothing and none of its messages is under way, and what it waits for then."""
-    spans = [(span.start_ns, span.due_ns) for span in own["Computed"]]
-    spans += [(message.start_ns, message.arrival_ns) for message in (*own["sent"], *own["came"])]
-    waiting: list[Waiting] = sorted(own["Waiting"], key=lambda event: event.due_ns)
+    busy = [(span.start_ns, span.due_ns) for span in computed]
+    busy += [(message.start_ns, message.arrival_ns) for message in messages]
     reached_ns, last, place = 0, "", 0
-    for start_ns, end_ns in [*union(spans, length_ns), (length_ns, length_ns)]:
+    for start_ns, end_ns in [*union(busy, length_ns), (length_ns, length_ns)]:
         if start_ns > reached_ns:
             while place < len(waiting) and waiting[place].due_ns <= reached_ns:
                 last, place = f"awaiting {' or '.join(waiting[place].kinds)}", place + 1
