@@ -32,6 +32,10 @@ class NoRoom(UserError):
     """A disk is full. Before anything is played nothing is lost; what a run has recorded until then stays."""
 
 
+class UserCodeError(SplitbedError):
+    """A fault in Python that a user brings: one line, that of their file first; exit status 1."""
+
+
 class ProfileError(UserError):
     """A profile file says something that cannot be emulated."""
 

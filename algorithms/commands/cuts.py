@@ -6,23 +6,23 @@ import re
 
 from algorithms.commands.options.flags import Flags
 from algorithms.workload.cut_costs import CLASSES, cuts, default_cut
-from algorithms.workload.models import Shape
+from algorithms.workload.models import Shape, Sizes
 from emulator.errors import UserError
 from emulator.tables.table import Table, TableCell, TableRow
 
 
 def parse_shape(text: str) -> Shape:
-    """``CxHxW``; UserError for anything else."""
-    match = re.fullmatch(r"(\d+)x(\d+)x(\d+)", text)
-    if match is None or min(map(int, match.groups())) < 1:
-        raise UserError(f"--input {text}: say CxHxW with positive numbers, such as 3x32x32")
-    channels, height, width = map(int, match.groups())
-    return channels, height, width
+    """``CxHxW``, ``CxL`` or any other axes; UserError for anything else."""
+    sides = [int(side) for side in text.split("x")] if re.fullmatch(r"\d{1,9}(x\d{1,9})*", text, re.ASCII) else [0]
+    if min(sides) < 1:
+        raise UserError(f"--input {text}: say the axes of a sample with positive numbers, such as 3x32x32 or 6x128")
+    return tuple(sides)
 
 
-def cuts_table(model: str, shape: Shape) -> Table:
+def cuts_table(model: str, sizes: Sizes) -> Table:
     """The table that ``run.py cuts`` prints."""
-    found = cuts(model, shape)
+    found = cuts(model, sizes)
+    what = "images" if len(sizes.shape) == 3 and not sizes.vocabulary else "samples"
     usual = default_cut(model, found)
     rows: list[TableRow] = [
         [
@@ -38,7 +38,7 @@ def cuts_table(model: str, shape: Shape) -> Table:
     ]
     headers = ["cut after", "smashed", "client\nparams", "server\nparams", "forward\nMFLOP", "kept\nkB"]
     return Table(
-        title=f"Cuts of {model} for images of {'x'.join(map(str, shape))}, {CLASSES} classes",
+        title=f"Cuts of {model} for {what} of {sizes}, {sizes.classes} classes",
         headers=[*headers, "smashed\nkB"],
         label_columns=2,
         rows=rows,
@@ -51,10 +51,21 @@ def cuts_table(model: str, shape: Shape) -> Table:
 def command(argv: list[str]) -> int:
     """Show where a model can be cut; the exit status."""
     flags = Flags(prog="run.py cuts", description="Where a model can be cut, and what each cut costs a client.")
-    flags.add_argument("model", help="cnn, simple_conv or a classification model of torchvision")
-    flags.add_argument("--input", default="3x32x32", metavar="CxHxW", help="shape of an image (default 3x32x32)")
+    flags.add_argument(
+        "model", help="cnn, simple_conv, a classification model of torchvision, or your own FILE.py:NAME"
+    )
+    flags.add_argument("--input", default="3x32x32", metavar="CxHxW", help="axes of a sample (default 3x32x32)")
+    flags.add_argument("--classes", type=int, default=CLASSES, help="classes, or values of a sample (default 10)")
+    flags.add_argument("--vocabulary", type=int, default=0, help="samples are tokens below it (default: numbers)")
+    flags.add_argument(
+        "--output", default="", metavar="LxC", help="axes of what the model returns for a sample (default: classes)"
+    )
     chosen = flags.parse_args(argv)
+    if chosen.classes < 1 or chosen.vocabulary < 0:
+        raise UserError("--classes must be at least 1, and --vocabulary at least 0")
+    output = parse_shape(chosen.output) if chosen.output else ()
+    sizes = Sizes(parse_shape(chosen.input), chosen.classes, chosen.vocabulary, output)
     from emulator.tables.table import show
 
-    show(cuts_table(chosen.model, parse_shape(chosen.input)))
+    show(cuts_table(chosen.model, sizes))
     return 0

@@ -1,6 +1,7 @@
-"""The auxiliary heads that stand in for the server's half at a client: z -> logits [B, classes].
+"""The auxiliary heads that stand in for the server's half at a client: z -> what the model returns.
 
-z is [B, D], tokens [B, T, D], or a map, [B, C, H, W] or, inside Swin transformers, [B, H, W, C].
+z is [B, D], a sequence [B, L, D], or a map, [B, C, H, W] or, inside Swin transformers, [B, H, W, C]. Where each
+position has an output, a sequence's head is one layer for all positions, and a map's a 1x1 convolution, resized.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
+from algorithms.data import user_objects
 from algorithms.workload import models
 from algorithms.workload.cut_costs import Cut
-from algorithms.workload.models import Shape, pooled_head
-from algorithms.workload.split import Traced
+from algorithms.workload.cutting import cuttable
+from algorithms.workload.models import Sizes, pooled_head
 from emulator.errors import UserError
 
 KINDS = ("linear", "pool", "stage", "server")
@@ -52,19 +54,20 @@ class DimensionMean(nn.Module):
         return f"over={self.over}"
 
 
-def auxiliary_spec(kind: str, model: str, cut: Cut, shape: Shape, classes: int) -> AuxiliarySpec:
+def auxiliary_spec(kind: str, model: str, cut: Cut, sizes: Sizes) -> AuxiliarySpec:
     """The layout of the auxiliary ``kind`` ("": the cut's default) of a cut; UserError with those that fit it."""
-    if kind and kind not in KINDS:
-        raise UserError(f"aux: there is no {kind!r}: say one of {', '.join(KINDS)}")
+    own = user_objects.is_named(kind)
+    if kind and kind not in KINDS and not own:
+        raise UserError(f"aux: there is no {kind!r}: say one of {', '.join(KINDS)}, or FILE.py:NAME")
 
     def of(kind: str) -> AuxiliarySpec:
         return AuxiliarySpec(kind, model, cut.name, cut.smashed, cut.point.follower)
 
     if not kind:
         kind = default_auxiliary(model, cut)
-        return of(kind if _fits(of(kind), shape, classes) else "linear")
-    if not _fits(of(kind), shape, classes):
-        fitting = ", ".join(other for other in KINDS if _fits(of(other), shape, classes))
+        return of(kind if _fits(of(kind), sizes) else "linear")
+    if not own and not _fits(of(kind), sizes):
+        fitting = ", ".join(other for other in KINDS if _fits(of(other), sizes))
         size = "x".join(map(str, cut.smashed))
         raise UserError(f"aux: {kind} does not fit the cut {cut.name} of {model}, a z of {size}: say one of {fitting}")
     return of(kind)
@@ -79,33 +82,39 @@ def default_auxiliary(model: str, cut: Cut) -> str:
     return "linear" if torch.Size(cut.smashed).numel() <= LINEAR_VALUES else "pool"
 
 
-def build_auxiliary(about: AuxiliarySpec, shape: Shape, classes: int, seed: int) -> nn.Module:
+def build_auxiliary(about: AuxiliarySpec, sizes: Sizes, seed: int) -> nn.Module:
     """The auxiliary with initial weights of a stream of its own."""
-    purpose = f"{about.model}:{about.cut}:auxiliary:{about.kind}"
-    return models.seeded(lambda: make(about, shape, classes), seed, purpose)
+    model, kind = (user_objects.short(w) if user_objects.is_named(w) else w for w in (about.model, about.kind))
+    purpose = f"{model}:{about.cut}:auxiliary:{kind}"
+    return models.seeded(lambda: make(about, sizes), seed, purpose)
 
 
-def meta_auxiliary(about: AuxiliarySpec, shape: Shape, classes: int) -> nn.Module:
+def meta_auxiliary(about: AuxiliarySpec, sizes: Sizes) -> nn.Module:
     """The auxiliary on the meta device."""
     with models.on_meta_device():
-        return make(about, shape, classes).to("meta")
+        return make(about, sizes).to("meta")
 
 
-def make(about: AuxiliarySpec, shape: Shape, classes: int) -> nn.Module:
+def make(about: AuxiliarySpec, sizes: Sizes) -> nn.Module:
     """The auxiliary with weights from the generator as it stands.
 
     ``linear``: one linear layer on the flat z. ``pool``: the mean over everything but channels (of tokens: features),
     then linear. ``stage``: the module that follows the cut, initialised afresh, then pool and linear (the FSL-SAGE
-    authors' for ResNet-18 after layer2). ``server``: all that follows the cut, initialised afresh.
+    authors' for ResNet-18 after layer2). ``server``: all that follows the cut, initialised afresh. A user's callable
+    is given ``smashed``, the shape of one sample's z, and what a model is given.
     """
+    if user_objects.is_named(about.kind):
+        return models.make_own("aux", about.kind, {"smashed": about.smashed, **sizes.given()})
+    if about.kind == "linear" and len(sizes.result) > 1:
+        return _of_positions(about.smashed, sizes)
     if about.kind == "linear":
-        return nn.Sequential(nn.Flatten(), nn.Linear(torch.Size(about.smashed).numel(), classes))
+        return nn.Sequential(nn.Flatten(), nn.Linear(torch.Size(about.smashed).numel(), sizes.classes))
     if about.kind == "pool":
-        return _head(about.smashed, about.channels_last, classes)
+        return _head(about.smashed, about.channels_last, sizes.classes)
     if about.kind == "server":
-        return Traced(models.reinitialised(about.model, "", shape, classes), about.model).half(about.cut, "server")
-    follower = models.reinitialised(about.model, about.follower, shape, classes)
-    return nn.Sequential(follower, *_head(_shape_after(follower, about.smashed), about.channels_last, classes))
+        return cuttable(models.reinitialised(about.model, "", sizes), about.model).half(about.cut, "server")
+    follower = models.reinitialised(about.model, about.follower, sizes)
+    return nn.Sequential(follower, *_head(_shape_after(follower, about.smashed), about.channels_last, sizes.classes))
 
 
 def _shape_after(module: nn.Module, smashed: tuple[int, ...]) -> tuple[int, ...]:
@@ -123,16 +132,29 @@ def _head(smashed: tuple[int, ...], channels_last: bool, classes: int) -> nn.Seq
     return nn.Sequential(*([DimensionMean(*over)] if over else []), nn.Linear(smashed[-1], classes))
 
 
-def _fits(about: AuxiliarySpec, shape: Shape, classes: int) -> bool:
+def _of_positions(smashed: tuple[int, ...], sizes: Sizes) -> nn.Module:
+    """One linear layer for all positions, where z has them; else one on the flat z."""
+    result, classes = sizes.result, sizes.classes
+    if len(result) == len(smashed) == 2 and smashed[0] == result[0]:
+        return nn.Linear(smashed[1], classes)
+    if len(result) == len(smashed) == 3:
+        return nn.Sequential(nn.Conv2d(smashed[0], classes, 1), nn.Upsample(result[1:], mode="bilinear"))
+    values = torch.Size(smashed).numel()
+    return nn.Sequential(nn.Flatten(), nn.Linear(values, torch.Size(result).numel()), nn.Unflatten(1, result))
+
+
+def _fits(about: AuxiliarySpec, sizes: Sizes) -> bool:
     """Whether the auxiliary can be built and takes z."""
     if about.kind == "linear":
         return True
+    if len(sizes.result) > 1 and about.kind != "server":
+        return False
     if about.kind == "pool":
         return len(about.smashed) in (2, 3)
     if about.kind == "stage" and not about.follower:
         return False
     try:
-        made = meta_auxiliary(about, shape, classes)
+        made = meta_auxiliary(about, sizes)
         made.eval()(torch.empty(2, *about.smashed, device="meta"))
     except Exception:  # a follower that takes more than z, say
         return False

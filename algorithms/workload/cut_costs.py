@@ -11,14 +11,16 @@ import functools
 from typing import Any, NamedTuple
 
 import torch
-from torch import fx
+from torch import fx, nn
 
+from algorithms.data import user_objects
 from algorithms.workload import models
-from algorithms.workload.models import Shape
+from algorithms.workload.cutting import cuttable, result_shape
+from algorithms.workload.models import Sizes
 from algorithms.workload.split import CutPoint, Traced, named
 from emulator.compute.counting import WorkCounter
 from emulator.compute.imagined import Imagined
-from emulator.errors import UserError
+from emulator.errors import UserCodeError, UserError
 
 BATCH = 8  # batch norm needs more than one; what is kept once for a batch counts an eighth a sample
 CLASSES = 10
@@ -43,32 +45,34 @@ class Cut(NamedTuple):
         return self.point.name
 
 
-def cuts(model: str, shape: Shape, classes: int = CLASSES) -> list[Cut]:
-    """Every cut of ``model`` for images of ``shape``, from the image on.
+def cuts(model: str, sizes: Sizes) -> list[Cut]:
+    """Every cut of ``model`` for such samples, from the input on.
 
-    UserError where there is no such model or it does not take such images. Where what follows overwrites z in place
+    UserError where there is no such model or it does not take such samples. Where what follows overwrites z in place
     there is no cut: the server would overwrite a message. Measured once in a process: every part of a task asks.
     """
-    return list(_measured(model, shape, classes))
+    return list(_measured(model, sizes))
 
 
 @functools.lru_cache(maxsize=64)
-def _measured(model: str, shape: Shape, classes: int) -> tuple[Cut, ...]:
-    traced = Traced(models.meta_model(model, shape, classes), model)
+def _measured(model: str, sizes: Sizes) -> tuple[Cut, ...]:
+    made = cuttable(models.meta_model(model, sizes), model)
     try:
-        with torch.random.fork_rng(devices=[]), Imagined():
-            traced.module.to_empty(device="cpu")
-            meter = _Meter(traced)
-            meter.measure(torch.empty(BATCH, *shape))
+        readings, output = _of_graph(made, sizes) if isinstance(made, Traced) else _of_halves(model, sizes)
+    except (UserError, UserCodeError):
+        raise
     except Exception as error:  # whatever a layer says to a shape that it does not take
-        size = "x".join(map(str, shape))
-        raise UserError(f"model: {model} does not take images of {size} ({models.first_line(error)})") from None
-    whole = max(reading.flops for reading in meter.readings.values())
+        what = "images" if len(sizes.shape) == 3 and not sizes.vocabulary else "samples"
+        raise UserError(f"model: {model} does not take {what} of {sizes} ({models.first_line(error)})") from None
+    result_shape(model, sizes, output.value, BATCH)
+    whole = output.flops
     found = []
-    for point in traced.points:
-        reading = meter.readings[point.node]
+    for point in made.points:
+        reading = readings[point.name]
         z = reading.value
         if not isinstance(z, torch.Tensor) or not z.is_floating_point() or z._version != reading.version:
+            continue
+        if z.ndim < 2 or len(z) != BATCH:  # such as of layers that take the batch second
             continue
         found.append(
             Cut(
@@ -83,6 +87,41 @@ def _measured(model: str, shape: Shape, classes: int) -> tuple[Cut, ...]:
     if not found:
         raise UserError(f"model: there is nowhere that {model} can be cut: take another")
     return tuple(found)
+
+
+def _of_graph(traced: Traced, sizes: Sizes) -> tuple[dict[str, _Reading], _Reading]:
+    """What each point costs and the whole, of one pass that computes no values."""
+    with torch.random.fork_rng(devices=[]), Imagined():
+        traced.module.to_empty(device="cpu")
+        meter = _Meter(traced)
+        meter.measure(sizes.example(BATCH) if sizes.vocabulary else torch.empty(BATCH, *sizes.shape))
+    last = list(meter.readings.values())[-1]
+    flops = max(reading.flops for reading in meter.readings.values())
+    return {point.name: meter.readings[point.node] for point in traced.points}, last._replace(flops=flops)
+
+
+def _of_halves(model: str, sizes: Sizes) -> tuple[dict[str, _Reading], _Reading]:
+    """The same of a model that has no graph: a pass of each client half, with values, on which its ways may depend."""
+    made = cuttable(models.build_model(model, sizes, 1), model)
+    readings = {point.name: _run(made.half(point.name, "client"), sizes, model) for point in made.points}
+    return readings, _run(made.module, sizes, model)
+
+
+def _run(module: nn.Module, sizes: Sizes, model: str) -> _Reading:
+    own = {parameter.untyped_storage()._cdata for parameter in module.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own:
+            kept[storage._cdata] = storage.nbytes()
+        return tensor
+
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    with torch.random.fork_rng(devices=[]), hooks, WorkCounter() as counter:
+        value = user_objects.guarded("model", model, lambda: module(sizes.example(BATCH)))
+    version = value._version if isinstance(value, torch.Tensor) else 0
+    return _Reading(value, version, counter.work.dense_flops + counter.work.depthwise_flops, sum(kept.values()))
 
 
 def default_cut(model: str, found: list[Cut]) -> Cut:

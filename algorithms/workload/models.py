@@ -1,8 +1,8 @@
-"""The models by name, and their initial weights: two of our own, and every classification model of torchvision.
+"""The models by name, and their initial weights: two of our own, every classification model of torchvision, a user's.
 
-Shapes: images [B, C, H, W] of ``shape`` (C, H, W) in, logits [B, classes] out. Weights are drawn from random streams
-named after the model, so they depend on the seed alone; ``skeleton`` is the same model on the meta device, without
-weights and without memory for them.
+Shapes: images [B, C, H, W] in, logits [B, classes] out; a user's model takes any [B, ...] of ``Sizes``. Weights are
+drawn from random streams named after the model, so they depend on the seed alone; ``meta_model`` is the same model on
+the meta device, without weights and without memory for them.
 """
 
 from __future__ import annotations
@@ -12,20 +12,57 @@ import difflib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torchvision
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from algorithms.data import user_objects
 from algorithms.data.datasets import stream_seed
 from emulator.errors import UserError
 
 GROUPS = 8  # of GroupNorm: the most that divide 16, 48 and 72 channels
 
-Shape = tuple[int, int, int]
+Shape = tuple[int, ...]
 Builder = Callable[[Shape, int], nn.Module]
+
+
+class Sizes(NamedTuple):
+    """What goes into a model and comes out of it. ``shape``: of one sample x, float32 numbers or, where there is a
+    ``vocabulary``, int64 tokens below it; ``classes``: how many, or values of a regression; ``output``: the shape of
+    what it returns for a sample, () for (classes,)."""
+
+    shape: Shape
+    classes: int
+    vocabulary: int = 0
+    output: tuple[int, ...] = ()
+
+    @property
+    def result(self) -> tuple[int, ...]:
+        """The shape of what a model returns for a sample."""
+        return self.output or (self.classes,)
+
+    def given(self) -> dict[str, Any]:
+        """What a user's callable may ask for; ``length`` is the last axis of a sample."""
+        return {
+            "shape": self.shape,
+            "classes": self.classes,
+            "vocabulary": self.vocabulary,
+            "length": self.shape[-1] if self.shape else 1,
+        }
+
+    def example(self, samples: int, seed: int = 1) -> torch.Tensor:
+        """So many samples that mean nothing, [B, ...]."""
+        draws = torch.Generator().manual_seed(seed)
+        if self.vocabulary:
+            return torch.randint(self.vocabulary, (samples, *self.shape), generator=draws)
+        return torch.rand(samples, *self.shape, generator=draws)
+
+    def __str__(self) -> str:
+        size = "x".join(map(str, self.shape)) or "one value"
+        return f"{size} tokens of {self.vocabulary}" if self.vocabulary else size
 
 
 def _norm_relu(inputs: int, outputs: int, *tail: nn.Module) -> nn.Sequential:
@@ -98,28 +135,32 @@ def require(model: str) -> None:
         )
 
 
-def build_model(model: str, shape: Shape, classes: int, seed: int) -> nn.Module:
+def build_model(model: str, sizes: Sizes, seed: int) -> nn.Module:
     """``model`` with the initial weights of ``seed``, in train mode; UserError where it is none or cannot be.
 
     The stages of the cnn have streams ``weights:cnn:STAGE``; other models are drawn from one, ``weights:MODEL``.
     """
     if model != "cnn":
-        return seeded(lambda: _make(model, shape, classes), seed, model)
-    stages = {name: seeded(partial(make, shape, classes), seed, f"cnn:{name}") for name, make in CNN.items()}
+        purpose = user_objects.short(model) if user_objects.is_named(model) else model
+        return seeded(lambda: _make(model, sizes), seed, purpose)
+    check_images(model, sizes)
+    stages = {
+        name: seeded(partial(make, sizes.shape, sizes.classes), seed, f"cnn:{name}") for name, make in CNN.items()
+    }
     return nn.Sequential(OrderedDict(stages))
 
 
-def reinitialised(model: str, module: str, shape: Shape, classes: int) -> nn.Module:
+def reinitialised(model: str, module: str, sizes: Sizes) -> nn.Module:
     """The submodule ``module`` of ``model``, or the whole for "", with weights from the generator as it stands."""
     if model == "cnn" and module in CNN:  # a stage alone, whatever comes before it
-        return CNN[module](shape, classes)
-    return _make(model, shape, classes).get_submodule(module)
+        return CNN[module](sizes.shape, sizes.classes)
+    return _make(model, sizes).get_submodule(module)
 
 
-def meta_model(model: str, shape: Shape, classes: int) -> nn.Module:
+def meta_model(model: str, sizes: Sizes) -> nn.Module:
     """``model`` on the meta device, in train mode."""
     with on_meta_device():
-        return _make(model, shape, classes).to("meta")
+        return _make(model, sizes).to("meta")
 
 
 def seeded(make: Callable[[], nn.Module], seed: int, purpose: str) -> nn.Module:
@@ -152,7 +193,7 @@ def has_batch_norm(module: nn.Module) -> bool:
 class _OnMetaDevice(TorchFunctionMode):
     """What layers make their weights of is made on the meta device; arithmetic in a constructor stays real."""
 
-    MADE = frozenset({torch.empty, torch.zeros, torch.ones, torch.full})
+    MADE = frozenset({torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn})
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -170,9 +211,30 @@ def on_meta_device() -> Iterator[None]:
         yield
 
 
-def _make(model: str, shape: Shape, classes: int) -> nn.Module:
-    """``model`` with weights from the generator as it stands."""
+def check_images(model: str, sizes: Sizes) -> None:
+    """UserError where a model of ours or torchvision's cannot take what there is."""
     require(model)
+    if len(sizes.shape) != 3 or sizes.vocabulary or len(sizes.result) != 1:
+        raise UserError(
+            f"model: {model} takes images CxHxW and returns a value a class, and the samples are {sizes}: bring a model"
+            " of your own, --model FILE.py:NAME"
+        )
+
+
+def make_own(flag: str, word: str, offered: dict[str, Any]) -> nn.Module:
+    """The module of a user's callable; UserError where it returns anything else."""
+    made = user_objects.call(flag, word, offered)
+    if not isinstance(made, nn.Module):
+        raise UserError(f"{flag}: {word}: returns {type(made).__name__}, and must return an nn.Module")
+    return made
+
+
+def _make(model: str, sizes: Sizes) -> nn.Module:
+    """``model`` with weights from the generator as it stands."""
+    if user_objects.is_named(model):
+        return make_own("model", model, sizes.given())
+    check_images(model, sizes)
+    shape, classes = sizes.shape, sizes.classes
     if model == "cnn":
         return nn.Sequential(OrderedDict((name, make(shape, classes)) for name, make in CNN.items()))
     if model == "simple_conv":

@@ -15,10 +15,12 @@ import msgspec
 import torch
 from torch import nn
 
+from algorithms.data.user_objects import guarded
 from algorithms.workload import auxiliaries, models, split
 from algorithms.workload.auxiliaries import AuxiliarySpec
 from algorithms.workload.cut_costs import chosen, cuts
-from algorithms.workload.models import Shape
+from algorithms.workload.cutting import Given, Layered, cuttable, result_shape
+from algorithms.workload.models import Sizes
 from algorithms.workload.weights import read_weights
 from emulator.compute.counting import uncounted
 from emulator.errors import UserError
@@ -35,8 +37,7 @@ class Parts(NamedTuple):
     model: str
     cut: str
     aux: str
-    shape: Shape
-    classes: int
+    sizes: Sizes
     seed: int
     folder: str = ""
     init: str = ""
@@ -50,15 +51,15 @@ class Parts(NamedTuple):
     def full_model(self) -> nn.Module:
         """The model in one piece, in train mode."""
         if self.folder:
-            return self._filled(models.meta_model(self.model, self.shape, self.classes), *split.HALVES)
+            return self._filled(models.meta_model(self.model, self.sizes), *split.HALVES)
         return self._whole()
 
     def auxiliary(self) -> nn.Module:
         """The auxiliary, in train mode."""
         if self.folder:
             about = msgspec.json.decode((Path(self.folder) / LAYOUT).read_bytes(), type=AuxiliarySpec)
-            return self._filled(auxiliaries.meta_auxiliary(about, self.shape, self.classes), "auxiliary")
-        return auxiliaries.build_auxiliary(self.layout(), self.shape, self.classes, self.seed)
+            return self._filled(auxiliaries.meta_auxiliary(about, self.sizes), "auxiliary")
+        return auxiliaries.build_auxiliary(self.layout(), self.sizes, self.seed)
 
     def divide(self, state: StateDict) -> dict[str, StateDict]:
         """The state of the whole model as ``{"client": ..., "server": ...}``."""
@@ -72,13 +73,10 @@ class Parts(NamedTuple):
         """
         about = self.layout()
         traced = self._built()
-        halves = {which: traced.half(about.cut, which) for which in split.HALVES}
-        _check_joined(self, about.cut, traced.module, halves)
+        halves: dict[str, nn.Module] = {which: traced.half(about.cut, which) for which in split.HALVES}
+        modules = {**halves, "auxiliary": auxiliaries.build_auxiliary(about, self.sizes, self.seed)}
+        _check_joined(self, about, traced.module, modules)
         folder.mkdir(parents=True, exist_ok=True)
-        modules: dict[str, nn.Module] = {
-            **halves,
-            "auxiliary": auxiliaries.build_auxiliary(about, self.shape, self.classes, self.seed),
-        }
         for name, module in modules.items():
             with filling():
                 torch.save(dict(module.state_dict()), folder / f"{name}.pt")
@@ -87,18 +85,18 @@ class Parts(NamedTuple):
 
     def layout(self) -> AuxiliarySpec:
         """The auxiliary's layout, and so the cut, with defaults filled in."""
-        cut = chosen(self.model, self.cut, cuts(self.model, self.shape, self.classes))
-        return auxiliaries.auxiliary_spec(self.aux, self.model, cut, self.shape, self.classes)
+        cut = chosen(self.model, self.cut, cuts(self.model, self.sizes))
+        return auxiliaries.auxiliary_spec(self.aux, self.model, cut, self.sizes)
 
-    def _skeleton(self) -> split.Traced:
-        return split.Traced(models.meta_model(self.model, self.shape, self.classes), self.model)
+    def _skeleton(self) -> split.Traced | Layered | Given:
+        return cuttable(models.meta_model(self.model, self.sizes), self.model)
 
-    def _built(self) -> split.Traced:
-        return split.Traced(self._whole(), self.model)
+    def _built(self) -> split.Traced | Layered | Given:
+        return cuttable(self._whole(), self.model)
 
     def _whole(self) -> nn.Module:
         """The model with its initial weights: the seed's, or those of ``init``."""
-        model = models.build_model(self.model, self.shape, self.classes, self.seed)
+        model = models.build_model(self.model, self.sizes, self.seed)
         if self.init:
             models.load_state(model, read_weights(self.init, model.state_dict()))
         return model
@@ -117,15 +115,21 @@ class Parts(NamedTuple):
         return module
 
 
-def _check_joined(parts: Parts, cut: str, whole: nn.Module, halves: dict[str, split.Half]) -> None:
-    """UserError unless the halves compute what the whole does, bit for bit, and have all of its state between them."""
-    client, server = (halves[which] for which in split.HALVES)
+def _check_joined(parts: Parts, about: AuxiliarySpec, whole: nn.Module, modules: dict[str, nn.Module]) -> None:
+    """UserError unless the halves compute what the whole does, bit for bit, and have all of its state between them, and
+    the auxiliary returns what the whole does by shape."""
+    client, server, auxiliary = (modules[name] for name in (*split.HALVES, "auxiliary"))
     keys = [*client.state_dict(), *server.state_dict()]
-    x = torch.rand(2, *parts.shape, generator=torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        expected = whole.eval()(x)
-        joined = server.eval()(client.eval()(x.clone()))
-    for module in (whole, client, server):
+    x = parts.sizes.example(2)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        expected, z = guarded("model", parts.model, lambda: (whole.eval()(x), client.eval()(x.clone())))
+        result_shape(parts.model, parts.sizes, expected, len(x))
+        if not isinstance(z, torch.Tensor) or len(z) != len(x):
+            raise UserError(f"cut: {parts.model}: its client returns no tensor [B, ...] at {about.cut}: cut elsewhere")
+        joined = guarded("cut", parts.model, lambda: server.eval()(z.clone()))
+        guessed = guarded("aux", about.kind, lambda: auxiliary.eval()(z.clone()))
+    for module in (whole, *modules.values()):
         module.train()
     if sorted(keys) != sorted(whole.state_dict()) or not torch.equal(expected, joined):
-        raise UserError(f"cut: {parts.model} cut after {cut} is not the model it was: take another cut")
+        raise UserError(f"cut: {parts.model} cut after {about.cut} is not the model it was: take another cut")
+    result_shape(about.kind, parts.sizes, guessed, len(x), "aux")

@@ -9,14 +9,16 @@ model's, so the two halves' states together are the whole's. Tracing looks at no
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import fx, nn
 from torchvision.models.feature_extraction import DualGraphModule
 
+from algorithms.data import user_objects
 from algorithms.workload.models import first_line
 from emulator.errors import UserError
 from emulator.transport.messages import StateDict
@@ -25,7 +27,7 @@ HALVES = ("client", "server")
 MOST_NAMED = 12  # cuts, in one line
 
 
-_NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
+NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 
 
 class Half(DualGraphModule):  # type: ignore[misc]
@@ -65,10 +67,12 @@ class Traced:
             self.eval_graph = _Tracer().trace(module.eval())
             self.train_graph = _Tracer().trace(module.train())
         except Exception as error:  # whatever a model's forward makes of symbols
-            what = first_line(error)
-            raise UserError(f"model: {model} cannot be cut: it cannot be traced ({what}); take another") from None
+            raise UserError(f"model: {model} cannot be cut: it cannot be traced {_why(error, model)}") from None
         finally:
             module.train()
+        if not isinstance(returned := _output(self.train_graph), fx.Node):
+            kind = type(returned).__name__
+            raise UserError(f"model: {model} returns a {kind}: its forward must return one tensor, the output alone")
         if _outline(self.train_graph) != _outline(self.eval_graph):
             raise UserError(f"model: {model} cannot be cut, since it is another in training: take another")
         self.points = _points(self.train_graph, module, model)
@@ -78,6 +82,16 @@ class Traced:
         node = named(self.model, cut, self.points).node
         graphs = (_part(graph, node, which) for graph in (self.train_graph, self.eval_graph))
         return Half(self.module, *graphs)
+
+
+def _why(error: Exception, model: str) -> str:
+    """What torch said of a model, and what to do; a user's model by its own line."""
+    if not user_objects.is_named(model):
+        return f"({first_line(error)}); take another"
+    return (
+        f"at {user_objects.where(error, model)}: {first_line(error)}; write split(model, cut) -> (client, server)"
+        " beside it, or make it an nn.Sequential, which is cut between its layers"
+    )
 
 
 def named(model: str, cut: str, points: Sequence[CutPoint]) -> CutPoint:
@@ -107,9 +121,13 @@ def _outline(graph: fx.Graph) -> list[tuple[str, str, str]]:
     return [(node.op, str(node.target), node.name) for node in graph.nodes]
 
 
-def _result(graph: fx.Graph) -> fx.Node:
+def _output(graph: fx.Graph) -> Any:
     (output,) = (node for node in graph.nodes if node.op == "output")
-    result = output.args[0]
+    return output.args[0]
+
+
+def _result(graph: fx.Graph) -> fx.Node:
+    result = _output(graph)
     assert isinstance(result, fx.Node)
     return result
 
@@ -152,7 +170,7 @@ def _points(graph: fx.Graph, module: nn.Module, model: str) -> list[CutPoint]:
     if unused or span.keys() - state.keys():
         what = f"{sorted(unused)[0]} is not used" if unused else "it has constants beside its weights"
         raise UserError(f"model: {model} cannot be cut, since {what}: take another")
-    calls = [list((node.meta.get("nn_module_stack") or {}).items()) for node in path]
+    calls = [list((_call(node).meta.get("nn_module_stack") or {}).items()) for node in path]
     ends = {key: place for place, stack in enumerate(calls) for key, _ in stack}
     often = Counter({key: name for stack in calls for key, (name, _) in stack}.values())
     sizes = {id(parameter): parameter.numel() for parameter in module.parameters()}
@@ -164,9 +182,16 @@ def _points(graph: fx.Graph, module: nn.Module, model: str) -> list[CutPoint]:
         server = sum(size for tensor, size in sizes.items() if span[tensor][0] > place)
         if names and client and server and not crossed:
             follower = _beside(names[0], [name for _, (name, _) in calls[place + 1]])
-            norm = isinstance(module.get_submodule(follower), _NORMS)
+            norm = isinstance(module.get_submodule(follower), NORMS)
             points.append(CutPoint(names[0], tuple(names[1:]), path[place].name, client, server, follower, norm))
     return points
+
+
+def _call(node: fx.Node) -> fx.Node:
+    """The call that a node's value is of: of a part of what a recurrent layer returned, that layer's."""
+    while node.target is operator.getitem and isinstance(node.args[0], fx.Node):
+        node = node.args[0]
+    return node
 
 
 def _beside(name: str, candidates: list[str]) -> str:

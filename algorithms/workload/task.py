@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from algorithms.workload.loader import Preprocessing, Shard
+    from algorithms.workload.models import Sizes
     from algorithms.workload.objectives import Objective
     from algorithms.workload.parts import Parts
     from emulator.transport.messages import StateDict
@@ -164,8 +165,7 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
         if self.allow_batch_of_one is not None:
             return self.allow_batch_of_one
-        about = self._about()
-        return not has_batch_norm(meta_model(self.model, about.shape, about.classes))
+        return not has_batch_norm(meta_model(self.model, self._sizes()))
 
     def shard_samples(self) -> list[int]:
         """How many samples each client has; of unequal parts, where they are prepared or the data set is at hand."""
@@ -201,11 +201,16 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         layout = self._parts().layout()
         return msgspec.structs.replace(self, cut=layout.cut, aux=layout.kind)
 
+    def _sizes(self) -> Sizes:
+        from algorithms.workload.models import Sizes
+
+        about = self._about()
+        return Sizes(about.shape, about.classes)
+
     def _parts(self) -> Parts:
         from algorithms.workload.parts import Parts
 
-        about = self._about()
-        return Parts(self.model, self.cut, self.aux, about.shape, about.classes, self.seed, self.folder, self.init)
+        return Parts(self.model, self.cut, self.aux, self._sizes(), self.seed, self.folder, self.init)
 
 
 def prepare(task: Task, folder: Path) -> Task:

@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from algorithms.workload import models
 from algorithms.workload.cut_costs import BATCH, CLASSES, cuts
+from algorithms.workload.models import Sizes
 from algorithms.workload.parts import Parts
 from benchmarks.one_count import step_of
 from emulator.compute.counting import WorkCounter
@@ -85,8 +86,8 @@ def test_attention_and_an_lstm_are_one_kernel_each_and_not_what_the_meta_device_
 
 def test_what_cuts_says_of_a_vision_transformers_half_is_what_a_run_charges_and_keeps() -> None:
     shape = (3, 64, 64)
-    (cut,) = (cut for cut in cuts("vit_b_32", shape) if cut.name == "encoder.layers.encoder_layer_0")
-    half = Parts("vit_b_32", cut.name, "", shape, CLASSES, 1).half("client")
+    (cut,) = (cut for cut in cuts("vit_b_32", Sizes(shape, 10)) if cut.name == "encoder.layers.encoder_layer_0")
+    half = Parts("vit_b_32", cut.name, "", Sizes(shape, CLASSES), 1).half("client")
     own = {parameter.untyped_storage().data_ptr() for parameter in half.parameters()}
     kept: dict[int, int] = {}
 

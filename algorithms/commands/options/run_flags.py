@@ -119,9 +119,12 @@ def parser(prog: str = "run.py", about: str = ABOUT) -> Flags:
         help="of folder:CxHxW: what becomes of images that cannot be read (default refuse; skip reads all twice)",
     )
     flags.add_argument("--normalise", help="none, or imagenet: by ImageNet's mean and deviation")
-    flags.add_argument("--model", help="cnn, simple_conv, or any of torchvision's classification models")
+    flags.add_argument(
+        "--model",
+        help="cnn, simple_conv, any of torchvision's classification models, or your own, FILE.py:NAME",
+    )
     flags.add_argument("--cut", help="the module after which the model is cut ('run.py cuts MODEL')")
-    flags.add_argument("--aux", help="linear, pool, stage or server; default: the cut's")
+    flags.add_argument("--aux", help="linear, pool, stage, server, or your own, FILE.py:NAME; default: the cut's")
     for flag in REPLACED:
         flags.add_argument(flag, type=partial(_replaced, flag), default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     flags.add_argument(

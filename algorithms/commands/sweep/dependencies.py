@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from algorithms import ALGORITHMS, config_of
-from algorithms.data import identity
+from algorithms.data import identity, user_objects
 from emulator import sources
 from emulator.ledger.manifest import Dependencies, Manifest
 
@@ -35,7 +35,8 @@ def stamp(scenario: Scenario, settings: Mapping[str, Mapping[str, Any]], arithme
     """The part of a manifest that says what its figures depend on; UserError where there are no such data."""
     task = next(iter(settings.values()))["task"]
     playing = sources.digests(*sources.PLAYING)
-    own = {name: sources.digests(ALGORITHMS[name]) for name in settings}
+    brought = user_objects.digests(*(task.get(key, "") for key in ("dataset", "model", "aux")))
+    own = {name: sources.digests(ALGORITHMS[name]) | brought for name in settings}
     return Dependencies(
         scenario=scenario_digest(scenario),
         data=identity.identity(
