@@ -44,7 +44,6 @@ from emulator.ledger.events import (
     Received,
     Reported,
     RoundEnded,
-    Transmitted,
     Undelivered,
 )
 from emulator.ledger.manifest import Manifest
@@ -223,7 +222,7 @@ def _left_out(events: Timeline) -> list[str]:
 
 def _late(events: Timeline) -> tuple[float, str]:
     """Messages that became visible after they were due: their share, and a sentence."""
-    way_ns = {(c.source, c.counter): c.arrival_ns - c.posted_ns for c in events.of(Transmitted)}
+    way_ns = {key: carried.arrival_ns - carried.posted_ns for key, carried in events.transmitted.items()}
     received = events.of(Received)
     late = [m for m in received if m.actual_ns - m.due_ns > LATE_NS + way_ns.get((m.source, m.counter), 0) // 100]
     text = f"late messages: {len(late)} of {len(received)} were received over {LATE_NS // MS} ms + 1 % late"

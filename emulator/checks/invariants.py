@@ -8,7 +8,7 @@ which its law is broken, one line each; an empty list where it holds.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from emulator.ledger.events import (
@@ -20,11 +20,9 @@ from emulator.ledger.events import (
     Undelivered,
 )
 from emulator.ledger.manifest import Manifest
-from emulator.ledger.timeline import Timeline
+from emulator.ledger.timeline import MessageKey, Timeline
 
 SECOND_NS = 10**9
-
-Message = tuple[str, int]  # source and its counter: names one message of a timeline
 
 
 def conserved(events: Timeline, ending: str) -> tuple[list[str], list[str]]:
@@ -34,13 +32,13 @@ def conserved(events: Timeline, ending: str) -> tuple[list[str], list[str]]:
     a timeline that was cut short, a missing line is a note and not a reason. A line too many always is a reason.
     """
     reasons: list[str] = []
-    posted = {(event.node, event.counter): event for event in events.of(Posted)}
+    posted = events.posted
     received = events.of(Received)
     # The network and a receiver that fell silent may both report the same message as undelivered.
     lost = {(event.source, event.counter) for event in events.of(Undelivered)}
     transmitted = Counter((event.source, event.counter) for event in events.of(Transmitted))
     ended = {event.node for event in events.of(Ended)}
-    times = Counter[Message]((event.source, event.counter) for event in received)
+    times = Counter[MessageKey]((event.source, event.counter) for event in received)
     times.update(lost)
     last: dict[tuple[str, str], int] = {}  # highest counter that was received, of each pair
     for event in received:
@@ -71,7 +69,7 @@ def conserved(events: Timeline, ending: str) -> tuple[list[str], list[str]]:
     untransmitted = [(e.source, e.counter) for e in received if not transmitted[(e.source, e.counter)]]
     network_whole = "network" in ended
     reasons += tally("received but not carried", untransmitted if network_whole else [])
-    reasons += _same_sizes(events, posted)
+    reasons += _same_sizes(events)
 
     notes = []
     if events and not network_whole:
@@ -85,13 +83,13 @@ def conserved(events: Timeline, ending: str) -> tuple[list[str], list[str]]:
     return reasons, notes
 
 
-def _same_sizes(events: Timeline, posted: Mapping[Message, Posted]) -> list[str]:
+def _same_sizes(events: Timeline) -> list[str]:
     """Sizes and ends of a message as its sender, the network and its receiver recorded them."""
-    wrong: list[Message] = []
+    wrong: list[MessageKey] = []
     for event in events:
         if not isinstance(event, Received | Transmitted | Undelivered):
             continue
-        sent = posted.get((event.source, event.counter))
+        sent = events.posted.get((event.source, event.counter))
         if sent is None:
             continue
         destination = event.node if isinstance(event, Received) else event.destination
@@ -128,10 +126,8 @@ def within_links(manifest: Manifest, events: Timeline) -> list[str]:
     >= bits / rate + the delays of both ends; 1 ns is granted to rounding. Jitter only ever adds.
     """
     nodes = manifest.by_name
-    posted = {(event.node, event.counter): event.due_ns for event in events.of(Posted)}
-    arrival = {(event.source, event.counter): event.arrival_ns for event in events.of(Transmitted)}
-    fast: list[Message] = []
-    before_due: list[Message] = []
+    fast: list[MessageKey] = []
+    before_due: list[MessageKey] = []
     for event in events.of(Transmitted):
         key = (event.source, event.counter)
         source, destination = nodes.get(event.source), nodes.get(event.destination)
@@ -142,13 +138,13 @@ def within_links(manifest: Manifest, events: Timeline) -> list[str]:
         delay_ns = (source.up_one_way_ns or 0) + (destination.down_one_way_ns or 0)
         bits_ns = 8 * event.wire_bytes * SECOND_NS
         left_too_soon = (event.due_ns - event.start_ns + 1) * rate_bps < bits_ns
-        posted_ns = posted.get(key, event.posted_ns)
+        posted_ns = events.posted[key].due_ns if key in events.posted else event.posted_ns
         arrived_too_soon = (event.arrival_ns - posted_ns - delay_ns + 1) * rate_bps < bits_ns
         if left_too_soon or arrived_too_soon or event.start_ns < posted_ns:
             fast.append(key)
     for received in events.of(Received):
         key = (received.source, received.counter)
-        if key in arrival and received.due_ns < arrival[key]:
+        if key in events.transmitted and received.due_ns < events.transmitted[key].arrival_ns:
             before_due.append(key)
     return tally("faster than the links allow", fast) + tally("received before the network's arrival", before_due)
 
@@ -224,7 +220,7 @@ def _way(source: str, destination: str, kind: str = "") -> str:
     return f"{source} -> {destination}" + (f" ({kind})" if kind else "")
 
 
-def tally(what: str, messages: Sequence[Message]) -> list[str]:
+def tally(what: str, messages: Sequence[MessageKey]) -> list[str]:
     if not messages:
         return []
     source, counter = messages[0]

@@ -28,12 +28,10 @@ from emulator.errors import UserError
 STATUS = Path("/proc/self/status")
 CLEAR_REFS = Path("/proc/self/clear_refs")  # 5: the peak begins anew, proc(5)
 MIB = 2**20
-CAPS = ("rlimit", "account")
 LIMIT_FACTOR = 1.10
 # Address space that is reserved and hardly touched: the code that oneDNN generates for each shape (26 MiB seen for
 # ResNet-18), the allocator's rounding.
 LIMIT_SPARE_BYTES = 36 * MIB
-THREAD_STACK_BYTES = 512 * 1024  # each thread's default 8 MiB would count against the limit
 
 # One arena and fixed 128 KiB thresholds: freed tensors go back to the system at once, so that the peak repeats to
 # within a percent from run to run. It costs host time, which emulated time does not come from.

@@ -7,7 +7,6 @@ from bisect import bisect_right
 from pathlib import Path
 from typing import Protocol
 
-import msgspec
 import psutil
 
 from emulator.dashboard.progress import SECOND_NS, Progress
@@ -77,10 +76,7 @@ class Follower:
         return changed
 
     def _read(self) -> list[AnyEvent]:
-        try:
-            return [event for tail in self._tails for event in tail.read()]
-        except msgspec.MsgspecError as error:
-            raise UserError(f"{self._ledger}: not a ledger of this version ({error})") from None
+        return [event for tail in self._tails for event in tail.read()]
 
     def _next(self, progress: Progress) -> bool:
         """Begin the next algorithm where its folder is there."""
@@ -136,12 +132,7 @@ class Replay:
 
     def _open(self, progress: Progress) -> None:
         path = self._to_come.pop(0)
-        try:
-            events = read_timeline(path)
-        except msgspec.MsgspecError as error:
-            raise UserError(
-                f"{path}: not a ledger of this version ({error}); replay it with the one it is of"
-            ) from None
+        events = read_timeline(path)
         last_ns = max((event.due_ns for event in events), default=0)
         # Last words and judgements are told when they were known: at the end, and not at time 0.
         moments = [last_ns if isinstance(event, Lifecycle) and event.outcome else event.due_ns for event in events]

@@ -17,6 +17,7 @@ from emulator.ledger.events import AnyEvent, Event
 from emulator.ledger.timeline import Timeline
 
 T = TypeVar("T")
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError)  # lines
 _decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
 
 
@@ -76,7 +77,7 @@ class Tail:
         self._lines += len(lines)
         try:
             return [_decoder.decode(line) for line in lines]
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             return [_decoded(_decoder, line, self.path, read + i) for i, line in enumerate(lines, 1)]
 
 
@@ -84,7 +85,7 @@ def _decoded(decoder: msgspec.json.Decoder[T], line: bytes, path: Path, number: 
     """What a line holds; UserError with the file and the line's number, where that is nothing of the kind."""
     try:
         return decoder.decode(line)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise UserError(
             f"{path}, line {number}: no event that this version can read ({error}); take the line out of it"
         ) from None

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any, TypeVar
 
-from emulator.ledger.events import AnyEvent, Computed, Event, Lifecycle, Posted, Received, RoundEnded
+from emulator.ledger.events import AnyEvent, Computed, Event, Lifecycle, Posted, Received, RoundEnded, Transmitted
 
 E = TypeVar("E", bound=Event)
+MessageKey = tuple[str, int]  # the sender and its counter: names one message of a timeline
 
 
 class Timeline(list[AnyEvent]):
@@ -25,6 +26,16 @@ class Timeline(list[AnyEvent]):
     def of(self, kind: type[E]) -> list[E]:
         """The events of one type, in their order."""
         return self._of.get(kind, [])
+
+    @cached_property
+    def posted(self) -> dict[MessageKey, Posted]:
+        """Each message as its sender posted it."""
+        return {(event.node, event.counter): event for event in self.of(Posted)}
+
+    @cached_property
+    def transmitted(self) -> dict[MessageKey, Transmitted]:
+        """Each message as the network carried it."""
+        return {(event.source, event.counter): event for event in self.of(Transmitted)}
 
     def by_node(self, kind: type[E]) -> dict[str, list[E]]:
         """Events of one type by node, in the order in which the node wrote them."""

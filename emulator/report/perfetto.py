@@ -88,7 +88,6 @@ def _timeline(
         sent[message.source].append(message)
         came[message.destination].append(message)
     computed, waiting, memory = events.by_node(Computed), events.by_node(Waiting), events.by_node(Memory)
-    posted = {(event.node, event.counter): event for event in events.of(Posted)}
     delivered = {(event.source, event.counter) for event in events.of(Received)}
     for node in nodes:
         name, spans = node.name, sorted(computed.get(node.name, []), key=lambda span: span.start_ns)
@@ -97,7 +96,7 @@ def _timeline(
         for span in spans:
             yield from drawn.span("compute", span.function, span.start_ns, span.due_ns, _work(span, measured))
         for message in sent[name]:
-            about = _about(message, posted)
+            about = _about(message, events.posted)
             yield from drawn.span("uplink", message.kind, message.start_ns, message.due_ns, about)
             if (message.source, message.counter) in delivered:
                 yield drawn.arrow("s", "uplink", message, message.start_ns, algorithm)
@@ -105,7 +104,7 @@ def _timeline(
             begins_ns = message.start_ns + message.arrival_ns - message.due_ns
             if (message.source, message.counter) not in delivered:
                 continue
-            about = _about(message, posted)
+            about = _about(message, events.posted)
             yield from drawn.span("downlink", message.kind, begins_ns, message.arrival_ns, about)
             yield drawn.arrow("f", "downlink", message, begins_ns, algorithm)
         if node.role == "client":

@@ -40,7 +40,7 @@ def enter(spec: LaunchSpec, lifeline: Connection, parent: int) -> Watchdog:
     die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides what Ctrl-C means
     sys.setswitchinterval(0.0005)  # the event loop must not wait 5 ms for a computing thread's GIL
-    threading.stack_size(512 * 1024)
+    threading.stack_size(512 * 1024)  # the default 8 MiB of each would count against the limit
     watchdog = Watchdog(spec, lifeline)
     watchdog.start()
     return watchdog

@@ -193,3 +193,11 @@ def test_a_full_disk_in_a_dry_run_is_one_line_that_names_the_file(tmp_path: Path
     refused = targets._in_one_thread(play, "fedavg", "players.faulty", "the dry run")
     assert isinstance(refused, UserError)
     assert str(refused).startswith(f"{tmp_path}/server.jsonl: cannot be written (No space left on device)")
+
+
+def test_a_line_that_is_no_text_is_named_like_one_that_is_no_event(writer: Ledger) -> None:
+    writer.write(reported(1))
+    with writer.path.open("ab") as file:
+        file.write(b'{"event":"refused","due_ns":0,"actual_ns":0,"source":"\xff","reason":""}\n')
+    with pytest.raises(UserError, match=r", line 2: no event that this version can read"):
+        Tail(writer.path).read()
