@@ -16,6 +16,7 @@ from algorithms.commands.options.run_flags import parser
 from emulator.analysis import columns
 from emulator.analysis.columns import Columns
 from emulator.analysis.recorded import RunRecord, recorded
+from emulator.analysis.summary import Summary
 from emulator.dashboard.follow import Follower
 from emulator.dashboard.launch import READ_S
 from emulator.dashboard.plain_lines import PlainLines
@@ -45,7 +46,7 @@ class Run:
         return f"Run({str(self.folder)!r}: {', '.join(self.algorithms)}; verdict {self.verdict})"
 
     @property
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Summary:
         """Everything that ``summary.json`` has."""
         return self._record.summary
 
@@ -57,12 +58,12 @@ class Run:
     @property
     def algorithms(self) -> list[str]:
         """The methods that have been played."""
-        return list(self.summary["algorithms"])
+        return list(self.summary.algorithms)
 
     @property
     def verdict(self) -> str:
-        """The run's judgement of itself; its reasons are in ``summary["health"]``."""
-        return str(self.summary["health"]["verdict"])
+        """The run's judgement of itself; its reasons are in ``summary.health``."""
+        return self.summary.health.verdict
 
     def rounds(self) -> Columns:
         """A row a method and round: when, accuracy, loss, bytes until its end."""

@@ -5,6 +5,7 @@ From dry runs, whose emulated seconds are those of the virtual clock.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from algorithms import ALGORITHMS
@@ -22,8 +23,8 @@ def run(stage: Stage, quick: bool) -> Section:
     seconds: dict[str, dict[str, float]] = {}
     for scenario in (OWN, SHARED):
         flags = ["--profile", scenario, "--rounds", "2", "--dry-run"]
-        played = play_virtual(folder / scenario, flags).summary["algorithms"]
-        seconds[scenario] = {method: played[method]["seconds"] for method in ALGORITHMS}
+        played = play_virtual(folder / scenario, flags).summary.algorithms
+        seconds[scenario] = {method: played[method].seconds or math.nan for method in ALGORITHMS}
     rows = [["method", f"own links ({OWN}), s", f"one cell ({SHARED}), s", "ratio"]]
     figures: dict[str, Any] = {}
     for method in ALGORITHMS:

@@ -9,16 +9,16 @@ is trained or measured. Pixels are drawn at random: sizes of tensors depend on s
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import shlex
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 from emulator import sources
 from emulator.analysis.model_memory import FILE
+from emulator.analysis.recorded import recorded
+from emulator.analysis.summary import Summary
 from emulator.runtime import subcommand
 
 ROOT = Path(__file__).parents[1]
@@ -46,14 +46,15 @@ needed_bytes = {needed_bytes}
 """
 
 
-def text(summary: dict[str, Any]) -> str:
+def text(summary: Summary) -> str:
     """The file, from what a dry run recorded of one client of each method."""
     made = {"made_by": "python -m benchmarks.model_memory", "command": COMMAND, "source": sources.project_digest()}
     lines = [HEAD.format(**made, torch=importlib.metadata.version("torch"), date=time.strftime("%Y-%m"))]
-    for name, algorithm in summary["algorithms"].items():
-        (client,) = algorithm["clients"]
-        sizes = {f"{key}_bytes": round(client[f"{key}_mib"] * 2**20) for key in ("tensors", "needed")}
-        lines.append(ROW.format(name=name, **sizes))
+    for name, algorithm in summary.algorithms.items():
+        (client,) = algorithm.clients
+        assert client.tensors_mib is not None and client.needed_mib is not None
+        sizes = {"tensors_bytes": client.tensors_mib, "needed_bytes": client.needed_mib}
+        lines.append(ROW.format(name=name, **{key: round(mib * 2**20) for key, mib in sizes.items()}))
     return "".join(lines)
 
 
@@ -65,7 +66,7 @@ def main() -> int:
         if status := subcommand.run_subcommand(words):
             return status
         FILE.parent.mkdir(exist_ok=True)
-        FILE.write_text(text(json.loads((out / "summary.json").read_text())))
+        FILE.write_text(text(recorded(out).summary))
     print(f"Written: {FILE.relative_to(ROOT)}")
     return 0
 

@@ -44,10 +44,11 @@ def play(folder: Path, method: str, dataset: str) -> Round:
     flags = ["--profile", str(folder / "scenario.toml"), "--experiment", EXPERIMENT, "--algorithm", method]
     flags += ["--rounds", "1", "--set", "server_order=arrival"]
     flags += [word for key, value in data.items() for word in (f"--{key}", value)]
-    summary = play_virtual(folder / method, flags).summary["algorithms"][method]
+    summary = play_virtual(folder / method, flags).summary.algorithms[method]
     task = Task(**(reading.find_experiment(EXPERIMENT).task | data), clients=CLIENTS)
     plain_s = CLIENTS * plain.cpu_s(task, method)
-    return Round(summary["wall_s"], plain_s, summary["length_s"], summary["official_bytes"])
+    assert summary.wall_s is not None
+    return Round(summary.wall_s, plain_s, summary.length_s, summary.official_bytes)
 
 
 def run(stage: Stage, quick: bool) -> Section:

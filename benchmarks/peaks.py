@@ -14,6 +14,7 @@ from benchmarks.report import Section, Target
 from benchmarks.scenes import scenario_text
 from benchmarks.stage import Stage
 from benchmarks.virtual import play_virtual
+from emulator.analysis.summary import ClientSummary
 
 METHODS = {name: name for name in ("fedavg", "sl", "splitfed-v1", "splitfed-v2", "local-loss", "cse-fsl", "fsl-sage")}
 METHODS |= {"heron-sfl": "heron-sfl", "heron-sfl, replay": "heron-sfl"}
@@ -38,14 +39,15 @@ def run(stage: Stage, quick: bool) -> Section:
         for label, method in METHODS.items():
             more = ["--set", "update=replay"] if label != method else []
             first, again = (_client(folder / f"{label}-{batch}-{k}", method, batch, more) for k in (1, 2))
-            account, peak = first["tensors_mib"], first["peak_mib"]
+            account, peak, repeated = first.tensors_mib, first.peak_mib, again.peak_mib
+            assert account is not None and peak is not None and repeated is not None
             form = FORMS[method](batch) / 2**20 if method in FORMS else None
             peaks[label] = peak
-            off_repeat = max(off_repeat, abs(again["peak_mib"] / peak - 1))
+            off_repeat = max(off_repeat, abs(repeated / peak - 1))
             off_form = max(off_form, abs(account / form - 1) if form else 0.0)
             inside += account <= peak <= account * 1.10 + 8
             figures[f"{label}/{batch}"] = {"account_mib": account, "peak_mib": peak, "closed_form_mib": form}
-            cells = [f"{value:.1f}" if value else "-" for value in (form, account, peak, again["peak_mib"])]
+            cells = [f"{value:.1f}" if value else "-" for value in (form, account, peak, repeated)]
             rows.append([label, str(batch), *cells, f"{100 * (peak / account - 1):.1f}", f"{peak - account:.1f}"])
         ordered += sorted(ORDER, key=lambda method: peaks[method]) == list(ORDER)
         below += batch > 32 and min(peaks["heron-sfl"], peaks["heron-sfl, replay"]) < peaks["sl"]
@@ -62,15 +64,14 @@ def run(stage: Stage, quick: bool) -> Section:
     return Section("peaks", "MiB of a client: ResNet-18 cut after layer2", rows, figures, targets, [])
 
 
-def _client(folder: Path, method: str, batch: int, more: list[str], scenario: str = "") -> dict[str, Any]:
+def _client(folder: Path, method: str, batch: int, more: list[str], scenario: str = "") -> ClientSummary:
     """The one client's entry in the summary."""
     where = scenario or str(folder.parent / "scenario.toml")
     data = ["--model", "resnet18", "--cut", "layer2", "--dataset", f"synthetic:3x32x32:10:{STEPS * batch}"]
     if method == "fsl-sage":
         more = [*more, "--set", "align_epochs=1"]  # the server's; a client gets one auxiliary whatever it took
     flags = ["--profile", where, *data, "--batch", str(batch), "--rounds", "1", "--algorithm", method, *more]
-    client: dict[str, Any] = play_virtual(folder, flags).summary["algorithms"][method]["clients"][0]
-    return client
+    return play_virtual(folder, flags).summary.algorithms[method].clients[0]
 
 
 def _caps(folder: Path, figures: dict[str, Any], quick: bool) -> tuple[int, int]:
@@ -86,7 +87,7 @@ def _caps(folder: Path, figures: dict[str, Any], quick: bool) -> tuple[int, int]
             (board / "board.toml").write_text(f'kind = "device"\ndescription = "capped"\n{memory}{rates}')
             (board / "scenario.toml").write_text(SCENARIO.replace('"pi-5"', '"board.toml"'))
             client = _client(board / "run", method, CAPPED_BATCH, [], str(board / "scenario.toml"))
-            right += client["outcome"] == outcome
+            right += client.outcome == outcome
             total += 1
-            figures[f"cap/{method}/{outcome}"] = {"budget_mib": int(budget), "found": client["outcome"]}
+            figures[f"cap/{method}/{outcome}"] = {"budget_mib": int(budget), "found": client.outcome}
     return right, total

@@ -50,8 +50,9 @@ def run(stage: Stage, quick: bool) -> Section:
     runs["farm-nb-iot"] = play_virtual(folder / "farm", farm)
     for where, played in runs.items():
         for algorithm, events in played.timelines.items():
-            work, summary = tasks(events), played.summary["algorithms"][algorithm]
-            wall_s, emulated_s = summary["wall_s"], summary["length_s"]
+            work, summary = tasks(events), played.summary.algorithms[algorithm]
+            assert summary.wall_s is not None
+            wall_s, emulated_s = summary.wall_s, summary.length_s
             bound_s, cpu_s = makespan_s(work, PROCESSES), sum(task.cpu_ns for task in work) / 1e9
             figure = {"computations": len(work), "cpu_s": cpu_s, "bound_s": bound_s, "wall_s": wall_s}
             figures[f"{where}/{algorithm}"] = {**figure, "ratio": wall_s / bound_s, "speed": emulated_s / wall_s}

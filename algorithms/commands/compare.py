@@ -23,10 +23,10 @@ def command(argv: list[str]) -> int:
     runs = [recorded.recorded(folder) for folder in folders]
     names = _names(folders)
     for name, run in zip(names, runs, strict=True):
-        health = run.summary["health"]
+        health = run.summary.health
         verdict = f", verdict {verdict_label(run.summary)}" if trained(run.summary) else ""
-        print(f"{name}: {run.summary['profile']}, {clock_of(run.summary)}{verdict}")
-        for line in (*incomplete_lines(run.summary), *health["reasons"]):
+        print(f"{name}: {run.summary.profile}, {clock_of(run.summary)}{verdict}")
+        for line in (*incomplete_lines(run.summary), *health.reasons):
             print(printable(f"  - {line}"))
     for table in comparison_tables(runs, names):
         show(table)

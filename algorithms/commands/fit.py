@@ -138,10 +138,10 @@ class Prober:
         outcome = self._launcher.play(algorithm, ALGORITHMS[algorithm], settings, lambda: None)
         if outcome.name == "interrupted":
             raise KeyboardInterrupt
-        client: dict[str, Any] = record.rebuild(folder).summary["algorithms"][algorithm]["clients"][0]
-        if outcome.name != "finished" or client["peak_mib"] is None:
+        client = record.rebuild(folder).summary.algorithms[algorithm].clients[0]
+        if outcome.name != "finished" or client.peak_mib is None:
             raise UserError(f"{algorithm}, batch {batch}: {outcome.detail or outcome.name}")
-        return float(client["peak_mib"])
+        return float(client.peak_mib)
 
 
 def command(argv: list[str]) -> int:

@@ -8,12 +8,14 @@ once: ``peak_mib`` (the largest of all clients), the settings, the profile, the 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from emulator.analysis.metrics import FIGURES
 from emulator.analysis.recorded import RunRecord
+from emulator.analysis.summary import AlgorithmSummary
 from emulator.errors import UserError, one_line
 
 MB = 1e6
@@ -29,7 +31,7 @@ def track(tracker: str, folder: Path, run: RunRecord) -> str:
     tell, where = _TRACKERS[tracker]
     _library(tracker)
     try:
-        for name, algorithm in run.summary["algorithms"].items():
+        for name, algorithm in run.summary.algorithms.items():
             tell(folder, name, _rounds(algorithm), _facts(run, name, algorithm))
     except Exception as error:  # the tracker's, of whatever type
         raise UserError(
@@ -38,26 +40,26 @@ def track(tracker: str, folder: Path, run: RunRecord) -> str:
     return where(folder)
 
 
-def _rounds(algorithm: Mapping[str, Any]) -> Rounds:
+def _rounds(algorithm: AlgorithmSummary) -> Rounds:
     found = []
-    for each in algorithm["history"]:
-        values = {key: each[key] for key in ("accuracy", "balanced_accuracy", "loss")}
-        values |= {"emulated_s": each["due_s"], "payload_mb": each["payload_bytes"] / MB}
-        values["payload_up_mb"] = each["payload_up"] / MB
+    for each in algorithm.history:
+        values = {"accuracy": each.accuracy, "balanced_accuracy": each.balanced_accuracy, "loss": each.loss}
+        values |= {"emulated_s": each.due_s, "payload_mb": each.payload_bytes / MB}
+        values["payload_up_mb"] = each.payload_up / MB
         found.append({key: float(value) for key, value in values.items() if value is not None})
     return found
 
 
-def _facts(run: RunRecord, name: str, algorithm: Mapping[str, Any]) -> Facts:
+def _facts(run: RunRecord, name: str, algorithm: AlgorithmSummary) -> Facts:
     summary = run.summary
-    peaks = [client["peak_mib"] for client in algorithm["clients"] if client["peak_mib"] is not None]
-    facts: Facts = {"method": name, "outcome": algorithm["outcome"], "verdict": summary["health"]["verdict"]}
-    facts |= {key: summary[key] for key in ("profile", "clock", "seed")}
-    facts |= {key: algorithm[key] or "" for key in ("timeline_digest", "numerics_digest")}
+    peak_mib = FIGURES["peak_mib"].of(algorithm)
+    facts: Facts = {"method": name, "outcome": algorithm.outcome, "verdict": summary.health.verdict}
+    facts |= {"profile": summary.profile or "", "clock": summary.clock or "", "seed": summary.seed or 0}
+    facts |= {"timeline_digest": algorithm.timeline_digest or "", "numerics_digest": algorithm.numerics_digest or ""}
     settings = run.manifest.settings[name]
     facts |= {key: str(value) for key, value in settings.items() if key != "task"}
     facts |= {f"task.{key}": str(value) for key, value in settings.get("task", {}).items()}
-    return facts | ({"peak_mib": max(peaks)} if peaks else {})
+    return facts | ({} if peak_mib is None else {"peak_mib": peak_mib})
 
 
 def _library(tracker: str) -> ModuleType:

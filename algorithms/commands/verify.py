@@ -17,7 +17,7 @@ VERIFY = "Plays a run under both clocks, each as a command of its own, and shows
 def command(argv: list[str]) -> int:
     """Play the algorithms of ``argv`` under both clocks, each as a command of its own, and compare; 0: they agree."""
     flags = parser("run.py verify", VERIFY).parse_args(argv)
-    from emulator.checks import clock_agreement as both
+    from emulator.analysis import clock_agreement as both
     from emulator.clock.conductors import CLOCKS
     from emulator.report import record
     from emulator.runtime import subcommand

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
+from msgspec.structs import asdict
 
 from emulator.analysis.recorded import RunRecord
 from emulator.ledger.events import Event, Posted
@@ -18,6 +19,7 @@ from emulator.ledger.events import Event, Posted
 SECOND_NS = 10**9
 Columns = dict[str, list[Any]]
 OF_CLIENT = ("device", "network", "outcome", "budget_mib", "baseline_mib", "peak_mib", "tensors_mib", "needed_mib")
+OF_MEMORY = ("budget_mib", "baseline_mib", "peak_mib", "needed_mib", "tensors_mib")
 SIZES = ("official_bytes", "payload_bytes", "framed_bytes", "wire_bytes")
 
 
@@ -26,20 +28,20 @@ def rounds(run: RunRecord) -> Columns:
     rows = [
         {
             "algorithm": name,
-            "round": each["round"] + 1,
-            "start_s": each["started_s"],
-            "end_s": each["due_s"],
-            "actual_s": each["actual_s"],
-            "accuracy": each["accuracy"],
-            "balanced_accuracy": each["balanced_accuracy"],
-            "loss": each["loss"],
-            "payload_bytes": each["payload_bytes"],
-            "payload_up_bytes": each["payload_up"],
-            "payload_down_bytes": each["payload_down"],
-            "official_bytes": each["official_bytes"],
+            "round": each.round + 1,
+            "start_s": each.started_s,
+            "end_s": each.due_s,
+            "actual_s": each.actual_s,
+            "accuracy": each.accuracy,
+            "balanced_accuracy": each.balanced_accuracy,
+            "loss": each.loss,
+            "payload_bytes": each.payload_bytes,
+            "payload_up_bytes": each.payload_up,
+            "payload_down_bytes": each.payload_down,
+            "official_bytes": each.official_bytes,
         }
-        for name, algorithm in run.summary["algorithms"].items()
-        for each in algorithm["history"]
+        for name, algorithm in run.summary.algorithms.items()
+        for each in algorithm.history
     ]
     return _columns(rows)
 
@@ -47,22 +49,12 @@ def rounds(run: RunRecord) -> Columns:
 def client_columns(run: RunRecord) -> Columns:
     """Each client over a whole run: where its time went in seconds, bytes both ways, memory in MiB, how it ended."""
     rows = []
-    for name, algorithm in run.summary["algorithms"].items():
-        for client in algorithm["clients"]:
-            kept = (
-                "device",
-                "network",
-                "outcome",
-                "budget_mib",
-                "baseline_mib",
-                "peak_mib",
-                "tensors_mib",
-                "needed_mib",
-            )
-            row = {"algorithm": name, "client": client["name"], **{key: client[key] for key in kept}}
-            row |= {f"{cause}_s": seconds for cause, seconds in (client["latency_s"] or {}).items()}
-            for size, both in client["bytes"].items():
-                row |= {f"{size}_{way}_bytes": count for way, count in both.items()}
+    for name, algorithm in run.summary.algorithms.items():
+        for client in algorithm.clients:
+            row = {"algorithm": name, "client": client.name} | {key: getattr(client, key) for key in OF_CLIENT}
+            row |= {f"{cause}_s": seconds for cause, seconds in (client.latency_s or {}).items()}
+            for size, both in asdict(client.bytes).items():
+                row |= {f"{size}_{way}_bytes": count for way, count in asdict(both).items()}
             rows.append(row)
     return _columns(rows)
 
@@ -92,20 +84,20 @@ def messages(run: RunRecord) -> Columns:
 def computation_columns(run: RunRecord) -> Columns:
     """What was computed, by device and function: how often; work and emulated seconds, summed; the host's median."""
     return _columns(
-        {"algorithm": name, **row}
-        for name, algorithm in run.summary["algorithms"].items()
-        for row in algorithm["computations"]
+        {"algorithm": name, **asdict(row)}
+        for name, algorithm in run.summary.algorithms.items()
+        for row in algorithm.computations
     )
 
 
 def memory_columns(run: RunRecord) -> Columns:
     """What a client's tensors were at their most, by kind, beside what was measured of its process; MiB."""
     rows = []
-    for name, algorithm in run.summary["algorithms"].items():
-        for client in algorithm["clients"]:
-            kinds = {f"{kind}_mib": mib for kind, mib in (client["account_mib"] or {}).items()}
-            kept = {key: client[key] for key in ("budget_mib", "baseline_mib", "peak_mib", "needed_mib", "tensors_mib")}
-            rows.append({"algorithm": name, "client": client["name"], **kept, **kinds})
+    for name, algorithm in run.summary.algorithms.items():
+        for client in algorithm.clients:
+            kinds = {f"{kind}_mib": mib for kind, mib in (client.account_mib or {}).items()}
+            kept = {key: getattr(client, key) for key in OF_MEMORY}
+            rows.append({"algorithm": name, "client": client.name, **kept, **kinds})
     return _columns(rows)
 
 

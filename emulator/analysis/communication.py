@@ -13,61 +13,74 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Iterable
-from typing import Any
 
-from emulator.checks.divergence import Divergence
+from emulator.analysis.summary import (
+    BothWays,
+    ByteSizes,
+    ByteSizesBothWays,
+    KindBytes,
+    RoundSummary,
+    Size,
+    TargetReached,
+    Way,
+)
+from emulator.checks.findings import Divergence
 from emulator.ledger.events import Evaluated, Posted, RoundEnded, Transmitted
 from emulator.ledger.timeline import Timeline
 
-SIZES = ("payload", "framed", "wire")
+SIZES: tuple[Size, ...] = ("payload", "framed", "wire")
+WAYS: tuple[Way, ...] = ("up", "down")
 SECOND_NS = 10**9
 
-Json = dict[str, Any]
 
-
-def both_ways(posted: Iterable[Posted], clients: set[str]) -> dict[str, dict[str, int]]:
+def both_ways(posted: Iterable[Posted], clients: set[str]) -> ByteSizesBothWays:
     """Bytes of each size, up and down."""
-    found = {size: {"up": 0, "down": 0} for size in SIZES}
+    up, down = ByteSizes(), ByteSizes()
     for message in posted:
-        for way, node in (("up", message.node), ("down", message.destination)):
+        for way, node in ((up, message.node), (down, message.destination)):
             if node in clients:
-                for size in SIZES:
-                    found[size][way] += getattr(message, f"{size}_bytes")
-    return found
+                _add(way, message)
+    return ByteSizesBothWays(**{size: BothWays(up=getattr(up, size), down=getattr(down, size)) for size in SIZES})
 
 
-def total(posted: Iterable[Posted]) -> dict[str, int]:
+def total(posted: Iterable[Posted]) -> ByteSizes:
     """Bytes of each size, each message once."""
-    found = dict.fromkeys(SIZES, 0)
+    found = ByteSizes()
     for message in posted:
-        for size in SIZES:
-            found[size] += getattr(message, f"{size}_bytes")
+        _add(found, message)
     return found
 
 
-def besides(events: Timeline, clients: set[str]) -> Json:
+def _add(sizes: ByteSizes, message: Posted) -> None:
+    sizes.payload += message.payload_bytes
+    sizes.framed += message.framed_bytes
+    sizes.wire += message.wire_bytes
+
+
+def besides(events: Timeline, clients: set[str]) -> tuple[BothWays, int]:
     """Bytes that messages cost besides their own: acknowledgements on the way back (each once: of what a client sent
     down, of all else up), what was sent again."""
-    acks = {"up": 0, "down": 0}
-    transmitted = events.of(Transmitted)
+    acks, transmitted = BothWays(), events.of(Transmitted)
     for message in transmitted:
-        acks["down" if message.source in clients else "up"] += message.ack_bytes
-    return {"ack_bytes": acks, "resent_bytes": sum(message.resent_bytes for message in transmitted)}
+        if message.source in clients:
+            acks.down += message.ack_bytes
+        else:
+            acks.up += message.ack_bytes
+    return acks, sum(message.resent_bytes for message in transmitted)
 
 
-def by_kind(posted: Iterable[Posted]) -> dict[str, dict[str, int]]:
+def by_kind(posted: Iterable[Posted]) -> dict[str, KindBytes]:
     """Messages, bytes of each size and official bytes of each kind."""
-    kinds: dict[str, dict[str, int]] = {}
+    kinds: dict[str, KindBytes] = {}
     for message in posted:
-        row = kinds.setdefault(message.kind, {"messages": 0, "payload": 0, "framed": 0, "wire": 0, "official": 0})
-        row["messages"] += 1
-        row["official"] += message.official_bytes
-        for size in SIZES:
-            row[size] += getattr(message, f"{size}_bytes")
+        row = kinds.setdefault(message.kind, KindBytes())
+        row.messages += 1
+        row.official += message.official_bytes
+        _add(row, message)
     return dict(sorted(kinds.items()))
 
 
-def history(events: Timeline, clients: set[str], diverged: Divergence | None = None) -> list[Json]:
+def history(events: Timeline, clients: set[str], diverged: Divergence | None = None) -> list[RoundSummary]:
     """One row a finished round, in the order of their ends, with the bytes that were posted until its end.
 
     From the round on in which the training ``diverged`` there is no judgement.
@@ -75,7 +88,7 @@ def history(events: Timeline, clients: set[str], diverged: Divergence | None = N
     until = diverged.round if diverged else math.inf
     posted = sorted(events.of(Posted), key=lambda message: message.due_ns)
     scores = {event.round: event for event in events.of(Evaluated) if event.round < until}
-    rows: list[Json] = []
+    rows: list[RoundSummary] = []
     counted = official = up = down = payload = 0
     for ended in _ends(events):
         while counted < len(posted) and posted[counted].due_ns <= ended.due_ns:
@@ -87,19 +100,19 @@ def history(events: Timeline, clients: set[str], diverged: Divergence | None = N
             counted += 1
         score = scores.get(ended.round)
         rows.append(
-            {
-                "round": ended.round,
-                "started_s": ended.started_ns / SECOND_NS,
-                "due_s": ended.due_ns / SECOND_NS,
-                "actual_s": ended.actual_ns / SECOND_NS,
-                "accuracy": score.accuracy if score else None,
-                "balanced_accuracy": score.balanced if score else None,
-                "loss": score.loss if score else None,
-                "official_bytes": official,
-                "payload_bytes": payload,
-                "payload_up": up,
-                "payload_down": down,
-            }
+            RoundSummary(
+                round=ended.round,
+                started_s=ended.started_ns / SECOND_NS,
+                due_s=ended.due_ns / SECOND_NS,
+                actual_s=ended.actual_ns / SECOND_NS,
+                accuracy=score.accuracy if score else None,
+                balanced_accuracy=score.balanced if score else None,
+                loss=score.loss if score else None,
+                official_bytes=official,
+                payload_bytes=payload,
+                payload_up=up,
+                payload_down=down,
+            )
         )
     return rows
 
@@ -118,15 +131,12 @@ def _ends(events: Timeline) -> list[RoundEnded]:
     return sorted(events.of(RoundEnded), key=lambda event: (event.due_ns, event.seq))
 
 
-def to_target(evaluated: Iterable[Json], target: float) -> Json | None:
+def to_target(evaluated: Iterable[RoundSummary], target: float) -> TargetReached | None:
     """The first evaluated round that reached ``target``; bytes are payload of all messages, initial weights included,
     that were posted until its end."""
     for row in evaluated:
-        if row["accuracy"] >= target:
-            return {
-                "round": row["round"],
-                "seconds": row["actual_s"],
-                "bytes": row["payload_bytes"],
-                "official_bytes": row["official_bytes"],
-            }
+        if row.accuracy is not None and row.accuracy >= target:
+            return TargetReached(
+                round=row.round, seconds=row.actual_s, bytes=row.payload_bytes, official_bytes=row.official_bytes
+            )
     return None

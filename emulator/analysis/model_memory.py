@@ -7,11 +7,12 @@ what its process takes at most. Measured peaks lie between the two, so between t
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import msgspec
 
+from emulator.analysis.summary import ClientSummary, Summary, WorkloadSummary
 from emulator.inputs import toml_files
 from emulator.inputs.shipped import ROOT
 from emulator.inputs.text_files import profile_error
@@ -20,8 +21,6 @@ from emulator.validation import validation_error
 FILE = ROOT / "memory" / "resnet18-cifar10.toml"
 SHOWN = f"netprofiles/memory/{FILE.name}"
 MIB = 2**20
-
-Json = Mapping[str, Any]
 
 
 class Need(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -76,15 +75,15 @@ def computed() -> ModelMemory:
     return msgspec.convert(table, ModelMemory)
 
 
-def of(summary: Json) -> ModelMemory | None:
+def of(summary: Summary) -> ModelMemory | None:
     """What stands beside the memory of this run; None where the run has that model itself, or no client a budget."""
-    clients = [client for each in summary["algorithms"].values() for client in each["clients"]]
-    if summary.get("workload") == OWN or not any(client["budget_mib"] for client in clients):
+    clients = [client for each in summary.algorithms.values() for client in each.clients]
+    if summary.workload == OWN or not any(client.budget_mib for client in clients):
         return None
     return computed()
 
 
-OWN = {"model": "resnet18", "cut": "layer2", "batch": 256}  # a summary's ``workload`` that is the file's
+OWN = WorkloadSummary(model="resnet18", cut="layer2", batch=256)  # the file's
 
 
 def fits(need: Need, budget_mib: float | None) -> bool | None:
@@ -94,9 +93,9 @@ def fits(need: Need, budget_mib: float | None) -> bool | None:
     return None if need.tensors_mib <= budget_mib else False
 
 
-def fitting(need: Need, clients: Sequence[Json]) -> Fitting:
+def fitting(need: Need, clients: Sequence[ClientSummary]) -> Fitting:
     """How many of the clients' budgets it would fit."""
-    found = [fits(need, client["budget_mib"]) for client in clients]
+    found = [fits(need, client.budget_mib) for client in clients]
     return Fitting(found.count(True), len(found) - found.count(False), len(found))
 
 

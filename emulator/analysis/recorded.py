@@ -5,9 +5,10 @@ from __future__ import annotations
 import gc
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from emulator.analysis.summary import summarize
+from emulator.analysis.summarize import summarize
+from emulator.analysis.summary import Summary
 from emulator.errors import UserError
 from emulator.ledger.manifest import Manifest, read_manifest
 from emulator.ledger.run_folder import read_timelines
@@ -19,7 +20,7 @@ class RunRecord(NamedTuple):
 
     manifest: Manifest
     timelines: Mapping[str, Timeline]
-    summary: dict[str, Any]
+    summary: Summary
 
 
 def recorded(folder: Path) -> RunRecord:

@@ -1,246 +1,251 @@
-"""The run in one dictionary, ``summary.json``: a pure function of the manifest and the ledger.
+"""What a run came to, ``summary.json``: its types, and the one reader of it.
 
 Seconds are actual times: what the run's clock showed. On the real clock that is wall time divided by the dilation, on
 the virtual clock it is the due time. ``due_s`` and ``actual_s`` of the history say both. Bytes are payload unless a
-name says otherwise; ``up`` is what clients sent, ``down`` what they received, ``total_bytes`` has each message once;
-``history`` and ``to_target`` count what was posted until a round's end (``communication``). 1 MiB is 2^20 bytes.
-``client_rounds``: in how many rounds clients took part, that is sent something, added up over clients.
-``latency_s`` is where a client's time goes, in due seconds by the causes of ``latency``, over the whole
-timeline (an algorithm's: mean over clients); ``round_latency_s`` is that of a mean round, until the last one's end.
-``diverged``: from which round (from 0) on there is no accuracy, and where that began (``checks.divergence``); then
-``accuracy``, ``loss`` and ``to_target`` are None. ``workload``: model, cut and batch of all methods.
-``foreseen``: by a dry run, so that nothing was trained, and no memory and no time of the host was measured.
+name says otherwise; ``up`` is what clients sent, ``down`` what they received. 1 MiB is 2^20 bytes. Fields are None
+where there is nothing to say, and those with a default are not in every record of an older version.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 import msgspec
 
-from emulator.analysis import communication
-from emulator.analysis.client_memory import (
-    MIB,
-    MemorySource,
-    client_memory,
-    does_not_fit,
-    how_memory_is_known,
-    measured,
-)
-from emulator.analysis.communication import both_ways, by_kind
-from emulator.analysis.computations import computations
-from emulator.analysis.latency import CAUSES, latency_splits
-from emulator.checks import divergence
-from emulator.checks.digest import numerics_digest, timeline_digest
-from emulator.checks.divergence import Divergence
-from emulator.checks.health import check_health
-from emulator.checks.send_queues import held_peak_bytes
-from emulator.ledger.events import (
-    AnyEvent,
-    Computed,
-    Ended,
-    Lifecycle,
-    MemoryEstimated,
-    Posted,
-    Reported,
-    RoundEnded,
-)
-from emulator.ledger.manifest import Manifest, NodeFacts
-from emulator.ledger.timeline import Timeline, timelines_of
+from emulator.checks.findings import Divergence, Health, findings_of
+from emulator.ledger.census import Census
 
-TARGETS = ("0.85", "0.9")
-SECOND_NS = 10**9
-
-Json = dict[str, Any]
+Way = Literal["up", "down"]
+Size = Literal["payload", "framed", "wire"]
 
 
-def summarize(manifest: Manifest, recorded: Mapping[str, Iterable[AnyEvent]]) -> Json:
-    """What ``summary.json`` holds: the run, its verdict on itself, and one entry for each algorithm.
+class BothWays(msgspec.Struct, kw_only=True):
+    """Bytes that clients sent and received."""
 
-    ``recorded`` are the events of each algorithm, as ``emulator.ledger.files.read_timeline`` gives them.
-    """
-    timelines = timelines_of(recorded)
-    algorithms = {name: _algorithm(manifest, events) for name, events in timelines.items()}
-    absent = [name for name in manifest.algorithms if name not in timelines]
-    health = msgspec.to_builtins(check_health(manifest, timelines))
-    cut = absent or any(each["outcome"] in ("partial", "interrupted") for each in algorithms.values())
-    if not algorithms:
-        health["verdict"] = "unplayed"
-    elif health["verdict"] == "good" and cut:
-        health["verdict"] = "partial"
-    return {
-        "schema": manifest.schema,
-        "profile": manifest.profile,
-        "clock": manifest.clock,
-        "seed": manifest.seed,
-        "dilation": max((events.dilation for events in timelines.values()), default=1),
-        "health": health,  # verdict: good | bad | partial (consistent, but cut short) | unplayed | none (a dry run)
-        "workload": _workload(manifest),
-        "data": manifest.data,
-        "not_played": absent,
-        "algorithms": algorithms,
-    }
+    up: int = 0
+    down: int = 0
 
 
-def _workload(manifest: Manifest) -> Json | None:
-    """Model, cut and batch that every method trains; None where the record does not say."""
-    task: Mapping[str, Any] = next((own.get("task", {}) for own in manifest.settings.values()), {})
-    return {key: task[key] for key in ("model", "cut", "batch")} if {"model", "cut", "batch"} <= task.keys() else None
+class ByteSizes(msgspec.Struct, kw_only=True):
+    """Bytes of messages: tensors, with headers, and as links carry them (estimated)."""
+
+    payload: int = 0
+    framed: int = 0
+    wire: int = 0
 
 
-def _algorithm(manifest: Manifest, events: Timeline) -> Json:
-    how = how_memory_is_known(manifest)
-    accounts = {event.device: event for event in events.of(MemoryEstimated)}
-    named = {node.name: node for node in manifest.clients}
-    ends_ns = [event.due_ns for event in events.of(RoundEnded)]
-    splits, in_rounds = latency_splits(named, events, events.length_ns, max(ends_ns, default=0))
-    own = _of_each(named, events)
-    clients = [_client(node, own[name], splits[name], accounts.get(node.device), how) for name, node in named.items()]
-    servers = [_server(node, events) for node in manifest.servers]
-    posted = events.of(Posted)
-    names = {client["name"] for client in clients}
-    diverged = divergence.find_non_finite(events)
-    history = communication.history(events, names, diverged)
-    evaluated = [row for row in history if row["accuracy"] is not None and not diverged]
-    timeline, no_timeline = timeline_digest(events)
-    outcome, detail = _outcome(events, clients, diverged)
-    until_ns = max(ends_ns, default=None)  # what shares of a round count, of which these are taken off
-    initial = [message for message in posted if message.round < 0 and (until_ns is None or message.due_ns <= until_ns)]
-    return {
-        "outcome": outcome,
-        "detail": detail,
-        "foreseen": how.foreseen,
-        "diverged": msgspec.to_builtins(diverged),
-        "dilation": events.dilation,
-        "dilation_why": next((event.why for event in events.of(Lifecycle) if event.why), ""),
-        "does_not_fit": does_not_fit(events, clients),
-        "timeline_digest": timeline,
-        "no_timeline_digest": no_timeline,
-        "numerics_digest": numerics_digest(events),
-        "wall_s": next((event.wall_s for event in events.of(Lifecycle) if event.wall_s is not None), None),
-        "rounds": len(history),
-        "seconds": history[-1]["actual_s"] if history else None,
-        "length_s": events.length_ns / SECOND_NS,
-        "latency_s": _seconds([*splits.values()]) if splits else None,
-        "round_latency_s": _seconds([*in_rounds.values()], len(history)) if splits and history else None,
-        "accuracy": evaluated[-1]["accuracy"] if evaluated else None,
-        "balanced_accuracy": evaluated[-1]["balanced_accuracy"] if evaluated else None,
-        "loss": evaluated[-1]["loss"] if evaluated else None,
-        "official_bytes": sum(message.official_bytes for message in posted),
-        "bytes": both_ways(posted, names),
-        "total_bytes": communication.total(posted),
-        "initial_bytes": both_ways(initial, names),
-        "client_rounds": communication.client_rounds(events, names),
-        "by_kind": by_kind(posted),
-        **communication.besides(events, names),
-        "history": history,
-        "to_target": {target: communication.to_target(evaluated, float(target)) for target in TARGETS},
-        "alignment": [
-            {"round": event.round, "before": before, "after": after}
-            for event in events.of(Reported)
-            if (before := event.values.get("align_error_before")) is not None
-            and (after := event.values.get("align_error_after")) is not None
-        ],
-        "computations": computations(manifest.nodes, events, foreseen=how.foreseen),
-        "server": servers[0] if servers else None,
-        "clients": clients,
-    }
+class ByteSizesBothWays(msgspec.Struct, kw_only=True):
+    """The same by way."""
+
+    payload: BothWays
+    framed: BothWays
+    wire: BothWays
 
 
-# --- outcomes -----------------------------------------------------------------------------------------------------
+class KindBytes(ByteSizes, kw_only=True):
+    """Messages of one kind; ``official``: bytes as papers count them, without labels and initial weights."""
+
+    messages: int = 0
+    official: int = 0
 
 
-def _outcome(events: Timeline, clients: Sequence[Json], diverged: Divergence | None) -> tuple[str, str]:
-    """finished, does-not-fit, refused, failed, stuck, interrupted or partial (nobody saw an end), and a detail.
+class KindsBothWays(msgspec.Struct, kw_only=True):
+    """A client's messages by kind: what it sent, and what it received."""
 
-    would-not-fit: it finished, above a cap that was only accounted; diverged: it finished, and its model is none.
-    """
-    ending = events.ending
-    details = [event.detail for event in events.of(Lifecycle) if event.outcome and event.detail]
-    if any(client["outcome"] == "does-not-fit" for client in clients):
-        ending = "does-not-fit"
-    elif ending == "finished" and any(client["outcome"] == "would-not-fit" for client in clients):
-        ending = "would-not-fit"
-    elif ending == "finished" and diverged:
-        ending = "diverged"
-    elif ending not in ("finished", "does-not-fit", "refused", "stuck", "interrupted", "partial"):
-        ending = "failed"
-    return ending, details[-1] if details else ""
+    up: dict[str, KindBytes] = {}
+    down: dict[str, KindBytes] = {}
 
 
-# --- nodes --------------------------------------------------------------------------------------------------------
+class RoundSummary(msgspec.Struct, kw_only=True):
+    """A finished round, from 0, and the bytes that were posted from the beginning until its end."""
+
+    round: int
+    started_s: float
+    due_s: float
+    actual_s: float
+    accuracy: float | None
+    balanced_accuracy: float | None = None
+    loss: float | None
+    official_bytes: int
+    payload_bytes: int
+    payload_up: int
+    payload_down: int
 
 
-def _server(node: NodeFacts, events: Timeline) -> Json:
+class TargetReached(msgspec.Struct, kw_only=True):
+    """The first round that reached an accuracy, its end, and the bytes of all messages that were posted until then."""
+
+    round: int
+    seconds: float
+    bytes: int
+    official_bytes: int
+
+
+class AlignmentErrors(msgspec.Struct, kw_only=True):
+    """Error of the gradients that auxiliaries estimate, before and after an alignment in a round from 0."""
+
+    round: int
+    before: float
+    after: float
+
+
+class ComputationSummary(msgspec.Struct, kw_only=True):
+    """What was computed of one function on one device: sums over all ``times``; ``host_ms`` a median."""
+
+    device: str
+    function: str
+    times: int
+    operations: int
+    dense_flops: int
+    depthwise_flops: int
+    moved_bytes: int
+    seconds: float
+    host_ms: float | None
+
+
+class Unfit(msgspec.Struct, kw_only=True):
+    """The first client that did not fit, when, and how much it asked for; ``clients``: all that do not."""
+
+    client: str
+    device: str
+    phase: str
+    budget_mib: float | None
+    peak_mib: float | None
+    needed_mib: float | None = None
+    outcome: str = "does-not-fit"
+    asked_mib: float | None = None
+    clients: list[str] = []
+
+
+class ServerSummary(msgspec.Struct, kw_only=True):
     """The server's spans, each in full although ``workers`` of them may overlap; align_s is a part of busy_s, and
     align_wait_s of queue_wait_s. These two are None in a record that does not say for which message a computation was.
     """
-    spans = [span for span in events.of(Computed) if span.node == node.name]
-    align = [span for span in spans if "align" in span.function.lower() or "refresh" in span.function.lower()]
-    known = all(span.source is not None for span in spans)
-    return {
-        "device": node.device,
-        "busy_s": sum(span.due_ns - span.start_ns for span in spans) / SECOND_NS,
-        "align_s": sum(span.due_ns - span.start_ns for span in align) / SECOND_NS,
-        "queue_wait_s": sum(span.queued_ns for span in spans) / SECOND_NS if known else None,
-        "align_wait_s": sum(span.queued_ns for span in align) / SECOND_NS if known else None,
-        "workers": node.workers,
-        "peak_mib": measured(node, events)["peak_mib"],
-        "held_mib": held_peak_bytes(node.name, events) / MIB,
-    }
+
+    device: str = ""
+    busy_s: float
+    align_s: float
+    queue_wait_s: float | None
+    align_wait_s: float | None = None
+    workers: int | None = None
+    peak_mib: float | None = None
+    held_mib: float | None = None
 
 
-def _of_each(names: Iterable[str], events: Timeline) -> dict[str, Timeline]:
-    """What each client wrote, and what was posted to it, in one pass."""
-    own: dict[str, list[AnyEvent]] = {name: [] for name in names}
-    for event in events:
-        for name in {event.node: None, **({event.destination: None} if isinstance(event, Posted) else {})}:
-            if name in own:
-                own[name].append(event)
-    return {name: Timeline(found) for name, found in own.items()}
+class ClientSummary(msgspec.Struct, kw_only=True):
+    """A client over the whole run. ``latency_s``: due seconds by the causes of ``latency``; ``account_mib``: its
+    tensors when they were most, by kind; ``beside_mib``: what of the peak those do not explain."""
+
+    name: str
+    device: str = ""
+    network: str = ""
+    outcome: str
+    budget_mib: float | None = None
+    baseline_mib: float | None = None
+    peak_mib: float | None = None
+    account_mib: dict[str, float] | None = None
+    account_during: str = ""
+    tensors_mib: float | None = None
+    beside_mib: float | None = None
+    needed_mib: float | None = None
+    compute_s: float
+    transfer_s: float
+    wait_s: float
+    latency_s: dict[str, float] | None = None
+    bytes: ByteSizesBothWays
+    by_kind: KindsBothWays = msgspec.field(default_factory=KindsBothWays)
 
 
-def _client(
-    node: NodeFacts,
-    events: Timeline,
-    split: Mapping[str, int],
-    account: MemoryEstimated | None,
-    how: MemorySource,
-) -> Json:
-    """``events`` are those that the client wrote, and what was posted to it; ``split``: its latency by cause in ns."""
-    name = node.name
-    ends = [event.outcome for event in events.of(Ended) if event.node == name]
-    sent = events.of(Posted)
-    time = {f"{what}_s": spent_ns / SECOND_NS for what, spent_ns in split_time(split).items()}
-    return {
-        "name": name,
-        "device": node.device,
-        "network": node.network,
-        **client_memory(node, events, ends, account, how),
-        **time,
-        "latency_s": _seconds([split]),
-        "bytes": both_ways(sent, {name}),
-        "by_kind": {
-            "up": by_kind(event for event in sent if event.node == name),
-            "down": by_kind(event for event in sent if event.destination == name),
-        },
-    }
-
-
-# --- how a client spends its time ---------------------------------------------------------------------------------
-
-
-def split_time(split: Mapping[str, int]) -> dict[str, int]:
-    """A client's latency by cause, in three: it computes; else a message of its own is under way; else it waits.
-
-    A message, either way, is under way from its first bit to its arrival.
+class AlgorithmSummary(msgspec.Struct, kw_only=True):
+    """A method's run. ``total_bytes`` has each message once; ``history`` and ``to_target`` count what was posted until
+    a round's end (``communication``). ``client_rounds``: in how many rounds clients took part, that is sent something,
+    added up over clients. ``latency_s`` is where a client's time goes, by the causes of ``latency``, over the whole
+    timeline, mean over clients; ``round_latency_s`` is that of a mean round, until the last one's end. ``diverged``:
+    from which round (from 0) on there is no accuracy, and where that began (``checks.divergence``); then ``accuracy``,
+    ``loss`` and ``to_target`` are None. ``foreseen``: by a dry run, so that nothing was trained, and no memory and no
+    time of the host was measured.
     """
-    transfer_ns = split["serialisation"] + split["propagation"]
-    return {"compute": split["compute"], "transfer": transfer_ns, "wait": split["queueing"] + split["waiting"]}
+
+    outcome: str
+    detail: str = ""
+    foreseen: bool = False
+    diverged: Divergence | None = None
+    dilation: int = 1
+    dilation_why: str = ""
+    does_not_fit: Unfit | None = None
+    timeline_digest: str | None = None
+    no_timeline_digest: str = ""
+    numerics_digest: str | None = None
+    wall_s: float | None = None
+    rounds: int
+    seconds: float | None
+    length_s: float
+    latency_s: dict[str, float] | None = None
+    round_latency_s: dict[str, float] | None = None
+    accuracy: float | None = None
+    balanced_accuracy: float | None = None
+    loss: float | None = None
+    official_bytes: int
+    bytes: ByteSizesBothWays
+    total_bytes: ByteSizes
+    initial_bytes: ByteSizesBothWays
+    client_rounds: int = 0
+    by_kind: dict[str, KindBytes]
+    ack_bytes: BothWays = msgspec.field(default_factory=BothWays)
+    resent_bytes: int = 0
+    history: list[RoundSummary]
+    to_target: dict[str, TargetReached | None] = {}
+    alignment: list[AlignmentErrors] = []
+    computations: list[ComputationSummary] = []
+    server: ServerSummary | None = None
+    clients: list[ClientSummary]
 
 
-def _seconds(splits: Sequence[Mapping[str, int]], rounds: int = 1) -> dict[str, float]:
-    """Seconds of each cause, mean over clients and rounds."""
-    each = len(splits) * rounds * SECOND_NS
-    return {cause: sum(split[cause] for split in splits) / each for cause in CAUSES}
+class WorkloadSummary(msgspec.Struct, kw_only=True):
+    """What every method trains."""
+
+    model: str
+    cut: str
+    batch: int
+
+
+class Summary(msgspec.Struct, kw_only=True):
+    """A run, its verdict on itself, and what each method came to; ``made_by``: a digest of what made it."""
+
+    schema: str
+    profile: str | None
+    clock: str | None
+    seed: int | None
+    dilation: int = 1
+    health: Health  # verdict: good | bad | partial (consistent, but cut short) | unplayed | none (a dry run)
+    workload: WorkloadSummary | None = None
+    data: Census | None = None
+    not_played: list[str] = []
+    algorithms: dict[str, AlgorithmSummary]
+    made_by: str = ""
+
+
+Algorithms = Mapping[str, AlgorithmSummary]
+
+
+def read_summary(path: Path) -> Summary:
+    """A ``summary.json``; ValueError or LookupError where it is none. In one of an older version, what it lacks is told
+    from the rest of it where it can be."""
+    found: dict[str, Any] = json.loads(path.read_text())
+    health = found["health"]
+    health["findings"] = msgspec.to_builtins(findings_of(health))
+    found["data"] = found.get("data") or None
+    for algorithm in found["algorithms"].values():
+        kinds = algorithm["by_kind"].values()
+        algorithm.setdefault("total_bytes", {size: sum(kind[size] for kind in kinds) for size in get_args(Size)})
+        for row in algorithm["history"]:
+            row.setdefault("payload_bytes", row["payload_up"] + row["payload_down"])
+    return msgspec.convert(found, Summary)
+
+
+def to_json(summary: Summary) -> str:
+    """What ``summary.json`` holds."""
+    return json.dumps(msgspec.to_builtins(summary), indent=1) + "\n"

@@ -1,7 +1,6 @@
 """Does a run hold? Laws over its ledger, the verdict that follows from them, the digests by which two runs are
 compared.
 
-clock_agreement  The emulator's proof about itself: one scenario under both clocks, side by side
 clock_limits     What differs in judging a run by its clock
 digest           Two short names for a run: equal digests mean the same timeline, and the same numbers
 divergence       Whether a training has diverged, and with whom that began

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from emulator.checks.findings import Divergence, NonFiniteValues
 from emulator.ledger.events import Evaluated, Posted, Reported
 from emulator.ledger.timeline import Timeline
 
@@ -18,31 +19,6 @@ SECOND_NS = 10**9
 SMALLER = "try a smaller client_lr or server_lr"  # what to do
 LOSS, HALF = "loss", "half"  # of signs that are no message
 SERVER = "server"  # the node, and its part of a joined model
-
-
-class NonFiniteValues(msgspec.Struct, frozen=True, kw_only=True):
-    """Values that are infinite or no numbers: of which ``node``, in which ``round`` (from 0) of it, and when.
-
-    ``what``: the kind of the message, ``loss``, or ``half`` of the server. ``beside``: nodes whose values were so at
-    the same moment.
-    """
-
-    node: str
-    round: int
-    at_s: float
-    what: str
-    beside: int = 0
-
-
-class Divergence(msgspec.Struct, frozen=True, kw_only=True):
-    """From ``round`` (from 0), which ended ``at_s``, on there is no accuracy; ``first``: the first sign of it, if any.
-
-    That may be later: numbers of which the joined model has no loss may be numbers still.
-    """
-
-    round: int
-    at_s: float
-    first: NonFiniteValues | None
 
 
 def judged(event: Evaluated) -> bool:

@@ -27,6 +27,71 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.algorithm}: {self.text}" if self.algorithm else self.text
 
 
+class NonFiniteValues(msgspec.Struct, frozen=True, kw_only=True):
+    """Values that are infinite or no numbers: of which ``node``, in which ``round`` (from 0) of it, and when.
+
+    ``what``: the kind of the message, ``loss``, or ``half`` of the server. ``beside``: nodes whose values were so at
+    the same moment.
+    """
+
+    node: str
+    round: int
+    at_s: float
+    what: str
+    beside: int = 0
+
+
+class Divergence(msgspec.Struct, frozen=True, kw_only=True):
+    """From ``round`` (from 0), which ended ``at_s``, on there is no accuracy; ``first``: the first sign of it, if any.
+
+    That may be later: numbers of which the joined model has no loss may be numbers still.
+    """
+
+    round: int
+    at_s: float
+    first: NonFiniteValues | None
+
+
+class HostBottleneck(msgspec.Struct, frozen=True, kw_only=True):
+    """The computation of one device and function that used most of its span's time on the host."""
+
+    device: str
+    function: str
+    ratio: float  # host time / (span x dilation); above 1 the host was too slow
+    host_ms: float  # median
+    span_ms: float  # emulated
+
+
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
+    """What was measured of one algorithm's timeline; None where there is nothing to measure. Emulated ms."""
+
+    rounds: int
+    lag_p95_ms: float | None  # actual - due of round ends, magnitude
+    lag_max_ms: float | None
+    late_p50_ms: float | None  # actual - due of received messages
+    late_p95_ms: float | None
+    late_max_ms: float | None
+    messages: int
+    undelivered: int
+    clamps: int
+    clamped_ms: float
+    clamp_max_ms: float
+    spans: int
+    spans_late: int  # host work ended more than 50 ms after the span
+    bottlenecks: list[HostBottleneck] = msgspec.field(name="tightest")
+    host_busy: float | None  # mean, fraction of all cores
+    host_steal: float | None
+    host_pressure: float | None
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    verdict: str  # "good" | "bad" | "none": nothing was trained, so that there is nothing to trust or mistrust
+    reasons: list[str]  # the texts of the findings that make it bad, each after its algorithm
+    notes: list[str]  # those of the others
+    findings: list[Finding]
+    algorithms: dict[str, Figures]
+
+
 def findings_of(health: Mapping[str, Any]) -> list[Finding]:
     """The findings of a summary's ``health``; of one made before there were any, as far as its lines say them."""
     if "findings" in health:

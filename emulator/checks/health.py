@@ -25,11 +25,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import ceil
 from statistics import median
 
-import msgspec
-
 from emulator.checks import divergence
 from emulator.checks.clock_limits import Limits, limits_of
-from emulator.checks.findings import Finding, Severity
+from emulator.checks.findings import Figures, Finding, Health, HostBottleneck, Severity
 from emulator.checks.invariants import conserved, in_order, tally, whole_ledgers, within_channels, within_links
 from emulator.checks.omissions import uncharged, unknown_arithmetic
 from emulator.checks.round_limits import unequal_limits
@@ -63,46 +61,6 @@ UNTRUSTED = ("failed", "stuck", "refused")
 STEAL_SHARE = 0.05
 STOPPED_SHARE = 0.05  # of a CPU quota's periods
 PRESSURE_SHARE = 0.20  # a fifth of the time some task waited for a core
-
-
-class HostBottleneck(msgspec.Struct, frozen=True, kw_only=True):
-    """The computation of one device and function that used most of its span's time on the host."""
-
-    device: str
-    function: str
-    ratio: float  # host time / (span x dilation); above 1 the host was too slow
-    host_ms: float  # median
-    span_ms: float  # emulated
-
-
-class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """What was measured of one algorithm's timeline; None where there is nothing to measure. Emulated ms."""
-
-    rounds: int
-    lag_p95_ms: float | None  # actual - due of round ends, magnitude
-    lag_max_ms: float | None
-    late_p50_ms: float | None  # actual - due of received messages
-    late_p95_ms: float | None
-    late_max_ms: float | None
-    messages: int
-    undelivered: int
-    clamps: int
-    clamped_ms: float
-    clamp_max_ms: float
-    spans: int
-    spans_late: int  # host work ended more than 50 ms after the span
-    bottlenecks: list[HostBottleneck] = msgspec.field(name="tightest")
-    host_busy: float | None  # mean, fraction of all cores
-    host_steal: float | None
-    host_pressure: float | None
-
-
-class Health(msgspec.Struct, frozen=True, kw_only=True):
-    verdict: str  # "good" | "bad" | "none": nothing was trained, so that there is nothing to trust or mistrust
-    reasons: list[str]  # the texts of the findings that make it bad, each after its algorithm
-    notes: list[str]  # those of the others
-    findings: list[Finding]
-    algorithms: dict[str, Figures]
 
 
 def check_health(manifest: Manifest, recorded: Mapping[str, Iterable[AnyEvent]]) -> Health:

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from emulator.errors import UserError
 from emulator.inputs.text_files import read
+from emulator.ledger.census import Census
 from emulator.ledger.events import SCHEMA
 from emulator.piecewise import PointwiseMax, StepFunction, constant
 from emulator.profiles.availability import Absence
@@ -139,6 +140,11 @@ class Manifest(Struct, frozen=True, kw_only=True, dict=True):
     depends: Dependencies | None = None
 
     @cached_property
+    def census(self) -> Census | None:
+        """The data, where they have been prepared and the record says it."""
+        return msgspec.convert(self.data, Census) if self.data else None
+
+    @cached_property
     def by_name(self) -> dict[str, NodeFacts]:
         """The nodes by name."""
         return {node.name: node for node in self.nodes}
@@ -239,24 +245,8 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-class _ClientSamples(Struct):
-    samples: int
-    classes: dict[str, int]
-
-
-class _Census(Struct):
-    dataset: str
-    shape: list[int]
-    names: list[str]
-    partition: str
-    remarks: list[str]
-    train: _ClientSamples
-    test: _ClientSamples
-    clients: list[_ClientSamples]
-
-
 class _Data(Struct):
-    data: _Census
+    data: Census
 
 
 def _misnamed(manifest: Manifest) -> str:

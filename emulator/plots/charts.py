@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from emulator.analysis.latency import CAUSES
+from emulator.analysis.summary import Summary
 from emulator.plots.data import ClientFinish, Curve, CurvePoint, MemoryRow
 from emulator.plots.style import ALARM, DARK, LOOKS, FigurePage, mark_of, page
 from emulator.tables.table import NOTHING, number
-
-Json = Mapping[str, Any]
 
 WIDE = 8  # times the least: from there on an axis is logarithmic
 FAR = 4  # times the median: from there on a bar is cut off in the enlarged panel
@@ -46,7 +45,7 @@ AGAINST = [
 ]
 
 
-def accuracy(curves: Sequence[Curve], against: AccuracyAxis, summary: Json) -> FigurePage:
+def accuracy(curves: Sequence[Curve], against: AccuracyAxis, summary: Summary) -> FigurePage:
     """Test accuracy of the joined model after each round; the legend ranks by what it took to 90 %."""
     ranked = sorted(curves, key=lambda curve: _rank(curve, against))
     made = page(f"accuracy against {against.name}", _winner(ranked, against), 4.0, summary)
@@ -119,7 +118,7 @@ def _winner(ranked: Sequence[Curve], against: AccuracyAxis) -> str:
 # --- where the time goes ------------------------------------------------------------------------------------------
 
 
-def latency_chart(stacks: Mapping[str, Mapping[str, float]], summary: Json) -> FigurePage:
+def latency_chart(stacks: Mapping[str, Mapping[str, float]], summary: Summary) -> FigurePage:
     """Bars of a mean round by cause; where one is far longer than the others, to scale and enlarged."""
     totals = {name: sum(stack.values()) for name, stack in stacks.items()}
     far = FAR * median(totals.values())
@@ -186,7 +185,7 @@ def _told(stacks: Mapping[str, Mapping[str, float]]) -> str:
 # --- memory -------------------------------------------------------------------------------------------------------
 
 
-def memory_chart(rows: Sequence[MemoryRow], summary: Json) -> FigurePage:
+def memory_chart(rows: Sequence[MemoryRow], summary: Summary) -> FigurePage:
     """The largest peak of the clients of a device against what the device leaves for training, a panel a device."""
     shown = [row for row in rows if row.mib is not None]
     devices = list(dict.fromkeys(row.device for row in shown))
@@ -262,7 +261,7 @@ def _caps(axes: Axes, rows: Sequence[MemoryRow], most: float) -> None:
 # --- clients ------------------------------------------------------------------------------------------------------
 
 
-def clients(done: Mapping[str, Sequence[ClientFinish]], summary: Json) -> FigurePage:
+def clients(done: Mapping[str, Sequence[ClientFinish]], summary: Summary) -> FigurePage:
     """A dot a client: how long after a round's start it was done, median over rounds; hollow: the other devices."""
     devices = list(dict.fromkeys(client.device for found in done.values() for client in found))
     lasts = {name: max(client.typical for client in found) for name, found in done.items()}

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from emulator.analysis.latency import Spans, union
 from emulator.analysis.metrics import largest
+from emulator.analysis.summary import ClientSummary, Summary
 from emulator.ledger.events import Computed, Posted, RoundEnded, Transmitted
 from emulator.ledger.manifest import NodeFacts
 from emulator.ledger.timeline import Timeline
@@ -98,43 +99,43 @@ class Strip(NamedTuple):
         return sum(end - start for spans in busy for start, end in spans) / self.length_ns
 
 
-def curves(summary: Json) -> list[Curve]:
+def curves(summary: Summary) -> list[Curve]:
     """Of the algorithms that were judged at least once, in the order of the run."""
     found = []
-    for name, algorithm in summary["algorithms"].items():
+    for name, algorithm in summary.algorithms.items():
         points = {
-            row["round"]: CurvePoint(row["round"] + 1, row["actual_s"], row["payload_bytes"] / MB, row["accuracy"])
-            for row in algorithm["history"]
-            if row["accuracy"] is not None
+            row.round: CurvePoint(row.round + 1, row.actual_s, row.payload_bytes / MB, row.accuracy)
+            for row in algorithm.history
+            if row.accuracy is not None
         }
-        reached = {t: points[row["round"]] if row else None for t, row in algorithm["to_target"].items()}
+        reached = {t: points[row.round] if row else None for t, row in algorithm.to_target.items()}
         if points:
-            found.append(Curve(name, list(points.values()), reached, bool(algorithm["diverged"])))
+            found.append(Curve(name, list(points.values()), reached, bool(algorithm.diverged)))
     return found
 
 
-def stacks(summary: Json) -> dict[str, dict[str, float]]:
+def stacks(summary: Summary) -> dict[str, dict[str, float]]:
     """Seconds of a mean round by cause, mean over clients, of the algorithms that ended a round; shortest first."""
-    found = {name: each["round_latency_s"] for name, each in summary["algorithms"].items() if each["round_latency_s"]}
+    found = {name: each.round_latency_s for name, each in summary.algorithms.items() if each.round_latency_s}
     return dict(sorted(found.items(), key=lambda item: sum(item[1].values())))
 
 
-def memory_rows(summary: Json) -> list[MemoryRow]:
+def memory_rows(summary: Summary) -> list[MemoryRow]:
     """Devices in the order of the clients, algorithms in that of the run."""
-    rows: dict[tuple[str, str], list[Json]] = {}
-    for name, algorithm in summary["algorithms"].items():
-        for client in algorithm["clients"]:
-            rows.setdefault((client["device"], name), []).append(client)
+    rows: dict[tuple[str, str], list[ClientSummary]] = {}
+    for name, algorithm in summary.algorithms.items():
+        for client in algorithm.clients:
+            rows.setdefault((client.device, name), []).append(client)
     devices = list(dict.fromkeys(device for device, _ in rows))
     found = []
     for (device, name), clients in sorted(rows.items(), key=lambda row: devices.index(row[0][0])):
-        peak, needed = (largest(clients, key) for key in ("peak_mib", "needed_mib"))
-        outcomes = [client["outcome"] for client in clients]
+        peak, needed = largest(c.peak_mib for c in clients), largest(c.needed_mib for c in clients)
+        outcomes = [client.outcome for client in clients]
         stopping, going_on = outcomes.count("does-not-fit"), outcomes.count("would-not-fit")
         unfit = stopping + going_on
         stopped = unfit and needed is not None and (peak is None or needed > peak)
         mib, foreseen = (needed, True) if peak is None or stopped else (peak, False)
-        budget = min((c["budget_mib"] for c in clients if c["budget_mib"] is not None), default=None)
+        budget = min((c.budget_mib for c in clients if c.budget_mib is not None), default=None)
         found.append(MemoryRow(name, device, mib, foreseen, budget, len(clients), unfit, not stopping))
     return found
 

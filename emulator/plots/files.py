@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from emulator.analysis.recorded import RunRecord, recorded
+from emulator.analysis.summary import Summary
 from emulator.errors import UserError
 from emulator.ledger.manifest import Manifest
 from emulator.ledger.timeline import Timeline
 from emulator.plots import charts, data, gantt
 from emulator.plots.style import save, style
 from emulator.tables.headline import trained
-
-Json = Mapping[str, Any]
 
 
 class PlotFiles(NamedTuple):
@@ -41,14 +40,14 @@ def draw_plots(folder: Path, run: RunRecord) -> PlotFiles:
         ) from None
 
 
-def _draw(folder: Path, manifest: Manifest, summary: Json, timelines: Mapping[str, Timeline]) -> PlotFiles:
+def _draw(folder: Path, manifest: Manifest, summary: Summary, timelines: Mapping[str, Timeline]) -> PlotFiles:
     drawn = PlotFiles([], [])
 
     def keep(name: str, made: Any) -> None:
         drawn.paths.extend(save(made, folder, name))
 
     def leave_out(what: str, shown: Iterable[str]) -> None:
-        missing = [name for name in summary["algorithms"] if name not in shown]
+        missing = [name for name in summary.algorithms if name not in shown]
         if missing:
             drawn.left_out.append(f"{what}: {', '.join(missing)}")
 
@@ -57,7 +56,7 @@ def _draw(folder: Path, manifest: Manifest, summary: Json, timelines: Mapping[st
         for against in charts.AGAINST:
             keep(f"accuracy-{against.name.lower()}", charts.accuracy(curves, against, summary))
     shown = {curve.algorithm for curve in curves}
-    if at_once := [name for name, each in summary["algorithms"].items() if each["diverged"] and name not in shown]:
+    if at_once := [name for name, each in summary.algorithms.items() if each.diverged and name not in shown]:
         drawn.left_out.append(f"accuracy (diverged in the first round): {', '.join(at_once)}")
     why = "no round was judged" if trained(summary) else "a dry run trains nothing"
     leave_out(f"accuracy ({why})", shown | {*at_once})

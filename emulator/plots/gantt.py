@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
 from emulator.analysis.latency import Spans
+from emulator.analysis.summary import Summary
 from emulator.plots.data import Lane, Strip, slowest
 from emulator.plots.style import DARK, KINDS, FigurePage, page
 from emulator.tables.table import number
-
-Json = Mapping[str, Any]
 
 SECOND_NS = 10**9
 MOST = 24  # clients in the picture of one algorithm
@@ -25,7 +23,7 @@ LANE = 0.21  # inches
 LANE_EACH = 0.056
 
 
-def one(strip: Strip, summary: Json) -> FigurePage:
+def one(strip: Strip, summary: Summary) -> FigurePage:
     """A typical round of one algorithm, a row a node."""
     lanes = [strip.server, *slowest(strip, MOST)]
     which = "From the start" if strip.round is None else f"Round {strip.round}, of median length"
@@ -39,7 +37,7 @@ def one(strip: Strip, summary: Json) -> FigurePage:
     return made
 
 
-def together(strips: Sequence[Strip], summary: Json) -> FigurePage:
+def together(strips: Sequence[Strip], summary: Summary) -> FigurePage:
     """A typical round of each algorithm on one time axis, the shortest first."""
     ranked = sorted(strips, key=lambda strip: strip.length_ns)
     groups = [[strip.server, *slowest(strip, MOST_EACH)] for strip in ranked]

@@ -6,7 +6,7 @@ Made to be read 800 pixels wide, by the colour-blind, and in grey: a curve has i
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,10 +15,8 @@ from zlib import crc32
 import matplotlib
 from matplotlib.figure import Figure, SubFigure
 
-from emulator.checks.findings import findings_of
+from emulator.analysis.summary import Summary
 from emulator.tables.headline import clock_of, trained, verdict_label
-
-Json = Mapping[str, Any]
 
 WIDTH = 8.0  # inches: 800 pixels at 100 dpi, in which sizes of letters are meant
 DPI = 200  # of a PNG: sharp on a screen that shows it at half its size
@@ -100,7 +98,7 @@ class FigurePage(NamedTuple):
     body: SubFigure
 
 
-def page(title: str, result: str, height: float, summary: Json) -> FigurePage:
+def page(title: str, result: str, height: float, summary: Summary) -> FigurePage:
     """An empty one: ``title`` says what is seen, ``result`` what comes out; ``height`` of the body in inches.
 
     What must not be trusted, or is not whole, says so across the picture.
@@ -110,7 +108,7 @@ def page(title: str, result: str, height: float, summary: Json) -> FigurePage:
     head, foot = HEAD + LINE * (len(lines) - 1), FOOT * (2 if warning else 1)
     whole = Figure(figsize=(WIDTH, head + height + foot), dpi=DPI, layout="constrained")
     above, body, below = whole.subfigures(3, 1, squeeze=False, height_ratios=[head, height, foot])[:, 0]
-    scenario = Path(summary["profile"]).stem
+    scenario = Path(summary.profile or "").stem
     above.text(
         0.01, 1 - 0.28 * HEAD / head, f"{scenario}: {title}", va="center", fontsize=14, fontweight="bold", color=DARK
     )
@@ -123,22 +121,22 @@ def page(title: str, result: str, height: float, summary: Json) -> FigurePage:
     return FigurePage(whole, body)
 
 
-def source_of(summary: Json) -> str:
+def source_of(summary: Summary) -> str:
     """One line: which run it was, and its verdict on itself."""
-    dilation = summary.get("dilation") or 1
+    dilation = summary.dilation or 1
     slowed = f", dilation {dilation}" if dilation != 1 else ""
     verdict = f"; verdict: {verdict_label(summary)}" if trained(summary) else ""
-    return f"splitbed, profile {summary['profile']}, {clock_of(summary)}{slowed}, seed {summary['seed']}{verdict}"
+    return f"splitbed, profile {summary.profile}, {clock_of(summary)}{slowed}, seed {summary.seed}{verdict}"
 
 
-def doubts(summary: Json) -> tuple[str, str]:
+def doubts(summary: Summary) -> tuple[str, str]:
     """A line that says why this run is no good, not whole, or without some method, and a stamp; empty where it is not.
 
     That a method does not fit or diverges is a result, and nothing to stamp the others with.
     """
-    endings = {name: each["outcome"] for name, each in summary["algorithms"].items()}
+    endings = {name: each.outcome for name, each in summary.algorithms.items()}
     cut_short = {n: o for n, o in endings.items() if o not in ("finished", "diverged", "does-not-fit", "would-not-fit")}
-    found = [each for each in findings_of(summary["health"]) if each.severity == "reason"]
+    found = [each for each in summary.health.findings if each.severity == "reason"]
     others = [each for each in found if each.law != cut_short.get(each.algorithm)]
     if others:
         more = f" (and {len(others) - 1} more reasons)" if len(others) > 1 else ""

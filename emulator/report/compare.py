@@ -10,6 +10,7 @@ import msgspec
 
 from emulator.analysis import recorded
 from emulator.analysis.metrics import FIGURES
+from emulator.analysis.summary import AlgorithmSummary
 from emulator.ledger.manifest import Manifest
 from emulator.tables.table import NOTHING, Table, TableCell, TableRow, count, figure
 
@@ -31,26 +32,26 @@ FORESEEN = "peak, foreseen, MiB"  # a row of its own: no difference is taken bet
 def comparison_tables(runs: Sequence[recorded.RunRecord], names: Sequence[str]) -> list[Table]:
     """A table for each algorithm that at least two of the runs have."""
     algorithms = [name for name, count in algorithm_counts(runs).items() if count > 1]
-    return [_table(name, [run.summary["algorithms"].get(name) for run in runs], names) for name in algorithms]
+    return [_table(name, [run.summary.algorithms.get(name) for run in runs], names) for name in algorithms]
 
 
 def algorithm_counts(runs: Sequence[recorded.RunRecord]) -> Counter[str]:
     """How many of the runs have each algorithm."""
-    return Counter(name for run in runs for name in run.summary["algorithms"])
+    return Counter(name for run in runs for name in run.summary.algorithms)
 
 
-def _table(name: str, found: Sequence[Json | None], names: Sequence[str]) -> Table:
+def _table(name: str, found: Sequence[AlgorithmSummary | None], names: Sequence[str]) -> Table:
     rows: list[TableRow] = [
-        ["rounds", *(count(each["rounds"]) if each else NOTHING for each in found), *[""] * (len(found) - 1)]
+        ["rounds", *(count(each.rounds) if each else NOTHING for each in found), *[""] * (len(found) - 1)]
     ]
     for compared in (FIGURES[key] for key in SHOWN):
         values = [compared.of(algorithm) if algorithm else None for algorithm in found]
         rows.append([compared.title, *map(figure, values), *_beyond_first(values)])
-    if any(each and each["foreseen"] for each in found):
+    if any(each and each.foreseen for each in found):
         needed = FIGURES["needed_mib"].of
-        values = [needed(each) if each and each["foreseen"] else None for each in found]
+        values = [needed(each) if each and each.foreseen else None for each in found]
         rows.append([FORESEEN, *map(figure, values), *_beyond_first(values)])
-    rows.append(["outcome", *(each["outcome"] if each else NOTHING for each in found), *[""] * (len(found) - 1)])
+    rows.append(["outcome", *(each.outcome if each else NOTHING for each in found), *[""] * (len(found) - 1)])
     more = [f"{other}\n- {names[0]}" for other in names[1:]]
     return Table(title=name, headers=["", *names, *more], label_columns=1, rows=rows, caption="")
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+
+import msgspec
 
 from emulator.analysis import model_memory
 from emulator.analysis.client_memory import budget_share, clients_that_fit
-from emulator.analysis.communication import SIZES
+from emulator.analysis.communication import SIZES, WAYS
 from emulator.analysis.latency import CAUSES
-from emulator.analysis.metrics import most, payload_per_share, seconds_per_round, total_bytes
-from emulator.tables import communication
+from emulator.analysis.metrics import FIGURES, payload_per_share, seconds_per_round
+from emulator.analysis.summary import AlgorithmSummary, BothWays, ByteSizesBothWays, Size, Summary
+from emulator.tables.communication import sent
 from emulator.tables.table import Value, csv_text
 
-Json = Mapping[str, Any]
 
-
-def to_csv(summary: Json) -> str:
+def to_csv(summary: Summary) -> str:
     """Long form: a row for each algorithm, then for its kinds of messages, then for its clients.
 
     Cells that do not apply are empty. A client's rows have its own bytes and times, an algorithm's the totals over
@@ -40,53 +40,59 @@ def to_csv(summary: Json) -> str:
     headers += ["model_tensors_mib", "model_needed_mib", "model_fit_least", "model_fit_most"]
     model = model_memory.of(summary)
     rows: list[dict[str, Value]] = []
-    for name, algorithm in summary["algorithms"].items():
-        row = {
-            key: algorithm[key]
-            for key in ("outcome", "rounds", "accuracy", "balanced_accuracy", "loss", "official_bytes")
-        }
-        row |= {"row": "algorithm", "algorithm": name, "seconds_s": algorithm["seconds"], **_latencies(algorithm)}
-        row |= {f"{size}_{way}_bytes": algorithm["bytes"][size][way] for size, way in sizes}
-        for target, reached in algorithm["to_target"].items():
-            row[f"to_{target}_s"] = reached["seconds"] if reached else ""
-            row[f"to_{target}_bytes"] = reached["bytes"] if reached else ""
-        for key in ("busy_s", "align_s", "queue_wait_s", "align_wait_s", "held_mib"):
-            row[f"server_{key}"] = (algorithm["server"] or {}).get(key, "")
+    for name, algorithm in summary.algorithms.items():
+        about = {"row": "algorithm", "algorithm": name, "seconds_s": algorithm.seconds}
+        row = _fields(algorithm) | about | _sizes(algorithm.bytes) | _by_cause("latency", algorithm.latency_s)
+        for target, reached in algorithm.to_target.items():
+            row |= {f"to_{target}_s": reached.seconds, f"to_{target}_bytes": reached.bytes} if reached else {}
+        server = _fields(algorithm.server) if algorithm.server else {}
+        row |= {f"server_{key}": value for key, value in server.items()}
         rows.append(row | _printed(algorithm) | _with_model(algorithm, model.methods.get(name) if model else None))
-        for kind, sent in communication.kinds(algorithm).items():
-            row = {"row": "kind", "algorithm": name, "name": kind, "messages": sent["messages"]}
-            row |= {f"{size}_{way}_bytes": sent[way][size] for size, way in sizes}
-            rows.append(row | {"official_bytes": sent["official"]})
-        for client in algorithm["clients"]:
-            row = {key: value for key, value in client.items() if key in headers}
-            row |= {"row": "client", "algorithm": name, **_latencies(client)}
-            row |= {f"{size}_{way}_bytes": client["bytes"][size][way] for size, way in sizes}
-            rows.append(row)
+        for kind, found in algorithm.by_kind.items():
+            row = {"row": "kind", "algorithm": name, "name": kind, "messages": found.messages}
+            row |= {f"{size}_{way}_bytes": sent(algorithm.clients, kind, size, way) for size in SIZES for way in WAYS}
+            rows.append(row | {"official_bytes": found.official})
+        for client in algorithm.clients:
+            about = {"row": "client", "algorithm": name}
+            rows.append(_fields(client) | about | _sizes(client.bytes) | _by_cause("latency", client.latency_s))
     return csv_text(headers, ([row.get(head) for head in headers] for row in rows))
 
 
-def _latencies(entry: Json) -> dict[str, float]:
-    return {f"latency_{cause}_s": seconds for cause, seconds in (entry["latency_s"] or {}).items()}
+def _fields(of: msgspec.Struct) -> dict[str, Value]:
+    """Its numbers and words, by their names in the summary."""
+    return {key: value for key, value in msgspec.structs.asdict(of).items() if isinstance(value, int | float | str)}
 
 
-def _printed(algorithm: Json) -> dict[str, Any]:
+def _sizes(both: ByteSizesBothWays) -> dict[str, Value]:
+    sizes: dict[Size, BothWays] = {"payload": both.payload, "framed": both.framed, "wire": both.wire}
+    return {f"{key}_{way}_bytes": count for key, ways in sizes.items() for way, count in _fields(ways).items()}
+
+
+def _by_cause(what: str, split: Mapping[str, float] | None) -> dict[str, Value]:
+    return {f"{what}_{cause}_s": seconds for cause, seconds in (split or {}).items()}
+
+
+def _printed(algorithm: AlgorithmSummary) -> dict[str, Value]:
     """What the tables that a run prints say of a method and its other columns do not."""
-    split = algorithm["round_latency_s"] or {}
-    row: dict[str, Any] = {f"round_{cause}_s": seconds for cause, seconds in split.items()}
-    row |= {f"round_{way}_bytes": payload_per_share(algorithm, way) for way in ("up", "down")}
-    row |= {key: most(algorithm, key) for key in ("peak_mib", "needed_mib")}
-    row |= {"round_s": seconds_per_round(algorithm), "total_payload_bytes": total_bytes(algorithm, "payload")}
-    fit = clients_that_fit(algorithm["clients"])
-    return row | {
-        "budget_share": budget_share(algorithm),
-        "clients_that_fit": fit,
-        "clients": len(algorithm["clients"]),
-    }
+    ways = {f"round_{way}_bytes": payload_per_share(algorithm, way) for way in WAYS}
+    return (
+        _by_cause("round", algorithm.round_latency_s)
+        | ways
+        | {
+            "round_s": seconds_per_round(algorithm),
+            "peak_mib": FIGURES["peak_mib"].of(algorithm),
+            "needed_mib": FIGURES["needed_mib"].of(algorithm),
+            "total_payload_bytes": algorithm.total_bytes.payload,
+            "budget_share": budget_share(algorithm),
+            "clients_that_fit": clients_that_fit(algorithm.clients),
+            "clients": len(algorithm.clients),
+        }
+    )
 
 
-def _with_model(algorithm: Json, need: model_memory.Need | None) -> dict[str, Any]:
+def _with_model(algorithm: AlgorithmSummary, need: model_memory.Need | None) -> dict[str, Value]:
     if need is None:
         return {}
-    fit = model_memory.fitting(need, algorithm["clients"])
+    fit = model_memory.fitting(need, algorithm.clients)
     sizes = {"model_tensors_mib": need.tensors_mib, "model_needed_mib": need.needed_mib}
     return {**sizes, "model_fit_least": fit.least, "model_fit_most": fit.most}

@@ -20,6 +20,7 @@ import msgspec
 
 from emulator.analysis import recorded
 from emulator.analysis.latency import CAUSES
+from emulator.analysis.summary import AlgorithmSummary
 from emulator.errors import UserError
 from emulator.inputs.shipped import ROOT
 from emulator.ledger import run_folder
@@ -30,8 +31,6 @@ from emulator.tables import run as tables
 from emulator.tables.headline import headline, incomplete_lines, trained
 from emulator.tables.profiles import GRADES
 from emulator.tables.table import BEST, Table, TableRow, figure, number
-
-Json = Mapping[str, Any]
 
 NAME = "report.html"
 ABOUT = ("versions", "host", "memory", "compute")  # of the manifest, as they are
@@ -104,10 +103,10 @@ def page(folder: Path, run: recorded.RunRecord, drawn: plots.PlotFiles) -> str:
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
     text: str = environment.get_template("report.html.j2").render(
-        title=f"splitbed: {summary['profile']}",
+        title=f"splitbed: {summary.profile}",
         subtitle=f"{tables.title(summary)}; started {manifest.started}; record: {folder.name}",
         verdict=[*incomplete_lines(summary), *tables.verdict(summary)],
-        doubtful=bool(summary["health"]["reasons"] or incomplete_lines(summary)),
+        doubtful=bool(summary.health.reasons or incomplete_lines(summary)),
         finding=headline(summary),
         command=again(manifest.command),
         again=AGAIN.get(manifest.clock or "", ""),
@@ -117,9 +116,9 @@ def page(folder: Path, run: recorded.RunRecord, drawn: plots.PlotFiles) -> str:
         short=[_table(table) | {"groups": _spans(table, groups)} for table, groups in overview.both(summary)],
         tables=[_table(table) for table in tables.run_tables(summary)],
         remarks=tables.remarks(summary),
-        shards=[_table(table) for table in clients_data.clients_data_tables(summary)],
-        clients=[(name, _table(_clients(name, each))) for name, each in summary["algorithms"].items()],
-        costs=_table(computations.computations_table(summary["algorithms"])),
+        shards=[_table(table) for table in clients_data.clients_data_tables(summary.data)],
+        clients=[(name, _table(_clients(name, each))) for name, each in summary.algorithms.items()],
+        costs=_table(computations.computations_table(summary.algorithms)),
         grades=GRADES,
         profiles=[_source(file, sha256) for file, sha256 in sorted(manifest.profile_files.items())],
         caveats=CAVEATS if trained(summary) else FORESEEN,
@@ -167,18 +166,18 @@ def _spans(table: Table, groups: Mapping[int, str]) -> list[tuple[str, int]]:
     return [(groups.get(start, ""), end - start) for start, end in pairwise(starts)] if groups else []
 
 
-def _clients(name: str, algorithm: Json) -> Table:
+def _clients(name: str, algorithm: AlgorithmSummary) -> Table:
     """One row a client of an algorithm."""
     rows: list[TableRow] = []
-    for client in algorithm["clients"]:
-        seconds = [figure(client["latency_s"][cause]) for cause in CAUSES]
-        sizes = [figure(client["bytes"]["payload"][way], 1e-6) for way in ("up", "down")]
-        keys = ("budget_mib", "needed_mib") if algorithm["foreseen"] else ("budget_mib", "peak_mib", "needed_mib")
-        memory = [figure(client[key]) for key in keys]
-        rows.append([client["name"], client["device"], client["network"], client["outcome"], *seconds, *sizes, *memory])
+    for client in algorithm.clients:
+        seconds = [figure((client.latency_s or {}).get(cause)) for cause in CAUSES]
+        sizes = [figure(size, 1e-6) for size in (client.bytes.payload.up, client.bytes.payload.down)]
+        peak = [] if algorithm.foreseen else [client.peak_mib]
+        memory = map(figure, [client.budget_mib, *peak, client.needed_mib])
+        rows.append([client.name, client.device, client.network, client.outcome, *seconds, *sizes, *memory])
     headers = ["client", "device", "network", "outcome", *(f"{cause}\ns" for cause in CAUSES)]
     memory_heads = ["budget\nMiB", "peak\nMiB", "needs\nMiB"]
-    if algorithm["foreseen"]:
+    if algorithm.foreseen:
         memory_heads[2] = "peak, fore-\nseen MiB"
         del memory_heads[1]
     return Table(
@@ -187,14 +186,14 @@ def _clients(name: str, algorithm: Json) -> Table:
         label_columns=4,
         rows=rows,
         caption="Seconds by cause, due times, until the last client has its last message: "
-        f"{number(algorithm['length_s'])} s{_until(algorithm)}; payload of all messages; memory as above.",
+        f"{number(algorithm.length_s)} s{_until(algorithm)}; payload of all messages; memory as above.",
     )
 
 
-def _until(algorithm: Json) -> str:
+def _until(algorithm: AlgorithmSummary) -> str:
     """Where the tables above end."""
-    seconds = algorithm["seconds"]
-    return "" if seconds is None else f", {number(algorithm['length_s'] - seconds)} s after the end of the last round"
+    seconds = algorithm.seconds
+    return "" if seconds is None else f", {number(algorithm.length_s - seconds)} s after the end of the last round"
 
 
 def _source(file: str, sha256: str) -> ProfileSource:

@@ -10,8 +10,9 @@ from pathlib import Path
 import msgspec
 
 from emulator import sources
+from emulator.analysis.clock_agreement import Comparison, verdict_of
 from emulator.analysis.recorded import RunRecord, recorded
-from emulator.checks.clock_agreement import Comparison, verdict_of
+from emulator.analysis.summary import to_json
 from emulator.ledger.events import SCHEMA
 from emulator.ledger.files import merged_lines
 from emulator.ledger.run_folder import MERGED, atomic_write, replacing
@@ -38,7 +39,7 @@ def write_comparison(folder: Path, comparisons: dict[str, Comparison]) -> None:
 @functools.cache
 def made_by() -> str:
     """A digest of what makes a summary of a ledger: where it differs, figures of the same ledger may."""
-    return hashlib.sha256(json.dumps(sources.digests("emulator.analysis.summary")).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(sources.digests("emulator.analysis.summarize")).encode()).hexdigest()[:16]
 
 
 def rebuild(folder: Path) -> RunRecord:
@@ -47,9 +48,9 @@ def rebuild(folder: Path) -> RunRecord:
     with replacing(folder / MERGED, keeps=True) as merged:
         for name, events in run.timelines.items():
             merged.writelines(merged_lines(name, events))
-    atomic_write(folder / "summary.json", json.dumps({**run.summary, "made_by": made_by()}, indent=1) + "\n")
+    atomic_write(folder / "summary.json", to_json(msgspec.structs.replace(run.summary, made_by=made_by())))
     atomic_write(folder / "tables.md", tables.to_markdown(run.summary))
     atomic_write(folder / "tables.csv", figures_csv.to_csv(run.summary))
-    if data := run.summary["data"]:
+    if data := run.summary.data:
         atomic_write(folder / clients_data.NAME, clients_data.to_csv(data))
     return run

@@ -7,13 +7,13 @@ that occurs its samples.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
+from emulator.analysis.summary import Summary
+from emulator.ledger.census import Census, SampleCounts
 from emulator.tables.table import Table, TableCell, TableRow, count, csv_text, figure, number
-
-Json = Mapping[str, Any]
 
 NAME = "clients-data.csv"
 ALL_CLIENTS, ALL_CLASSES = 40, 12  # up to so many stand one by one in a table
@@ -21,42 +21,37 @@ SURPRISES = 2  # in the run's first lines; all are in the record
 PERCENT = 100.0
 
 
-def classes_of(data: Json) -> list[str]:
+def classes_of(data: Census) -> list[str]:
     """Every class that occurs, by number: those of the training and of the test part."""
-    return sorted({*data["train"]["classes"], *data["test"]["classes"]}, key=int)
+    return sorted({*data.train.classes, *data.test.classes}, key=int)
 
 
-def name_of(data: Json, label: str) -> str:
+def name_of(data: Census, label: str) -> str:
     """A class's name, or its number."""
-    names = data["names"]
+    names = data.names
     return str(names[int(label)]) if names else label
 
 
-def largest_share(held: Json) -> float:
-    """The share of the samples that are of one class, the most frequent."""
-    return float(max(held["classes"].values()) / held["samples"])
-
-
-def first_lines(data: Json) -> list[str]:
+def first_lines(data: Census | None) -> list[str]:
     """What was read and how it lies with the clients, in at most four lines; none where nothing is known."""
     if not data:
         return []
-    train, test, clients = data["train"], data["test"], data["clients"]
-    shape = "x".join(map(str, data["shape"]))
-    pixels = f"{shape}, pixels {data['least']} to {data['most']} of {data['white']}"
+    train, test, clients = data.train, data.test, data.clients
+    shape = "x".join(map(str, data.shape))
+    pixels = f"{shape}, pixels {data.least} to {data.most} of {data.white}"
     lines = [
-        f"Data: {data['dataset']}, {pixels}; {train['samples']} samples to train, {test['samples']} to test.",
-        f"Classes: {len(train['classes'])}, {_span(train['classes'].values())} samples each; the largest is"
-        f" {number(largest_share(test), PERCENT)} % of the test part.",
+        f"Data: {data.dataset}, {pixels}; {train.samples} samples to train, {test.samples} to test.",
+        f"Classes: {len(train.classes)}, {_span(train.classes.values())} samples each; the largest is"
+        f" {number(test.largest_share, PERCENT)} % of the test part.",
     ]
-    sizes, kinds = [held["samples"] for held in clients], [len(held["classes"]) for held in clients]
-    shares = [round(PERCENT * largest_share(held)) for held in clients]
-    overlap = ", overlapping" if data["overlap"] else ""
+    sizes, kinds = [held.samples for held in clients], [len(held.classes) for held in clients]
+    shares = [round(PERCENT * held.largest_share) for held in clients]
+    overlap = ", overlapping" if data.overlap else ""
     lines.append(
-        f"Clients: {len(clients)}, {data['partition']}{overlap}; {_span(sizes)} samples, {_span(kinds)} classes each,"
+        f"Clients: {len(clients)}, {data.partition}{overlap}; {_span(sizes)} samples, {_span(kinds)} classes each,"
         f" the largest {_span(shares)} %."
     )
-    if remarks := data["remarks"]:
+    if remarks := data.remarks:
         more = f"; and {len(remarks) - SURPRISES} more below the tables" if len(remarks) > SURPRISES else ""
         lines.append(f"But: {'; '.join(remarks[:SURPRISES])}{more}.")
     return lines
@@ -67,43 +62,43 @@ def _span(values: Sequence[int] | Any) -> str:
     return str(least) if least == most else f"{least} to {most}"
 
 
-def remarks(summary: Json) -> list[str]:
+def remarks(summary: Summary) -> list[str]:
     """What is odd about the data, each a sentence."""
-    return [f"data: {remark}" for remark in (summary.get("data") or {}).get("remarks", [])]
+    return [f"data: {remark}" for remark in (summary.data.remarks if summary.data else ())]
 
 
-def accuracy_of_the_largest(summary: Json) -> str:
+def accuracy_of_the_largest(summary: Summary) -> str:
     """What the accuracies are to be seen beside: a sentence, or nothing."""
-    if not (data := summary.get("data")):
+    if not (data := summary.data):
         return ""
-    share = number(largest_share(data["test"]), PERCENT)
+    share = number(data.test.largest_share, PERCENT)
     return f"Naming the largest class of the test set always would have {share} %."
 
 
-def clients_data_tables(summary: Json) -> list[Table]:
+def clients_data_tables(data: Census | None) -> list[Table]:
     """Samples and classes of every client; where they are many, least, median and most. None in older records."""
-    if not (data := summary.get("data")):
+    if data is None:
         return []
-    clients, labels = data["clients"], classes_of(data)
+    clients, labels = data.clients, classes_of(data)
     rows = {f"client-{index}": held for index, held in enumerate(clients)}
     headers = ["", "samples", "classes", "largest\n%"]
-    whole = [("training part", data["train"]), ("test part", data["test"])]
+    whole = [("training part", data.train), ("test part", data.test)]
     few_classes = len(labels) <= ALL_CLASSES
     headers += [name_of(data, label) for label in labels] if few_classes else []
 
-    def row(name: str, held: Json) -> TableRow:
-        counts = [count(held["classes"].get(label, 0)) for label in labels] if few_classes else []
-        sizes = [count(held["samples"]), count(len(held["classes"]))]
-        return [name, *sizes, figure(largest_share(held), PERCENT), *counts]
+    def row(name: str, held: SampleCounts) -> TableRow:
+        counts = [count(held.classes.get(label, 0)) for label in labels] if few_classes else []
+        sizes = [count(held.samples), count(len(held.classes))]
+        return [name, *sizes, figure(held.largest_share, PERCENT), *counts]
 
     found = []
     if len(clients) <= ALL_CLIENTS:
         found = [row(name, held) for name, held in rows.items()]
     if len(clients) > 1:
         for name, of in (("least", min), ("median", median), ("most", max)):
-            over = [held["samples"] for held in clients], [len(held["classes"]) for held in clients]
-            counts = [[held["classes"].get(label, 0) for held in clients] for label in labels] if few_classes else []
-            share = of([largest_share(held) for held in clients])
+            over = [held.samples for held in clients], [len(held.classes) for held in clients]
+            counts = [[held.classes.get(label, 0) for held in clients] for label in labels] if few_classes else []
+            share = of([held.largest_share for held in clients])
             cells = [TableCell(of(values), f"{of(values):g}") for values in (*over, *counts)]
             found.append([f"{name} of clients", *cells[:2], figure(share, PERCENT), *cells[2:]])
     found += [row(name, held) for name, held in whole]
@@ -113,19 +108,19 @@ def clients_data_tables(summary: Json) -> list[Table]:
             headers=headers,
             label_columns=1,
             rows=found,
-            caption=f"Partition {data['partition']} of {data['dataset']}: each client's samples, how many classes, the"
+            caption=f"Partition {data.partition} of {data.dataset}: each client's samples, how many classes, the"
             " share of the most frequent one, and samples of each class. Least, median and most are of each column by"
             f" itself. In full in {NAME}.",
         )
     ]
 
 
-def to_csv(data: Json) -> str:
+def to_csv(data: Census) -> str:
     """A row for each client, then for the training and the test part: samples, and samples of each class."""
     labels = classes_of(data)
-    parts = {f"client-{index}": held for index, held in enumerate(data["clients"])}
-    parts |= {"train": data["train"], "test": data["test"]}
+    parts = {f"client-{index}": held for index, held in enumerate(data.clients)}
+    parts |= {"train": data.train, "test": data.test}
     return csv_text(
         ["part", "samples", *(name_of(data, label) for label in labels)],
-        ([name, held["samples"], *(held["classes"].get(each, 0) for each in labels)] for name, held in parts.items()),
+        ([name, held.samples, *(held.classes.get(each, 0) for each in labels)] for name, held in parts.items()),
     )

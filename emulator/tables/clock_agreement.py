@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from emulator.checks.clock_agreement import MS_A_SECOND, Comparison
+from emulator.analysis.clock_agreement import MS_A_SECOND, Comparison
 from emulator.tables.table import NOTHING, Table, TableCell, TableRow, count
 
 

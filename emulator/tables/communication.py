@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
-from emulator.analysis.communication import SIZES
-from emulator.analysis.metrics import KB, MB, total_bytes
+from emulator.analysis.communication import WAYS
+from emulator.analysis.metrics import KB, MB
+from emulator.analysis.summary import Algorithms, ClientSummary, Size, Way
 from emulator.tables.figure_columns import figure_column, finished
 from emulator.tables.table import BEST_MEANS, Column, Table, TableRow, count, figure, from_columns, number
 
-Json = Mapping[str, Any]
+KINDS = ("up", "down", "framed", "wire", "official")
 
 
-def in_all(algorithms: Json) -> Table:
+def in_all(algorithms: Algorithms) -> Table:
     """One row an algorithm."""
     each = [*algorithms.values()]
-    totals = {size: [total_bytes(algorithm, size) for algorithm in each] for size in SIZES}
-    totals["official"] = [algorithm["official_bytes"] for algorithm in each]
+    totals = {
+        "payload": [algorithm.total_bytes.payload for algorithm in each],
+        "framed": [algorithm.total_bytes.framed for algorithm in each],
+        "wire": [algorithm.total_bytes.wire for algorithm in each],
+        "official": [algorithm.official_bytes for algorithm in each],
+    }
     return from_columns(
         [
             Column("algorithm", [*algorithms]),
@@ -36,13 +40,13 @@ def in_all(algorithms: Json) -> Table:
     )
 
 
-def _besides(algorithms: Json) -> list[str]:
+def _besides(algorithms: Algorithms) -> list[str]:
     """What the links carried besides the messages."""
-    acks = {name: sum(algorithm["ack_bytes"].values()) for name, algorithm in algorithms.items()}
-    resent = {name: algorithm["resent_bytes"] for name, algorithm in algorithms.items() if algorithm["resent_bytes"]}
+    acks = {name: algorithm.ack_bytes.up + algorithm.ack_bytes.down for name, algorithm in algorithms.items()}
+    resent = {name: algorithm.resent_bytes for name, algorithm in algorithms.items() if algorithm.resent_bytes}
     lines = []
     if any(acks.values()):
-        wire_bytes = sum(total_bytes(algorithm, "wire") for algorithm in algorithms.values())
+        wire_bytes = sum(algorithm.total_bytes.wire for algorithm in algorithms.values())
         share = 100 * sum(acks.values()) / max(wire_bytes, 1)
         lines.append(f"TCP's acknowledgements are counted apart: {number(share)} % of wire, on the way back.")
     if resent:
@@ -51,33 +55,23 @@ def _besides(algorithms: Json) -> list[str]:
     return lines
 
 
-def kinds(algorithm: Json) -> dict[str, dict[str, Any]]:
-    """For each kind its messages, official and ``total`` bytes, and those ``up`` and ``down``, by payload, framed and
-    wire: what clients sent and what they received."""
-    found = {}
-    for kind, all_of_it in algorithm["by_kind"].items():
-        ways = {
-            way: {size: sum(sent.get(kind, {}).get(size, 0) for sent in each) for size in SIZES}
-            for way in ("up", "down")
-            if (each := [client["by_kind"][way] for client in algorithm["clients"]]) is not None
-        }
-        total = {size: all_of_it[size] for size in SIZES}
-        found[kind] = {"messages": all_of_it["messages"], "official": all_of_it["official"], "total": total, **ways}
-    return found
+def sent(clients: Sequence[ClientSummary], kind: str, size: Size, way: Way) -> int:
+    """Bytes of a kind of message that clients sent, or received."""
+    return sum(getattr(each[kind], size) for client in clients if kind in (each := getattr(client.by_kind, way)))
 
 
-def by_kind(algorithms: Json) -> Table:
+def by_kind(algorithms: Algorithms) -> Table:
     """One row for each kind of message of an algorithm."""
     rows: list[TableRow] = []
     for name, algorithm in algorithms.items():
-        for kind, found in kinds(algorithm).items():
-            ways = [found["up"]["payload"], found["down"]["payload"]]
-            cells = [*ways, *(found["total"][size] for size in SIZES[1:]), found["official"]]
+        for kind, found in algorithm.by_kind.items():
+            up, down = (sent(algorithm.clients, kind, "payload", way) for way in WAYS)
+            cells = (up, down, found.framed, found.wire, found.official)
             kilobytes = (figure(size, 1 / KB) if size else count(0) for size in cells)
-            rows.append([name, kind, count(found["messages"]), *kilobytes])
+            rows.append([name, kind, count(found.messages), *kilobytes])
     return Table(
         title="Communication volume by kind of message",
-        headers=["algorithm", "kind", "messages", *(f"{head}\nkB" for head in ("up", "down", *SIZES[1:], "official"))],
+        headers=["algorithm", "kind", "messages", *(f"{head}\nkB" for head in KINDS)],
         label_columns=2,
         rows=rows,
         caption="Messages of the whole run. Up, down: payload that clients send and receive; what goes from client to "

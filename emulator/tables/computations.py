@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from emulator.analysis.summary import Algorithms
 from emulator.tables.table import Table, TableRow, count, figure
 
 
-def computations_table(algorithms: Mapping[str, Any]) -> Table:
+def computations_table(algorithms: Algorithms) -> Table:
     """What one computation of each kind costs, in the mean."""
     rows: list[TableRow] = []
     for name, algorithm in algorithms.items():
-        for row in algorithm["computations"]:
-            times = row["times"]
-            sizes = [row["dense_flops"] / 1e6, row["depthwise_flops"] / 1e6, row["moved_bytes"] / 1e6]
-            work = [figure(row["operations"] / times), *(figure(size / times or None) for size in sizes)]
-            each = [figure(1e3 * row["seconds"] / times), figure(row["host_ms"])]
-            rows.append([name, row["device"], row["function"], count(times), *work, *each])
+        for row in algorithm.computations:
+            times = row.times
+            sizes = [row.dense_flops / 1e6, row.depthwise_flops / 1e6, row.moved_bytes / 1e6]
+            work = [figure(row.operations / times), *(figure(size / times or None) for size in sizes)]
+            each = [figure(1e3 * row.seconds / times), figure(row.host_ms)]
+            rows.append([name, row.device, row.function, count(times), *work, *each])
     return Table(
         title="What a computation costs",
         headers=[

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from emulator.analysis.metrics import FIGURES
+from emulator.analysis.summary import Algorithms
 from emulator.tables.table import Column, figure
 
-Json = Mapping[str, Any]
 
-
-def figure_column(algorithms: Json, key: str, head: str = "", *, ranks: bool = True) -> Column:
+def figure_column(algorithms: Algorithms, key: str, head: str = "", *, ranks: bool = True) -> Column:
     """One of ``FIGURES``; ``ranks``: its best is marked."""
     of = FIGURES[key]
     cells = [figure(of.of(algorithm)) for algorithm in algorithms.values()]
     return Column(head or of.head, cells, of.best if ranks else None)
 
 
-def finished(algorithms: Json) -> list[int]:
+def finished(algorithms: Algorithms) -> list[int]:
     """The rows of methods that finished, whose figures may be compared."""
-    return [index for index, each in enumerate(algorithms.values()) if each["outcome"] == "finished"]
+    return [index for index, each in enumerate(algorithms.values()) if each.outcome == "finished"]

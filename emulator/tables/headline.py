@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from emulator.analysis import model_memory
-from emulator.analysis.metrics import KB, payload_per_share
+from emulator.analysis.metrics import FIGURES, KB, payload_per_share
+from emulator.analysis.summary import Algorithms, Summary
 from emulator.tables.table import number
 
-Json = Mapping[str, Any]
 # Peaks this close are alike: the same command again gives each method's up to 0.25 MiB more or less (small models, ten
 # clients), and large ones within 2 %.
 ALIKE_MIB, ALIKE_SHARE = 0.25, 0.02
@@ -18,22 +17,23 @@ UNPLAYED = "none, nothing was played"
 TARGETS = ("0.9", "0.85")  # the higher one that somebody reached is spoken of
 
 
-def headline(summary: Json) -> str:
+def headline(summary: Summary) -> str:
     """The headline: one sentence. It says so when the run's verdict is bad or no method has finished."""
-    if summary["health"]["reasons"]:
+    if summary.health.reasons:
         return "What the numbers say: nothing, since this run cannot be trusted."
     done = _done(summary)
-    unfit = [name for name, each in summary["algorithms"].items() if each["does_not_fit"]]
-    diverged = [name for name, each in summary["algorithms"].items() if each["outcome"] == "diverged"]
-    if not summary["algorithms"]:
+    unfit = [name for name, each in summary.algorithms.items() if each.does_not_fit]
+    diverged = [name for name, each in summary.algorithms.items() if each.outcome == "diverged"]
+    if not summary.algorithms:
         return "What the numbers say: nothing, since nothing was played."
     if not done and not unfit and not diverged:
         return "What the numbers say: nothing yet, since no method has finished."
-    total = len(summary["algorithms"]) + len(summary.get("not_played", []))
+    total = len(summary.algorithms) + len(summary.not_played)
     among = f" of the {len(done)} of {total} methods that finished" if incomplete_lines(summary) else ""
     parts = [*_target(done), *_accuracy(done), *_volume(done), *_memory(done), *_slowest(done)] if done else []
     if unfit:
-        stopped = any(summary["algorithms"][name]["does_not_fit"]["outcome"] == "does-not-fit" for name in unfit)
+        found = [each.does_not_fit for each in summary.algorithms.values() if each.does_not_fit]
+        stopped = any(each.outcome == "does-not-fit" for each in found)
         verb = ("do" if len(unfit) > 1 else "does") if stopped else "would"
         parts.append(f"{_listed(unfit)} {verb} not fit in memory{' (foreseen)' * (not trained(summary))}")
     parts += _with_model(summary) if done else []
@@ -42,59 +42,57 @@ def headline(summary: Json) -> str:
     return f"What the numbers say{among}: {'; '.join(parts) or 'no method stands out'}."
 
 
-def incomplete_lines(summary: Json) -> list[str]:
+def incomplete_lines(summary: Summary) -> list[str]:
     """Lines that say what is missing of a run that was cut short or still goes on; empty for a complete run."""
     cut = [
-        f"{name} ({each['rounds']} {'round' if each['rounds'] == 1 else 'rounds'} ended)"
-        for name, each in summary["algorithms"].items()
-        if each["outcome"] in ("partial", "interrupted")
+        f"{name} ({each.rounds} {'round' if each.rounds == 1 else 'rounds'} ended)"
+        for name, each in summary.algorithms.items()
+        if each.outcome in ("partial", "interrupted")
     ]
     lines = [f"PARTIAL: {', '.join(cut)} did not come to an end; the figures are those until then."] if cut else []
-    absent = summary.get("not_played", [])
+    absent = summary.not_played
     return lines + ([f"PARTIAL: not played: {', '.join(absent)}."] if absent else [])
 
 
-def trained(summary: Json) -> bool:
+def trained(summary: Summary) -> bool:
     """Whether there was anything to judge: in a dry run there is not."""
-    return bool(summary["health"]["verdict"] != "none")
+    return summary.health.verdict != "none"
 
 
-def clock_of(summary: Json) -> str:
+def clock_of(summary: Summary) -> str:
     """Which clock the run was played on, in words."""
-    return f"{summary['clock']} clock" if trained(summary) else "dry run: foreseen, nothing was trained"
+    return f"{summary.clock} clock" if trained(summary) else "dry run: foreseen, nothing was trained"
 
 
-def verdict_label(summary: Json) -> str:
+def verdict_label(summary: Summary) -> str:
     """The label of a run's verdict on itself."""
-    verdict: str = summary["health"]["verdict"]
+    verdict = summary.health.verdict
     return {"partial": PARTIAL, "unplayed": UNPLAYED}.get(verdict, verdict)
 
 
-def target_of(summary: Json) -> str | None:
+def target_of(summary: Summary) -> str | None:
     """The higher target that a method which finished has reached; None where none has."""
     return _highest(_done(summary))
 
 
-def _highest(done: Json) -> str | None:
-    return next((target for target in TARGETS if any(each["to_target"].get(target) for each in done.values())), None)
+def _highest(done: Algorithms) -> str | None:
+    return next((target for target in TARGETS if any(each.to_target.get(target) for each in done.values())), None)
 
 
-def _done(summary: Json) -> dict[str, Any]:
+def _done(summary: Summary) -> Algorithms:
     """The methods that finished a round and came to their end."""
-    return {
-        name: each for name, each in summary["algorithms"].items() if each["outcome"] == "finished" and each["rounds"]
-    }
+    return {name: each for name, each in summary.algorithms.items() if each.outcome == "finished" and each.rounds}
 
 
-def _with_model(summary: Json) -> list[str]:
+def _with_model(summary: Summary) -> list[str]:
     """Which methods would not fit the run's devices with a paper's model, by what is computed."""
     found = model_memory.of(summary)
     if found is None:
         return []
     fits: dict[str, dict[str, bool | None]] = {}  # by method and device
-    for name, algorithm in summary["algorithms"].items():
+    for name, algorithm in summary.algorithms.items():
         if need := found.methods.get(name):
-            clients = {client["device"]: client["budget_mib"] for client in algorithm["clients"]}
+            clients = {client.device: client.budget_mib for client in algorithm.clients}
             fits[name] = {device: model_memory.fits(need, budget_mib) for device, budget_mib in clients.items()}
     if not fits:
         return []
@@ -111,16 +109,16 @@ def _with_model(summary: Json) -> list[str]:
     return [f"{what} {', '.join(parts)}"]
 
 
-def _target(done: Json) -> list[str]:
+def _target(done: Algorithms) -> list[str]:
     target = _highest(done)
     if target is None:
-        return ["no method reached 85 %"] if any(each["accuracy"] is not None for each in done.values()) else []
-    reached = {name: each["to_target"][target] for name, each in done.items() if each["to_target"].get(target)}
+        return ["no method reached 85 %"] if any(each.accuracy is not None for each in done.values()) else []
+    reached = {name: found for name, each in done.items() if (found := each.to_target.get(target))}
     percent = f"{100 * float(target):.0f} %"
-    fewest = _least({name: found["bytes"] for name, found in reached.items()})
-    soonest = _least({name: found["seconds"] for name, found in reached.items()})
-    bytes_ = f"{number(reached[fewest[0]]['bytes'] / 1e6)} MB"
-    seconds = f"{number(reached[soonest[0]]['seconds'])} s"
+    fewest = _least({name: found.bytes for name, found in reached.items()})
+    soonest = _least({name: found.seconds for name, found in reached.items()})
+    bytes_ = f"{number(reached[fewest[0]].bytes / 1e6)} MB"
+    seconds = f"{number(reached[soonest[0]].seconds)} s"
     if len(reached) == 1:  # others were perhaps given less time
         only = "only " if len(done) > 1 else ""
         return [f"{only}{soonest[0]} reached {percent}, after {seconds} and {bytes_}"]
@@ -132,23 +130,23 @@ def _target(done: Json) -> list[str]:
     ]
 
 
-def _accuracy(done: Json) -> list[str]:
-    known = {name: each for name, each in done.items() if each["accuracy"] is not None}
+def _accuracy(done: Algorithms) -> list[str]:
+    known = {name: each.accuracy for name, each in done.items() if each.accuracy is not None}
     if len(known) < 2:
         return []
-    best = _least({name: -each["accuracy"] for name, each in known.items()})
-    percent, seconds = 100 * known[best[0]]["accuracy"], number(known[best[0]]["seconds"])
-    after = f" after {seconds} s" if len(best) == 1 else ""
+    best = _least({name: -accuracy for name, accuracy in known.items()})
+    percent = 100 * known[best[0]]
+    after = f" after {number(done[best[0]].seconds)} s" if len(best) == 1 else ""
     return [f"{_listed(best)} ended with the highest accuracy ({percent:.1f} %{after})"]
 
 
-def _volume(done: Json) -> list[str]:
+def _volume(done: Algorithms) -> list[str]:
     """Who sends and receives the least in a round, where no bytes until a target are spoken of."""
     found = {}
     for name, each in done.items():
-        ways = [payload_per_share(each, way) for way in ("up", "down")]
-        if None not in ways:
-            found[name] = sum(way for way in ways if way is not None)
+        up, down = payload_per_share(each, "up"), payload_per_share(each, "down")
+        if up is not None and down is not None:
+            found[name] = up + down
     if _highest(done) or len(found) < 2:
         return []
     least = _least(found)
@@ -158,15 +156,11 @@ def _volume(done: Json) -> list[str]:
     return [f"{_listed(least)} {'send' if len(least) > 1 else 'sends'} the fewest bytes ({kilobytes} kB a round)"]
 
 
-def _memory(done: Json) -> list[str]:
+def _memory(done: Algorithms) -> list[str]:
     """Who needs the least at the largest peak; of a dry run, by the peaks that are foreseen."""
-    foreseen = any(each.get("foreseen") for each in done.values())
-    key = "needed_mib" if foreseen else "peak_mib"
-    peaks = {
-        name: max(found)
-        for name, each in done.items()
-        if (found := [client[key] for client in each["clients"] if client[key] is not None])
-    }
+    foreseen = any(each.foreseen for each in done.values())
+    of = FIGURES["needed_mib" if foreseen else "peak_mib"].of
+    peaks = {name: mib for name, each in done.items() if (mib := of(each)) is not None}
     if len(peaks) < 2:
         return []
     lowest = min(peaks.values())
@@ -177,13 +171,13 @@ def _memory(done: Json) -> list[str]:
     if len(least) == len(peaks):
         return [f"all {need} about the same client memory"]
     highest = peaks[least[-1]]
-    mib = number(lowest) if len(least) == 1 else f"{number(lowest)} to {number(highest)}"
-    return [f"{_listed(least)} {need if len(least) > 1 else needs} the least client memory ({mib} MiB{how})"]
+    span = number(lowest) if len(least) == 1 else f"{number(lowest)} to {number(highest)}"
+    return [f"{_listed(least)} {need if len(least) > 1 else needs} the least client memory ({span} MiB{how})"]
 
 
-def _slowest(done: Json) -> list[str]:
+def _slowest(done: Algorithms) -> list[str]:
     """Who has the longest round, and what it mostly goes into."""
-    rounds = {name: each["round_latency_s"] for name, each in done.items() if each["round_latency_s"]}
+    rounds = {name: each.round_latency_s for name, each in done.items() if each.round_latency_s}
     if len(rounds) < 2:
         return []
     if len({sum(split.values()) for split in rounds.values()}) == 1:

@@ -8,6 +8,7 @@ from typing import Any
 
 from emulator.analysis import model_memory
 from emulator.analysis.metrics import largest
+from emulator.analysis.summary import Algorithms, ClientSummary, Summary
 from emulator.ledger.events import MEMORY_KINDS
 from emulator.tables.table import NOTHING, Table, TableCell, TableRow, figure, number
 
@@ -32,22 +33,24 @@ FORESEEN = (
 )
 
 
-def foreseen(algorithms: Json) -> bool:
+def foreseen(algorithms: Algorithms) -> bool:
     """Whether nobody measured any memory: in a dry run."""
-    return any(algorithm.get("foreseen") for algorithm in algorithms.values())
+    return any(algorithm.foreseen for algorithm in algorithms.values())
 
 
-def by_device(algorithms: Json) -> Table:
+def by_device(algorithms: Algorithms) -> Table:
     """Peaks beside budgets, and who fits; of a dry run, what is foreseen alone."""
     rows: list[TableRow] = []
     dry = foreseen(algorithms)
-    keys = ("budget_mib", "tensors_mib") if dry else ("baseline_mib", "budget_mib", "peak_mib", "tensors_mib")
     for name, algorithm in algorithms.items():
-        devices: dict[str, list[Json]] = {}
-        for client in algorithm["clients"]:
-            devices.setdefault(client["device"], []).append(client)
+        devices: dict[str, list[ClientSummary]] = {}
+        for client in algorithm.clients:
+            devices.setdefault(client.device, []).append(client)
         for device, clients in devices.items():
-            cells = (figure(largest(clients, key)) for key in keys)
+            sizes = [[c.budget_mib for c in clients], [c.tensors_mib for c in clients]]
+            if not dry:
+                sizes = [[c.baseline_mib for c in clients], sizes[0], [c.peak_mib for c in clients], sizes[1]]
+            cells = (figure(largest(each)) for each in sizes)
             rows.append([name, device, *cells, _needed(clients, dry), _fitting(clients)])
     headers = ["baseline\nMiB", "budget\nMiB", "peak\nMiB", "tensors\nMiB", "needs\nMiB", "clients\nthat fit"]
     if dry:
@@ -61,18 +64,17 @@ def by_device(algorithms: Json) -> Table:
     )
 
 
-def _needed(clients: list[Json], dry: bool) -> TableCell | str:
+def _needed(clients: list[ClientSummary], dry: bool) -> TableCell | str:
     """What such a client needs; marked where that is foreseen beside what was measured."""
-    known = [client for client in clients if client["needed_mib"] is not None]
-    most = max(known, key=lambda client: float(client["needed_mib"]), default=None)
-    if most is None:
+    needed_mib = largest(client.needed_mib for client in clients)
+    if needed_mib is None:
         return NOTHING
-    needed_mib = most["needed_mib"]
-    return TableCell(needed_mib, "~" * (not dry and needed_mib != most["peak_mib"]) + number(needed_mib))
+    peak_mib = next(client.peak_mib for client in clients if client.needed_mib == needed_mib)
+    return TableCell(needed_mib, "~" * (not dry and needed_mib != peak_mib) + number(needed_mib))
 
 
-def _fitting(clients: list[Json]) -> str:
-    outcomes = [client["outcome"] for client in clients]
+def _fitting(clients: list[ClientSummary]) -> str:
+    outcomes = [client.outcome for client in clients]
     would = outcomes.count("would-not-fit")
     if would:
         return f"would not ({would})"
@@ -82,16 +84,16 @@ def _fitting(clients: list[Json]) -> str:
     return f"no ({unfit})" if unfit else NOTHING
 
 
-def with_model(summary: Json) -> list[Table]:
+def with_model(summary: Summary) -> list[Table]:
     """What a client would need with a paper's model: a row for each method and kind of device."""
     found = model_memory.of(summary)
     if found is None:
         return []
     rows: list[TableRow] = []
     words = {True: "fits", False: "does not fit", None: "open"}
-    for name, algorithm in summary["algorithms"].items():
+    for name, algorithm in summary.algorithms.items():
         need = found.methods.get(name)
-        for device, budget_mib in {c["device"]: c["budget_mib"] for c in algorithm["clients"]}.items():
+        for device, budget_mib in {c.device: c.budget_mib for c in algorithm.clients}.items():
             sizes = [need.tensors_mib, need.needed_mib] if need else [None, None]
             fit = words[model_memory.fits(need, budget_mib)] if need else NOTHING
             rows.append([name, device, *map(figure, (budget_mib, *sizes)), fit])
@@ -109,31 +111,30 @@ def with_model(summary: Json) -> list[Table]:
     ]
 
 
-def by_category(algorithms: Json) -> list[Table]:
+def by_category(algorithms: Algorithms) -> list[Table]:
     """What the peak of the tightest device is made of; nothing where no account was kept."""
     known = {
         name: clients
         for name, algorithm in algorithms.items()
-        if (clients := [client for client in algorithm["clients"] if client["account_mib"]])
+        if (clients := [client for client in algorithm.clients if client.account_mib])
     }
     if not known:
         return []
     everyone = [client for clients in known.values() for client in clients]
-    tightest = min(everyone, key=lambda client: math.inf if client["budget_mib"] is None else client["budget_mib"])[
-        "device"
-    ]
-    shown = {name: [c for c in clients if c["device"] == tightest] for name, clients in known.items()}
+    tightest = min(everyone, key=lambda each: math.inf if each.budget_mib is None else each.budget_mib).device
+    shown = {name: [c for c in clients if c.device == tightest] for name, clients in known.items()}
     shown = {name: clients for name, clients in shown.items() if clients}
+    accounts = [clients[0].account_mib or {} for clients in shown.values()]
     rows: list[TableRow] = [
-        [NAMES.get(kind, kind), *(figure(clients[0]["account_mib"][kind] or None) for clients in shown.values())]
-        for kind in MEMORY_KINDS
+        [NAMES.get(kind, kind), *(figure(each.get(kind) or None) for each in accounts)] for kind in MEMORY_KINDS
     ]
-    rows.append(["tensors", *(figure(clients[0]["tensors_mib"]) for clients in shown.values())])
+    rows.append(["tensors", *(figure(clients[0].tensors_mib) for clients in shown.values())])
     dry = foreseen(algorithms)
     if dry:
-        rows.append(["peak, foreseen", *(figure(largest(clients, "needed_mib")) for clients in shown.values())])
+        needed = (figure(largest(client.needed_mib for client in clients)) for clients in shown.values())
+        rows.append(["peak, foreseen", *needed])
     else:
-        beside = (figure(largest(clients, "beside_mib")) for clients in shown.values())
+        beside = (figure(largest(client.beside_mib for client in clients)) for clients in shown.values())
         rows.append(["allocator\nand workspace", *beside])
         rows.append(["peak, measured", *(_peak(clients) for clients in shown.values())])
     last = (
@@ -152,6 +153,7 @@ def by_category(algorithms: Json) -> list[Table]:
     return [table]
 
 
-def _peak(clients: list[Json]) -> TableCell:
-    stopped, peak_mib = all(client["beside_mib"] is None for client in clients), largest(clients, "peak_mib")
+def _peak(clients: list[ClientSummary]) -> TableCell:
+    stopped = all(client.beside_mib is None for client in clients)
+    peak_mib = largest(client.peak_mib for client in clients)
     return TableCell(peak_mib, (">" if stopped else "") + number(peak_mib))

@@ -19,6 +19,7 @@ from rich.text import Text
 from emulator.analysis import model_memory
 from emulator.analysis.client_memory import budget_share, clients_that_fit
 from emulator.analysis.latency import CAUSES
+from emulator.analysis.summary import AlgorithmSummary, Summary
 from emulator.checks.clock_limits import LIMITS, limits_of
 from emulator.processes import CALL
 from emulator.tables import run as tables
@@ -26,8 +27,6 @@ from emulator.tables.figure_columns import figure_column, finished
 from emulator.tables.headline import headline, incomplete_lines, target_of
 from emulator.tables.table import BEST, MARKED, NOTHING, Column, Table, count, figure, from_columns, show, wrapped
 from emulator.validation import printable
-
-Json = Mapping[str, Any]
 
 Line = tuple[str, str]  # its style, and its text
 
@@ -42,7 +41,7 @@ WORDS = {
 }
 
 
-def print_run(summary: Json, console: Console, more: Sequence[str] = ()) -> None:
+def print_run(summary: Summary, console: Console, more: Sequence[str] = ()) -> None:
     """Print the verdict, the two tables (and those named in ``more``), notes, and what the numbers say."""
 
     def show_lines(lines: Iterable[Line]) -> None:
@@ -57,16 +56,16 @@ def print_run(summary: Json, console: Console, more: Sequence[str] = ()) -> None
     show_lines([("", ""), *_notes(summary, console.width, room), *below])
 
 
-def _above(summary: Json, width: int) -> list[Line]:
+def _above(summary: Summary, width: int) -> list[Line]:
     """Verdict and tables."""
-    bad = bool(summary["health"]["reasons"])
+    bad = bool(summary.health.reasons)
     head, *rest = tables.verdict(summary)
     lines = _wrapped(f"{tables.title(summary)}. {head}", width, "bold red" if bad else "bold")
     for text in incomplete_lines(summary):
         lines += _wrapped(text, width, "bold red")
     for text in rest:
         lines += _wrapped(text, width, "bold red" if bad else "")
-    if summary["algorithms"]:
+    if summary.algorithms:
         for table, groups in both(summary):
             lines += [("", ""), *drawn(table, groups)]
             for result in table.results:
@@ -79,7 +78,7 @@ def _wrapped(text: str, width: int, style: str = "") -> list[Line]:
     return [(style, line) for line in wrapped(text, width)]
 
 
-def _notes(summary: Json, width: int, room: int) -> list[Line]:
+def _notes(summary: Summary, width: int, room: int) -> list[Line]:
     """The first notes, as many as there is ``room`` for, but one at least; of the others, how many there are."""
     found = [_wrapped(note, width) for note in tables.notes(summary)]
     shown: list[Line] = []
@@ -91,17 +90,17 @@ def _notes(summary: Json, width: int, room: int) -> list[Line]:
     return shown
 
 
-def where(folder: Path, argv: Sequence[str], report: bool, summary: Json) -> list[str]:
+def where(folder: Path, argv: Sequence[str], report: bool, summary: Summary) -> list[str]:
     """Where the record is, and the one command that comes next: a report; then whether it holds over seeds; or the run
     again where it cannot be trusted or was cut short. On the virtual clock, but where the real one was cut short."""
-    bad, last = bool(summary["health"]["reasons"]), "tables.md: all tables"
+    bad, last = bool(summary.health.reasons), "tables.md: all tables"
     words = [*_without(argv, ("--out",))]
     if not bad and not incomplete_lines(summary):
         if not report:
             return [f"Record: {folder} ({last})", f"Next: {CALL} report {shlex.quote(str(folder))}"]
         last = "report.html: every table, pictures, sources"
         words = [word for word in _without(words, ("--seed", "--tables")) if word != "--report"] + ["--seeds", "5"]
-    if limits_of(summary["clock"]).host_matters and (bad or not incomplete_lines(summary)):
+    if limits_of(summary.clock).host_matters and (bad or not incomplete_lines(summary)):
         quiet = next(name for name, limits in LIMITS.items() if limits.trains and not limits.host_matters)
         words = [*_without(words, ("--clock", "--dilation")), "--clock", quiet]
     return [f"Record: {folder} ({last})", f"Next: {shlex.join([*CALL.split(), *words])}"]
@@ -117,29 +116,29 @@ def _without(argv: Sequence[str], flags: Sequence[str]) -> Iterator[str]:
             yield word
 
 
-def _table(title: str, summary: Json, columns: Sequence[Column], caption: str, **more: Any) -> Table:
-    algorithms = summary["algorithms"]
+def _table(title: str, summary: Summary, columns: Sequence[Column], caption: str, **more: Any) -> Table:
+    algorithms = summary.algorithms
     names = Column("method", [_named(name, each) for name, each in algorithms.items()])
     return from_columns([names, *columns], title=title, caption=caption, ranked=finished(algorithms), **more)
 
 
-def _named(name: str, algorithm: Json) -> str:
+def _named(name: str, algorithm: AlgorithmSummary) -> str:
     """A method, and below it how it ended where it did not finish."""
-    return name if algorithm["outcome"] == "finished" else f"{name}\n{tables.outcome(algorithm['outcome'])}"
+    return name if algorithm.outcome == "finished" else f"{name}\n{tables.outcome(algorithm.outcome)}"
 
 
-def both(summary: Json) -> list[tuple[Table, dict[int, str]]]:
+def both(summary: Summary) -> list[tuple[Table, dict[int, str]]]:
     """The two tables, each with the titles of its groups of columns by the first of them."""
     return [(latency(summary), {}), volume_and_memory(summary)]
 
 
-def latency(summary: Json) -> Table:
+def latency(summary: Summary) -> Table:
     """Seconds of a mean round by cause, until the target, and the accuracy at the end."""
-    algorithms, target = summary["algorithms"], target_of(summary)
+    algorithms, target = summary.algorithms, target_of(summary)
     each = [*algorithms.values()]
-    columns = [Column("\nrounds", [count(algorithm["rounds"]) for algorithm in each])]
+    columns = [Column("\nrounds", [count(algorithm.rounds) for algorithm in each])]
     columns.append(figure_column(algorithms, "s_per_round", "\nround"))
-    splits = [algorithm["round_latency_s"] for algorithm in each]
+    splits = [algorithm.round_latency_s for algorithm in each]
     for cause in CAUSES:
         columns.append(Column(WORDS[cause], [figure(split[cause] if split else None) for split in splits]))
     until = ""
@@ -147,7 +146,7 @@ def latency(summary: Json) -> Table:
         percent = round(100 * float(target))
         until = f", and until {percent} % accuracy"
         columns.append(figure_column(algorithms, f"s_to_{percent}", f"to\n{percent} %"))
-    if any(algorithm["accuracy"] is not None for algorithm in each):
+    if any(algorithm.accuracy is not None for algorithm in each):
         columns.append(figure_column(algorithms, "accuracy_percent", "accu-\nracy %"))
     caption = "Emulated time, mean over clients. Queueing: for link or server."
     results = tables.unfit(algorithms)
@@ -155,9 +154,9 @@ def latency(summary: Json) -> Table:
     return msgspec.structs.replace(found, caption=f"{caption} {BEST}: the best.") if found.best_cells() else found
 
 
-def volume_and_memory(summary: Json) -> tuple[Table, dict[int, str]]:
+def volume_and_memory(summary: Summary) -> tuple[Table, dict[int, str]]:
     """Communication volume and client memory beside each other, and the columns at which groups begin."""
-    algorithms, target = summary["algorithms"], target_of(summary)
+    algorithms, target = summary.algorithms, target_of(summary)
     each = [*algorithms.values()]
     groups = {1: "Communication volume"}
     columns = [figure_column(algorithms, "up_kb", "up\nkB"), figure_column(algorithms, "down_kb", "down\nkB")]
@@ -165,9 +164,8 @@ def volume_and_memory(summary: Json) -> tuple[Table, dict[int, str]]:
     if target:
         percent = round(100 * float(target))
         columns.append(figure_column(algorithms, f"mb_to_{percent}", f"MB to\n{percent} %"))
-    dry = any(algorithm["foreseen"] for algorithm in each)
-    model = (summary.get("workload") or {}).get("model")
-    groups[len(columns) + 1] = f"Client memory{f' ({model})' if model else ''}"
+    dry = any(algorithm.foreseen for algorithm in each)
+    groups[len(columns) + 1] = f"Client memory{f' ({summary.workload.model})' if summary.workload else ''}"
     key, head = ("needed_mib", "at most\nMiB") if dry else ("peak_mib", "peak\nMiB")
     columns.append(figure_column(algorithms, key, head, ranks=False))
     columns.append(Column("% of\nbudget", [figure(budget_share(algorithm), 100) for algorithm in each]))
@@ -178,19 +176,19 @@ def volume_and_memory(summary: Json) -> tuple[Table, dict[int, str]]:
         groups[len(columns) + 1] = found.model
         needs = [found.methods.get(name) for name in algorithms]
         columns.append(Column("needs\nMiB", [model_memory.span_mib(need) if need else NOTHING for need in needs]))
-        fits = [need and model_memory.fitting(need, a["clients"]) for need, a in zip(needs, each, strict=True)]
+        fits = [need and model_memory.fitting(need, a.clients) for need, a in zip(needs, each, strict=True)]
         columns.append(Column("clients\nthat fit", [str(fit) if fit else NOTHING for fit in fits]))
         caption += f" {found.model}: computed, not measured, {found.workload}; from tensors alone to the most that a"
         caption += " process takes."
     return _table("", summary, columns, caption), groups
 
 
-def _fitting(algorithm: Json) -> str:
-    fit = clients_that_fit(algorithm["clients"])
-    unfit = sum(client["outcome"] == "does-not-fit" for client in algorithm["clients"])
+def _fitting(algorithm: AlgorithmSummary) -> str:
+    fit = clients_that_fit(algorithm.clients)
+    unfit = sum(client.outcome == "does-not-fit" for client in algorithm.clients)
     if fit is None:
         return f"no ({unfit})" if unfit else NOTHING
-    return f"{fit} of {len(algorithm['clients'])}"
+    return f"{fit} of {len(algorithm.clients)}"
 
 
 def drawn(table: Table, groups: Mapping[int, str]) -> list[tuple[str, str]]:

@@ -14,8 +14,9 @@ import msgspec
 
 from emulator.analysis.latency import CAUSES
 from emulator.analysis.metrics import largest
+from emulator.analysis.summary import Algorithms, AlgorithmSummary, Summary
 from emulator.checks.clock_limits import limits_of
-from emulator.checks.findings import findings_of
+from emulator.checks.findings import HostBottleneck
 from emulator.errors import UserError
 from emulator.tables import clients_data, communication, computations
 from emulator.tables import memory as memory_sheets
@@ -34,13 +35,13 @@ DRY_RUN = (
 FULL_PERCENT = 100.0
 
 
-def to_markdown(summary: Json) -> str:
+def to_markdown(summary: Summary) -> str:
     """``tables.md``: verdict, every table, and notes."""
     lines = [f"# {title(summary)}", ""]
     for line in incomplete_lines(summary):
         lines += [f"**{line}**", ""]
     for line in verdict(summary):
-        lines += [f"**{line}**" if summary["health"]["reasons"] else line, ""]
+        lines += [f"**{line}**" if summary.health.reasons else line, ""]
     for table in named(summary, [*TABLES]):
         lines += markdown(table)
     for line in remarks(summary):
@@ -51,7 +52,7 @@ def to_markdown(summary: Json) -> str:
 # --- the tables ---------------------------------------------------------------------------------------------------
 
 
-def named(summary: Json, names: Sequence[str]) -> list[Table]:
+def named(summary: Summary, names: Sequence[str]) -> list[Table]:
     """The tables of these names; a name has none where the run has nothing of its kind."""
     return [table for name in names for table in TABLES[name](summary)]
 
@@ -74,27 +75,27 @@ def listed() -> str:
     return ", ".join(TABLES)
 
 
-def run_tables(summary: Json) -> list[Table]:
+def run_tables(summary: Summary) -> list[Table]:
     """The tables that have a row for each method."""
     return named(summary, [name for name in TABLES if name not in ("computations", "data")])
 
 
-def _latency_beside_chance(summary: Json) -> Table:
-    found = _latency(summary["algorithms"])
+def _latency_beside_chance(summary: Summary) -> Table:
+    found = _latency(summary.algorithms)
     beside = clients_data.accuracy_of_the_largest(summary) if trained(summary) else ""
     return msgspec.structs.replace(found, caption=f"{found.caption} {beside}".rstrip())
 
 
-def _latency(algorithms: Json) -> Table:
+def _latency(algorithms: Algorithms) -> Table:
     each = [*algorithms.values()]
-    ended = ["foreseen" if one["foreseen"] and one["outcome"] == "finished" else one["outcome"] for one in each]
+    ended = ["foreseen" if one.foreseen and one.outcome == "finished" else one.outcome for one in each]
     return from_columns(
         [
             Column("algorithm", [*algorithms]),
             Column("outcome", [outcome(ending) for ending in ended]),
-            Column("rounds", [count(algorithm["rounds"]) for algorithm in each]),
+            Column("rounds", [count(algorithm.rounds) for algorithm in each]),
             figure_column(algorithms, "s_per_round"),
-            Column("total\ns", [figure(algorithm["seconds"]) for algorithm in each]),
+            Column("total\ns", [figure(algorithm.seconds) for algorithm in each]),
             *(figure_column(algorithms, key) for key in ("s_to_85", "s_to_90", "accuracy_percent")),
         ],
         title="Latency",
@@ -107,11 +108,11 @@ def _latency(algorithms: Json) -> Table:
     )
 
 
-def _causes(algorithms: Json) -> Table:
+def _causes(algorithms: Algorithms) -> Table:
     rows: list[TableRow] = []
     headers = ("compute\ns", "seriali-\nsation s", "propa-\ngation s", "queueing\ns", "idle,\nwaiting s")
     for name, algorithm in algorithms.items():
-        split = algorithm["round_latency_s"]
+        split = algorithm.round_latency_s
         whole = sum(split.values()) if split else None
         rows.append([name, *(figure(split[cause] if split else None) for cause in CAUSES), figure(whole)])
     return Table(
@@ -126,14 +127,14 @@ def _causes(algorithms: Json) -> Table:
     )
 
 
-def _server(algorithms: Json) -> Table:
+def _server(algorithms: Algorithms) -> Table:
     rows: list[TableRow] = []
     for name, algorithm in algorithms.items():
-        server = algorithm["server"] or {}
-        busy_s, length_s, workers = server.get("busy_s"), algorithm["length_s"], server.get("workers") or 1
-        used = busy_s / length_s / workers if busy_s is not None and length_s else None
-        seconds = (figure(server.get(f"{what}_s")) for what in ("busy", "align", "queue_wait", "align_wait"))
-        rows.append([name, *seconds, figure(used, FULL_PERCENT), figure(server.get("held_mib"))])
+        server, length_s = algorithm.server, algorithm.length_s
+        used = server.busy_s / length_s / (server.workers or 1) if server and length_s else None
+        busy = (server.busy_s, server.align_s, server.queue_wait_s, server.align_wait_s) if server else [None] * 4
+        held_mib = server.held_mib if server else None
+        rows.append([name, *map(figure, busy), figure(used, FULL_PERCENT), figure(held_mib)])
     return Table(
         title="The server",
         headers=["algorithm", "busy\ns", "of it\nalign s", "queue\ns", "of it\nalign s", "used\n%", "held\nMiB"],
@@ -147,11 +148,11 @@ def _server(algorithms: Json) -> Table:
     )
 
 
-def _alignment(algorithms: Json) -> Table:
+def _alignment(algorithms: Algorithms) -> Table:
     rows: list[TableRow] = []
     for name, algorithm in algorithms.items():
-        if found := algorithm["alignment"]:
-            before, after = ([row[key] for row in found] for key in ("before", "after"))
+        if found := algorithm.alignment:
+            before, after = [row.before for row in found], [row.after for row in found]
             cells = (before[0], after[0], sum(before) / len(found), sum(after) / len(found))
             rows.append([name, count(len(found)), *map(figure, cells)])
     return Table(
@@ -165,118 +166,118 @@ def _alignment(algorithms: Json) -> Table:
     )
 
 
-TABLES: dict[str, Callable[[Json], list[Table]]] = {  # by the names of ``--tables``
+TABLES: dict[str, Callable[[Summary], list[Table]]] = {  # by the names of ``--tables``
     "latency": lambda summary: [_latency_beside_chance(summary)],
-    "causes": lambda summary: [_causes(summary["algorithms"])],
-    "volume": lambda summary: [communication.in_all(summary["algorithms"])],
-    "kinds": lambda summary: [communication.by_kind(summary["algorithms"])],
-    "memory": lambda summary: [memory_sheets.by_device(summary["algorithms"])],
-    "memory-parts": lambda summary: memory_sheets.by_category(summary["algorithms"]),
+    "causes": lambda summary: [_causes(summary.algorithms)],
+    "volume": lambda summary: [communication.in_all(summary.algorithms)],
+    "kinds": lambda summary: [communication.by_kind(summary.algorithms)],
+    "memory": lambda summary: [memory_sheets.by_device(summary.algorithms)],
+    "memory-parts": lambda summary: memory_sheets.by_category(summary.algorithms),
     "model-memory": memory_sheets.with_model,
-    "server": lambda summary: [_server(summary["algorithms"])],
-    "alignment": lambda summary: [_alignment(summary["algorithms"])] * _aligned(summary),
-    "computations": lambda summary: [computations.computations_table(summary["algorithms"])],
-    "data": clients_data.clients_data_tables,
+    "server": lambda summary: [_server(summary.algorithms)],
+    "alignment": lambda summary: [_alignment(summary.algorithms)] * _aligned(summary),
+    "computations": lambda summary: [computations.computations_table(summary.algorithms)],
+    "data": lambda summary: clients_data.clients_data_tables(summary.data),
 }
 
 
-def _aligned(summary: Json) -> bool:
-    return any(algorithm["alignment"] for algorithm in summary["algorithms"].values())
+def _aligned(summary: Summary) -> bool:
+    return any(algorithm.alignment for algorithm in summary.algorithms.values())
 
 
 # --- lines around them --------------------------------------------------------------------------------------------
 
 
-def title(summary: Json) -> str:
+def title(summary: Summary) -> str:
     """Which run it was."""
-    dilation = summary.get("dilation") or 1
+    dilation = summary.dilation or 1
     slowed = f", dilation {dilation}" if dilation != 1 else ""
-    clock = f"{summary['clock']} clock" if trained(summary) else "dry run"
-    return f"Profile {summary['profile']}, {clock}, seed {summary['seed']}{slowed}"
+    clock = f"{summary.clock} clock" if trained(summary) else "dry run"
+    return f"Profile {summary.profile}, {clock}, seed {summary.seed}{slowed}"
 
 
-def verdict(summary: Json) -> list[str]:
+def verdict(summary: Summary) -> list[str]:
     """The run's verdict on itself, in lines; the first says it."""
-    health = summary["health"]
+    health = summary.health
     if not trained(summary):
-        doubts = ["Do not trust the figures below:"] if health["reasons"] else []
-        return [DRY_RUN, *doubts, *(f"- {reason}" for reason in health["reasons"])]
-    if health["verdict"] == "unplayed":
+        doubts = ["Do not trust the figures below:"] if health.reasons else []
+        return [DRY_RUN, *doubts, *(f"- {reason}" for reason in health.reasons)]
+    if health.verdict == "unplayed":
         return [f"Verdict: {verdict_label(summary)}."]
-    if health["verdict"] in ("good", "partial") and not any(each["rounds"] for each in health["algorithms"].values()):
+    if health.verdict in ("good", "partial") and not any(each.rounds for each in health.algorithms.values()):
         return [f"Verdict: {verdict_label(summary)}: no round has ended, so there are no figures."]
-    if health["verdict"] in ("good", "partial"):
-        figures = list(health["algorithms"].values())
-        lag = largest(figures, "lag_max_ms")
-        late = largest(figures, "late_p95_ms")
-        clamps = sum(figure["clamps"] for figure in figures)
-        if not lag and not clamps and not largest(figures, "late_max_ms"):
-            if not limits_of(summary["clock"]).host_matters:
+    if health.verdict in ("good", "partial"):
+        figures = list(health.algorithms.values())
+        lag = largest(each.lag_max_ms for each in figures)
+        late = largest(each.late_p95_ms for each in figures)
+        clamps = sum(figure.clamps for figure in figures)
+        if not lag and not clamps and not largest(each.late_max_ms for each in figures):
+            if not limits_of(summary.clock).host_matters:
                 by_rule = "this clock lets everything take place when it is due: seconds are the model's"
                 return [f"Verdict: {verdict_label(summary)}; {by_rule}, without a host's delays."]
             what = "Every round ended and every message arrived"
             if incomplete_lines(summary):
                 what = "Every round that has ended and every message that arrived did so"
             return [f"Verdict: {verdict_label(summary)}. {what} exactly when it was due."]
-        moved = sum(figure["clamped_ms"] for figure in figures)
+        moved = sum(figure.clamped_ms for figure in figures)
         return [
             f"Verdict: {verdict_label(summary)}. Rounds ended at most {number(lag)} ms off; 95 % of messages at most "
             f"{number(late)} ms late; {clamps} clamps ({number(moved)} ms in all)."
         ]
-    incomplete = all(found.law == "refused" for found in findings_of(health) if found.severity == "reason")
+    incomplete = all(found.law == "refused" for found in health.findings if found.severity == "reason")
     verdict = (
         "INCOMPLETE. The figures of the other methods hold:" if incomplete else "BAD. Do not trust the figures below:"
     )
-    return [f"Verdict: {verdict}", *(f"- {reason}" for reason in health["reasons"])]
+    return [f"Verdict: {verdict}", *(f"- {reason}" for reason in health.reasons)]
 
 
-def notes(summary: Json) -> list[str]:
+def notes(summary: Summary) -> list[str]:
     """What the verdict noted, and what is odd about the data."""
-    found = [each for each in findings_of(summary["health"]) if each.severity == "note"]
+    found = [each for each in summary.health.findings if each.severity == "note"]
     noted = [each for each in found if each.law not in ("does-not-fit", "interrupted")]
     return [f"Note: {note}" for note in (*noted, *clients_data.remarks(summary))]
 
 
-def remarks(summary: Json) -> list[str]:
+def remarks(summary: Summary) -> list[str]:
     """What stands below the tables: notes, and where the host was tightest."""
     remarks = notes(summary)
-    slowest = max(summary["algorithms"].items(), key=lambda each: each[1]["dilation"], default=None)
-    if slowest and slowest[1].get("dilation_why"):
+    slowest = max(summary.algorithms.items(), key=lambda each: each[1].dilation, default=None)
+    if slowest and slowest[1].dilation_why:
         name, algorithm = slowest
-        remarks.append(f"Dilation {algorithm['dilation']} ({name}): {algorithm['dilation_why']}.")
-    tight = [item for figures in summary["health"]["algorithms"].values() for item in figures["tightest"]]
-    spans: dict[tuple[str, str], Json] = {}
-    for item in sorted(tight, key=lambda item: -item["ratio"]):
-        spans.setdefault((item["function"], item["device"]), item)
+        remarks.append(f"Dilation {algorithm.dilation} ({name}): {algorithm.dilation_why}.")
+    tight = [item for figures in summary.health.algorithms.values() for item in figures.bottlenecks]
+    spans: dict[tuple[str, str], HostBottleneck] = {}
+    for item in sorted(tight, key=lambda item: -item.ratio):
+        spans.setdefault((item.function, item.device), item)
     if spans:
         worst = "; ".join(
-            f"{function} of {device} {number(item['host_ms'])} of {number(item['span_ms'])}"
+            f"{function} of {device} {number(item.host_ms)} of {number(item.span_ms)}"
             for (function, device), item in list(spans.items())[:3]
         )
         remarks.append(f"Tightest computations, ms that the host took of the emulated ms: {worst}.")
     return remarks
 
 
-def unfit(algorithms: Json) -> list[str]:
+def unfit(algorithms: Algorithms) -> list[str]:
     """A sentence for each method that does not fit a client's memory."""
     return [text for name, algorithm in algorithms.items() if (text := _unfit(name, algorithm))]
 
 
-def _unfit(name: str, algorithm: Json) -> str:
-    unfit = algorithm["does_not_fit"]
+def _unfit(name: str, algorithm: AlgorithmSummary) -> str:
+    unfit = algorithm.does_not_fit
     if unfit is None:
         return ""
-    if algorithm["foreseen"]:
+    if algorithm.foreseen:
         return (
-            f"{name} would not fit: {unfit['client']} ({unfit['device']}) is foreseen to need about "
-            f"{number(unfit['needed_mib'])} MiB, its budget is {number(unfit['budget_mib'])} MiB."
+            f"{name} would not fit: {unfit.client} ({unfit.device}) is foreseen to need about "
+            f"{number(unfit.needed_mib)} MiB, its budget is {number(unfit.budget_mib)} MiB."
         )
-    asked = f", and asked for {number(unfit['asked_mib'])} MiB more" if unfit["asked_mib"] is not None else ""
-    peak = f", peak {number(unfit['peak_mib'])} MiB" if unfit["peak_mib"] is not None else ""
-    needs = f"; it needs about {number(unfit['needed_mib'])} MiB" if unfit["needed_mib"] is not None else ""
+    asked = f", and asked for {number(unfit.asked_mib)} MiB more" if unfit.asked_mib is not None else ""
+    peak = f", peak {number(unfit.peak_mib)} MiB" if unfit.peak_mib is not None else ""
+    needs = f"; it needs about {number(unfit.needed_mib)} MiB" if unfit.needed_mib is not None else ""
     return (
-        f"{name} {outcome(unfit['outcome'])}: {unfit['client']} ({unfit['device']}), in phase {unfit['phase']}, "
-        f"budget {number(unfit['budget_mib'])} MiB{peak}{asked}{needs}."
+        f"{name} {outcome(unfit.outcome)}: {unfit.client} ({unfit.device}), in phase {unfit.phase}, "
+        f"budget {number(unfit.budget_mib)} MiB{peak}{asked}{needs}."
     )
 
 

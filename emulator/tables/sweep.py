@@ -9,13 +9,14 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 from rich.text import Text
 
 from emulator.analysis.metrics import FIGURES
 from emulator.analysis.statistics import Estimate, estimate_mean, paired
+from emulator.analysis.summary import AlgorithmSummary
 from emulator.tables.table import (
     BEST,
     NOTHING,
@@ -94,9 +95,9 @@ class SweepPage(NamedTuple):
     tables: Sequence[Table]
 
 
-def figures_of(algorithm: Mapping[str, Any]) -> dict[str, float | None]:
+def figures_of(algorithm: AlgorithmSummary) -> dict[str, float | None]:
     """All figures of an algorithm's entry in ``summary.json``; of a training that memory ended, memory's alone."""
-    ended = algorithm["outcome"] == "does-not-fit"
+    ended = algorithm.outcome == "does-not-fit"
     return {key: None if ended and key not in GROUPS["Memory"] else each.of(algorithm) for key, each in FIGURES.items()}
 
 

@@ -14,7 +14,8 @@ from toy import make_manifest
 
 from emulator.analysis.metrics import FIGURES, KB, MB
 from emulator.analysis.recorded import RunRecord
-from emulator.analysis.summary import summarize
+from emulator.analysis.summarize import summarize
+from emulator.analysis.summary import AlgorithmSummary
 from emulator.dashboard.progress import SECOND_NS, Progress
 from emulator.ledger.events import Evaluated, Posted, Received, RoundEnded, Transmitted
 from emulator.ledger.timeline import Timeline, only
@@ -107,8 +108,8 @@ RUNS = {"asynchronous": asynchronous, "deadline": under_a_deadline}
 each_run = pytest.mark.parametrize("events", [found() for found in RUNS.values()], ids=RUNS.keys())
 
 
-def method(events: list[Any]) -> dict[str, Any]:
-    return summarize(MANIFEST, {"method": events})["algorithms"]["method"]
+def method(events: list[Any]) -> AlgorithmSummary:
+    return summarize(MANIFEST, {"method": events}).algorithms["method"]
 
 
 def posted_until(events: list[Any], due_ns: int) -> int:
@@ -121,39 +122,39 @@ def test_bytes_to_an_accuracy_are_the_ledgers_sum_by_time(events: list[Any]) -> 
     for target, accuracy in (("0.85", 0.86), ("0.9", 0.91)):
         score = next((e for e in only(events, Evaluated) if e.accuracy == accuracy), None)
         if score is None:
-            assert found["to_target"][target] is None
+            assert found.to_target[target] is None
             continue
-        reached = found["to_target"][target]
-        assert reached["bytes"] == posted_until(events, score.due_ns)
+        reached = found.to_target[target]
+        assert reached.bytes == posted_until(events, score.due_ns)
         figure = FIGURES[f"mb_to_{target[2:].ljust(2, '0')}"].of(found)
-        assert figure == pytest.approx(reached["bytes"] / MB)
+        assert figure == pytest.approx(reached.bytes / MB)
     ends = {ended.round: ended.due_ns for ended in only(events, RoundEnded)}
-    assert [row["payload_bytes"] for row in found["history"]] == [
-        posted_until(events, ends[row["round"]]) for row in found["history"]
+    assert [row.payload_bytes for row in found.history] == [
+        posted_until(events, ends[row.round]) for row in found.history
     ]
 
 
 @each_run
 def test_labels_would_say_something_else(events: list[Any]) -> None:
     """So the law above is none of them by accident."""
-    history = method(events)["history"]
+    history = method(events).history
     posted = only(events, Posted)
-    labelled = [sum(e.payload_bytes for e in posted if e.round <= row["round"]) for row in history]
-    assert labelled != [row["payload_bytes"] for row in history]
+    labelled = [sum(e.payload_bytes for e in posted if e.round <= row.round) for row in history]
+    assert labelled != [row.payload_bytes for row in history]
 
 
 @each_run
 def test_plots_and_the_dashboards_log_say_the_same(events: list[Any]) -> None:
-    history = method(events)["history"]
-    (curve,) = curves({"algorithms": {"method": method(events)}})
+    history = method(events).history
+    (curve,) = curves(summarize(MANIFEST, {"method": events}))
     progress = Progress(MANIFEST)
     progress.begin("method")
     progress.take(events)
     ended = [line for line in progress.log if " ended at " in line]
     assert len(ended) == len(history) == len(curve.points)
     for row, point, line in zip(history, curve.points, ended, strict=True):
-        assert point.mb == row["payload_bytes"] / MB
-        assert line.endswith(f"{row['payload_bytes'] / MB:.2f} MB so far")
+        assert point.mb == row.payload_bytes / MB
+        assert line.endswith(f"{row.payload_bytes / MB:.2f} MB so far")
     assert progress.payload_bytes == sum(event.payload_bytes for event in only(events, Posted))
 
 
@@ -204,15 +205,15 @@ def test_down_is_what_clients_receive_and_up_what_they_send(variant: str) -> Non
     found = method(events)
     for way, end in (("up", "node"), ("down", "destination")):
         own = {name: [e for e in only(events, Posted) if getattr(e, end) == name] for name in NAMES}
-        for client in found["clients"]:
-            total = sum(event.payload_bytes for event in own[client["name"]])
-            assert client["bytes"]["payload"][way] == total
-            assert sum(kind["payload"] for kind in client["by_kind"][way].values()) == total
-        assert found["bytes"]["payload"][way] == sum(client["bytes"]["payload"][way] for client in found["clients"])
+        for client in found.clients:
+            total = sum(event.payload_bytes for event in own[client.name])
+            assert getattr(client.bytes.payload, way) == total
+            assert sum(kind.payload for kind in getattr(client.by_kind, way).values()) == total
+        assert getattr(found.bytes.payload, way) == sum(getattr(client.bytes.payload, way) for client in found.clients)
         shared = sum(event.payload_bytes for posted in own.values() for event in posted if event.round >= 0)
         kilobytes = shared / (len(NAMES) * 3) / KB  # three rounds, each client in each
         assert FIGURES[f"{way}_kb"].of(found) == pytest.approx(kilobytes, rel=1e-2)  # a turn may go out beyond the end
-    assert found["total_bytes"]["payload"] == sum(event.payload_bytes for event in only(events, Posted))
+    assert found.total_bytes.payload == sum(event.payload_bytes for event in only(events, Posted))
 
 
 def test_what_goes_past_clients_changes_no_clients_bytes() -> None:
@@ -221,17 +222,17 @@ def test_what_goes_past_clients_changes_no_clients_bytes() -> None:
     assert [FIGURES[key].of(network) for key in ("up_kb", "down_kb")] == [
         FIGURES[key].of(plain) for key in ("up_kb", "down_kb")
     ]
-    assert network["total_bytes"]["payload"] > sum(network["bytes"]["payload"].values())
+    assert network.total_bytes.payload > network.bytes.payload.up + network.bytes.payload.down
     peer = method(varied("peer to peer"))
-    handed = peer["by_kind"]["handover"]["payload"]
+    handed = peer.by_kind["handover"].payload
     assert handed
-    assert sum(peer["bytes"]["payload"].values()) - peer["total_bytes"]["payload"] == handed
+    assert peer.bytes.payload.up + peer.bytes.payload.down - peer.total_bytes.payload == handed
 
 
 def test_tables_and_comparisons_show_the_same_figure() -> None:
     events = varied("federated server")
     summary = summarize(MANIFEST, {"method": events})
-    down = FIGURES["down_kb"].of(summary["algorithms"]["method"])
+    down = FIGURES["down_kb"].of(summary.algorithms["method"])
     assert f" {number(down)} |" in to_markdown(summary)
     run = RunRecord(MANIFEST, {"method": events}, summary)
     (table,) = compared([run, run], ["a", "b"])

@@ -12,7 +12,7 @@ from runs import latency_split
 from toy import MS, at, edit, make_manifest, make_nodes, make_timeline, renumber, span
 
 from emulator.analysis.latency import CAUSES, latency_splits
-from emulator.analysis.summary import SECOND_NS, summarize
+from emulator.analysis.summarize import SECOND_NS, summarize
 from emulator.ledger.events import Computed, RoundEnded, Transmitted
 from emulator.ledger.timeline import Timeline
 
@@ -142,29 +142,29 @@ def test_the_summary_holds_the_split_of_each_client_and_their_mean():
         lambda e: isinstance(e, Transmitted) and e.destination == "client-1",
         lambda e: {"arrival_ns": e.arrival_ns - 5 * MS},
     )
-    algorithm = summarize(make_manifest(), {"fedavg": events})["algorithms"]["fedavg"]
-    for client in algorithm["clients"]:
-        split = latency_split(client["name"], events)
-        assert client["latency_s"] == {cause: split[cause] / SECOND_NS for cause in CAUSES}
+    algorithm = summarize(make_manifest(), {"fedavg": events}).algorithms["fedavg"]
+    for client in algorithm.clients:
+        split = latency_split(client.name, events)
+        assert client.latency_s == {cause: split[cause] / SECOND_NS for cause in CAUSES}
     for cause in CAUSES:
-        each = [client["latency_s"][cause] for client in algorithm["clients"]]
-        assert algorithm["latency_s"][cause] == pytest.approx(sum(each) / len(each), abs=1e-12)
-    assert sum(algorithm["latency_s"].values()) == pytest.approx(algorithm["length_s"], abs=1e-12)
+        each = [client.latency_s[cause] for client in algorithm.clients]
+        assert algorithm.latency_s[cause] == pytest.approx(sum(each) / len(each), abs=1e-12)
+    assert sum(algorithm.latency_s.values()) == pytest.approx(algorithm.length_s, abs=1e-12)
 
 
 def test_a_mean_round_ends_with_the_last_round_and_not_with_what_follows_it():
     """The last weights' way to the clients is a part of the timeline, and of no round."""
     after = transmitted("server", "client-0", 300, 300, 310, 320, counter=99)
     later = by_node("server", span("late", 300, 400), 10**6)
-    algorithm = summarize(make_manifest(), {"fedavg": [*make_timeline(), after, later]})["algorithms"]["fedavg"]
-    assert algorithm["length_s"] == 0.4
-    assert sum(algorithm["latency_s"].values()) == pytest.approx(0.4)
+    algorithm = summarize(make_manifest(), {"fedavg": [*make_timeline(), after, later]}).algorithms["fedavg"]
+    assert algorithm.length_s == 0.4
+    assert sum(algorithm.latency_s.values()) == pytest.approx(0.4)
     toy = {"compute": 0.03, "serialisation": 0.03, "propagation": 0.02, "queueing": 0.0, "waiting": 0.02}
-    assert algorithm["round_latency_s"] == pytest.approx(toy)
+    assert algorithm.round_latency_s == pytest.approx(toy)
 
 
 def test_without_a_round_there_is_no_mean_round():
     events = [event for event in make_timeline() if not isinstance(event, RoundEnded)]
-    algorithm = summarize(make_manifest(), {"fedavg": renumber(events)})["algorithms"]["fedavg"]
-    assert algorithm["round_latency_s"] is None
-    assert sum(algorithm["latency_s"].values()) == pytest.approx(algorithm["length_s"])
+    algorithm = summarize(make_manifest(), {"fedavg": renumber(events)}).algorithms["fedavg"]
+    assert algorithm.round_latency_s is None
+    assert sum(algorithm.latency_s.values()) == pytest.approx(algorithm.length_s)

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import json
+
 import msgspec
 import pytest
-from runs import latency_split
+from runs import as_json, latency_split
 from toy import ACCURACIES, GLOBAL, MIB, MS, UPDATE, at, edit, make_manifest, make_timeline, renumber, span
 
 from emulator.analysis.metrics import FIGURES
-from emulator.analysis.summary import split_time, summarize
+from emulator.analysis.summarize import split_time, summarize
+from emulator.analysis.summary import read_summary, to_json
 from emulator.ledger.events import Ended, Evaluated, Lifecycle, Memory, Posted, RoundEnded, Transmitted
 
 
 def one(events, **changes):
-    return summarize(make_manifest(**changes), {"fedavg": events})["algorithms"]["fedavg"]
+    return as_json(typed(events, **changes))
+
+
+def typed(events, **changes):
+    return summarize(make_manifest(**changes), {"fedavg": events}).algorithms["fedavg"]
 
 
 def test_what_scripts_of_users_read_keeps_its_names():
-    summary = summarize(make_manifest(), {"fedavg": make_timeline()})
+    summary = as_json(summarize(make_manifest(), {"fedavg": make_timeline()}))
     assert summary["health"]["verdict"] == "good"
     algorithm = summary["algorithms"]["fedavg"]
     assert algorithm.keys() >= {"seconds", "rounds", "official_bytes", "bytes", "by_kind", "clients", "server"}
@@ -27,7 +34,7 @@ def test_what_scripts_of_users_read_keeps_its_names():
 
 
 def test_summary_has_the_fields_of_the_interface():
-    summary = summarize(make_manifest(), {"fedavg": make_timeline()})
+    summary = as_json(summarize(make_manifest(), {"fedavg": make_timeline()}))
     assert {"schema", "profile", "clock", "seed", "health", "algorithms"} <= summary.keys()
     assert summary["health"]["verdict"] == "good"
     algorithm = summary["algorithms"]["fedavg"]
@@ -81,7 +88,7 @@ def test_initial_weights_after_the_last_end_are_not_taken_off_what_was_posted_be
 
     events = edit(make_timeline(), initial, lambda _: {"due_ns": 300 * MS + 1})
     assert one(events)["history"][-1]["payload_down"] == one(make_timeline())["history"][-1]["payload_down"] - GLOBAL
-    assert FIGURES["down_kb"].of(one(events)) == FIGURES["down_kb"].of(one(make_timeline()))
+    assert FIGURES["down_kb"].of(typed(events)) == FIGURES["down_kb"].of(typed(make_timeline()))
 
 
 def test_totals_by_way_and_kind():
@@ -246,3 +253,31 @@ def test_a_timeline_without_rounds_has_no_figures_instead_of_zeros():
 def test_a_late_last_line_of_a_node_does_not_lengthen_the_run():
     slow = edit(make_timeline(), lambda e: isinstance(e, Ended), lambda _: at(10**12))
     assert one(slow)["length_s"] == 0.3
+
+
+LATER = {  # what older records lack: of a run, of a method, of a round, of the server
+    "": ("workload", "data", "made_by"),
+    "algorithms": ("total_bytes", "diverged", "balanced_accuracy", "foreseen"),
+    "history": ("payload_bytes", "balanced_accuracy"),
+    "server": ("held_mib", "align_wait_s"),
+}
+
+
+def test_a_summary_is_read_back_as_it_was_and_an_older_one_with_what_can_be_told(tmp_path):
+    summary, path = summarize(make_manifest(), {"fedavg": make_timeline()}), tmp_path / "summary.json"
+    path.write_text(to_json(summary))
+    assert read_summary(path) == summary
+
+    older = as_json(summary)
+    algorithm = older["algorithms"]["fedavg"]
+    del older["health"]["findings"]
+    parts = {"": [older], "algorithms": [algorithm], "history": algorithm["history"], "server": [algorithm["server"]]}
+    for where, keys in LATER.items():
+        for part in parts[where]:
+            for key in keys:
+                del part[key]
+    path.write_text(json.dumps(older))
+    summary.algorithms["fedavg"].server = msgspec.structs.replace(
+        summary.algorithms["fedavg"].server, held_mib=None, align_wait_s=None
+    )
+    assert read_summary(path) == summary

@@ -10,7 +10,7 @@ from runs import latency_split
 from timelines import CLIENTS, timeline
 
 from algorithms import ALGORITHMS
-from emulator.analysis.summary import split_time
+from emulator.analysis.summarize import split_time
 from emulator.ledger.events import Computed, Ended, Posted, Received, Transmitted, Waiting
 from emulator.ledger.timeline import Timeline, only
 

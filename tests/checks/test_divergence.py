@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from runs import as_json
 from sweeps import result
 from toy import ACCURACIES, MS, edit, make_manifest, make_timeline
 
@@ -21,7 +22,7 @@ from algorithms.commands.sweep import records as bench_records
 from algorithms.workload.loader import Shard
 from algorithms.workload.task import Task, evaluate
 from emulator.analysis.metrics import FIGURES
-from emulator.analysis.summary import summarize
+from emulator.analysis.summarize import summarize
 from emulator.checks import divergence
 from emulator.checks.health import check_health
 from emulator.compute.finite import is_finite
@@ -148,11 +149,11 @@ def test_where_the_server_half_is_the_first_to_have_no_numbers_the_server_is_nam
 
 def test_a_rate_of_learning_far_too_large_is_a_divergence_from_the_first_round_on() -> None:
     events = play("fedavg", optimizer="sgd", client_lr=1e8)
-    algorithm = summarize(make_manifest(), {"fedavg": events})["algorithms"]["fedavg"]
-    assert algorithm["diverged"]["round"] == 0
-    assert algorithm["diverged"]["first"]["node"].startswith("client-")
-    assert algorithm["diverged"]["first"]["what"] == "update"
-    assert [row["accuracy"] for row in algorithm["history"]] == [None] * ROUNDS
+    algorithm = summarize(make_manifest(), {"fedavg": events}).algorithms["fedavg"]
+    assert algorithm.diverged.round == 0
+    assert algorithm.diverged.first.node.startswith("client-")
+    assert algorithm.diverged.first.what == "update"
+    assert [row.accuracy for row in algorithm.history] == [None] * ROUNDS
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
@@ -206,7 +207,7 @@ def test_a_client_that_is_left_out_is_named_and_the_training_has_not_diverged() 
     (said,) = divergence.remarks(events)
     assert said.startswith("a message of client-1, update, in round 2, after 0.15 s: values are infinite or no numbers")
     assert "the joined models stayed finite; try a smaller" in said
-    assert summarize(make_manifest(), {"fedavg": events})["algorithms"]["fedavg"]["outcome"] == "finished"
+    assert summarize(make_manifest(), {"fedavg": events}).algorithms["fedavg"].outcome == "finished"
 
 
 def test_nodes_that_are_no_numbers_at_one_moment_are_counted() -> None:
@@ -256,19 +257,19 @@ def diverging(from_round: int = 2, **judged: Any) -> list[AnyEvent]:
 @pytest.mark.parametrize("judged", [{}, {"accuracy": 0.091, "loss": None}], ids=["new", "old"])
 def test_a_summary_has_no_accuracy_after_the_divergence_and_none_to_compare(judged: dict[str, Any]) -> None:
     """Older records have the accuracy of an argmax of NaN beside a loss that is none. Costs are as ever."""
-    whole = summarize(make_manifest(), {"fedavg": make_timeline()})["algorithms"]["fedavg"]
-    found = summarize(make_manifest(), {"fedavg": diverging(**judged)})["algorithms"]["fedavg"]
-    assert found["outcome"] == "diverged"
-    assert [row["accuracy"] for row in found["history"]] == [*ACCURACIES[:2], None]
-    assert (found["accuracy"], found["balanced_accuracy"], found["loss"]) == (None, None, None)
-    assert whole["to_target"]["0.85"] and set(found["to_target"].values()) == {None}
-    assert found["diverged"] == {
+    whole = summarize(make_manifest(), {"fedavg": make_timeline()}).algorithms["fedavg"]
+    found = summarize(make_manifest(), {"fedavg": diverging(**judged)}).algorithms["fedavg"]
+    assert found.outcome == "diverged"
+    assert [row.accuracy for row in found.history] == [*ACCURACIES[:2], None]
+    assert (found.accuracy, found.balanced_accuracy, found.loss) == (None, None, None)
+    assert whole.to_target["0.85"] and set(found.to_target.values()) == {None}
+    assert as_json(found.diverged) == {
         "round": 2,
         "at_s": 0.3,
         "first": {"node": "client-1", "round": 2, "at_s": 0.25, "what": "update", "beside": 0},
     }
     for key in ("seconds", "rounds", "bytes", "length_s", "round_latency_s", "official_bytes", "timeline_digest"):
-        assert found[key] == whole[key]
+        assert getattr(found, key) == getattr(whole, key)
     wanted = [key for key, figure in FIGURES.items() if figure.of(whole) is not None]
     lost = {key for key in wanted if FIGURES[key].of(found) is None}
     assert lost == {"s_to_85", "s_to_90", "mb_to_85", "mb_to_90", "accuracy_percent"}
@@ -278,8 +279,8 @@ def test_a_later_judgement_that_is_one_again_does_not_count() -> None:
     back = edit(
         diverging(1), lambda e: isinstance(e, Evaluated) and e.round == 2, lambda _: {"accuracy": 0.99, "loss": 1}
     )
-    found = summarize(make_manifest(), {"fedavg": back})["algorithms"]["fedavg"]
-    assert [row["accuracy"] for row in found["history"]] == [ACCURACIES[0], None, None]
+    found = summarize(make_manifest(), {"fedavg": back}).algorithms["fedavg"]
+    assert [row.accuracy for row in found.history] == [ACCURACIES[0], None, None]
 
 
 def two() -> dict[str, Any]:
@@ -334,9 +335,9 @@ def test_the_dashboard_keeps_no_older_loss_of_a_client_whose_loss_is_none() -> N
 
 def test_a_bench_has_it_in_no_mean_and_with_no_best() -> None:
     """Nor is it played again: that it diverges is a result."""
-    entry = two()["algorithms"]["fedavg"]
+    entry = two().algorithms["fedavg"]
     some = [result("a", 1, 2.0), result("a", 2, 4.0), result("b", 1, 1.0)]
-    lost = msgspec.structs.replace(result("b", 2, None), outcome=entry["outcome"], figures=figures_of(entry))
+    lost = msgspec.structs.replace(result("b", 2, None), outcome=entry.outcome, figures=figures_of(entry))
     latency = sweep.benchmark(sweep.Results([*some, lost], (1, 2)), "p")[0]
     rows = {row[0]: row for row in latency.texts(MARKED)}
     assert rows["b"][5] == "1.00\n(1 of 2)"

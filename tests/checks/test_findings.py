@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from runs import as_json
 from toy import edit, make_manifest, make_timeline
 
-from emulator.analysis.summary import summarize
+from emulator.analysis.summarize import summarize
+from emulator.analysis.summary import Summary
 from emulator.checks.findings import findings_of
 from emulator.ledger.events import Ended, Lifecycle, RoundEnded
 from emulator.plots.style import doubts
@@ -46,6 +48,7 @@ def test_what_is_decided_by_a_finding_does_not_change_with_its_words(name):
     other = msgspec.json.decode(msgspec.json.encode(summary))
     for place, finding in enumerate(other["health"]["findings"]):
         finding["text"] = f"refused: {place}: does-not-fit"
+    other = msgspec.convert(other, Summary)
     told, stamp = doubts(other)
     assert (stamp, bool(told)) == (doubts(summary)[1], bool(doubts(summary)[0]))
     assert len(notes(other)) == len(notes(summary))
@@ -54,7 +57,7 @@ def test_what_is_decided_by_a_finding_does_not_change_with_its_words(name):
 
 @pytest.mark.parametrize("name", RUNS)
 def test_findings_and_lines_say_the_same_and_older_lines_are_read_as_findings(name):
-    health = summary_of(name)["health"]
+    health = as_json(summary_of(name).health)
     found = findings_of(health)
     for severity in ("reason", "note"):
         assert [str(each) for each in found if each.severity == severity] == health[f"{severity}s"]
@@ -62,7 +65,7 @@ def test_findings_and_lines_say_the_same_and_older_lines_are_read_as_findings(na
     assert [(e.algorithm, e.severity, e.text) for e in older] == [
         (e.algorithm, e.severity, e.text) for e in sorted(found, key=lambda each: each.severity == "note")
     ]
-    endings = {each["outcome"] for each in summary_of(name)["algorithms"].values()} - {"finished"}
+    endings = {each.outcome for each in summary_of(name).algorithms.values()} - {"finished"}
     assert {each.law for each in older if each.law} == {each.law for each in found} & endings
 
 

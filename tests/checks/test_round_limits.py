@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from toy import MS, make_manifest, make_timeline
 
-from emulator.analysis.summary import summarize
+from emulator.analysis.summarize import summarize
 from emulator.checks.health import check_health
 from emulator.checks.round_limits import RoundLimits, round_limits, unequal_limits
 from emulator.dashboard.progress import Progress

@@ -13,8 +13,8 @@ from processes import ROOT, Board, Command, write_scenario
 from runs import make_run
 from toy import MS, edit, is_message, make_timeline, renumber
 
+from emulator.analysis.clock_agreement import compare, reordered, verdict_of
 from emulator.analysis.recorded import RunRecord
-from emulator.checks.clock_agreement import compare, reordered, verdict_of
 from emulator.checks.digest import numerics_digest, timeline_digest
 from emulator.ledger.events import AnyEvent, Clamped, Computed, Ended, Evaluated, Posted, Received, Reported, RoundEnded
 from emulator.ledger.timeline import Timeline

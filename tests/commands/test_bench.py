@@ -11,6 +11,7 @@ import signal
 import statistics
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -24,6 +25,7 @@ import run
 from algorithms.commands.sweep.bench import ablations
 from algorithms.commands.sweep.grid import BASE, Grid, Variant, variants
 from emulator.analysis.statistics import estimate_mean, paired
+from emulator.analysis.summary import read_summary
 from emulator.errors import UserError
 from emulator.tables.sweep import (
     Ablation,
@@ -175,8 +177,8 @@ def test_a_difference_is_the_others_figure_less_the_references_within_a_seed() -
 
 
 def test_of_a_training_that_memory_ended_only_memory_is_a_figure() -> None:
-    (entry,) = make_run({"fedavg": make_timeline()}).summary["algorithms"].values()
-    whole, ended = figures_of(entry), figures_of({**entry, "outcome": "does-not-fit"})
+    (entry,) = make_run({"fedavg": make_timeline()}).summary.algorithms.values()
+    whole, ended = figures_of(entry), figures_of(msgspec.structs.replace(entry, outcome="does-not-fit"))
     assert None not in (whole["payload_mb"], whole["s_per_round"], whole["peak_mib"])
     assert {key for key, value in ended.items() if value is not None} == {"peak_mib", "needed_mib"}
 
@@ -283,9 +285,9 @@ def test_an_interrupted_bench_goes_on_and_says_what_an_uninterrupted_one_says(tm
 
     found = json.loads((whole / "bench.json").read_text())["results"]
     for each in found:
-        summary = json.loads((whole / each["folder"] / "summary.json").read_text())
-        assert each["figures"] == figures_of(summary["algorithms"]["cse-fsl"])
-        assert summary["seed"] == each["seed"]
+        summary = read_summary(whole / each["folder"] / "summary.json")
+        assert each["figures"] == figures_of(summary.algorithms["cse-fsl"])
+        assert summary.seed == each["seed"]
     mean = next(row for row in rows(whole) if row["row"] == "mean")
     for key in ("s_per_round", "accuracy_percent", "payload_mb"):
         assert float(mean[key]) == pytest.approx(statistics.fmean(each["figures"][key] for each in found))

@@ -188,4 +188,4 @@ def test_a_summary_that_other_code_made_is_made_anew_where_its_ledger_is_there(
     cell = next(cell for cell in cells_of(NAMES) if cell.algorithm == "sl")
     assert Records(tmp_path / "b", {"another"}).found == {}
     found = Records(tmp_path / "b", {cell.key}).found[cell.key]
-    assert found.entry["rounds"] == (rounds if kept else 99)
+    assert found.entry.rounds == (rounds if kept else 99)

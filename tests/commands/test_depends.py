@@ -21,6 +21,7 @@ from algorithms.commands.sweep.grid import BASE, Grid, SweepRun
 from algorithms.data import identity
 from emulator import sources
 from emulator.analysis import recorded
+from emulator.analysis.summarize import summarize
 from emulator.errors import UserError
 from emulator.host import kernels
 from emulator.ledger.manifest import Manifest
@@ -292,7 +293,8 @@ def test_compare_names_what_figures_depend_on_and_counts_files() -> None:
     manifests[1]["depends"]["sources"]["sl"]["algorithms/training/steps.py"] = "other"
     manifests[1]["depends"]["arithmetic"]["capability"] = "DEFAULT"
     manifests[1]["depends"]["data"]["sha256"] = "another"
-    runs = [recorded.RunRecord(msgspec.convert(manifest, Manifest), {}, {"algorithms": {}}) for manifest in manifests]
+    read = [msgspec.convert(manifest, Manifest) for manifest in manifests]
+    runs = [recorded.RunRecord(manifest, {}, summarize(manifest, {})) for manifest in read]
     data, capability, source = compare.differences(runs, ["one", "two"])
     assert data.startswith("  depends.data.sha256: one ") and data.endswith("; two another")
     assert capability.startswith("  depends.arithmetic.capability: one ") and capability.endswith("; two DEFAULT")

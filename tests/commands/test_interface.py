@@ -54,8 +54,8 @@ def test_it_is_the_run_that_the_command_plays(played: tuple[interface.Run, list[
     ours, theirs = played[0], algorithms.load(tmp_path / "x")
     assert ours.algorithms == theirs.algorithms == ["sl", "cse-fsl"]
     for digest in ("timeline_digest", "numerics_digest"):
-        assert [each[digest] for each in ours.summary["algorithms"].values()] == [
-            each[digest] for each in theirs.summary["algorithms"].values()
+        assert [getattr(each, digest) for each in ours.summary.algorithms.values()] == [
+            getattr(each, digest) for each in theirs.summary.algorithms.values()
         ]
     assert ours.rounds() == theirs.rounds()
     assert ours.verdict == theirs.verdict == "good"
@@ -72,19 +72,19 @@ def test_progress_is_what_the_command_says(played: tuple[interface.Run, list[str
 def test_columns_add_up_to_the_summary(played: tuple[interface.Run, list[str]]) -> None:
     found = played[0]
     messages, rounds, clients = found.messages(), found.rounds(), found.clients()
-    for name, algorithm in found.summary["algorithms"].items():
+    for name, algorithm in found.summary.algorithms.items():
         for way in ("up", "down"):
             rows = zip(messages["algorithm"], messages["direction"], messages["payload_bytes"], strict=True)
-            assert sum(size for a, d, size in rows if (a, d) == (name, way)) == algorithm["bytes"]["payload"][way]
-        assert rounds["algorithm"].count(name) == algorithm["rounds"]
+            assert sum(size for a, d, size in rows if (a, d) == (name, way)) == getattr(algorithm.bytes.payload, way)
+        assert rounds["algorithm"].count(name) == algorithm.rounds
         last = max(i for i, each in enumerate(rounds["algorithm"]) if each == name)
-        assert (rounds["end_s"][last], rounds["accuracy"][last]) == (algorithm["seconds"], algorithm["accuracy"])
+        assert (rounds["end_s"][last], rounds["accuracy"][last]) == (algorithm.seconds, algorithm.accuracy)
     assert len(clients["client"]) == 4
     assert found.memory()["peak_mib"] == clients["peak_mib"]
     assert sum(found.computations()["times"]) > 0
     assert len(found.events(RoundEnded)["round"]) == 4
     assert sum(found.events(Posted)["payload_bytes"]) == sum(
-        each["total_bytes"]["payload"] for each in found.summary["algorithms"].values()
+        each.total_bytes.payload for each in found.summary.algorithms.values()
     )
 
 

@@ -25,7 +25,7 @@ from algorithms.commands.options.flags import without
 from algorithms.commands.options.run_flags import dropped_groups, parser
 from algorithms.training.settings import rare_uploads
 from algorithms.workload.task import Task
-from emulator.analysis.summary import summarize
+from emulator.analysis.summarize import summarize
 from emulator.errors import SplitbedError, UserError, root_of, told
 from emulator.ledger.events import SCHEMA, Reported
 from emulator.ledger.files import Ledger, read_node

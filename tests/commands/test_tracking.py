@@ -27,14 +27,14 @@ def record(tmp_path: Path) -> tuple[Path, RunRecord]:
 
 
 def expected(found: RunRecord, name: str) -> list[tuple[float, float]]:
-    history = found.summary["algorithms"][name]["history"]
-    return [(each["accuracy"], each["payload_bytes"] / 1e6) for each in history]
+    history = found.summary.algorithms[name].history
+    return [(each.accuracy, each.payload_bytes / 1e6) for each in history]
 
 
 def test_tensorboard_reads_back_each_round(record: tuple[Path, RunRecord]) -> None:
     folder, found = record
     assert run.main(["export", str(folder), "--to", "tensorboard"]) == 0
-    for name in found.summary["algorithms"]:
+    for name in found.summary.algorithms:
         events = EventAccumulator(str(folder / "tensorboard" / name))
         events.Reload()
         for column, key in enumerate(("accuracy", "payload_mb")):
@@ -51,10 +51,10 @@ def test_mlflow_has_a_run_a_method_in_its_own_store(record: tuple[Path, RunRecor
     tracking.track("mlflow", folder, found)
     runs = mlflow.search_runs(experiment_names=["splitbed"], output_format="list")
     told = {each.info.run_name: each for each in runs}
-    assert told.keys() == {f"mine/{name}" for name in found.summary["algorithms"]}
-    for name in found.summary["algorithms"]:
+    assert told.keys() == {f"mine/{name}" for name in found.summary.algorithms}
+    for name in found.summary.algorithms:
         each = told[f"mine/{name}"]
-        assert each.data.tags["verdict"] == found.summary["health"]["verdict"]
+        assert each.data.tags["verdict"] == found.summary.health.verdict
         history = mlflow.MlflowClient().get_metric_history(each.info.run_id, "accuracy")
         assert [point.value for point in history] == [accuracy for accuracy, _ in expected(found, name)]
 
@@ -89,12 +89,12 @@ def test_wandb_is_told_offline(record: tuple[Path, RunRecord], monkeypatch: pyte
     monkeypatch.setitem(sys.modules, "wandb", wandb)
     folder, found = record
     tracking.track("wandb-offline", folder, found)
-    assert [told.how["name"] for told in wandb.runs] == [f"mine/{name}" for name in found.summary["algorithms"]]
-    for told, name in zip(wandb.runs, found.summary["algorithms"], strict=True):
+    assert [told.how["name"] for told in wandb.runs] == [f"mine/{name}" for name in found.summary.algorithms]
+    for told, name in zip(wandb.runs, found.summary.algorithms, strict=True):
         assert (told.how["mode"], told.how["dir"]) == ("offline", str(folder))
         rounds = [(step, values["accuracy"]) for step, values in told.logged]
         assert rounds == [(step, accuracy) for step, (accuracy, _) in enumerate(expected(found, name), 1)]
-        assert told.summary["verdict"] == found.summary["health"]["verdict"]
+        assert told.summary["verdict"] == found.summary.health.verdict
 
 
 @pytest.mark.parametrize("tracker", TRACKERS)

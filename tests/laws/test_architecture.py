@@ -96,7 +96,7 @@ CLOCKS = {
     "emulator.clock.conductors": "the clocks",
     "emulator.checks.clock_limits": "limits by clock",
     "emulator.ledger.manifest": "which clocks",
-    "emulator.checks.clock_agreement": "both clocks",
+    "emulator.analysis.clock_agreement": "both clocks",
     "emulator.report.html": "what can be repeated",
     "algorithms.commands.options.run_flags": "the flag",
     "algorithms.commands.fit": "which clock",

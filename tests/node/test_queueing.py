@@ -17,7 +17,7 @@ from toy import make_manifest, make_nodes, span
 
 from algorithms import ALGORITHMS
 from emulator.analysis.latency import latency_splits
-from emulator.analysis.summary import SECOND_NS, summarize
+from emulator.analysis.summarize import SECOND_NS, summarize
 from emulator.ledger.events import Computed, Event, Received
 from emulator.ledger.timeline import Timeline, only
 from emulator.node.node import ServerNode
@@ -249,7 +249,7 @@ def in_a_cell(name: str) -> list[Any]:
 
 def table_s(events: list[Any]) -> float:
     """What the tables say."""
-    return float(summarize(make_manifest(), {"method": events})["algorithms"]["method"]["server"]["queue_wait_s"])
+    return float(summarize(make_manifest(), {"method": events}).algorithms["method"].server.queue_wait_s)
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
@@ -290,8 +290,8 @@ def test_an_older_record_is_read_and_its_queue_is_not_known() -> None:
         return Timeline(chain.from_iterable(nodes.values()))
 
     before, now = lines(None), lines(CLIENTS[0])
-    found = [summarize(make_manifest(), {"fedavg": each})["algorithms"]["fedavg"]["server"] for each in (before, now)]
-    assert [server["queue_wait_s"] for server in found] == [None, 0.005]
+    found = [summarize(make_manifest(), {"fedavg": each}).algorithms["fedavg"].server for each in (before, now)]
+    assert [server.queue_wait_s for server in found] == [None, 0.005]
     fields = msgspec.to_builtins(only(before, Computed)[-1])
     line = {key: value for key, value in fields.items() if key not in ("source", "counter")}
     assert msgspec.convert(line, Computed) == msgspec.convert(fields, Computed)

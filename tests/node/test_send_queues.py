@@ -14,7 +14,7 @@ import torch
 from toy import make_manifest, make_timeline
 
 from algorithms import ALGORITHMS
-from emulator.analysis.summary import summarize
+from emulator.analysis.summarize import summarize
 from emulator.checks.health import check_health
 from emulator.checks.send_queues import beyond_memory, blocked, held_peak_bytes, unused_limits
 from emulator.ledger.events import Blocked, Event, Posted, RoundEnded, Transmitted
@@ -86,8 +86,8 @@ def test_what_a_node_held_at_once_is_the_most_that_had_not_left() -> None:
     events = make_timeline()
     assert held_peak_bytes("server", events) == 2 * 9_800
     assert held_peak_bytes("client-0", events) == 19_800
-    server = summarize(make_manifest(), {"fedavg": events})["algorithms"]["fedavg"]["server"]
-    assert server["held_mib"] == 2 * 9_800 / MIB
+    server = summarize(make_manifest(), {"fedavg": events}).algorithms["fedavg"].server
+    assert server.held_mib == 2 * 9_800 / MIB
 
 
 def test_what_never_leaves_stays_held() -> None:

@@ -17,7 +17,8 @@ from algorithms import ALGORITHMS
 from algorithms.commands import compare as compare_command
 from emulator.analysis import recorded
 from emulator.analysis.metrics import FIGURES
-from emulator.analysis.summary import summarize
+from emulator.analysis.summarize import summarize
+from emulator.analysis.summary import Summary
 from emulator.dashboard.progress import Progress
 from emulator.dashboard.screen import ScreenState, make_screen
 from emulator.ledger.events import MEMORY_KINDS, AnyEvent, Ended, Evaluated, Event, Memory, MemoryEstimated, Reported
@@ -75,9 +76,9 @@ def summary_of(events: Sequence[AnyEvent], **others: Sequence[AnyEvent]) -> dict
     return summarize(dry_manifest(*timelines), timelines)
 
 
-def words(summary: dict[str, Any]) -> str:
+def words(summary: Summary) -> str:
     """All that the tables say about memory."""
-    shown = [memory_sheets.by_device(summary["algorithms"]), *memory_sheets.by_category(summary["algorithms"])]
+    shown = [memory_sheets.by_device(summary.algorithms), *memory_sheets.by_category(summary.algorithms)]
     return "\n".join(line for table in shown for line in markdown(table))
 
 
@@ -100,28 +101,28 @@ def test_a_dry_run_records_no_reading_of_anybodys_memory() -> None:
 def test_a_client_of_a_dry_run_has_no_peak_but_what_it_would_need(events: Any) -> None:
     for needed, outcome in ((NEEDED, "would-fit"), (BUDGET, "would-fit"), (BUDGET + 1, "would-not-fit")):
         summary = summary_of(events(needed))
-        algorithm = summary["algorithms"]["fedavg"]
-        assert algorithm["foreseen"] is True
-        for client in algorithm["clients"]:
-            assert (client["peak_mib"], client["beside_mib"], client["needed_mib"]) == (None, None, needed / MIB)
-            assert (client["outcome"], client["tensors_mib"]) == (outcome, TENSORS / MIB)
+        algorithm = summary.algorithms["fedavg"]
+        assert algorithm.foreseen is True
+        for client in algorithm.clients:
+            assert (client.peak_mib, client.beside_mib, client.needed_mib) == (None, None, needed / MIB)
+            assert (client.outcome, client.tensors_mib) == (outcome, TENSORS / MIB)
         assert FIGURES["peak_mib"].of(algorithm) is None
         assert FIGURES["needed_mib"].of(algorithm) == needed / MIB
-        assert algorithm["outcome"] == ("finished" if outcome == "would-fit" else "would-not-fit")
+        assert algorithm.outcome == ("finished" if outcome == "would-fit" else "would-not-fit")
 
 
 def test_an_older_dry_run_without_an_account_keeps_what_it_foresaw() -> None:
     events = renumber([event for event in older_events() if not isinstance(event, MemoryEstimated)])
-    (client, _) = summary_of(events)["algorithms"]["fedavg"]["clients"]
-    assert (client["peak_mib"], client["needed_mib"], client["outcome"]) == (None, NEEDED / MIB, "would-fit")
+    (client, _) = summary_of(events).algorithms["fedavg"].clients
+    assert (client.peak_mib, client.needed_mib, client.outcome) == (None, NEEDED / MIB, "would-fit")
 
 
 def test_a_run_that_trained_has_the_peak_that_the_system_measured() -> None:
     """The witness: the same words are there where something was measured."""
     summary = summarize(make_manifest(), {"fedavg": renumber([*make_timeline(), account()])})
-    client = summary["algorithms"]["fedavg"]["clients"][0]
-    assert (client["peak_mib"], client["needed_mib"], client["beside_mib"]) == (42.0, 42.0, 12.0)
-    assert summary["algorithms"]["fedavg"]["foreseen"] is False
+    client = summary.algorithms["fedavg"].clients[0]
+    assert (client.peak_mib, client.needed_mib, client.beside_mib) == (42.0, 42.0, 12.0)
+    assert summary.algorithms["fedavg"].foreseen is False
     text = words(summary)
     assert "| peak, measured | 42.00 |" in text
     assert "| allocator and workspace | 12.00 |" in text
@@ -140,7 +141,7 @@ def test_the_tables_of_a_dry_run_call_nothing_measured(events: Any) -> None:
     assert "measured" not in tables.to_markdown(summary).replace("not measured", "")
     (latency,) = [table for table in tables.run_tables(summary) if table.title == "Latency"]
     assert latency.texts()[0][1] == "foreseen"
-    host = [row[-1] for row in table_of_computations.computations_table(summary["algorithms"]).texts()]
+    host = [row[-1] for row in table_of_computations.computations_table(summary.algorithms).texts()]
     assert host and set(host) == {NOTHING}  # a dry run carries out few computations
 
 
@@ -197,7 +198,7 @@ def test_the_page_of_a_dry_run_says_that_nothing_was_trained_or_measured(tmp_pat
     assert "Nothing was trained: there is no accuracy." in text
     assert "Peaks are measured by the kernel" not in text
     assert "those of real training" not in text
-    page = html._clients("fedavg", recorded.recorded(folder).summary["algorithms"]["fedavg"])
+    page = html._clients("fedavg", recorded.recorded(folder).summary.algorithms["fedavg"])
     assert page.headers[-2:] == ["budget\nMiB", "peak, fore-\nseen MiB"]
     assert page.texts()[0][-2:] == ["100.0", "35.00"]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from processes import BATCH, ROUNDS, SERVER_BOARD, SERVER_WIRE, Board, Played, Wire, play
 
-from emulator.analysis.summary import summarize
+from emulator.analysis.summarize import summarize
 from emulator.checks.invariants import conserved, in_order, whole_ledgers, within_links
 from emulator.ledger import run_folder
 from emulator.ledger.events import Clamped, Computed, Posted, Received, Reported, Started, Transmitted

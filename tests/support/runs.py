@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import msgspec
 from toy import at, edit, make_manifest, make_timeline
 
 from emulator.analysis.latency import latency_splits
 from emulator.analysis.recorded import RunRecord
-from emulator.analysis.summary import summarize
+from emulator.analysis.summarize import summarize
 from emulator.ledger.files import Ledger
 from emulator.ledger.manifest import write_manifest
 from emulator.ledger.timeline import Timeline, timelines_of
+
+
+def as_json(part):
+    """A summary, or a part of it, as ``summary.json`` has it."""
+    return msgspec.to_builtins(part)
 
 
 def slower(events, factor):

@@ -15,11 +15,16 @@ from toy import make_manifest, make_timeline
 
 from algorithms.data import datasets
 from algorithms.workload.task import Task, evaluate, facts, prepare
-from emulator.analysis.summary import summarize
+from emulator.analysis.summarize import summarize
+from emulator.ledger.census import Census
 from emulator.ledger.events import Evaluated
 from emulator.report import figures_csv
 from emulator.tables import clients_data
 from emulator.tables import run as tables
+
+
+def census(clients: int = 2, **changes: Any) -> Census:
+    return msgspec.convert(counted(clients, **changes), Census)
 
 
 def counted(clients: int = 2, **changes: Any) -> dict[str, Any]:
@@ -66,19 +71,19 @@ def test_flip_crop_of_small_images_is_named(tmp_path: Path) -> None:
 
 
 def test_a_run_begins_with_at_most_four_lines_about_its_data() -> None:
-    assert clients_data.first_lines(counted()) == [
+    assert clients_data.first_lines(census()) == [
         "Data: mine, 1x8x8, pixels 0 to 16 of 255; 22 samples to train, 4 to test.",
         "Classes: 2, 1 to 21 samples each; the largest is 75.00 % of the test part.",
         "Clients: 2, iid; 10 to 12 samples, 1 to 2 classes each, the largest 92 to 100 %.",
     ]
-    *_, surprises = clients_data.first_lines(counted(remarks=["one", "two", "three"]))
+    *_, surprises = clients_data.first_lines(census(remarks=["one", "two", "three"]))
     assert surprises == "But: one; two; and 1 more below the tables."
-    assert len(clients_data.first_lines(counted(remarks=["one", "two", "three"]))) == 4
-    assert clients_data.first_lines({}) == []
+    assert len(clients_data.first_lines(census(remarks=["one", "two", "three"]))) == 4
+    assert clients_data.first_lines(None) == []
 
 
 def test_few_clients_and_classes_stand_one_by_one_and_many_as_least_median_and_most() -> None:
-    (table,) = clients_data.clients_data_tables({"data": counted(names=["cat", "dog", "cow"])})
+    (table,) = clients_data.clients_data_tables(census(names=["cat", "dog", "cow"]))
     assert table.headers == ["", "samples", "classes", "largest\n%", "cat", "dog", "cow"]
     assert table.texts() == [
         ["client-0", "10", "1", "100.0", "10", "0", "0"],
@@ -89,18 +94,18 @@ def test_few_clients_and_classes_stand_one_by_one_and_many_as_least_median_and_m
         ["training part", "22", "2", "95.45", "21", "1", "0"],
         ["test part", "4", "2", "75.00", "3", "0", "1"],
     ]
-    (table,) = clients_data.clients_data_tables({"data": counted(100)})
+    (table,) = clients_data.clients_data_tables(census(100))
     assert [row[:3] for row in table.texts()[:3]] == [
         ["least of clients", "10", "1"],
         ["median of clients", "109", "2"],
         ["most of clients", "208", "2"],
     ]
-    many = counted(train={"samples": 50, "classes": {str(label): 1 for label in range(50)}})
-    assert {len(row) for row in clients_data.clients_data_tables({"data": many})[0].texts()} == {4}
+    many = census(train={"samples": 50, "classes": {str(label): 1 for label in range(50)}})
+    assert {len(row) for row in clients_data.clients_data_tables(many)[0].texts()} == {4}
 
 
 def test_all_of_it_is_in_a_csv() -> None:
-    rows = list(csv.reader(io.StringIO(clients_data.to_csv(counted(names=["cat", "a,b", "cow"])))))
+    rows = list(csv.reader(io.StringIO(clients_data.to_csv(census(names=["cat", "a,b", "cow"])))))
     assert rows == [
         ["part", "samples", "cat", "a,b", "cow"],
         ["client-0", "10", "10", "0", "0"],
@@ -139,8 +144,8 @@ def test_balanced_accuracy_is_in_history_summary_and_csv_and_older_ledgers_have_
     old = make_timeline()
     new = [msgspec.structs.replace(event, balanced=0.25) if isinstance(event, Evaluated) else event for event in old]
     for played, expected in ((new, 0.25), (old, None)):
-        algorithm = summarize(make_manifest(), {"fedavg": played})["algorithms"]["fedavg"]
-        assert algorithm["balanced_accuracy"] == expected
-        assert [row["balanced_accuracy"] for row in algorithm["history"]] == [expected] * len(algorithm["history"])
+        algorithm = summarize(make_manifest(), {"fedavg": played}).algorithms["fedavg"]
+        assert algorithm.balanced_accuracy == expected
+        assert [row.balanced_accuracy for row in algorithm.history] == [expected] * len(algorithm.history)
     text = figures_csv.to_csv(summarize(make_manifest(), {"fedavg": new}))
     assert next(csv.DictReader(io.StringIO(text)))["balanced_accuracy"] == "0.25"

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from rich.cells import cell_len
 from rich.console import Console
 from toy import make_manifest, make_timeline
@@ -19,7 +20,9 @@ from algorithms.commands import run
 from algorithms.commands.options.run_flags import parser
 from emulator.analysis import model_memory
 from emulator.analysis.metrics import payload_per_share
-from emulator.analysis.summary import summarize
+from emulator.analysis.summarize import summarize
+from emulator.analysis.summary import Summary
+from emulator.checks.findings import Finding
 from emulator.errors import UserError
 from emulator.report import figures_csv
 from emulator.tables import overview
@@ -29,13 +32,13 @@ from emulator.tables.headline import headline
 WORKLOAD = {"model": "cnn", "cut": "conv2", "batch": 16}
 
 
-def summary_of(names: list[str], clients: int = 10, **changes: Any) -> dict[str, Any]:
+def summary_of(names: list[str], clients: int = 10, **changes: Any) -> Summary:
     settings = {name: {"rounds": 3, "task": WORKLOAD} for name in names}
     manifest = make_manifest(clients, algorithms=names, profile="iot-4g", settings=settings, **changes)
     return summarize(manifest, {name: make_timeline(clients=clients) for name in names})
 
 
-def printed(summary: dict[str, Any], width: int = 80, more: tuple[str, ...] = ()) -> list[str]:
+def printed(summary: Summary, width: int = 80, more: tuple[str, ...] = ()) -> list[str]:
     """Lines as a terminal, or a pipe, gets them."""
     console = Console(width=width, file=io.StringIO(), color_system=None)
     overview.print_run(summary, console, more)
@@ -45,15 +48,15 @@ def printed(summary: dict[str, Any], width: int = 80, more: tuple[str, ...] = ()
     ]
 
 
-def varied(summary: dict[str, Any]) -> dict[str, Any]:
+def varied(summary: Summary) -> dict[str, Any]:
     """Methods with figures of their own, so that a column taken for another shows."""
-    for place, algorithm in enumerate(summary["algorithms"].values()):
-        algorithm["accuracy"] = 0.9 + place / 1000
-        algorithm["seconds"] = 17.3 + 0.37 * place
-        algorithm["total_bytes"]["payload"] += 12_345 * place
-        algorithm["round_latency_s"] = {c: s + 0.11 * place for c, s in algorithm["round_latency_s"].items()}
-        for client in algorithm["clients"]:
-            client["peak_mib"] += 1.23 * place
+    for place, algorithm in enumerate(summary.algorithms.values()):
+        algorithm.accuracy = 0.9 + place / 1000
+        algorithm.seconds = 17.3 + 0.37 * place
+        algorithm.total_bytes.payload += 12_345 * place
+        algorithm.round_latency_s = {c: s + 0.11 * place for c, s in algorithm.round_latency_s.items()}
+        for client in algorithm.clients:
+            client.peak_mib += 1.23 * place
     return summary
 
 
@@ -61,7 +64,8 @@ def varied(summary: dict[str, Any]) -> dict[str, Any]:
 def test_eight_methods_take_at_most_45_lines_of_80_columns_from_the_verdict_to_the_end(notes: int) -> None:
     summary = varied(summary_of([*ALGORITHMS]))
     said = {"law": "host", "severity": "note", "text": "a remark of two lines " * 5}
-    summary["health"]["findings"] = [{"algorithm": str(place), **said} for place in range(notes)]
+    noted = [Finding(algorithm=str(place), **said) for place in range(notes)]
+    summary.health = replace(summary.health, findings=noted)
     lines = printed(summary)
     assert len(lines) <= 45
     assert max(map(cell_len, lines)) <= 80
@@ -118,7 +122,7 @@ def test_whatever_run_it_is_the_lines_fit(clock: str, clients: int) -> None:
 
 def test_what_did_not_finish_says_so_below_its_name() -> None:
     summary = summary_of(["fedavg", "sl"])
-    summary["algorithms"]["sl"]["outcome"] = "does-not-fit"
+    summary.algorithms["sl"].outcome = "does-not-fit"
     lines = printed(summary)
     place = next(i for i, line in enumerate(lines) if line.startswith("sl "))
     assert lines[place + 1] == "does not fit"
@@ -126,8 +130,8 @@ def test_what_did_not_finish_says_so_below_its_name() -> None:
 
 def test_a_bad_run_says_so_first_and_nothing_that_was_played_has_no_tables() -> None:
     summary = summary_of(["fedavg"])
-    found = {"algorithm": "fedavg", "law": "lag", "severity": "reason", "text": "lag"}
-    summary["health"] |= {"verdict": "bad", "reasons": ["fedavg: lag"], "findings": [found]}
+    found = Finding(algorithm="fedavg", law="lag", severity="reason", text="lag")
+    summary.health = replace(summary.health, verdict="bad", reasons=["fedavg: lag"], findings=[found])
     lines = printed(summary)
     assert "BAD. Do not trust" in " ".join(lines[:2])
     assert "- fedavg: lag" in lines[:4]
@@ -147,11 +151,11 @@ def test_the_next_command_is_a_report_then_more_seeds_or_the_run_again() -> None
 
     assert next_of(False) == "report 'runs/a b'"
     assert next_of(True) == "--profile 'a b' --seeds 5 --clock virtual"
-    summary["not_played"] = ["sl"]
+    summary.not_played = ["sl"]
     assert next_of(True) == "--profile 'a b' --seed=3 --clock real --report"
-    summary["health"]["reasons"] = ["fedavg: lag"]
+    summary.health = replace(summary.health, reasons=["fedavg: lag"])
     assert next_of(True) == "--profile 'a b' --seed=3 --report --clock virtual"
-    summary["clock"] = "virtual"
+    summary.clock = "virtual"
     assert next_of(True) == "--profile 'a b' --seed=3 --clock real --report"
 
 
@@ -206,26 +210,27 @@ def test_fedavg_does_not_fit_a_pi_zero_2w_with_resnet_18_and_split_learning_does
 )
 def test_the_sentence_says_who_would_fit_with_the_papers_model(names: list[str], said: str) -> None:
     summary = summary_of(names)
-    for algorithm in summary["algorithms"].values():
-        for client in algorithm["clients"]:
-            client["budget_mib"] = 162.0
+    for algorithm in summary.algorithms.values():
+        for client in algorithm.clients:
+            client.budget_mib = 162.0
     assert headline(summary).endswith(f"with ResNet-18 (computed) {said}")
 
 
 def test_the_sentence_says_who_sends_the_least_where_no_target_was_reached() -> None:
     summary = summary_of(["fedavg", "sl"], clock="dry-run")
-    for algorithm in summary["algorithms"].values():
-        algorithm["to_target"] = dict.fromkeys(algorithm["to_target"])
+    for algorithm in summary.algorithms.values():
+        algorithm.to_target = dict.fromkeys(algorithm.to_target)
     assert "fewest bytes" not in headline(summary)  # equal
     assert "longest round" not in headline(summary)
-    summary["algorithms"]["sl"]["client_rounds"] *= 2
-    half_kb = sum(payload_per_share(summary["algorithms"]["sl"], way) for way in ("up", "down")) / 1000
+    summary.algorithms["sl"].client_rounds *= 2
+    half_kb = sum(payload_per_share(summary.algorithms["sl"], way) for way in ("up", "down")) / 1000
     assert f"sl sends the fewest bytes ({half_kb:.2f} kB a round)" in headline(summary)
 
 
 def test_clients_that_would_fit_are_counted_by_their_own_budgets() -> None:
     need = model_memory.Need(tensors_bytes=100 * 2**20, needed_bytes=120 * 2**20)
-    clients = [{"budget_mib": mib} for mib in (99.0, 100.0, 119.9, 120.0, None)]
+    (client, *_) = summary_of(["fedavg"]).algorithms["fedavg"].clients
+    clients = [replace(client, budget_mib=mib) for mib in (99.0, 100.0, 119.9, 120.0, None)]
     assert str(model_memory.fitting(need, clients)) == "2-4 of 5"
     assert str(model_memory.fitting(need, clients[:1])) == "0 of 1"
     assert model_memory.span_mib(need) == "100-120"
@@ -235,11 +240,11 @@ def test_a_run_of_that_model_itself_has_its_own_figures_alone() -> None:
     summary = summary_of(["fedavg"])
     assert model_memory.of(summary) is not None
     assert "computed and not measured" in tables.to_markdown(summary)
-    summary["workload"] = model_memory.OWN
+    summary.workload = model_memory.OWN
     assert model_memory.of(summary) is None
     assert "ResNet-18" not in "\n".join(printed(summary)) + tables.to_markdown(summary)
     older = summarize(make_manifest(2), {"fedavg": make_timeline()})
-    assert older["workload"] is None
+    assert older.workload is None
     assert "Client memory " in "\n".join(printed(older))
 
 

@@ -64,12 +64,12 @@ def test_every_node_of_every_method_is_a_process_with_its_device(traced):
 @pytest.mark.parametrize("method", METHODS)
 def test_spans_of_computing_and_waiting_sum_to_the_summarys(method, traced):
     run, events = traced
-    for client in run.summary["algorithms"][method]["clients"]:
-        process = f"{method} / {client['name']} "
+    for client in run.summary.algorithms[method].clients:
+        process = f"{method} / {client.name} "
         computed = sum(ns(span, "dur") for span in spans(events, process, "compute"))
         waited = sum(ns(span, "dur") for span in spans(events, process, "wait"))
-        assert computed == round(client["compute_s"] * 1e9)
-        assert waited == round(client["wait_s"] * 1e9)
+        assert computed == round(client.compute_s * 1e9)
+        assert waited == round(client.wait_s * 1e9)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -149,8 +149,8 @@ def test_perfettos_own_processor_finds_the_same_sums(traced, tmp_path):
         )
         found = {row.name: row.ns for row in rows}
         for method in METHODS:
-            for client in run.summary["algorithms"][method]["clients"]:
-                name = f"{method} / {client['name']} ({client['device']})"
-                assert found.get(name, 0) == round(client["compute_s"] * 1e9)
+            for client in run.summary.algorithms[method].clients:
+                name = f"{method} / {client.name} ({client.device})"
+                assert found.get(name, 0) == round(client.compute_s * 1e9)
         (errors,) = loaded.query("select sum(value) as n from stats where severity = 'error'")
         assert not errors.n

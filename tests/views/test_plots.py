@@ -56,15 +56,15 @@ def words(monkeypatch, tmp_path):
 def test_curves_are_the_summarys_history():
     summary = make_two().summary
     for curve in data.curves(summary):
-        algorithm = summary["algorithms"][curve.algorithm]
-        assert [p.seconds for p in curve.points] == [row["actual_s"] for row in algorithm["history"]]
-        assert [p.accuracy for p in curve.points] == [row["accuracy"] for row in algorithm["history"]]
+        algorithm = summary.algorithms[curve.algorithm]
+        assert [p.seconds for p in curve.points] == [row.actual_s for row in algorithm.history]
+        assert [p.accuracy for p in curve.points] == [row.accuracy for row in algorithm.history]
         assert [p.round for p in curve.points] == [1, 2, 3]
-        assert curve.points[-1].mb * data.MB == pytest.approx(algorithm["total_bytes"]["payload"])
+        assert curve.points[-1].mb * data.MB == pytest.approx(algorithm.total_bytes.payload)
         for target, point in curve.reached.items():
-            row = algorithm["to_target"][target]
-            assert (point.seconds, point.round) == (row["seconds"], row["round"] + 1)
-            assert point.mb * data.MB == pytest.approx(row["bytes"])
+            row = algorithm.to_target[target]
+            assert (point.seconds, point.round) == (row.seconds, row.round + 1)
+            assert point.mb * data.MB == pytest.approx(row.bytes)
 
 
 def test_a_round_that_was_not_judged_is_no_point():
@@ -79,8 +79,8 @@ def test_stacks_are_as_high_as_a_mean_round_is_long_and_the_shortest_is_first():
     stacks = data.stacks(summary)
     assert list(stacks) == ["fedavg", "sl"]
     for name, stack in stacks.items():
-        history = summary["algorithms"][name]["history"]
-        assert sum(stack.values()) == pytest.approx(history[-1]["due_s"] / len(history))
+        history = summary.algorithms[name].history
+        assert sum(stack.values()) == pytest.approx(history[-1].due_s / len(history))
 
 
 def test_memory_is_the_largest_peak_of_a_device_and_whether_each_fits():
@@ -263,7 +263,7 @@ def test_a_bad_run_says_so_in_every_picture_whole_or_not(words, outcome):
     late = edit(events, lambda e: isinstance(e, RoundEnded), lambda e: {"actual_ns": e.due_ns + 10**9})
     run = make_run({"fedavg": late})
     found, _ = words(run)
-    assert run.summary["health"]["verdict"] == "bad"
+    assert run.summary.health.verdict == "bad"
     assert all("BAD RUN" in text and "Do not trust it: " in text for text in found.values())
 
 

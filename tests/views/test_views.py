@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from toy import GLOBAL, MB, MIB, UPDATE, edit, make_manifest, make_timeline
 
-from emulator.analysis.summary import summarize
+from emulator.analysis.summarize import summarize
 from emulator.ledger.events import (
     Ended,
     Lifecycle,
@@ -79,7 +79,7 @@ def test_figures_in_the_tables():
     assert f"| fsl-sage | {UPDATE / 1000:.2f} | {per_round_down:.2f} | {total:.2f} |" in text
     assert "| fsl-sage | pi-zero-2w | 16.00 | 100.0 | 42.00 | – | 42.00 | 10 of 10 |" in text
     assert "| fsl-sage | 0.06 | 0.03 | 0.01 |" in text
-    split = make_summary()["algorithms"]["fsl-sage"]["round_latency_s"]
+    split = make_summary().algorithms["fsl-sage"].round_latency_s
     assert f"| fsl-sage | {' | '.join(f'{seconds:.2f}' for seconds in split.values())} | 0.10 |" in text
 
 
@@ -107,10 +107,10 @@ def test_the_best_is_found_by_value_and_not_by_what_is_printed():
     """Two rounds of 0.6109 and 0.6149 s are both printed as 0.61; equal values are both the best."""
     summary = make_summary()
     names = ("cse-fsl", "fsl-sage", "fedavg", "sl")
-    summary["algorithms"] = {name: summary["algorithms"][name] for name in names}
+    summary.algorithms = {name: summary.algorithms[name] for name in names}
     for name, seconds in zip(names, (6.109, 6.149, 6.109, 7.0), strict=True):
-        summary["algorithms"][name] |= {"seconds": seconds, "rounds": 10}
-    summary["algorithms"]["sl"]["client_rounds"] += 10**-6  # fewer bytes a share, by less than is printed
+        summary.algorithms[name].seconds, summary.algorithms[name].rounds = seconds, 10
+    summary.algorithms["sl"].client_rounds += 10**-6  # fewer bytes a share, by less than is printed
     latency, sent = named(summary, ["latency", "volume"])
     assert [row[3] for row in latency.texts(MARKED)] == ["0.61*", "0.61", "0.61*", "0.70"]
     assert [row[1].endswith("*") for row in sent.texts(MARKED)] == [False, False, False, True]
@@ -130,8 +130,8 @@ def test_one_sentence_says_who_wins_on_what():
     said = headline(make_summary())
     assert said.startswith("What the numbers say: ")
     assert said.endswith(".")
-    algorithms = make_summary()["algorithms"]
-    fewest = min(found["bytes"] for each in algorithms.values() if (found := each["to_target"]["0.9"]))
+    algorithms = make_summary().algorithms
+    fewest = min(found.bytes for each in algorithms.values() if (found := each.to_target["0.9"]))
     assert f"{fewest / 1e6:.2f} MB" in said
     assert "cannot be trusted" in headline(make_summary(delay))
 
@@ -157,10 +157,10 @@ def test_the_sentence_of_a_run_that_was_cut_short_says_how_many_methods_it_is_ab
 def test_peaks_that_differ_by_no_more_than_when_played_again_are_called_alike(peaks_mib, said):
     summary = make_summary()
     names = ("fedavg", "sl", "cse-fsl")
-    summary["algorithms"] = {name: summary["algorithms"][name] for name in names}
+    summary.algorithms = {name: summary.algorithms[name] for name in names}
     for name, peak_mib in zip(names, peaks_mib, strict=True):
-        for client in summary["algorithms"][name]["clients"]:
-            client["peak_mib"] = peak_mib
+        for client in summary.algorithms[name].clients:
+            client.peak_mib = peak_mib
     assert said in headline(summary)
 
 
@@ -176,11 +176,11 @@ def test_markdown_rows_have_as_many_cells_as_their_heads():
 
 def test_a_bad_verdict_stands_above_the_tables_with_its_reasons():
     summary = make_summary(delay)
-    assert summary["health"]["verdict"] == "bad"
+    assert summary.health.verdict == "bad"
     for text in (on_terminal(summary, 200), to_markdown(summary)):
         above = text[: text.index("Latency")]
         assert "BAD" in above
-        assert all(reason in above for reason in summary["health"]["reasons"])
+        assert all(reason in above for reason in summary.health.reasons)
     assert "BAD" not in to_markdown(make_summary())
 
 
@@ -194,10 +194,10 @@ def test_who_does_not_fit_is_told_with_phase_and_budget():
 def test_bytes_by_kind_are_the_summarys_in_kilobytes():
     summary = make_summary()
     text = to_markdown(summary)
-    for name, algorithm in summary["algorithms"].items():
-        sent = algorithm["by_kind"]["update"]
-        sizes = (number(sent[size] / 1000) for size in ("framed", "wire", "official"))
-        row = [name, "update", str(sent["messages"]), number(sent["payload"] / 1000), "0", *sizes]
+    for name, algorithm in summary.algorithms.items():
+        sent = algorithm.by_kind["update"]
+        sizes = (number(size / 1000) for size in (sent.framed, sent.wire, sent.official))
+        row = [name, "update", str(sent.messages), number(sent.payload / 1000), "0", *sizes]
         assert f"| {' | '.join(row)} |" in text
 
 
@@ -212,26 +212,26 @@ def test_what_was_not_reached_or_measured_is_not_a_zero():
 def test_csv_says_what_the_summary_says():
     summary = make_summary(unfit)
     rows = list(csv.DictReader(io.StringIO(to_csv(summary))))
-    for name, algorithm in summary["algorithms"].items():
+    for name, algorithm in summary.algorithms.items():
         own = [row for row in rows if row["algorithm"] == name]
         (first,), kinds, clients = (
             [row for row in own if row["row"] == what] for what in ("algorithm", "kind", "client")
         )
         assert first["name"] == ""
-        assert [row["name"] for row in kinds] == list(algorithm["by_kind"])
+        assert [row["name"] for row in kinds] == list(algorithm.by_kind)
         for size in ("payload", "framed", "wire"):
             for way in ("up", "down"):
                 column = f"{size}_{way}_bytes"
-                assert int(first[column]) == algorithm["bytes"][size][way]
+                assert int(first[column]) == getattr(getattr(algorithm.bytes, size), way)
                 assert int(first[column]) == sum(int(row[column]) for row in clients)
                 assert int(first[column]) == sum(int(row[column]) for row in kinds)
         for row in (first, *clients):
-            entry = algorithm if row is first else algorithm["clients"][clients.index(row)]
-            for cause, seconds in entry["latency_s"].items():
+            entry = algorithm if row is first else algorithm.clients[clients.index(row)]
+            for cause, seconds in entry.latency_s.items():
                 assert float(row[f"latency_{cause}_s"]) == seconds
-        assert first["to_0.9_s"] == ("" if name == "fedavg" else str(algorithm["to_target"]["0.9"]["seconds"]))
-        for row, client in zip(clients, algorithm["clients"], strict=True):
+        assert first["to_0.9_s"] == ("" if name == "fedavg" else str(algorithm.to_target["0.9"].seconds))
+        for row, client in zip(clients, algorithm.clients, strict=True):
             for key in ("name", "device", "network", "outcome"):
-                assert row[key] == client[key]
+                assert row[key] == getattr(client, key)
             for key in ("budget_mib", "baseline_mib", "peak_mib", "compute_s", "transfer_s", "wait_s"):
-                assert float(row[key]) == client[key]
+                assert float(row[key]) == getattr(client, key)

@@ -322,8 +322,8 @@ def _result(cell: SweepRun, found: Found, folder: Path) -> SweepResult:
         algorithm=cell.algorithm,
         seed=cell.seed,
         folder=str(found.folder.relative_to(folder)),
-        outcome=found.entry["outcome"],
+        outcome=found.entry.outcome,
         why=found.why,
-        foreseen=found.entry.get("foreseen", False),
+        foreseen=found.entry.foreseen,
         figures=figures_of(found.entry),
     )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from algorithms.commands.sweep import dependencies
 from algorithms.commands.sweep.grid import SweepRun
+from emulator.analysis.summary import AlgorithmSummary, Summary, read_summary
 from emulator.errors import SplitbedError
 from emulator.ledger import run_folder
 from emulator.ledger.manifest import Manifest, read_manifest
@@ -22,7 +22,7 @@ class Found(NamedTuple):
 
     folder: Path
     algorithm: str
-    entry: dict[str, Any]
+    entry: AlgorithmSummary
     why: str
 
 
@@ -63,7 +63,7 @@ class Records:
             if not set(keys.values()) & set(self._wanted):
                 return
             summary = _summary(run)
-            for name, entry in summary["algorithms"].items():
+            for name, entry in summary.algorithms.items():
                 key, found = keys[name], Found(run, name, entry, _doubt(name, entry, summary))
                 if key and (key not in self.found or self.found[key].why):
                     self.found[key] = found
@@ -105,23 +105,21 @@ def again(records: Records, cells: Sequence[SweepRun]) -> Iterator[str]:
         yield f"Again: {len(some)} result{'s' * (len(some) != 1)} of {names}: {why}"
 
 
-def _summary(run: Path) -> dict[str, Any]:
+def _summary(run: Path) -> Summary:
     """The figures of a run as this version makes them, where its ledger is there to make them from."""
     from emulator.report import record
 
     path = run / "summary.json"
     recorded = (run / "ledger").is_dir() or (run / run_folder.MERGED).exists()
-    if not path.exists() or (recorded and json.loads(path.read_text()).get("made_by") != record.made_by()):
-        record.rebuild(run)
-    found: dict[str, Any] = json.loads(path.read_text())
+    found = read_summary(path) if path.exists() else None
+    if found is None or (recorded and found.made_by != record.made_by()):
+        return record.rebuild(run).summary
     return found
 
 
-def _doubt(name: str, entry: dict[str, Any], summary: dict[str, Any]) -> str:
+def _doubt(name: str, entry: AlgorithmSummary, summary: Summary) -> str:
     """Why an algorithm's figures cannot be counted; empty where they can."""
-    from emulator.checks.findings import findings_of
-
-    for finding in findings_of(summary["health"]):
+    for finding in summary.health.findings:
         if finding.algorithm == name and finding.severity == "reason":
             return finding.text
-    return "" if entry["outcome"] in COUNTED else entry["detail"] or entry["outcome"]
+    return "" if entry.outcome in COUNTED else entry.detail or entry.outcome

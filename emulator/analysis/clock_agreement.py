@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
-from emulator.checks.findings import findings_of
+from emulator.analysis.metrics import seconds_per_round
+from emulator.analysis.summary import Summary
 from emulator.checks.health import LAG_NS, LAG_SHARE
 from emulator.ledger.events import Received
 from emulator.ledger.timeline import Timeline
@@ -44,7 +45,7 @@ class ClockRun(Protocol):
     """A run: its summary and the merged events of each algorithm."""
 
     @property
-    def summary(self) -> Mapping[str, Any]: ...
+    def summary(self) -> Summary: ...
     @property
     def timelines(self) -> Mapping[str, Timeline]: ...
 
@@ -52,26 +53,30 @@ class ClockRun(Protocol):
 def compare(virtually: ClockRun, really: ClockRun) -> dict[str, Comparison]:
     """By algorithm."""
     found: dict[str, Comparison] = {}
-    for name, real in really.summary["algorithms"].items():
-        virtual = virtually.summary["algorithms"][name]
-        ends = list(zip(real["history"], virtual["history"], strict=False))
-        off = [abs(a["actual_s"] - b["actual_s"]) for a, b in ends]
-        lengths = [b["actual_s"] - b["started_s"] for _, b in ends]
+    for name, real in really.summary.algorithms.items():
+        virtual = virtually.summary.algorithms[name]
+        ends = list(zip(real.history, virtual.history, strict=False))
+        off = [abs(a.actual_s - b.actual_s) for a, b in ends]
+        lengths = [b.actual_s - b.started_s for _, b in ends]
         beyond = sum(o > LAG_SHARE * s + LAG_NS / 1e9 for o, s in zip(off, lengths, strict=True))
-        equal = all(real[key] == virtual[key] for key in ("bytes", "by_kind", "official_bytes"))
+        sent = [(each.bytes, each.by_kind, each.official_bytes) for each in (real, virtual)]
+        equal = sent[0] == sent[1]
         order = [run.timelines[name].of(Received) for run in (really, virtually)]
-        same = [_same(real, virtual, f"{what}_digest") for what in ("timeline", "numerics")]
+        same = [
+            real.timeline_digest == virtual.timeline_digest is not None,
+            real.numerics_digest == virtual.numerics_digest is not None,
+        ]
         moved = reordered(*order)
         verdict, why = "agrees", ""
         if blame := _blame(really, name):
             verdict, why = "unknown", f"the real run cannot be trusted: {blame}"
         elif blame := _blame(virtually, name):
             verdict, why = "differs", f"the virtual run's own verdict is bad: {blame}"
-        elif real["outcome"] != virtual["outcome"] or real["rounds"] != virtual["rounds"]:
+        elif real.outcome != virtual.outcome or real.rounds != virtual.rounds:
             verdict = "differs"
-            why = ", ".join(f"{run['outcome']} in {run['rounds']} rounds" for run in (real, virtual))
+            why = ", ".join(f"{run.outcome} in {run.rounds} rounds" for run in (real, virtual))
         elif not ends:
-            verdict, why = "unknown", f"no round to compare: {real['outcome']} under both"
+            verdict, why = "unknown", f"no round to compare: {real.outcome} under both"
         elif not equal:
             verdict, why = "differs", "bytes are not equal"
         elif beyond:
@@ -82,8 +87,8 @@ def compare(virtually: ClockRun, really: ClockRun) -> dict[str, Comparison]:
             verdict, why = "differs", "the same timeline, but other numbers"
         found[name] = Comparison(
             rounds=len(ends),
-            real_s=_per_round(real),
-            virtual_s=_per_round(virtual),
+            real_s=seconds_per_round(real),
+            virtual_s=seconds_per_round(virtual),
             worst_ms=max(off) * MS_A_SECOND if off else None,
             rounds_beyond=beyond,
             bytes_equal=equal,
@@ -118,18 +123,10 @@ def _by_seq(events: Sequence[Received], node: str) -> list[Received]:
     return sorted((event for event in events if event.node == node), key=lambda event: event.seq)
 
 
-def _per_round(algorithm: Mapping[str, Any]) -> float | None:
-    return algorithm["seconds"] / algorithm["rounds"] if algorithm["rounds"] else None
-
-
 def _blame(run: ClockRun, name: str) -> str:
     """The first reason for which a run's own verdict on a method is bad."""
-    found = findings_of(run.summary["health"])
+    found = run.summary.health.findings
     return next((each.text for each in found if (each.severity, each.algorithm) == ("reason", name)), "")
-
-
-def _same(one: Mapping[str, Any], other: Mapping[str, Any], digest: str) -> bool:
-    return one[digest] is not None and one[digest] == other[digest]
 
 
 def verdict_of(comparisons: Mapping[str, Comparison]) -> str:

@@ -1,0 +1,35 @@
+"""What a run's data are, as its manifest and summary have it: samples and classes of every client."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class SampleCounts(Struct, frozen=True, kw_only=True):
+    """What a part of the data has: samples, and of each class that occurs its samples."""
+
+    samples: int
+    classes: dict[str, int]
+
+    @property
+    def largest_share(self) -> float:
+        """The share of the samples that are of one class, the most frequent."""
+        return max(self.classes.values()) / self.samples
+
+
+class Census(Struct, frozen=True, kw_only=True):
+    """The data of a run: ``shape`` [C, H, W]; least, most and ``white``: values of pixels; ``names`` of classes, or
+    none; ``overlap``: whether clients draw for themselves; ``remarks``: what is odd about them."""
+
+    dataset: str
+    shape: list[int]
+    least: int = 0
+    most: int = 0
+    white: int = 255
+    names: list[str]
+    partition: str
+    overlap: bool = False
+    remarks: list[str]
+    train: SampleCounts
+    test: SampleCounts
+    clients: list[SampleCounts]
