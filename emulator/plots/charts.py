@@ -67,7 +67,7 @@ def accuracy(curves: Sequence[Curve], against: AccuracyAxis, summary: Summary) -
             label=f"{against.show(reached) if reached else NOTHING}  {curve.algorithm}{' (diverged)' * curve.diverged}",
         )
         handles.append(line)
-    for target in {target for curve in curves for target in curve.reached}:
+    for target in dict.fromkeys(target for curve in curves for target in curve.reached):
         percent = FULL_PERCENT * float(target)
         axes.axhline(percent, color=DARK, linewidth=1, linestyle=(0, (2, 3)), zorder=1.5)
         axes.annotate(f"{percent:.0f} %", (0.01, percent), xycoords=("axes fraction", "data"), va="bottom", fontsize=9)

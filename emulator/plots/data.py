@@ -7,9 +7,9 @@ are emulated, MB are 10^6 bytes, MiB 2^20.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import fmean, median
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from emulator.analysis.latency import Spans, union
 from emulator.analysis.metrics import largest
@@ -17,8 +17,6 @@ from emulator.analysis.summary import ClientSummary, Summary
 from emulator.ledger.events import Computed, Posted, RoundEnded, Transmitted
 from emulator.ledger.manifest import NodeFacts
 from emulator.ledger.timeline import Timeline
-
-Json = Mapping[str, Any]
 
 MB = 10**6
 SECOND_NS = 10**9

@@ -98,7 +98,7 @@ def page(folder: Path, run: recorded.RunRecord, drawn: plots.PlotFiles) -> str:
     pictures = [_picture(path) for path in drawn.paths if path.suffix == ".svg"]
     first = ("rounds", "latency", "accuracy-seconds", "accuracy-mb")
     pictures.sort(key=lambda picture: first.index(picture.name) if picture.name in first else len(first))
-    strips = [picture for picture in pictures if picture.name.startswith("round-")]
+    strips = [picture for picture in pictures if picture.name in {f"round-{name}" for name in summary.algorithms}]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )

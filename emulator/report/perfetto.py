@@ -43,8 +43,7 @@ from emulator.ledger.events import (
 from emulator.ledger.manifest import Manifest, NodeFacts
 from emulator.ledger.timeline import Timeline
 
-Json = Mapping[str, Any]
-Line = dict[str, Any]
+Line = dict[str, object]
 
 NAME = "trace.json"
 TRACKS = ("compute", "uplink", "downlink", "wait")

@@ -7,9 +7,8 @@ that occurs its samples.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from statistics import median
-from typing import Any
 
 from emulator.analysis.summary import Summary
 from emulator.ledger.census import Census, SampleCounts
@@ -57,7 +56,7 @@ def first_lines(data: Census | None) -> list[str]:
     return lines
 
 
-def _span(values: Sequence[int] | Any) -> str:
+def _span(values: Collection[int]) -> str:
     least, most = min(values), max(values)
     return str(least) if least == most else f"{least} to {most}"
 

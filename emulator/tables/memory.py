@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 from emulator.analysis import model_memory
 from emulator.analysis.metrics import largest
 from emulator.analysis.summary import Algorithms, ClientSummary, Summary
 from emulator.ledger.events import MEMORY_KINDS
 from emulator.tables.table import NOTHING, Table, TableCell, TableRow, figure, number
-
-Json = Mapping[str, Any]
 
 JUDGED = ("fits", "does-not-fit", "would-fit", "would-not-fit")
 NAMES = {"auxiliary": "auxiliary model", "messages": "messages out", "received": "messages in"}

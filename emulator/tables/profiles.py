@@ -12,6 +12,7 @@ from emulator.profiles.capacity import VaryingRate, wider
 from emulator.profiles.reading import Profile, Row, describe_profile
 from emulator.profiles.scenario import Cell, Device, Network
 from emulator.profiles.schema import KINDS, shipped_profiles
+from emulator.tables.table import short
 
 NARROWEST, WIDEST = 80, 100  # narrower terminals wrap by themselves; longer lines of prose are hard to read
 GRADES = (
@@ -175,4 +176,4 @@ def _wrapped(text: str, width: int, indent: int, lead: str | None = None) -> lis
 
 def _short(value: int, unit: int, digits: int = 6) -> str:
     """``value`` in units of ``unit``, without trailing zeros or an exponent."""
-    return f"{float(f'{value / unit:.{digits}g}'):f}".rstrip("0").rstrip(".")
+    return short(value / unit, digits)

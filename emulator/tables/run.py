@@ -6,9 +6,8 @@ table say what its columns mean. Made for 80 columns. What a run prints of them:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
-from typing import Any
 
 import msgspec
 
@@ -23,8 +22,6 @@ from emulator.tables import memory as memory_sheets
 from emulator.tables.figure_columns import figure_column, finished
 from emulator.tables.headline import incomplete_lines, trained, verdict_label
 from emulator.tables.table import BEST_MEANS, Column, Table, TableRow, count, figure, from_columns, markdown, number
-
-Json = Mapping[str, Any]
 
 OUTCOMES = {"does-not-fit": "does not fit", "would-not-fit": "would not fit"}
 DRY_RUN = (

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Sequence
 from textwrap import wrap
 from typing import Any, Literal, NamedTuple
 
 import msgspec
+import numpy as np
 from rich import box
 from rich.console import Console
 from rich.measure import Measurement
@@ -178,6 +180,12 @@ def figure(value: float | None, factor: float = 1.0, *, signed: bool = False) ->
 def count(value: int) -> TableCell:
     """A whole number, all digits of it."""
     return TableCell(value, str(value))
+
+
+def short(value: float, digits: int = 4) -> str:
+    """So many digits that count and all before the point, without an exponent or zeros at the end."""
+    after = max(digits - 1 - math.floor(math.log10(abs(value))), 0) if value else 0
+    return np.format_float_positional(value, precision=after, unique=False, trim="-")
 
 
 def number(value: float | None, factor: float = 1.0, *, signed: bool = False) -> str:

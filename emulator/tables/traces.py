@@ -14,7 +14,7 @@ from rich.text import Text
 
 from emulator.piecewise import StepFunction
 from emulator.processes import CALL
-from emulator.tables.table import NOTHING, Table, TableCell, TableRow, show
+from emulator.tables.table import NOTHING, Table, TableCell, TableRow, short, show
 from emulator.traces import reading
 from emulator.traces.reading import Trace
 from emulator.traces.statistics import Spread, spread
@@ -59,7 +59,7 @@ def show_traces(console: Console) -> None:
         for i, rate in enumerate(quantities(reading.find_trace(name, "traces"))[:2]):
             found = spread(rate.steps, rate.factor, rate.per)
             values = (found.mean, found.p5, found.p50, found.p95, found.zero_share * 100, found.longest_zero_s)
-            cells = [TableCell(value, _short(value, 3)) for value in values]
+            cells = [TableCell(value, short(value, 3)) for value in values]
             length = "" if i else TableCell(found.length_s, f"{found.length_s:g}")
             variation = TableCell(found.variation, f"{found.variation:.2f}")
             rows.append(["" if i else name, rate.name, rate.unit, length, *cells, variation])
@@ -90,7 +90,7 @@ def trace_lines(trace: Trace) -> list[str]:
     for quantity in drawn:
         lines += ["", f"{quantity.name}, {quantity.unit}", *chart(quantity)]
         lines += [*time_axis(quantity.steps.length_ns), *(outages(quantity.steps) if quantity.is_rate else [])]
-    column_s = _short(length_s / COLUMNS, 3)
+    column_s = short(length_s / COLUMNS, 3)
     marks = "; ×: at 0 for some of them" if any("×" in line for line in lines) else ""
     return [*lines, "", f"Time in s. A column is the mean over {column_s} s{marks}."]
 
@@ -104,7 +104,7 @@ def chart(quantity: Quantity) -> list[str]:
     lines = []
     for row in reversed(range(ROWS)):
         bars = "".join(BLOCKS[min(max(height - row * 8, 0), 8)] for height in heights)
-        labels = {ROWS: _short(top, 3), ROWS // 2: _short(top / 2, 3)}
+        labels = {ROWS: short(top, 3), ROWS // 2: short(top / 2, 3)}
         lines.append(f"{labels.get(row + 1, ''):>8} │{bars}".rstrip())
     return lines
 
@@ -134,7 +134,7 @@ def time_axis(length_ns: int) -> list[str]:
     for i in range(int(length_s / step) + 1):
         place = min(round(i * step / length_s * COLUMNS), COLUMNS - 1)
         rule[place] = "┴"
-        text = _short(i * step, 4)
+        text = short(i * step, 4)
         begin = min(place, COLUMNS - len(text))
         labels[begin : begin + len(text)] = text
     return [f"{'0':>8} └{''.join(rule)}", f"{'':>10}{''.join(labels)}".rstrip()]
@@ -158,24 +158,17 @@ def trace_table(trace: Trace) -> Table:
     return Table(title="Statistics", headers=headers, label_columns=1, rows=rows, caption=caption)
 
 
-def _short(value: float, digits: int = 4) -> str:
-    """So many digits that count, without an exponent or zeros at the end."""
-    if value == 0:
-        return "0"
-    text = f"{value:.{max(digits - 1 - floor(log10(abs(value))), 0)}f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
 
 STATISTICS: dict[str, Callable[[Spread], str]] = {
-    "mean": lambda spread: _short(spread.mean),
-    "standard deviation": lambda spread: _short(spread.std),
-    "smallest": lambda spread: _short(spread.least),
-    "5 % of the time at or below": lambda spread: _short(spread.p5),
-    "50 % (median)": lambda spread: _short(spread.p50),
-    "95 %": lambda spread: _short(spread.p95),
-    "largest": lambda spread: _short(spread.most),
-    "share of the time at 0, %": lambda spread: _short(spread.zero_share * 100),
-    "longest time at 0, s": lambda spread: _short(spread.longest_zero_s),
+    "mean": lambda spread: short(spread.mean),
+    "standard deviation": lambda spread: short(spread.std),
+    "smallest": lambda spread: short(spread.least),
+    "5 % of the time at or below": lambda spread: short(spread.p5),
+    "50 % (median)": lambda spread: short(spread.p50),
+    "95 %": lambda spread: short(spread.p95),
+    "largest": lambda spread: short(spread.most),
+    "share of the time at 0, %": lambda spread: short(spread.zero_share * 100),
+    "longest time at 0, s": lambda spread: short(spread.longest_zero_s),
     "coefficient of variation": lambda spread: f"{spread.variation:.2f}",
     "autocorrelation at 1 s": lambda spread: (
         NOTHING if spread.autocorrelation is None else f"{spread.autocorrelation:.2f}"
