@@ -158,7 +158,6 @@ def trace_table(trace: Trace) -> Table:
     return Table(title="Statistics", headers=headers, label_columns=1, rows=rows, caption=caption)
 
 
-
 STATISTICS: dict[str, Callable[[Spread], str]] = {
     "mean": lambda spread: short(spread.mean),
     "standard deviation": lambda spread: short(spread.std),

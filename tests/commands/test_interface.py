@@ -88,22 +88,6 @@ def test_columns_add_up_to_the_summary(played: tuple[interface.Run, list[str]]) 
     )
 
 
-def test_every_figure_of_the_table_of_clients_is_a_column_s(played: tuple[interface.Run, list[str]]) -> None:
-    found = played[0]
-    columns = found.clients()
-    with (found.folder / "tables.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row["row"] == "client"]
-    assert len(rows) == 4
-    names = {"latency_compute_s": "compute_s", "latency_waiting_s": "waiting_s", "peak_mib": "peak_mib"}
-    names |= {
-        f"{size}_{way}_bytes": f"{size}_{way}_bytes" for size in ("payload", "framed", "wire") for way in ("up", "down")
-    }
-    for index, row in enumerate(rows):
-        assert (row["algorithm"], row["name"]) == (columns["algorithm"][index], columns["client"][index])
-        for theirs, ours in names.items():
-            assert float(row[theirs]) == columns[ours][index], theirs
-
-
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
