@@ -18,6 +18,7 @@ from algorithms.training import idle_options
 from emulator.checks.digest import timeline_digest
 from emulator.errors import UserError
 from emulator.ledger.events import Posted, Reported
+from emulator.ledger.timeline import Timeline
 
 # Another value of each, with what it is said beside.
 OTHERS: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -75,7 +76,7 @@ def seen(name: str, late_s: float, said: str) -> NodeState:
     models = [
         {key: tensor.tolist() for state in model.values() for key, tensor in state.items()} for model in found.models
     ]
-    return NodeState(timeline_digest(events)[0], sent, reported, models)
+    return NodeState(timeline_digest(Timeline(events))[0], sent, reported, models)
 
 
 def warned(name: str, key: str, **said: Any) -> list[str]:

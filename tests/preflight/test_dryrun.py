@@ -33,7 +33,7 @@ from emulator.ledger.events import (
     RoundEnded,
     Started,
 )
-from emulator.ledger.timeline import only
+from emulator.ledger.timeline import Timeline, only
 from emulator.preflight.dilation import ProfilingResult
 from emulator.preflight.dry_run import DryRunResult, RememberedCosts, dry_run
 from emulator.profiles.reading import load_scenario
@@ -131,7 +131,7 @@ def test_what_was_posted_was_received_and_all_have_ended(name: str) -> None:
     _, events = foreseen(name)
     assert conserved(merged(events), "finished") == ([], [])
     assert len(only(merged(events), Received)) == len(only(merged(events), Posted))
-    lost = [event for event in merged(events) if not (isinstance(event, Received) and event.counter == 0)]
+    lost = Timeline(event for event in merged(events) if not (isinstance(event, Received) and event.counter == 0))
     assert conserved(lost, "finished")[0] != []
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,25 +11,25 @@ import msgspec
 
 from algorithms import ALGORITHMS
 from algorithms.workload.task import Task, prepare
-from emulator.ledger.events import AnyEvent, Event
+from emulator.ledger.events import Event
 from emulator.ledger.timeline import Timeline
 from emulator.preflight.dilation import ProfilingResult
 from emulator.preflight.dry_run import dry_run
 from emulator.profiles.reading import load_scenario
 
 
-def merged(events: dict[str, list[Event]]) -> list[Any]:
+def merged(events: dict[str, list[Event]]) -> Timeline:
     """As a reader of the ledger sees them."""
-    return [
-        msgspec.structs.replace(event, node=node, seq=seq) for node in events for seq, event in enumerate(events[node])
-    ]
+    own = [(node, seq, event) for node, lines in events.items() for seq, event in enumerate(lines)]
+    named: list[Any] = [msgspec.structs.replace(event, node=node, seq=seq) for node, seq, event in own]
+    return Timeline(named)
 
 
 CLIENTS = 3
 
 
 @functools.cache
-def timeline(method: str) -> list[AnyEvent]:
+def timeline(method: str) -> Timeline:
     """Two rounds of a method with three clients, as a reader of the ledger sees them."""
     events: dict[str, list[Any]] = {}
     with TemporaryDirectory() as folder:
@@ -39,8 +38,4 @@ def timeline(method: str) -> list[AnyEvent]:
         scenario = load_scenario("iot-4g", CLIENTS)
         record = lambda node: events.setdefault(node, []).append  # noqa: E731
         dry_run(ALGORITHMS[method], settings, scenario, 1, ProfilingResult(), record)
-    named = [
-        [msgspec.structs.replace(event, node=node, seq=seq) for seq, event in enumerate(lines)]
-        for node, lines in events.items()
-    ]
-    return Timeline(chain.from_iterable(named))
+    return merged(events)
