@@ -99,11 +99,13 @@ async def train(
 async def server(node: ServerNode, config: Settings) -> None:
     """HERON-SFL's too."""
     half = steps.Part(config.task.server_half(), config.server_optimizer, objective=config.task.objective())
-    client = steps.weights(steps.Part(config.task.client_half(), None))
-    aux = steps.weights(steps.Part(config.task.auxiliary(), None))
+    parts = steps.Part(config.task.client_half(), None), steps.Part(config.task.auxiliary(), None)
+    client, aux = map(steps.weights, parts)
+    frozen = rounds.FrozenWeights(node, config, *parts)
     round, cohort = 0, config.cohort(node.clients, 0)
 
     node.begin_round(0)
+    await frozen.give(cohort)
     for name in cohort:
         await node.post(name, Initial(round=-1, client=client, aux=aux))
     while cohort:
@@ -116,6 +118,7 @@ async def server(node: ServerNode, config: Settings) -> None:
         node.snapshot(round, {"client": client, "server": steps.weights(half)})
 
         following = rounds.begin_next(node, config, round)
+        await frozen.give(following)
         for name in following or cohort:
             await node.post(name, Global(round=round, last=not following, client=client, aux=aux))
         if not following:

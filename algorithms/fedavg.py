@@ -74,10 +74,12 @@ async def train(node: ClientNode, shard: Shard, model: steps.Part, round: int) -
 
 
 async def server(node: ServerNode, config: Config) -> None:
-    model = steps.weights(steps.Part(config.task.full_model(), None))
+    whole = steps.Part(config.task.full_model(), None)
+    model, frozen = steps.weights(whole), rounds.FrozenWeights(node, config, whole)
     round, cohort = 0, config.cohort(node.clients, 0)
 
     node.begin_round(0)
+    await frozen.give(cohort)
     for name in cohort:
         await node.post(name, Initial(round=-1, model=model))
     while cohort:
@@ -88,6 +90,7 @@ async def server(node: ServerNode, config: Config) -> None:
         node.snapshot(round, config.task.halves(model))
 
         following = rounds.begin_next(node, config, round)
+        await frozen.give(following)
         for name in following or cohort:
             await node.post(name, Global(round=round, last=not following, model=model))
         if not following:

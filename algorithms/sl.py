@@ -105,7 +105,8 @@ async def train(node: ClientNode, shard: Shard, half: steps.Part, round: int, fo
 
 async def server(node: ServerNode, config: Config) -> None:
     half = steps.Part(config.task.server_half(), config.server_optimizer, objective=config.task.objective())
-    client = steps.weights(steps.Part(config.task.client_half(), None))
+    whole = steps.Part(config.task.client_half(), None)
+    client, frozen = steps.weights(whole), rounds.FrozenWeights(node, config, whole)
     update = Done if config.relay == "peer" else Update
     round = 0
 
@@ -116,6 +117,7 @@ async def server(node: ServerNode, config: Config) -> None:
         for place, name in enumerate(cohort):
             if collector.over:
                 break
+            await frozen.give((name,))
             if config.relay == "server":
                 await node.post(name, Turn(round=round, client=client))
             else:

@@ -93,11 +93,13 @@ async def server(node: ServerNode, config: Config) -> None:
         name: steps.Part(config.task.server_half(), config.server_optimizer, objective=config.task.objective())
         for name in node.clients
     }
-    client = steps.weights(steps.Part(config.task.client_half(), None))
+    whole = steps.Part(config.task.client_half(), None)
+    client, frozen = steps.weights(whole), rounds.FrozenWeights(node, config, whole)
     server_mean = steps.weights(steps.Part(config.task.server_half(), None))
     round, cohort = 0, config.cohort(node.clients, 0)
 
     node.begin_round(0)
+    await frozen.give(cohort)
     for name in cohort:
         await node.post(name, Initial(round=-1, client=client))
     while cohort:
@@ -119,6 +121,7 @@ async def server(node: ServerNode, config: Config) -> None:
         node.snapshot(round, {"client": client, "server": server_mean})
 
         following = rounds.begin_next(node, config, round)
+        await frozen.give(following)
         for name in following or cohort:
             await node.post(name, Global(round=round, last=not following, client=client))
         if not following:

@@ -58,10 +58,12 @@ async def train(node: ClientNode, shard: Shard, half: steps.Part, round: int) ->
 
 async def server(node: ServerNode, config: Config) -> None:
     half = steps.Part(config.task.server_half(), config.server_optimizer, objective=config.task.objective())
-    client = steps.weights(steps.Part(config.task.client_half(), None))
+    whole = steps.Part(config.task.client_half(), None)
+    client, frozen = steps.weights(whole), rounds.FrozenWeights(node, config, whole)
     round, cohort = 0, config.cohort(node.clients, 0)
 
     node.begin_round(0)
+    await frozen.give(cohort)
     for name in cohort:
         await node.post(name, Initial(round=-1, client=client))
     while cohort:
@@ -74,6 +76,7 @@ async def server(node: ServerNode, config: Config) -> None:
         node.snapshot(round, {"client": client, "server": steps.weights(half)})
 
         following = rounds.begin_next(node, config, round)
+        await frozen.give(following)
         for name in following or cohort:
             await node.post(name, Global(round=round, last=not following, client=client))
         if not following:

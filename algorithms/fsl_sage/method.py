@@ -147,12 +147,14 @@ async def warm_up(node: ClientNode, config: Config, shard: Shard, half: steps.Pa
 async def server(node: ServerNode, config: Config) -> None:
     half = steps.Part(config.task.server_half(), config.server_optimizer, objective=config.task.objective())
     estimators = {name: alignment.Estimator(config, name) for name in node.clients}
-    client = steps.weights(steps.Part(config.task.client_half(), None))
+    whole = steps.Part(config.task.client_half(), None)
+    client, frozen = steps.weights(whole), rounds.FrozenWeights(node, config, whole)
     batch_statistics = config.refresh_mode == "train"
     shared = warm_start.MeanAuxiliary(node.clients)
     round, cohort = 0, config.cohort(node.clients, 0)
 
     node.begin_round(0)
+    await frozen.give(cohort)
     for name in cohort:
         await node.post(name, Initial(round=-1, client=client))
     while cohort:
@@ -180,6 +182,7 @@ async def server(node: ServerNode, config: Config) -> None:
 
         following = rounds.begin_next(node, config, round)
         await shared.give(node, following, round)
+        await frozen.give(following)
         for name in following or cohort:
             await node.post(name, Global(round=round, last=not following, client=client))
         if not following:

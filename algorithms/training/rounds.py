@@ -33,7 +33,29 @@ class Finish(Message, frozen=True, kw_only=True, tag="finish"):
     """Server to client: there will be no further round."""
 
 
-CONTROL_MESSAGES: tuple[type[Message], ...] = (StragglerDropped, Finish)
+class Frozen(Message, frozen=True, kw_only=True, tag="frozen"):
+    """Server to client, once, before its first round: weights that are not trained."""
+
+    state: StateDict
+
+
+CONTROL_MESSAGES: tuple[type[Message], ...] = (StragglerDropped, Finish, Frozen)
+
+
+class FrozenWeights:
+    """The frozen weights of clients' ``parts``, and which clients lack them: none, where they are preinstalled."""
+
+    def __init__(self, node: ServerNode, config: Settings, *parts: steps.Part) -> None:
+        self._node = node
+        self._state = {key: tensor for part in parts for key, tensor in steps.frozen_weights(part).items()}
+        self._lack = {*node.clients} if self._state and config.task.frozen == "sent" else set()
+
+    async def give(self, names: Iterable[str]) -> None:
+        """Send them to those of ``names`` that lack them."""
+        for name in names:
+            if name in self._lack:
+                self._lack.remove(name)
+                await self._node.post(name, Frozen(round=-1, state=self._state))
 
 
 class RoundCollector(Generic[U]):
@@ -136,8 +158,9 @@ async def starts(node: ClientNode, *types: type[Any]) -> AsyncIterator[Any]:
 
     Keeps no reference to what it hands out.
     """
-    while not isinstance(message := await node.recv(*types, StragglerDropped, Finish, source="server"), Finish):
-        if isinstance(message, StragglerDropped):  # it crossed this client's update
+    control = (StragglerDropped, Finish, Frozen)
+    while not isinstance(message := await node.recv(*types, *control, source="server"), Finish):
+        if isinstance(message, StragglerDropped | Frozen):  # the one crossed this client's update, the other it has
             continue
         handed, last = [message], getattr(message, "last", False)
         del message

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from algorithms.training import optimizers
 from algorithms.training.settings import OptimizerSpec
 from algorithms.workload.models import has_batch_norm, load_state
 from algorithms.workload.objectives import Objective, Reduction
@@ -26,7 +27,10 @@ from emulator.node import StateDict
 
 
 class Part:
-    """A part of the model on one node, with its optimizer; ``spec`` None: frozen, without optimizer and gradients.
+    """A part of the model on one node, with its optimizer; ``spec`` None: not trained, without optimizer and gradients.
+
+    What the module itself has frozen (``requires_grad``) stays so: ``kept`` names these parameters, and the buffers of
+    layers that have no other. They are in no message but ``rounds.Frozen``, and such layers are in eval mode.
 
     ``objective``: the loss of what it returns, for a part whose output is one; that of the task is
     ``config.task.objective()``. ``auxiliary``: it replaces the server half at a client, and is a category of its own in
@@ -42,14 +46,19 @@ class Part:
         objective: Objective | None = None,
         auxiliary: bool = False,
     ) -> None:
-        self.module = module.train()
+        self.module = module
+        self._at_rest = [layer for layer in module.modules() if _is_frozen(layer)]
+        self.kept = frozenset(_kept(module, self._at_rest))
+        self.train()
         self._objective = objective
         self._kinds = (AUXILIARY,) * 3 if auxiliary else (PARAMETERS, GRADIENTS, OPTIMIZER)
         mark((*module.parameters(), *module.buffers()), self._kinds[0])
-        module.requires_grad_(spec is not None)
-        self.optimizer = _optimizer(module, spec) if spec is not None else None
-        layers = hashlib.sha256(repr(module).encode()).hexdigest()[:12]
-        self.cost_key = f"{layers}:{_cost_key(spec)}"
+        if spec is None:
+            module.requires_grad_(False)
+        self.trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        self.optimizer = optimizers.make_optimizer(self.trained, spec) if spec is not None and self.trained else None
+        layers = hashlib.sha256("\n".join([repr(module), *sorted(self.kept)]).encode()).hexdigest()[:12]
+        self.cost_key = f"{layers}:{optimizers.cost_key(spec)}"
 
     @property
     def objective(self) -> Objective:
@@ -62,54 +71,34 @@ class Part:
         """The loss of what the part makes of ``x``, with its graph."""
         return self.objective.loss(self.module(x), y, reduction)
 
+    def train(self, mode: bool = True) -> None:
+        """Train mode, or eval mode; frozen layers are in eval mode always."""
+        self.module.train(mode)
+        for layer in self._at_rest:
+            layer.eval()
+
     def step(self) -> None:
         """One step of the optimizer with the gradients at hand, which are None afterwards."""
         if self.optimizer is not None:
             if not self.optimizer.state:
-                _begin(self.optimizer)
+                optimizers.begin(self.optimizer)
             mark((parameter.grad for parameter in self.module.parameters()), self._kinds[1])
-            mark(_state_of(self.optimizer), self._kinds[2])
+            mark(optimizers.state_of(self.optimizer), self._kinds[2])
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
 
 
-def _optimizer(module: nn.Module, spec: OptimizerSpec) -> torch.optim.Optimizer:
-    parameters, lr, decay = list(module.parameters()), spec.lr, spec.weight_decay
-    if spec.kind == "sgd":
-        return torch.optim.SGD(parameters, lr=lr, weight_decay=decay, momentum=spec.momentum)
-    make = torch.optim.AdamW if spec.kind == "adamw" else torch.optim.Adam
-    return make(parameters, lr=lr, weight_decay=decay, betas=spec.betas)
+def _is_frozen(layer: nn.Module) -> bool:
+    """Whether a layer has parameters, and the module that it is in trains none of them."""
+    own = list(layer.parameters(recurse=False))
+    return bool(own) and not any(parameter.requires_grad for parameter in own)
 
 
-def _cost_key(spec: OptimizerSpec | None) -> str:
-    if spec is None:
-        return "frozen"
-    return spec.kind + ":decay" * (spec.weight_decay > 0) + ":momentum" * (spec.momentum > 0)
-
-
-def _begin(optimizer: torch.optim.Optimizer) -> None:
-    """Create the optimizer's state outside the count, which it would create in its first step: every step then costs
-    the same.
-
-    Zeros are the initial state of each optimizer: SGD's first buffer is 0 · momentum + gradient.
-    """
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    groups = optimizer.state_dict()["param_groups"]
-    with uncounted():
-        if isinstance(optimizer, torch.optim.Adam):  # AdamW is one
-            state = {
-                i: {"step": torch.zeros(()), "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
-                for i, p in enumerate(parameters)
-            }
-        elif groups[0]["momentum"]:
-            state = {i: {"momentum_buffer": torch.zeros_like(p)} for i, p in enumerate(parameters)}
-        else:
-            return
-        optimizer.load_state_dict({"state": state, "param_groups": groups})
-
-
-def _state_of(optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
-    return (value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor))
+def _kept(module: nn.Module, frozen: Sequence[nn.Module]) -> Iterator[str]:
+    """The names in a state of the parameters that are not trained, and of the buffers of ``frozen`` layers."""
+    yield from (name for name, parameter in module.named_parameters() if not parameter.requires_grad)
+    still = {id(buffer) for layer in frozen for buffer in layer.buffers(recurse=False)}
+    yield from (name for name, buffer in module.named_buffers() if id(buffer) in still)
 
 
 @contextlib.contextmanager
@@ -136,7 +125,8 @@ def at_rest(*modules: nn.Module) -> Iterator[None]:
 def train_step(model: Part, x: Tensor, y: Tensor) -> Tensor:
     """One step of a full model on one node; returns the loss."""
     loss = model.loss(x, y)
-    torch.autograd.backward(loss)
+    if loss.requires_grad:
+        torch.autograd.backward(loss)
     model.step()
     return loss.detach()
 
@@ -150,8 +140,9 @@ def forward(client: Part, x: Tensor) -> Tensor:
 
 @computation("backward")
 def backward(client: Part, z: Tensor, dz: Tensor) -> None:
-    """The client's step, from the gradient at the cut; frees the graph of z."""
-    torch.autograd.backward(z, dz)
+    """The client's step, from the gradient at the cut; frees the graph of z. A client may train nothing."""
+    if z.requires_grad:
+        torch.autograd.backward(z, dz)
     client.step()
 
 
@@ -181,7 +172,8 @@ def local_step(client: Part, aux: Part, z: Tensor, y: Tensor) -> Tensor:
     """One step of client and auxiliary on the auxiliary's loss, which is returned; one backward pass, frees the graph
     of z."""
     loss = aux.loss(z, y)
-    torch.autograd.backward(loss)
+    if loss.requires_grad:
+        torch.autograd.backward(loss)
     aux.step()
     client.step()
     return loss.detach()
@@ -268,9 +260,9 @@ def refresh(server: Part, z: Tensor, y: Tensor, batch_statistics: bool = True) -
     the buffer once more, in its running statistics too; else eval mode, which leaves it as it is.
     """
     cut = z.detach().requires_grad_()
-    server.module.train(batch_statistics)
+    server.train(batch_statistics)
     loss = server.loss(cut, y, "sum")
-    server.module.train()
+    server.train()
     (gradient,) = torch.autograd.grad(loss, cut)
     return gradient, gradient.square().sum()
 
@@ -302,7 +294,7 @@ def align_epoch(aux: Part, z: Tensor, g: Tensor, y: Tensor, epoch: Epoch, batch:
     Returns Σ|ĝ − G|² over the buffer before the first epoch's steps and after the last one's: in other epochs each
     batch's before its step, for both.
     """
-    parameters = list(aux.module.parameters())
+    parameters = aux.trained
     error = torch.zeros(())
     order = epoch.order
     batches: list[Tensor | slice] = [slice(None)]
@@ -358,14 +350,20 @@ def ratio(error: Tensor, scale: Tensor) -> float:
 
 
 def weights(part: Part) -> StateDict:
-    """Parameters and buffers as they are, not copied: ``post`` and ``snapshot`` copy what they are given."""
-    return {key: tensor.detach() for key, tensor in part.module.state_dict().items()}
+    """Parameters and buffers as they are but frozen ones, not copied: ``post`` and ``snapshot`` copy what they are
+    given."""
+    return {key: tensor.detach() for key, tensor in part.module.state_dict().items() if key not in part.kept}
+
+
+def frozen_weights(part: Part) -> StateDict:
+    """The parameters and buffers that ``weights`` leaves out."""
+    return {key: tensor.detach() for key, tensor in part.module.state_dict().items() if key in part.kept}
 
 
 @computation("load_weights")
 def load_weights(part: Part, state: StateDict) -> None:
-    """Overwrite parameters and buffers; Adam's moments stay."""
-    load_state(part.module, state)
+    """Overwrite parameters and buffers but frozen ones; Adam's moments stay."""
+    load_state(part.module, {**state, **frozen_weights(part)} if part.kept else state)
 
 
 @computation("weighted_mean", weights="counts")

@@ -65,7 +65,7 @@ def kept_step(
 
     ``radius`` is μ; directions come from ``draws``, one after another, and each is kept while it is used.
     """
-    parameters = [*client.module.parameters(), *aux.module.parameters()]
+    parameters = [*client.trained, *aux.trained]
     losses: list[Tensor] = []
     for _ in range(directions):
         u = list(_drawn(parameters, draws))
@@ -90,7 +90,7 @@ def replayed_step(
     client: Part, aux: Part, x: Tensor, y: Tensor, draws: torch.Generator, directions: int, radius: float, lr: float
 ) -> Tensor:
     """The same step by plain gradient descent, where no direction is kept: each is drawn again from its seed."""
-    parameters = [*client.module.parameters(), *aux.module.parameters()]
+    parameters = [*client.trained, *aux.trained]
     found: list[tuple[Tensor, Tensor]] = []
     losses: list[Tensor] = []
     for _ in range(directions):

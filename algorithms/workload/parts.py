@@ -76,12 +76,19 @@ class Parts(NamedTuple):
         halves: dict[str, nn.Module] = {which: traced.half(about.cut, which) for which in split.HALVES}
         modules = {**halves, "auxiliary": auxiliaries.build_auxiliary(about, self.sizes, self.seed)}
         _check_joined(self, about, traced.module, modules)
+        if not any(parameter.requires_grad for parameter in traced.module.parameters()):
+            raise UserError(f"model: {self.model} trains nothing: all its parameters are frozen (requires_grad)")
         folder.mkdir(parents=True, exist_ok=True)
         for name, module in modules.items():
             with filling():
                 torch.save(dict(module.state_dict()), folder / f"{name}.pt")
         (folder / LAYOUT).write_text(json.dumps(msgspec.to_builtins(about)))
         return self._replace(cut=about.cut, aux=about.kind, folder=str(folder))
+
+    def frozen(self) -> tuple[int, int]:
+        """How many of how many parameters the model does not train."""
+        parameters = list(models.meta_model(self.model, self.sizes).parameters())
+        return sum(p.numel() for p in parameters if not p.requires_grad), sum(p.numel() for p in parameters)
 
     def layout(self) -> AuxiliarySpec:
         """The auxiliary's layout, and so the cut, with defaults filled in."""

@@ -6,6 +6,7 @@ a supervisor can check it without.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -43,7 +44,8 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     at random. ``normalise``: by ImageNet's mean and standard deviation. ``allow_batch_of_one``: whether a last batch of
     one sample stands alone or joins the one before; None: it joins where the model has batch norm, which one sample
     cannot have. ``bad_images``: whether images of a folder that cannot be read are refused, or skipped. ``init``: a
-    file with the weights that the model begins with; empty: the seed draws them.
+    file with the weights that the model begins with; empty: the seed draws them. ``frozen``: whether clients are sent
+    the weights that the model does not train, once, or have them.
     """
 
     dataset: str = "digits"
@@ -63,6 +65,7 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     allow_batch_of_one: bool | None = msgspec.field(default=None, name="single")
     bad_images: Literal["refuse", "skip"] = "refuse"
     init: str = ""
+    frozen: Literal["sent", "preinstalled"] = "sent"
 
     def check(self) -> None:
         """UserError, one line, for the first value that cannot be."""
@@ -72,6 +75,7 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         one_of(("none", "flip-crop"), augment=self.augment)
         one_of(("none", "imagenet"), normalise=self.normalise)
         one_of(("refuse", "skip"), bad_images=self.bad_images)
+        one_of(("sent", "preinstalled"), frozen=self.frozen)
         if self.bad_images == "skip" and not self.dataset.startswith("folder:"):
             raise UserError(f"bad_images: skip is for folders of images, not for {self.dataset}: leave it out")
         if self.init and not Path(self.init).is_file():
@@ -219,7 +223,7 @@ def prepare(task: Task, folder: Path) -> Task:
     Returns the task to give them, cut and auxiliary named; UserError for a model, cut or auxiliary that cannot be.
     """
     made = task._parts().write(folder)
-    sizes, allow_batch_of_one = write_data(task, folder), task._allow_batch_of_one()
+    sizes, allow_batch_of_one = write_data(task, folder, _frozen(task)), task._allow_batch_of_one()
     if not allow_batch_of_one:
         _check_no_single(task, sizes)
     return msgspec.structs.replace(
@@ -227,8 +231,20 @@ def prepare(task: Task, folder: Path) -> Task:
     )
 
 
-def write_data(task: Task, folder: Path) -> list[int]:
-    """Write every client's samples, the test part and the facts of both to ``folder``; how many samples each has."""
+def _frozen(task: Task) -> list[str]:
+    """What is to be said of weights that are not trained."""
+    frozen, total = task._parts().frozen()
+    how = "preinstalled, so never sent" if task.frozen == "preinstalled" else "sent to each client once"
+    if not frozen and task.frozen == "preinstalled":
+        return [f"frozen: {task.model} trains all its parameters: --frozen preinstalled changes nothing"]
+    return [f"{frozen} of {total} parameters of {task.model} are frozen: {how}"] if frozen else []
+
+
+def write_data(task: Task, folder: Path, remarks: Sequence[str] = ()) -> list[int]:
+    """Write every client's samples, the test part and the facts of both to ``folder``; how many samples each has.
+
+    ``remarks``: what else is to be said of the workload.
+    """
     loaded = datasets.load_all(task.dataset, task.data_dir, task.bad_images == "skip")
     train, test = loaded.train, loaded.test
     about = task._about()._replace(train=len(train.labels), test=len(test.labels))
@@ -242,6 +258,7 @@ def write_data(task: Task, folder: Path) -> list[int]:
     image_folders.refuse_broken(train.images, test.images)
     datasets.write_about(folder, about)
     found = census.take(task, about, loaded, shards, written)
+    found["remarks"] += remarks
     (folder / _FACTS).write_bytes(msgspec.json.encode(found))
     return [len(rows) for rows in shards]
 
@@ -277,7 +294,7 @@ def evaluate(task: Task, parts: dict[str, StateDict]) -> dict[str, float]:
     about, preprocessing, objective = task._about(), task._preprocessing(), task.objective()
     test = datasets.read(task.folder, "test") if task.folder else datasets.load_dataset(task.dataset, task.data_dir)[1]
     model = task.full_model()
-    load_state(model, {**parts["client"], **parts["server"]})
+    load_state(model, {**model.state_dict(), **parts["client"], **parts["server"]})  # frozen ones are in no part
     model.eval()
     tally, loss, terms = objective.tally(), 0.0, 0
     with torch.no_grad():
