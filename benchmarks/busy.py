@@ -18,7 +18,8 @@ from benchmarks.report import Section, Target
 from benchmarks.stage import Broken, Stage
 from benchmarks.virtual import ROOT
 from emulator.analysis.recorded import recorded
-from emulator.checks.findings import Health
+from emulator.analysis.summary import Summary
+from emulator.tables.run import verdict
 
 METHODS = "cse-fsl,fsl-sage"
 BURN_S = 300  # a burner ends by itself
@@ -32,11 +33,11 @@ def run(stage: Stage, quick: bool) -> Section:
     folder = stage.new_folder("busy")
     for host, burners in (("idle", 0), ("busy", os.cpu_count() or 1)):
         with _burning(burners):
-            health, tables = _play(folder / host, "2" if quick else "12")
+            summary = _play(folder / host, "2" if quick else "12")
+        health = summary.health
         lag_ms = max(found.lag_max_ms or 0.0 for found in health.algorithms.values())
-        verdict_line = next(line for line in tables.splitlines() if "Verdict" in line)
         figures[host] = {"verdict": health.verdict, "lag_max_ms": lag_ms, "reasons": health.reasons}
-        rows.append([host, health.verdict, f"{lag_ms:.1f}", verdict_line.strip("*")[:48]])
+        rows.append([host, health.verdict, f"{lag_ms:.1f}", verdict(summary)[0][:48]])
     targets = [
         Target("verdicts good on an idle host", figures["idle"]["verdict"] == "good", "", 1, True),
         Target("verdicts bad on a busy host", figures["busy"]["verdict"] == "bad", "", 1, True),
@@ -55,11 +56,11 @@ def _burning(count: int) -> Iterator[None]:
             burner.wait()
 
 
-def _play(folder: Path, rounds: str) -> tuple[Health, str]:
-    """Health and ``tables.md`` of a run that is forced to dilation 1."""
+def _play(folder: Path, rounds: str) -> Summary:
+    """The summary of a run that is forced to dilation 1."""
     flags = ["--profile", "iot-4g", "--algorithm", METHODS, "--rounds", rounds, "--dilation", "1", "--force"]
     command = [sys.executable, str(ROOT / "run.py"), *flags, "--no-dashboard", "--out", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise Broken(f"run.py {' '.join(flags)}: {done.stdout[-300:]}{done.stderr[-300:]}")
-    return recorded(folder).summary.health, (folder / "tables.md").read_text()
+    return recorded(folder).summary

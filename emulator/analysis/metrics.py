@@ -47,24 +47,24 @@ def _scaled(value: float | None, factor: float) -> float | None:
     return None if value is None else value * factor
 
 
-def _seconds_to(target: str) -> Callable[[AlgorithmSummary], float | None]:
+def _seconds_to(target: float) -> Callable[[AlgorithmSummary], float | None]:
     """Until the end of the first round that reached it; None where none did."""
     return lambda algorithm: reached.seconds if (reached := algorithm.to_target.get(target)) else None
 
 
-def _mb_to(target: str) -> Callable[[AlgorithmSummary], float | None]:
+def _mb_to(target: float) -> Callable[[AlgorithmSummary], float | None]:
     return lambda algorithm: reached.bytes / MB if (reached := algorithm.to_target.get(target)) else None
 
 
 FIGURES = {
     "s_per_round": Figure("s per\nround", seconds_per_round),
-    "s_to_85": Figure("s to\n85 %", _seconds_to("0.85")),
-    "s_to_90": Figure("s to\n90 %", _seconds_to("0.9")),
+    "s_to_85": Figure("s to\n85 %", _seconds_to(0.85)),
+    "s_to_90": Figure("s to\n90 %", _seconds_to(0.9)),
     "up_kb": Figure("up\nkB", lambda algorithm: _scaled(payload_per_share(algorithm, "up"), 1 / KB)),
     "down_kb": Figure("down\nkB", lambda algorithm: _scaled(payload_per_share(algorithm, "down"), 1 / KB)),
     "payload_mb": Figure("payload\nMB", lambda algorithm: algorithm.total_bytes.payload / MB),
-    "mb_to_85": Figure("MB to\n85 %", _mb_to("0.85")),
-    "mb_to_90": Figure("MB to\n90 %", _mb_to("0.9")),
+    "mb_to_85": Figure("MB to\n85 %", _mb_to(0.85)),
+    "mb_to_90": Figure("MB to\n90 %", _mb_to(0.9)),
     "accuracy_percent": Figure("accuracy\n%", lambda algorithm: _scaled(algorithm.accuracy, 100.0), "most"),
     "peak_mib": Figure("peak\nMiB", lambda algorithm: largest(client.peak_mib for client in algorithm.clients)),
     "needed_mib": Figure("needed\nMiB", lambda algorithm: largest(client.needed_mib for client in algorithm.clients)),

@@ -46,7 +46,7 @@ from emulator.ledger.events import (
 from emulator.ledger.manifest import Manifest, NodeFacts
 from emulator.ledger.timeline import Timeline, timelines_of
 
-TARGETS = ("0.85", "0.9")
+TARGETS = (0.85, 0.9)
 SECOND_NS = 10**9
 
 
@@ -131,7 +131,7 @@ def _algorithm(manifest: Manifest, events: Timeline) -> AlgorithmSummary:
         ack_bytes=acks,
         resent_bytes=resent_bytes,
         history=history,
-        to_target={target: communication.to_target(evaluated, float(target)) for target in TARGETS},
+        to_target={target: communication.to_target(evaluated, target) for target in TARGETS},
         alignment=[
             AlignmentErrors(round=event.round, before=before, after=after)
             for event in events.of(Reported)

@@ -197,7 +197,7 @@ class AlgorithmSummary(msgspec.Struct, kw_only=True):
     ack_bytes: BothWays = msgspec.field(default_factory=BothWays)
     resent_bytes: int = 0
     history: list[RoundSummary]
-    to_target: dict[str, TargetReached | None] = {}
+    to_target: dict[float, TargetReached | None] = {}
     alignment: list[AlignmentErrors] = []
     computations: list[ComputationSummary] = []
     server: ServerSummary | None = None
@@ -243,9 +243,9 @@ def read_summary(path: Path) -> Summary:
         algorithm.setdefault("total_bytes", {size: sum(kind[size] for kind in kinds) for size in get_args(Size)})
         for row in algorithm["history"]:
             row.setdefault("payload_bytes", row["payload_up"] + row["payload_down"])
-    return msgspec.convert(found, Summary)
+    return msgspec.convert(found, Summary, str_keys=True)
 
 
 def to_json(summary: Summary) -> str:
     """What ``summary.json`` holds."""
-    return json.dumps(msgspec.to_builtins(summary), indent=1) + "\n"
+    return json.dumps(msgspec.to_builtins(summary, str_keys=True), indent=1) + "\n"

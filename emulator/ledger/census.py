@@ -23,8 +23,8 @@ class Census(Struct, frozen=True, kw_only=True):
 
     dataset: str
     shape: list[int]
-    least: int = 0
-    most: int = 0
+    least: int | float = 0
+    most: int | float = 0
     white: int = 255
     names: list[str]
     partition: str

@@ -20,7 +20,7 @@ WIDE = 8  # times the least: from there on an axis is logarithmic
 FAR = 4  # times the median: from there on a bar is cut off in the enlarged panel
 FULL_PERCENT = 100.0
 ROW = 0.28  # inches
-TARGET = "0.9"
+TARGET = 0.9
 WORDS = {"serialisation": "serialisation (bits leave)", "propagation": "propagation (on the way)"}
 plain = FuncFormatter(lambda value, _position: f"{value:g}")
 
@@ -68,7 +68,7 @@ def accuracy(curves: Sequence[Curve], against: AccuracyAxis, summary: Summary) -
         )
         handles.append(line)
     for target in dict.fromkeys(target for curve in curves for target in curve.reached):
-        percent = FULL_PERCENT * float(target)
+        percent = FULL_PERCENT * target
         axes.axhline(percent, color=DARK, linewidth=1, linestyle=(0, (2, 3)), zorder=1.5)
         axes.annotate(f"{percent:.0f} %", (0.01, percent), xycoords=("axes fraction", "data"), va="bottom", fontsize=9)
     ends = [against.of(curve.points[-1]) for curve in curves]

@@ -38,7 +38,7 @@ class Curve(NamedTuple):
 
     algorithm: str
     points: list[CurvePoint]
-    reached: dict[str, CurvePoint | None]
+    reached: dict[float, CurvePoint | None]
     diverged: bool = False
 
 

@@ -14,7 +14,7 @@ from emulator.tables.table import number
 ALIKE_MIB, ALIKE_SHARE = 0.25, 0.02
 PARTIAL = "partial, consistent as far as it goes"
 UNPLAYED = "none, nothing was played"
-TARGETS = ("0.9", "0.85")  # the higher one that somebody reached is spoken of
+TARGETS = (0.9, 0.85)  # the higher one that somebody reached is spoken of
 
 
 def headline(summary: Summary) -> str:
@@ -70,12 +70,12 @@ def verdict_label(summary: Summary) -> str:
     return {"partial": PARTIAL, "unplayed": UNPLAYED}.get(verdict, verdict)
 
 
-def target_of(summary: Summary) -> str | None:
+def target_of(summary: Summary) -> float | None:
     """The higher target that a method which finished has reached; None where none has."""
     return _highest(_done(summary))
 
 
-def _highest(done: Algorithms) -> str | None:
+def _highest(done: Algorithms) -> float | None:
     return next((target for target in TARGETS if any(each.to_target.get(target) for each in done.values())), None)
 
 
@@ -114,7 +114,7 @@ def _target(done: Algorithms) -> list[str]:
     if target is None:
         return ["no method reached 85 %"] if any(each.accuracy is not None for each in done.values()) else []
     reached = {name: found for name, each in done.items() if (found := each.to_target.get(target))}
-    percent = f"{100 * float(target):.0f} %"
+    percent = f"{100 * target:.0f} %"
     fewest = _least({name: found.bytes for name, found in reached.items()})
     soonest = _least({name: found.seconds for name, found in reached.items()})
     bytes_ = f"{number(reached[fewest[0]].bytes / 1e6)} MB"

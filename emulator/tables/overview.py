@@ -143,7 +143,7 @@ def latency(summary: Summary) -> Table:
         columns.append(Column(WORDS[cause], [figure(split[cause] if split else None) for split in splits]))
     until = ""
     if target:
-        percent = round(100 * float(target))
+        percent = round(100 * target)
         until = f", and until {percent} % accuracy"
         columns.append(figure_column(algorithms, f"s_to_{percent}", f"to\n{percent} %"))
     if any(algorithm.accuracy is not None for algorithm in each):
@@ -162,7 +162,7 @@ def volume_and_memory(summary: Summary) -> tuple[Table, dict[int, str]]:
     columns = [figure_column(algorithms, "up_kb", "up\nkB"), figure_column(algorithms, "down_kb", "down\nkB")]
     columns.append(figure_column(algorithms, "payload_mb", "total\nMB", ranks=False))
     if target:
-        percent = round(100 * float(target))
+        percent = round(100 * target)
         columns.append(figure_column(algorithms, f"mb_to_{percent}", f"MB to\n{percent} %"))
     dry = any(algorithm.foreseen for algorithm in each)
     groups[len(columns) + 1] = f"Client memory{f' ({summary.workload.model})' if summary.workload else ''}"

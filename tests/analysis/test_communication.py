@@ -119,14 +119,14 @@ def posted_until(events: list[Any], due_ns: int) -> int:
 @each_run
 def test_bytes_to_an_accuracy_are_the_ledgers_sum_by_time(events: list[Any]) -> None:
     found = method(events)
-    for target, accuracy in (("0.85", 0.86), ("0.9", 0.91)):
+    for target, accuracy in ((0.85, 0.86), (0.9, 0.91)):
         score = next((e for e in only(events, Evaluated) if e.accuracy == accuracy), None)
         if score is None:
             assert found.to_target[target] is None
             continue
         reached = found.to_target[target]
         assert reached.bytes == posted_until(events, score.due_ns)
-        figure = FIGURES[f"mb_to_{target[2:].ljust(2, '0')}"].of(found)
+        figure = FIGURES[f"mb_to_{target * 100:.0f}"].of(found)
         assert figure == pytest.approx(reached.bytes / MB)
     ends = {ended.round: ended.due_ns for ended in only(events, RoundEnded)}
     assert [row.payload_bytes for row in found.history] == [

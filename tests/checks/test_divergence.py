@@ -262,7 +262,7 @@ def test_a_summary_has_no_accuracy_after_the_divergence_and_none_to_compare(judg
     assert found.outcome == "diverged"
     assert [row.accuracy for row in found.history] == [*ACCURACIES[:2], None]
     assert (found.accuracy, found.balanced_accuracy, found.loss) == (None, None, None)
-    assert whole.to_target["0.85"] and set(found.to_target.values()) == {None}
+    assert whole.to_target[0.85] and set(found.to_target.values()) == {None}
     assert as_json(found.diverged) == {
         "round": 2,
         "at_s": 0.3,

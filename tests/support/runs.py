@@ -15,7 +15,7 @@ from emulator.ledger.timeline import Timeline, timelines_of
 
 def as_json(part):
     """A summary, or a part of it, as ``summary.json`` has it."""
-    return msgspec.to_builtins(part)
+    return msgspec.to_builtins(part, str_keys=True)
 
 
 def slower(events, factor):

@@ -71,7 +71,7 @@ def test_a_round_that_was_not_judged_is_no_point():
     events = edit(make_timeline(), lambda e: isinstance(e, Evaluated) and e.round == 1, lambda _: None)
     (curve,) = data.curves(make_run({"fedavg": events}).summary)
     assert [point.round for point in curve.points] == [1, 3]
-    assert curve.reached["0.85"].round == 3
+    assert curve.reached[0.85].round == 3
 
 
 def test_stacks_are_as_high_as_a_mean_round_is_long_and_the_shortest_is_first():

@@ -131,7 +131,7 @@ def test_one_sentence_says_who_wins_on_what():
     assert said.startswith("What the numbers say: ")
     assert said.endswith(".")
     algorithms = make_summary().algorithms
-    fewest = min(found.bytes for each in algorithms.values() if (found := each.to_target["0.9"]))
+    fewest = min(found.bytes for each in algorithms.values() if (found := each.to_target[0.9]))
     assert f"{fewest / 1e6:.2f} MB" in said
     assert "cannot be trusted" in headline(make_summary(delay))
 
@@ -229,7 +229,7 @@ def test_csv_says_what_the_summary_says():
             entry = algorithm if row is first else algorithm.clients[clients.index(row)]
             for cause, seconds in entry.latency_s.items():
                 assert float(row[f"latency_{cause}_s"]) == seconds
-        assert first["to_0.9_s"] == ("" if name == "fedavg" else str(algorithm.to_target["0.9"].seconds))
+        assert first["to_0.9_s"] == ("" if name == "fedavg" else str(algorithm.to_target[0.9].seconds))
         for row, client in zip(clients, algorithm.clients, strict=True):
             for key in ("name", "device", "network", "outcome"):
                 assert row[key] == getattr(client, key)
