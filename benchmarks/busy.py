@@ -11,17 +11,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from benchmarks.report import Section, Target
-from benchmarks.stage import Broken, Stage
-from benchmarks.virtual import ROOT
-from emulator.analysis.recorded import recorded
-from emulator.analysis.summary import Summary
+from benchmarks.stage import Stage
+from benchmarks.virtual import play_run
 from emulator.tables.run import verdict
 
 METHODS = "cse-fsl,fsl-sage"
+FLAGS = ("--profile", "iot-4g", "--algorithm", METHODS, "--dilation", "1", "--force")  # whatever it needs
 BURN_S = 300  # a burner ends by itself
 BURN = f"import time\nend = time.monotonic() + {BURN_S}\nwhile time.monotonic() < end: pass"
 
@@ -33,7 +31,8 @@ def run(stage: Stage, quick: bool) -> Section:
     folder = stage.new_folder("busy")
     for host, burners in (("idle", 0), ("busy", os.cpu_count() or 1)):
         with _burning(burners):
-            summary = _play(folder / host, "2" if quick else "12")
+            rounds = "2" if quick else "12"
+            summary = play_run(folder / host, [*FLAGS, "--rounds", rounds]).summary
         health = summary.health
         lag_ms = max(found.lag_max_ms or 0.0 for found in health.algorithms.values())
         figures[host] = {"verdict": health.verdict, "lag_max_ms": lag_ms, "reasons": health.reasons}
@@ -54,13 +53,3 @@ def _burning(count: int) -> Iterator[None]:
         for burner in burners:
             burner.kill()
             burner.wait()
-
-
-def _play(folder: Path, rounds: str) -> Summary:
-    """The summary of a run that is forced to dilation 1."""
-    flags = ["--profile", "iot-4g", "--algorithm", METHODS, "--rounds", rounds, "--dilation", "1", "--force"]
-    command = [sys.executable, str(ROOT / "run.py"), *flags, "--no-dashboard", "--out", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise Broken(f"run.py {' '.join(flags)}: {done.stdout[-300:]}{done.stderr[-300:]}")
-    return recorded(folder).summary

@@ -73,8 +73,12 @@ def run(stage: Stage, quick: bool) -> Section:
 
 def play_virtual(folder: Path, flags: list[str]) -> RunRecord:
     """The record of one command on the virtual clock, or of a dry run where ``flags`` ask for one."""
-    clock = [] if "--dry-run" in flags else ["--clock", "virtual"]
-    command = [sys.executable, str(ROOT / "run.py"), *flags, *clock, "--no-dashboard", "--out", str(folder)]
+    return play_run(folder, flags if "--dry-run" in flags else [*flags, "--clock", "virtual"])
+
+
+def play_run(folder: Path, flags: list[str]) -> RunRecord:
+    """The record of one command."""
+    command = [sys.executable, str(ROOT / "run.py"), *flags, "--no-dashboard", "--out", str(folder)]
     ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if ended.returncode:
         raise Broken(f"run.py {' '.join(flags)}: {ended.stdout[-500:]}")

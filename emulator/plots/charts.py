@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import floor, log10
 from statistics import median
 from typing import NamedTuple
 
@@ -74,9 +75,7 @@ def accuracy(curves: Sequence[Curve], against: AccuracyAxis, summary: Summary) -
     ends = [against.of(curve.points[-1]) for curve in curves]
     wide = against.unit != "round" and max(ends) > WIDE * min(ends) > 0
     if wide:
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(plain)
-        axes.xaxis.set_minor_formatter(FuncFormatter(_twos_and_fives))
+        _logarithmic(axes)
     else:
         axes.set_xlim(left=0)
     if against.unit == "round":
@@ -89,9 +88,15 @@ def accuracy(curves: Sequence[Curve], against: AccuracyAxis, summary: Summary) -
     return made
 
 
+def _logarithmic(axes: Axes) -> None:
+    """With numbers at tens, twos and fives."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(plain)
+    axes.xaxis.set_minor_formatter(FuncFormatter(_twos_and_fives))
+
+
 def _twos_and_fives(value: float, _position: int | None) -> str:
-    text = f"{value:g}"
-    return text if text.lstrip("0.")[:1] in ("2", "5") else ""
+    return f"{value:g}" if round(value / 10 ** floor(log10(value))) in (2, 5) else ""
 
 
 def _rank(curve: Curve, against: AccuracyAxis) -> tuple[bool, float, float]:
@@ -296,10 +301,8 @@ def clients(done: Mapping[str, Sequence[ClientFinish]], summary: Summary) -> Fig
         )
     wide = max(typical) > WIDE * min(typical) > 0
     if wide:
-        axes.set_xscale("log")
+        _logarithmic(axes)
         axes.set_xlim(min(typical) / 1.3, max(typical) * 2.2)
-        axes.xaxis.set_major_formatter(plain)
-        axes.xaxis.set_minor_formatter(FuncFormatter(_twos_and_fives))
     else:
         axes.set_xlim(0, max(typical) * 1.2)
     axes.set_yticks(range(len(ranked)), ranked)
