@@ -134,6 +134,8 @@ def planned(argv: list[str], line: Flags, flags: argparse.Namespace) -> Planned:
         raise UserError(f"--dilation {dilation}: a dry run keeps to no clock that could be slowed; leave it out")
     if dilation is not None and not CLOCKS[flags.clock].dilates:
         raise UserError(f"--dilation {dilation}: it slows the real clock; leave it out, or take --clock real")
+    if flags.save != "none" and flags.dry_run:
+        raise UserError(f"--save {flags.save}: a dry run trains no model that could be kept; leave it out")
     scenario = load_scenario(flags.profile, flags.clients if flags.clients is not None else experiment.clients)
     scenario = hosted(scenario, flags)
     settings = {name: settings_of(name, flags, experiment, len(scenario.clients)) for name in names}
@@ -152,6 +154,8 @@ def planned(argv: list[str], line: Flags, flags: argparse.Namespace) -> Planned:
         scenario,
         evaluate="algorithms.workload.task.evaluate",
         prepare="algorithms.workload.task.prepare",
+        saved="algorithms.workload.saved",
+        save=flags.save,
         step_limit_s=limit_s,
         **how,
     )
@@ -199,6 +203,14 @@ def play(run: Planned, say: Callable[[str], None], view_type: Callable[..., View
     return RunResult(folder, record.rebuild(folder), outcomes)
 
 
+def saved_models(recorded: RunRecord) -> list[str]:
+    """Each saved model's file, with the round that it is of."""
+    from emulator.ledger.events import ModelSaved
+
+    last = {name: [*timeline.of(ModelSaved)][-1:] for name, timeline in recorded.timelines.items()}
+    return [f"{event.file}: round {event.round + 1}" for events in last.values() for event in events]
+
+
 def command(argv: list[str], alone: bool = False) -> int:
     """Play the algorithms of ``argv`` and print the tables; the exit status. ``alone``: in a process of its own."""
     line = parser()
@@ -224,6 +236,8 @@ def command(argv: list[str], alone: bool = False) -> int:
 
         perfetto.write(folder, recorded)
         html.write(folder, recorded)
+    if saved := saved_models(recorded):
+        say(f"Models: {folder / 'models'} ({', '.join(saved)})")
     for tracker in flags.track:
         from algorithms.commands import tracking
 

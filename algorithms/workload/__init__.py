@@ -9,6 +9,7 @@ models       The models by name, two of our own among them, and their initial we
 objectives   What is learned and how it is judged: loss, metrics and targets of each kind of task
 parts        The parts of one task's model, client half, server half and auxiliary, with their initial weights
 protocol     What a method may ask of what it trains: the ``Workload`` protocol, which ``Task`` implements
+saved        Models that a run saves: client and server joined, as ``--init`` takes them
 split        A model cut in two wherever one tensor alone is what the rest needs
 task         What is trained: data set, model, cut, auxiliary, partition, batch and seed; and how a result is judged
 weights      Weights that a user brings: a file with the state dict of a whole model, checked against the model

@@ -218,6 +218,14 @@ class Evaluated(Event, frozen=True, kw_only=True):
     scores: dict[str, float] = {}  # the task's metrics by name, those two among them; empty in older ledgers
 
 
+class ModelSaved(Event, frozen=True, kw_only=True):
+    """Evaluator: it has written the joined model of a round to ``models/FILE`` of the record, over an earlier one's."""
+
+    round: int
+    file: str
+    sha256: str
+
+
 class Ended(Event, frozen=True, kw_only=True):
     """A node's last words. ``outcome``: finished, does-not-fit, interrupted, peer-lost, stuck, refused, failed."""
 
@@ -279,6 +287,7 @@ AnyEvent = (
     | MemoryEstimated
     | RoundEnded
     | Evaluated
+    | ModelSaved
     | Ended
     | Host
     | Lasting

@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import torch
@@ -19,7 +20,7 @@ import torch
 from emulator.compute.finite import is_finite
 from emulator.host.liveness import PULSE
 from emulator.host.resources import filling
-from emulator.ledger.events import Evaluated, Started
+from emulator.ledger.events import Evaluated, ModelSaved, Started
 from emulator.ledger.files import Ledger
 from emulator.runtime.launch_spec import LaunchSpec
 from emulator.transport.messages import StateDict
@@ -89,6 +90,31 @@ def evaluated_event(
     )
 
 
+class ModelKeeper:
+    """Keeps the last model that was judged, or the best, as the user says, in the run's record."""
+
+    def __init__(self, spec: LaunchSpec, ledger: Ledger) -> None:
+        self._spec, self._ledger = spec, ledger
+        self._saved: Any = importlib.import_module(spec.saved) if spec.save != "none" else None
+        self._best: dict[str, float] = {}
+
+    def take(self, task: Any, event: Evaluated, parts: dict[str, StateDict]) -> None:
+        """Save the model of these ``parts``, if it is the one to keep until now."""
+        if self._spec.save == "none":
+            return
+        if self._spec.save == "best" and not self._saved.improves(task, event.scores, self._best):
+            return
+        self._best = event.scores
+        path = Path(self._spec.model_file)
+        with filling():
+            self._saved.save(task, parts, path)
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        self._ledger.write(
+            ModelSaved(due_ns=event.due_ns, actual_ns=event.actual_ns, round=event.round, file=path.name, sha256=digest)
+        )
+
+
 def evaluate_snapshots(spec: LaunchSpec, control: Connection) -> None:
     """Evaluate snapshots until the supervisor has said that no more will come."""
     os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))  # it wakes up without taking a core from anyone
@@ -100,6 +126,7 @@ def evaluate_snapshots(spec: LaunchSpec, control: Connection) -> None:
     module_name, _, function = spec.evaluate.rpartition(".")
     module = importlib.import_module(module_name)
     config = msgspec.convert(spec.settings, importlib.import_module(spec.module).Config)
+    keeper = ModelKeeper(spec, ledger)
     while True:
         path = snapshot_path(folder, round)
         if path.exists():
@@ -111,7 +138,9 @@ def evaluate_snapshots(spec: LaunchSpec, control: Connection) -> None:
             PULSE.begin("evaluation")
             found = getattr(module, function)(config.task, snapshot["parts"])
             PULSE.rest()
-            ledger.write(evaluated_event(round, snapshot["due_ns"], snapshot["actual_ns"], snapshot["parts"], found))
+            event = evaluated_event(round, snapshot["due_ns"], snapshot["actual_ns"], snapshot["parts"], found)
+            ledger.write(event)
+            keeper.take(config.task, event, snapshot["parts"])
             path.unlink()
             round += 1
         elif no_more:

@@ -24,6 +24,9 @@ class LaunchSpec(msgspec.Struct, frozen=True):
     algorithm: str
     module: str
     evaluate: str  # dotted name of the function that judges a snapshot
+    save: str  # none | final | best: which of the judged models
+    saved: str  # dotted name of the module with ``improves`` and ``save``
+    model_file: str
     settings: dict[str, Any]
     scenario: Scenario
     seed: int

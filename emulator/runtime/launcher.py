@@ -56,6 +56,8 @@ class Plan(msgspec.Struct, frozen=True):
     memory_cap: str  # rlimit | account
     evaluate: str  # dotted: (task, parts) -> loss and the task's metrics by name
     prepare: str  # dotted: (settings, folder) -> settings, once before the nodes start
+    saved: str = ""  # dotted: a module with ``improves(task, scores, best)`` and ``save(task, parts, path)``
+    save: str = "none"  # none | final | best: which of the judged models is kept, as models/ALGORITHM.pt
     step_limit_s: float | None = None  # on the host, of one computation or of a coroutine between two waits
 
 
@@ -172,6 +174,9 @@ class Launcher:
             algorithm=algorithm,
             module=module,
             evaluate=self._plan.evaluate,
+            save=self._plan.save,
+            saved=self._plan.saved,
+            model_file=str(self._folder / "models" / f"{algorithm}.pt"),
             settings={**settings, "task": self._task},
             scenario=self._plan.scenario,
             seed=self._plan.seed,

@@ -108,6 +108,12 @@ def parser(prog: str = "run.py", about: str = ABOUT) -> Flags:
         help="digits, mnist, fashion-mnist, cifar10, cifar100, folder:CxHxW, synthetic:CxHxW:CLASSES:SAMPLES, or an"
         " archive's name",
     )
+    flags.add_argument(
+        "--save",
+        choices=("none", "final", "best"),
+        default="none",
+        help="keep each method's last or best judged model: models/METHOD.pt of the run's folder",
+    )
     flags.add_argument("--frozen", help="weights that the model does not train: sent once, or preinstalled")
     flags.add_argument(
         "--init", metavar="FILE", help="the whole model's initial weights: a state dict, or .safetensors"
