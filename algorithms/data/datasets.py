@@ -9,6 +9,7 @@ Every random draw comes from a stream of its own, named ``f"{seed}:{purpose}"``:
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ import msgspec
 import numpy as np
 import psutil
 
-from algorithms.data import archives, image_folders, torchvision_sets
+from algorithms.data import archives, image_folders, torchvision_sets, user_data, user_objects
 from algorithms.data import labels as classes
 from emulator.errors import UserError
 from emulator.host.resources import fill_holes
@@ -32,17 +33,24 @@ CONSTANT = 0.02  # of white: an image whose pixels differ by no more shows nothi
 
 
 class Description(NamedTuple):
-    """What a data set is, without its samples: image shape (C, H, W) and sizes; ``levels`` is the value of white."""
+    """What a data set is, without its samples: the shape of one, such as (C, H, W), and sizes.
 
-    shape: tuple[int, int, int]
+    ``levels``: the value of white, by which inputs are divided; 0: they are as they are. ``kind``: of the task;
+    ``vocabulary``: inputs are tokens below it, 0: numbers; ``positions``: the shape of one sample's labels, () for one.
+    """
+
+    shape: tuple[int, ...]
     classes: int
     train: int
     test: int
     levels: int
+    kind: str = "classification"
+    vocabulary: int = 0
+    positions: tuple[int, ...] = ()
 
 
 class Samples(NamedTuple):
-    """Images uint8 [N, C, H, W] and their labels int64 [N]."""
+    """Images uint8 [N, C, H, W] and their labels int64 [N]; of a user's data inputs [N, ...] and labels [N, ...]."""
 
     images: np.ndarray[Any, Any] | image_folders.Files
     labels: np.ndarray[Any, Any]
@@ -63,8 +71,8 @@ class PixelCensus(NamedTuple):
     """Of a part that was written: its least and largest pixel, how many images are nearly constant, and of each image
     a digest."""
 
-    least: int
-    most: int
+    least: float
+    most: float
     constant: int
     digests: list[bytes]
 
@@ -79,8 +87,21 @@ def stream(seed: int, purpose: str) -> np.random.Generator:
     return np.random.default_rng(stream_seed(seed, purpose))
 
 
-def describe(dataset: str, data_dir: str) -> Description:
-    """Shapes and sizes of ``dataset``, without loading its images; UserError where there is no such data set."""
+def is_own(dataset: str) -> bool:
+    """Whether it is a callable of a user's."""
+    return user_objects.is_named(dataset) and not dataset.startswith(("folder:", "synthetic:"))
+
+
+def describe(dataset: str, data_dir: str, kind: str = "", ignore_index: int = -100) -> Description:
+    """Shapes and sizes of ``dataset``, without loading its images; UserError where there is no such data set.
+
+    ``kind`` and ``ignore_index``: of the task, for data of a user's own.
+    """
+    if is_own(dataset):
+        own = user_data.read(dataset, data_dir, kind, ignore_index)
+        (train, test), levels = own.inputs, 255 if own.inputs[0].dtype == np.uint8 else 0
+        sizes = own.classes, len(train), len(test), levels
+        return Description(train.shape[1:], *sizes, own.kind, own.vocabulary, own.labels[0].shape[1:])
     if dataset == "digits":
         return Description((1, 8, 8), 10, _DIGITS_TRAIN, 1797 - _DIGITS_TRAIN, 16)
     if dataset.startswith("synthetic:"):
@@ -105,8 +126,12 @@ def load_dataset(dataset: str, data_dir: str) -> tuple[Samples, Samples]:
     return loaded.train, loaded.test
 
 
-def load_all(dataset: str, data_dir: str, skip_bad: bool = False) -> Loaded:
+def load_all(dataset: str, data_dir: str, skip_bad: bool = False, kind: str = "", ignore_index: int = -100) -> Loaded:
     """The same with all that is known of it; ``skip_bad``: without the images of a folder that cannot be read."""
+    if is_own(dataset):
+        own = user_data.read(dataset, data_dir, kind, ignore_index)
+        train, test = (Samples(x, y) for x, y in zip(own.inputs, own.labels, strict=True))
+        return Loaded(train, test, own.names, own.remarks, own.owners)
     if dataset == "digits":
         with np.load(_DIGITS) as archive:
             images, labels = archive["images"][:, None], archive["labels"].astype(np.int64)
@@ -206,16 +231,17 @@ def write(
     np.save(folder / f"{name}.labels.npy", samples.labels[rows])
     shape = (len(rows), *samples.images.shape[1:])
     path = folder / f"{name}.images.npy"
-    images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    dtype = getattr(samples.images, "dtype", np.uint8)
+    images = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
     fill_holes(path)
-    least, most, constant, digests = levels, 0, 0, []
+    least, most, constant, digests = math.inf, -math.inf, 0, []
     for start in range(0, len(rows), _CHUNK):
         some, made = rows[start : start + _CHUNK], samples.images
         chunk = made.decode(some) if isinstance(made, image_folders.Files) else made[some]
         images[start : start + _CHUNK] = chunk
         flat = chunk.reshape(len(chunk), -1)
         lows, highs = flat.min(1), flat.max(1)
-        least, most = min(least, int(lows.min())), max(most, int(highs.max()))
+        least, most = min(least, lows.min().item()), max(most, highs.max().item())
         constant += int((highs - lows <= CONSTANT * levels).sum())
         digests += [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in flat]
     images.flush()

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from algorithms.data import datasets, torchvision_sets
+from algorithms.data import datasets, torchvision_sets, user_objects
 from algorithms.data.partition import parse_partition
 
 CONTENT_BYTES = 256 * 2**20  # read in about a second
@@ -40,9 +41,12 @@ def identity(dataset: str, data_dir: str, partition: str = "iid", init: str = ""
     """
     also = {"partition": parse_partition(partition).path, "init": init}
     parts = [_file(Path(path), name) for name, path in also.items() if Path(path).is_file()]
+    if datasets.is_own(dataset) and not parts:
+        own = json.dumps(user_objects.digests(dataset), sort_keys=True)
+        return {"sha256": hashlib.sha256(own.encode()).hexdigest(), "of": "the source that makes them"}
     if dataset.startswith("synthetic:") and not parts:
         return {"sha256": hashlib.sha256(dataset.encode()).hexdigest(), "of": "its recipe, which is its name"}
-    files = () if dataset.startswith("synthetic:") else _files(dataset, Path(data_dir))
+    files = () if dataset.startswith("synthetic:") or datasets.is_own(dataset) else _files(dataset, Path(data_dir))
     return dict(_of_files(tuple(sorted([*files, *parts]))))
 
 

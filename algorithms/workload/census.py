@@ -3,9 +3,11 @@
     {"dataset", "shape": [C, H, W], "least", "most", "white": pixels, "names": [class names] or [],
      "partition", "overlap": whether clients draw for themselves, "remarks": [...],
      "train", "test": {"samples", "classes": {class number: samples}},
-     "clients": [the same for each]}
+     "clients": [the same for each],
+     "judged": {"task", "metric", "better", "targets"}}
 
-Classes without a sample are left out of ``classes``; its keys are text, as in JSON.
+``white`` is 0 where inputs are no pixels. Classes without a sample are left out of ``classes``, whose keys are text, as
+in JSON; it is empty for a regression, and counts positions where each has a label.
 """
 
 from __future__ import annotations
@@ -40,16 +42,17 @@ def take(
     *clients, test = written
     labels = loaded.train.labels, loaded.test.labels
     remarks = [
-        *classes.remarks(*labels, about.classes, loaded.names),
-        *_pixels("training", about.levels, clients),
-        *_pixels("test", about.levels, [test]),
+        *(classes.remarks(*labels, about.classes, loaded.names) if about.kind == "classification" else ()),
+        *(_pixels("training", about.levels, clients) if about.levels else ()),
+        *(_pixels("test", about.levels, [test]) if about.levels else ()),
         *loaded.remarks,
     ]
     for name, part in (("training", loaded.train), ("test", loaded.test)):
         remarks += part.images.remarks(name) if isinstance(part.images, Files) else []
     seen = {digest for part in clients for digest in part.digests}
+    what, how = ("images", "pixel by pixel") if len(about.shape) == 3 else ("samples", "value by value")
     if twice := sum(digest in seen for digest in test.digests):
-        remarks.append(f"{twice} of {len(test.digests)} test images are training images too, pixel by pixel")
+        remarks.append(f"{twice} of {len(test.digests)} test {what} are training {what} too, {how}")
     divided = sum(len(rows) for rows in shards)
     if divided < (held := len(loaded.train.labels)) and not task.samples_per_client:
         remarks.append(
@@ -62,6 +65,7 @@ def take(
             f"augment: flip-crop mirrors, and shifts by up to {PADDING} pixels: much of an image of {height}x{width};"
             " it is meant for 32x32 and more"
         )
+    first = task.objective().metrics[0]
     return {
         "dataset": shown(task.dataset),
         "shape": list(about.shape),
@@ -72,14 +76,19 @@ def take(
         "partition": task.partition,
         "overlap": bool(task.samples_per_client),
         "remarks": remarks,
-        "train": _held(loaded.train.labels),
-        "test": _held(loaded.test.labels),
-        "clients": [_held(loaded.train.labels[rows]) for rows in shards],
+        "train": _held(loaded.train.labels, about.kind, task.ignore_index),
+        "test": _held(loaded.test.labels, about.kind, task.ignore_index),
+        "clients": [_held(loaded.train.labels[rows], about.kind, task.ignore_index) for rows in shards],
+        "judged": {"task": about.kind, "metric": first.name, "better": first.better, "targets": list(first.targets)},
     }
 
 
-def _held(labels: np.ndarray[Any, Any]) -> dict[str, Any]:
-    found, counts = np.unique(labels, return_counts=True)
+def _held(labels: np.ndarray[Any, Any], kind: str, ignore_index: int) -> dict[str, Any]:
+    if kind == "regression":
+        return {"samples": len(labels), "classes": {}}
+    if kind == "multilabel":
+        return {"samples": len(labels), "classes": {str(k): int(n) for k, n in enumerate(labels.sum(0)) if n}}
+    found, counts = np.unique(labels[labels != ignore_index] if labels.ndim > 1 else labels, return_counts=True)
     return {"samples": len(labels), "classes": dict(zip(map(str, found.tolist()), counts.tolist(), strict=True))}
 
 

@@ -16,7 +16,8 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and standard d
 
 
 class Preprocessing(NamedTuple):
-    """The conversion of samples to tensors. ``levels``: the value of white; the other fields as in ``Task``."""
+    """The conversion of samples to tensors. ``levels``: the value of white, 0 where values are as they are; the other
+    fields as in ``Task``."""
 
     levels: int
     normalise: Literal["none", "imagenet"] = "none"
@@ -26,11 +27,14 @@ class Preprocessing(NamedTuple):
 def tensors(
     samples: Samples, rows: np.ndarray[Any, Any], preprocessing: Preprocessing
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The given rows as x float32 [B, C, H, W], 0..1 or normalised, and y int64 [B]; never augmented."""
+    """The given rows as x float32 [B, C, H, W], 0..1 or normalised, and y int64 [B]; never augmented. Of data of a
+    user's own x may be any float32 [B, ...], or tokens int64, and y of any shape."""
     return _tensor(samples.images[rows], preprocessing), torch.from_numpy(np.array(samples.labels[rows]))
 
 
 def _tensor(images: np.ndarray[Any, Any], preprocessing: Preprocessing) -> torch.Tensor:
+    if not preprocessing.levels:
+        return torch.from_numpy(np.array(images))
     x = np.asarray(images, np.float32) / np.float32(preprocessing.levels)
     if preprocessing.normalise == "imagenet":
         mean, deviation = (np.array(values, np.float32).reshape(3, 1, 1) for values in IMAGENET)

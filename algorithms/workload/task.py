@@ -45,7 +45,8 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     one sample stands alone or joins the one before; None: it joins where the model has batch norm, which one sample
     cannot have. ``bad_images``: whether images of a folder that cannot be read are refused, or skipped. ``init``: a
     file with the weights that the model begins with; empty: the seed draws them. ``frozen``: whether clients are sent
-    the weights that the model does not train, once, or have them.
+    the weights that the model does not train, once, or have them. ``task_kind``: what is learned (``objectives``);
+    empty: what the labels show. ``ignore_index``: a label of a position that does not count.
     """
 
     dataset: str = "digits"
@@ -66,6 +67,8 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bad_images: Literal["refuse", "skip"] = "refuse"
     init: str = ""
     frozen: Literal["sent", "preinstalled"] = "sent"
+    task_kind: str = ""
+    ignore_index: int = -100
 
     def check(self) -> None:
         """UserError, one line, for the first value that cannot be."""
@@ -80,13 +83,24 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise UserError(f"bad_images: skip is for folders of images, not for {self.dataset}: leave it out")
         if self.init and not Path(self.init).is_file():
             raise UserError(f"init: there is no file {self.init}: name one with the weights of the whole model")
-        self._check_of(self._about())
+        if not datasets.is_own(self.dataset):  # known when it is prepared, where torch may be imported
+            if self.task_kind not in ("", "classification"):
+                raise UserError(f"task_kind: {self.dataset} has one class a sample: leave {self.task_kind} out")
+            self._check_of(self._about())
 
     def _check_of(self, about: datasets.Description) -> None:
         """UserError for what cannot be with these data."""
         how = partition.parse_partition(self.partition)
         if how.divides_all and self.samples_per_client:
             raise UserError(f"partition: {how.kind} says which samples a client has: leave out --samples-per-client")
+        images = len(about.shape) == 3 and not about.vocabulary
+        if not images and (self.normalise, self.augment) != ("none", "none"):
+            raise UserError(f"normalise, augment: they are for images, which {self.dataset} has not: leave them out")
+        if about.kind != "classification" and (how.alpha or how.shards):
+            raise UserError(
+                f"partition: {how.kind} goes by the class of a sample, which there is not in {about.kind}: say iid,"
+                " natural or file:PARTS.csv"
+            )
         if self.normalise == "imagenet" and about.shape[0] != 3:
             raise UserError(f"normalise: imagenet is for 3 channels, and {self.dataset} has {about.shape[0]}")
         if not self.samples_per_client and self.clients > about.train:
@@ -104,21 +118,23 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 f"--samples-per-client {self.samples_per_client}: say 1 to {about.train}, the training samples of"
                 f" {self.dataset}, or leave it out"
             )
-        pixels = min(about.shape[1:])
-        if self.model == "cnn" and pixels < _CNN_LEAST_PIXELS:
+        if self.model == "cnn" and images and min(about.shape[1:]) < _CNN_LEAST_PIXELS:
             raise UserError(f"dataset: the cnn needs images of at least {_CNN_LEAST_PIXELS} pixels a side")
 
     def objective(self) -> Objective:
         """Loss, metrics and targets."""
         from algorithms.workload.objectives import objective_of
 
-        return objective_of("classification")
+        return objective_of(self._about().kind, self.ignore_index)
 
     def example_batch(self, samples: int) -> tuple[Tensor, Tensor]:
         """x and y of so many samples, of the shapes and types of a batch; their values mean nothing."""
         import torch
 
-        return torch.rand(samples, *self._about().shape), torch.zeros(samples, dtype=torch.int64)
+        about = self._about()
+        types = {"regression": torch.float32, "multilabel": torch.uint8}
+        y = torch.zeros(samples, *about.positions, dtype=types.get(about.kind, torch.int64))
+        return self._sizes().example(samples), y
 
     def client_half(self) -> nn.Module:
         """The model up to the cut."""
@@ -147,7 +163,7 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.folder:
             samples = datasets.read(self.folder, f"client-{index}")
         else:
-            loaded = datasets.load_all(self.dataset, self.data_dir)
+            loaded = self._loaded()
             rows = self._shards(loaded)[index]
             samples = datasets.Samples(loaded.train.images[rows], loaded.train.labels[rows])
         return Shard(
@@ -161,7 +177,14 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def _about(self) -> datasets.Description:
         """What the data set is; once it is prepared, the data set itself is not looked at again."""
-        return datasets.read_about(self.folder) if self.folder else datasets.describe(self.dataset, self.data_dir)
+        if self.folder:
+            return datasets.read_about(self.folder)
+        return datasets.describe(self.dataset, self.data_dir, self.task_kind, self.ignore_index)
+
+    def _loaded(self) -> datasets.Loaded:
+        """The data set with all that is known of it."""
+        skip_bad = self.bad_images == "skip"
+        return datasets.load_all(self.dataset, self.data_dir, skip_bad, self.task_kind, self.ignore_index)
 
     def _allow_batch_of_one(self) -> bool:
         """Whether a batch of one sample may be: ``allow_batch_of_one``, or by the model."""
@@ -178,7 +201,7 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if partition.parse_partition(self.partition).kind in ("dirichlet-unequal", *partition.OWNED):
             if self.folder:
                 return [datasets.count(self.folder, f"client-{index}") for index in range(self.clients)]
-            return [len(rows) for rows in self._shards(datasets.load_all(self.dataset, self.data_dir))]
+            return [len(rows) for rows in self._shards(self._loaded())]
         return partition.shard_sizes(self._about().train, self.clients)
 
     def steps(self) -> int:
@@ -209,7 +232,8 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         from algorithms.workload.models import Sizes
 
         about = self._about()
-        return Sizes(about.shape, about.classes)
+        output = self.objective().output_shape(about.positions, about.classes)
+        return Sizes(about.shape, about.classes, about.vocabulary, output)
 
     def _parts(self) -> Parts:
         from algorithms.workload.parts import Parts
@@ -245,7 +269,7 @@ def write_data(task: Task, folder: Path, remarks: Sequence[str] = ()) -> list[in
 
     ``remarks``: what else is to be said of the workload.
     """
-    loaded = datasets.load_all(task.dataset, task.data_dir, task.bad_images == "skip")
+    loaded = task._loaded()
     train, test = loaded.train, loaded.test
     about = task._about()._replace(train=len(train.labels), test=len(test.labels))
     task._check_of(about)
@@ -292,7 +316,7 @@ def evaluate(task: Task, parts: dict[str, StateDict]) -> dict[str, float]:
     from algorithms.workload.models import load_state
 
     about, preprocessing, objective = task._about(), task._preprocessing(), task.objective()
-    test = datasets.read(task.folder, "test") if task.folder else datasets.load_dataset(task.dataset, task.data_dir)[1]
+    test = datasets.read(task.folder, "test") if task.folder else task._loaded().test
     model = task.full_model()
     load_state(model, {**model.state_dict(), **parts["client"], **parts["server"]})  # frozen ones are in no part
     model.eval()

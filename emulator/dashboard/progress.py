@@ -355,6 +355,9 @@ class Progress:
             known = "no accuracy: diverged"
             if judged(event) and event.accuracy is not None:
                 known = f"accuracy {100 * event.accuracy:.1f} %, test loss {event.loss:.3f}"
+            elif judged(event):
+                scores = "".join(f"{name.replace('_', ' ')} {value:.4g}, " for name, value in event.scores.items())
+                known = f"{scores}test loss {event.loss:.3f}"
             sent = f"{self.sent.until_bytes(event.due_ns) / MB:.2f} MB so far"
             self._say(f"round {event.round + 1}{of_total} ended at {event.due_ns / SECOND_NS:.2f} s, {known}, {sent}")
         elif isinstance(event, Lasting):

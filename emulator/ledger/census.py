@@ -14,12 +14,23 @@ class SampleCounts(Struct, frozen=True, kw_only=True):
     @property
     def largest_share(self) -> float:
         """The share of the samples that are of one class, the most frequent."""
-        return max(self.classes.values()) / self.samples
+        counts = self.classes.values()  # of positions, where each has a label; none of a regression
+        return max(counts) / sum(counts) if counts else 0.0
+
+
+class Judged(Struct, frozen=True, kw_only=True):
+    """What a model is judged by: the kind of the task, its first metric, ``higher`` or ``lower``, its targets."""
+
+    task: str
+    metric: str
+    better: str
+    targets: list[float] = []
 
 
 class Census(Struct, frozen=True, kw_only=True):
-    """The data of a run: ``shape`` [C, H, W]; least, most and ``white``: values of pixels; ``names`` of classes, or
-    none; ``overlap``: whether clients draw for themselves; ``remarks``: what is odd about them."""
+    """The data of a run: ``shape`` of a sample, such as [C, H, W]; least, most and ``white``: values of pixels, 0 where
+    there are none; ``names`` of classes, or none; ``overlap``: whether clients draw for themselves; ``remarks``: what
+    is odd about them; ``judged``: None in older records."""
 
     dataset: str
     shape: list[int]
@@ -33,3 +44,4 @@ class Census(Struct, frozen=True, kw_only=True):
     train: SampleCounts
     test: SampleCounts
     clients: list[SampleCounts]
+    judged: Judged | None = None

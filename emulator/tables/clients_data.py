@@ -37,19 +37,20 @@ def first_lines(data: Census | None) -> list[str]:
         return []
     train, test, clients = data.train, data.test, data.clients
     shape = "x".join(map(str, data.shape))
-    pixels = f"{shape}, pixels {data.least} to {data.most} of {data.white}"
-    lines = [
-        f"Data: {data.dataset}, {pixels}; {train.samples} samples to train, {test.samples} to test.",
-        f"Classes: {len(train.classes)}, {_span(train.classes.values())} samples each; the largest is"
-        f" {number(test.largest_share, PERCENT)} % of the test part.",
-    ]
+    spread = f"{data.least:.6g} to {data.most:.6g}"
+    pixels = f"{shape}, pixels {spread} of {data.white}" if data.white else f"{shape}, values {spread}"
+    lines = [f"Data: {data.dataset}, {pixels}; {train.samples} samples to train, {test.samples} to test."]
+    if train.classes:
+        what = "positions" if data.judged and data.judged.task == "per-position" else "samples"
+        lines.append(
+            f"Classes: {len(train.classes)}, {_span(train.classes.values())} {what} each; the largest is"
+            f" {number(test.largest_share, PERCENT)} % of the test part."
+        )
     sizes, kinds = [held.samples for held in clients], [len(held.classes) for held in clients]
     shares = [round(PERCENT * held.largest_share) for held in clients]
     overlap = ", overlapping" if data.overlap else ""
-    lines.append(
-        f"Clients: {len(clients)}, {data.partition}{overlap}; {_span(sizes)} samples, {_span(kinds)} classes each,"
-        f" the largest {_span(shares)} %."
-    )
+    classes = f", {_span(kinds)} classes each, the largest {_span(shares)} %" if train.classes else " each"
+    lines.append(f"Clients: {len(clients)}, {data.partition}{overlap}; {_span(sizes)} samples{classes}.")
     if remarks := data.remarks:
         more = f"; and {len(remarks) - SURPRISES} more below the tables" if len(remarks) > SURPRISES else ""
         lines.append(f"But: {'; '.join(remarks[:SURPRISES])}{more}.")
@@ -68,7 +69,7 @@ def remarks(summary: Summary) -> list[str]:
 
 def accuracy_of_the_largest(summary: Summary) -> str:
     """What the accuracies are to be seen beside: a sentence, or nothing."""
-    if not (data := summary.data):
+    if not (data := summary.data) or not data.test.classes:
         return ""
     share = number(data.test.largest_share, PERCENT)
     return f"Naming the largest class of the test set always would have {share} %."

@@ -7,16 +7,17 @@ different sizes, so that a mean without the weights n_i / N would show.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import transcriptions
 from losses import CLIENT_LOSSES, SERVER_LOSSES, client_losses
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, mse_loss
 from torch.utils._python_dispatch import TorchDispatchMode
-from transcriptions import CLIENT_LR, ROUNDS, SERVER_LR, SETTINGS, Scene, Trace
+from transcriptions import CLIENT_LR, ROUNDS, SERVER_LR, SETTINGS, Loss, Scene, Trace
 
 from algorithms import ALGORITHMS
 from algorithms.data import partition
@@ -28,6 +29,7 @@ from emulator.compute.counting import HostRun
 from emulator.testing.recording import Recording, RecordingHost, close, record
 
 BATCH = 8
+OWN = Path(__file__).parents[1] / "support" / "own_workloads.py"
 STATE_WITHIN = 1e-5  # after 3 rounds; a step of Adam is about its rate, 1e-3 and more
 
 ALIGNMENT = {
@@ -91,10 +93,15 @@ def task_of(clients: int) -> Task:
 
 
 def played(
-    name: str, clients: int, rule: str, host_type: type[RecordingHost] = RecordingHost, **settings: Any
+    name: str,
+    clients: int,
+    rule: str,
+    host_type: type[RecordingHost] = RecordingHost,
+    task: Task | None = None,
+    **settings: Any,
 ) -> Recording:
     module = importlib.import_module(ALGORITHMS[name])
-    common = {"task": task_of(clients), "rounds": ROUNDS, "stop_after_s": None, "server_order": "blocked"}
+    common = {"task": task or task_of(clients), "rounds": ROUNDS, "stop_after_s": None, "server_order": "blocked"}
     rates = {"client_lr": CLIENT_LR, "server_lr": SERVER_LR}
     return record(module, module.Config(**{**common, **rates, **SETTINGS[rule], **settings}), host_type=host_type)
 
@@ -130,6 +137,57 @@ def test_every_step_and_every_round_are_those_of_a_transcription_in_plain_torch(
         if "client" in mine:  # from peer to peer it goes to the evaluator from the last client
             assert close(mine["client"], client, states_within)
         assert close(mine["server"], server, states_within)
+
+
+# --- other data, other models, other losses: a user's own -------------------------------------------------------------
+
+WORKLOADS: dict[str, tuple[str, str, Loss, Callable[[torch.Tensor], int]]] = {
+    "windows, convolutions": ("windows", "conv", cross_entropy, len),
+    "windows, recurrent": ("windows", "Recurrent", cross_entropy, len),
+    "regression": ("vectors", "mlp", mse_loss, torch.Tensor.numel),
+    "tagging": (
+        "tokens",
+        "Tagger",
+        lambda output, y: cross_entropy(output.transpose(1, 2), y, ignore_index=-7),
+        lambda y: int((y != -7).sum()),
+    ),
+}
+BIT_FOR_BIT = ("fedavg", "splitfed-v1")
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("case", ALGORITHMS)
+@pytest.mark.parametrize("workload", WORKLOADS)
+def test_with_one_client_a_workload_of_a_user_s_own_is_trained_as_in_plain_torch(workload: str, case: str) -> None:
+    dataset, model, loss, terms = WORKLOADS[workload]
+    cut = "embed" if model == "Tagger" else ""  # a recurrent layer's own output is not dense, and what is sent is
+    words = {"dataset": f"{OWN}:{dataset}", "model": f"{OWN}:{model}", "cut": cut}
+    task = Task(**words, clients=1, batch=BATCH, seed=3, ignore_index=-7).named()
+    name, settings, transcription = CASES[case]
+    recorded = played(name, 1, "adam", task=task, **settings)
+    expected = transcription(Scene(task, "adam", loss, terms))
+    found = [recorded.hosts["client-0"].losses(CLIENT_LOSSES), *by_half(recorded)]
+    wanted = [*expected.clients, *sorted(expected.servers)]
+    if name in BIT_FOR_BIT:
+        assert found == wanted
+        for mine, halves in zip(recorded.snapshots, expected.halves, strict=True):
+            for part, state in zip(("client", "server"), halves, strict=True):
+                assert all(torch.equal(mine[part][key], tensor) for key, tensor in state.items())
+    within = 2e-3 if name == "heron-sfl" else 1e-5
+    for mine, its in zip(found, wanted, strict=True):
+        assert mine == pytest.approx(its, rel=within)
+    for mine, (client, server) in zip(recorded.snapshots, expected.halves, strict=True):
+        if "client" in mine:
+            assert close(mine["client"], client, within)
+        assert close(mine["server"], server, within)
 
 
 # --- a client that only runs forward ----------------------------------------------------------------------------------

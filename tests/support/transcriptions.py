@@ -7,6 +7,7 @@ those of the algorithms; nothing else is theirs.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -23,6 +24,7 @@ BUFFER, ALIGN_BATCH, ALIGN_EPOCHS, L = 12, 5, 3, 2  # neither a multiple of anot
 HERON_LR, RADIUS = 1e-3, 1e-2
 
 State = dict[str, Tensor]
+Loss = Callable[..., Tensor]
 
 
 # Two rules of learning. Weight decay is for both halves, and not for auxiliaries.
@@ -76,10 +78,10 @@ class Trace(NamedTuple):
 
 
 class Scene:
-    """The clients of a task, and the weights n_i / N of their means."""
+    """The clients of a task, and the weights n_i / N of their means. ``loss``: the mean over a batch's ``terms``."""
 
-    def __init__(self, task: Task, rule: str) -> None:
-        self.task, self.spec = task, rule
+    def __init__(self, task: Task, rule: str, loss: Loss = cross_entropy, terms: Callable[[Tensor], int] = len) -> None:
+        self.task, self.spec, self.loss, self.terms = task, rule, loss, terms
         self.shards = [task.shard(i) for i in range(task.clients)]
         self.indices = range(task.clients)
         self._samples = [len(shard) for shard in self.shards]
@@ -111,7 +113,7 @@ def fedavg(scene: Scene) -> Trace:
     for round in range(ROUNDS):
         for i, model in enumerate(models):
             for x, y in scene.shards[i].batches(round):
-                trace.clients[i].append(learn(cross_entropy(model(x), y), model))
+                trace.clients[i].append(learn(scene.loss(model(x), y), model))
         halves = scene.task.halves(scene.average(models))
         trace.halves.append((halves["client"], halves["server"]))
     return trace
@@ -124,7 +126,7 @@ def sl(scene: Scene) -> Trace:
         for i, client in enumerate(clients):
             client.load(weights)
             for x, y in scene.shards[i].batches(round):
-                trace.servers[0].append(learn(cross_entropy(server(client(x)), y), client, server))
+                trace.servers[0].append(learn(scene.loss(server(client(x)), y), client, server))
             weights = client.state
         trace.halves.append((weights, server.state))
     return trace
@@ -138,7 +140,7 @@ def splitfed(scene: Scene, copies: bool) -> Trace:
         for i, client in enumerate(clients):
             server = servers[i if copies else 0]
             for x, y in scene.shards[i].batches(round):
-                loss = learn(cross_entropy(server(client(x)), y), client, server)
+                loss = learn(scene.loss(server(client(x)), y), client, server)
                 trace.servers[i if copies else 0].append(loss)
         trace.halves.append((scene.average(clients), scene.average(servers) if copies else servers[0].state))
     return trace
@@ -155,28 +157,29 @@ def local_loss(scene: Scene, copies: bool, q: int) -> Trace:
                 z = client(x)
                 if tau[i] % q == 0:
                     server = servers[i if copies else 0]
-                    trace.servers[i if copies else 0].append(learn(cross_entropy(server(z.detach()), y), server))
-                trace.clients[i].append(learn(cross_entropy(aux(z), y), client, aux))
+                    trace.servers[i if copies else 0].append(learn(scene.loss(server(z.detach()), y), server))
+                trace.clients[i].append(learn(scene.loss(aux(z), y), client, aux))
                 tau[i] += 1
         client_mean, _ = scene.average(clients), scene.average(auxiliaries)
         trace.halves.append((client_mean, scene.average(servers) if copies else servers[0].state))
     return trace
 
 
-def gradient(module: nn.Module | Learner, z: Tensor, y: Tensor, create_graph: bool = False) -> Tensor:
+def gradient(scene: Scene, module: nn.Module | Learner, z: Tensor, y: Tensor, create_graph: bool = False) -> Tensor:
     """Of the *mean* loss at z."""
     cut = z.detach().requires_grad_()
-    (found,) = torch.autograd.grad(cross_entropy(module(cut), y), cut, create_graph=create_graph)
+    (found,) = torch.autograd.grad(scene.loss(module(cut), y), cut, create_graph=create_graph)
     return found
 
 
-def align(aux: Learner, server: Learner, z: Tensor, y: Tensor, draws: torch.Generator) -> None:
+def align(scene: Scene, aux: Learner, server: Learner, z: Tensor, y: Tensor, draws: torch.Generator) -> None:
     """With gradients of mean losses, as in the paper; G of the buffer's mean is made one of the batch's."""
-    true = gradient(server.module, z, y)
+    true = gradient(scene, server.module, z, y)
     for _ in range(ALIGN_EPOCHS):
         for chosen in torch.randperm(len(y), generator=draws).split(ALIGN_BATCH):
-            estimated = gradient(aux.module, z[chosen], y[chosen], create_graph=True)
-            learn((estimated - true[chosen] * len(y) / len(chosen)).square().sum(), aux)
+            estimated = gradient(scene, aux.module, z[chosen], y[chosen], create_graph=True)
+            scale = scene.terms(y) / scene.terms(y[chosen])
+            learn((estimated - true[chosen] * scale).square().sum(), aux)
 
 
 def fsl_sage(scene: Scene) -> Trace:
@@ -192,13 +195,13 @@ def fsl_sage(scene: Scene) -> Trace:
                 z = client(x)
                 aligned = round % L == 0 and step == 0
                 if tau[i] % Q == 0 or aligned:
-                    trace.servers[0].append(learn(cross_entropy(server(z.detach()), y), server))
+                    trace.servers[0].append(learn(scene.loss(server(z.detach()), y), server))
                     buffers[i] = [*buffers[i], *zip(z.detach(), y, strict=True)][-BUFFER:]
                 if aligned:
                     kept_z, kept_y = (torch.stack(list(column)) for column in zip(*buffers[i], strict=True))
-                    align(aux, server, kept_z, kept_y, draws[i])
+                    align(scene, aux, server, kept_z, kept_y, draws[i])
                 # The loss at z with ĝ as its gradient there is the auxiliary's, which does not learn here.
-                trace.clients[i].append(learn(cross_entropy(aux(z), y), client))
+                trace.clients[i].append(learn(scene.loss(aux(z), y), client))
                 tau[i] += 1
         trace.halves.append((scene.average(clients), server.state))
     return trace
@@ -216,21 +219,23 @@ def heron(scene: Scene, directions: int) -> Trace:
         for i, model in enumerate(models):
             for x, y in scene.shards[i].batches(round):
                 if tau[i] % Q == 0:
-                    trace.servers[0].append(learn(cross_entropy(server(model[0](x).detach()), y), server))
+                    trace.servers[0].append(learn(scene.loss(server(model[0](x).detach()), y), server))
                 with torch.no_grad():
-                    trace.clients[i].append(two_point_step(model, x, y, draws[i], directions))
+                    trace.clients[i].append(two_point_step(scene, model, x, y, draws[i], directions))
                 tau[i] += 1
         scene.average(learners)
         trace.halves.append((copy.deepcopy(models[0][0].state_dict()), server.state))
     return trace
 
 
-def two_point_step(model: nn.Module, x: Tensor, y: Tensor, draws: torch.Generator, directions: int) -> float:
+def two_point_step(
+    scene: Scene, model: nn.Module, x: Tensor, y: Tensor, draws: torch.Generator, directions: int
+) -> float:
     weights, moves, losses = dict(model.named_parameters()), [], []
     for _ in range(directions):
         u = {key: torch.randn(weight.shape, generator=draws) for key, weight in weights.items()}
         ahead, behind = (
-            cross_entropy(functional_call(model, {k: w + sign * RADIUS * u[k] for k, w in weights.items()}, x), y)
+            scene.loss(functional_call(model, {k: w + sign * RADIUS * u[k] for k, w in weights.items()}, x), y)
             for sign in (1, -1)
         )
         moves.append({key: (ahead - behind) / (2 * RADIUS) * along for key, along in u.items()})

@@ -21,7 +21,7 @@ DEFAULT_ROUNDS = 12
 DEFAULT_STOP_AFTER_S = 15.0
 TASK_FLAGS = (
     *("dataset", "data_dir", "model", "cut", "aux", "partition", "samples_per_client", "batch", "epochs", "seed"),
-    *("augment", "normalise", "bad_images", "init", "frozen"),
+    *("augment", "normalise", "bad_images", "init", "frozen", "task_kind", "ignore_index"),
 )
 
 

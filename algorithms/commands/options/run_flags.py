@@ -106,7 +106,7 @@ def parser(prog: str = "run.py", about: str = ABOUT) -> Flags:
         "--dataset",
         metavar="NAME",
         help="digits, mnist, fashion-mnist, cifar10, cifar100, folder:CxHxW, synthetic:CxHxW:CLASSES:SAMPLES, or an"
-        " archive's name",
+        " archive's name, or your own, FILE.py:NAME",
     )
     flags.add_argument(
         "--save",
@@ -118,6 +118,10 @@ def parser(prog: str = "run.py", about: str = ABOUT) -> Flags:
     flags.add_argument(
         "--init", metavar="FILE", help="the whole model's initial weights: a state dict, or .safetensors"
     )
+    flags.add_argument(
+        "--task-kind", help="of your own data: classification, multilabel, regression, per-position; default: by labels"
+    )
+    flags.add_argument("--ignore-index", type=int, help="a label of a position that does not count (default -100)")
     flags.add_argument("--data-dir", metavar="DIR", help="where data sets are, and torchvision downloads them")
     flags.add_argument("--augment", help="none, or flip-crop: random flips and crops of the training images")
     flags.add_argument(
