@@ -92,8 +92,8 @@ def client_memory(
 
 def measured(node: NodeFacts, events: Timeline) -> Measured:
     """Baseline, budget and peak growth above the baseline; None where nothing was measured or capped."""
-    started = [event for event in events.of(Started) if event.node == node.name]
-    peaks = [event.peak_bytes for event in events.of(Memory) if event.node == node.name]
+    started = events.of(Started, node.name)
+    peaks = [event.peak_bytes for event in events.of(Memory, node.name)]
     budgets = [event.budget_bytes for event in started if event.budget_bytes is not None]
     baselines = [event.baseline_bytes for event in started if event.baseline_bytes]
     return Measured(

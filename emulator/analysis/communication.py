@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from emulator.analysis.summary import (
     BothWays,
@@ -33,13 +33,10 @@ WAYS: tuple[Way, ...] = ("up", "down")
 SECOND_NS = 10**9
 
 
-def both_ways(posted: Iterable[Posted], clients: set[str]) -> ByteSizesBothWays:
+def both_ways(posted: Sequence[Posted], clients: set[str]) -> ByteSizesBothWays:
     """Bytes of each size, up and down."""
-    up, down = ByteSizes(), ByteSizes()
-    for message in posted:
-        for way, node in ((up, message.node), (down, message.destination)):
-            if node in clients:
-                _add(way, message)
+    up = total(message for message in posted if message.node in clients)
+    down = total(message for message in posted if message.destination in clients)
     return ByteSizesBothWays(**{size: BothWays(up=getattr(up, size), down=getattr(down, size)) for size in SIZES})
 
 

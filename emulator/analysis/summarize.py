@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -90,8 +91,12 @@ def _algorithm(manifest: Manifest, events: Timeline) -> AlgorithmSummary:
     named = {node.name: node for node in manifest.clients}
     ends_ns = [event.due_ns for event in events.of(RoundEnded)]
     splits, in_rounds = latency_splits(named, events, events.length_ns, max(ends_ns, default=0))
-    own = _of_each(named, events)
-    clients = [_client(node, own[name], splits[name], accounts.get(node.device), how) for name, node in named.items()]
+    came: dict[str, list[Posted]] = defaultdict(list)
+    for message in events.of(Posted):
+        came[message.destination].append(message)
+    clients = [
+        _client(node, events, came[name], splits[name], accounts.get(node.device), how) for name, node in named.items()
+    ]
     posted, timelines, names = events.of(Posted), events.of(Lifecycle), set(named)
     diverged = divergence.find_non_finite(events)
     history = communication.history(events, names, diverged)
@@ -169,7 +174,7 @@ def _outcome(events: Timeline, clients: Sequence[ClientSummary], diverged: Diver
 
 
 def _server(node: NodeFacts, events: Timeline) -> ServerSummary:
-    spans = [span for span in events.of(Computed) if span.node == node.name]
+    spans = events.of(Computed, node.name)
     align = [span for span in spans if "align" in span.function.lower() or "refresh" in span.function.lower()]
     known = all(span.source is not None for span in spans)
     return ServerSummary(
@@ -184,27 +189,17 @@ def _server(node: NodeFacts, events: Timeline) -> ServerSummary:
     )
 
 
-def _of_each(names: Iterable[str], events: Timeline) -> dict[str, Timeline]:
-    """What each client wrote, and what was posted to it, in one pass."""
-    own: dict[str, list[AnyEvent]] = {name: [] for name in names}
-    for event in events:
-        for name in {event.node: None, **({event.destination: None} if isinstance(event, Posted) else {})}:
-            if name in own:
-                own[name].append(event)
-    return {name: Timeline(found) for name, found in own.items()}
-
-
 def _client(
     node: NodeFacts,
     events: Timeline,
+    came: Sequence[Posted],
     split: Mapping[str, int],
     account: MemoryEstimated | None,
     how: MemorySource,
 ) -> ClientSummary:
-    """``events`` are those that the client wrote, and what was posted to it; ``split``: its latency by cause in ns."""
-    name = node.name
-    ends = [event.outcome for event in events.of(Ended) if event.node == name]
-    sent = events.of(Posted)
+    """``came``: what was posted to the client; ``split``: its latency by cause in ns."""
+    name, sent = node.name, events.of(Posted, node.name)
+    ends = [event.outcome for event in events.of(Ended, name)]
     spent_ns = split_time(split)
     return ClientSummary(
         name=name,
@@ -215,11 +210,8 @@ def _client(
         transfer_s=spent_ns["transfer"] / SECOND_NS,
         wait_s=spent_ns["wait"] / SECOND_NS,
         latency_s=_seconds([split]),
-        bytes=both_ways(sent, {name}),
-        by_kind=KindsBothWays(
-            up=by_kind(event for event in sent if event.node == name),
-            down=by_kind(event for event in sent if event.destination == name),
-        ),
+        bytes=both_ways([*sent, *(message for message in came if message.node != name)], {name}),
+        by_kind=KindsBothWays(up=by_kind(sent), down=by_kind(came)),
     )
 
 

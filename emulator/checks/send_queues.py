@@ -19,7 +19,7 @@ NAMED = 3  # clients in a note; of the others it says how many
 
 def held_peak_bytes(node: str, events: Timeline) -> int:
     """The most payload that ``node`` held at once, each message from its post until its last bit had left."""
-    posted = {event.counter: event for event in events.of(Posted) if event.node == node}
+    posted = {event.counter: event for event in events.of(Posted, node)}
     changes = [(event.due_ns, event.payload_bytes) for event in posted.values()]
     for event in events.of(Transmitted):
         if event.source == node and event.counter in posted:

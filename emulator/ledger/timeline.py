@@ -20,12 +20,13 @@ class Timeline(list[AnyEvent]):
         super().__init__(events)
         self.sort(key=lambda event: (event.due_ns, event.node, event.seq))
         self._of: dict[type, list[Any]] = defaultdict(list)
+        self._by_node: dict[type, dict[str, list[Any]]] = {}
         for event in self:
             self._of[type(event)].append(event)
 
-    def of(self, kind: type[E]) -> list[E]:
-        """The events of one type, in their order."""
-        return self._of.get(kind, [])
+    def of(self, kind: type[E], node: str = "") -> list[E]:
+        """The events of one type, in their order; of one ``node``, as it wrote them."""
+        return self.by_node(kind).get(node, []) if node else self._of.get(kind, [])
 
     @cached_property
     def posted(self) -> dict[MessageKey, Posted]:
@@ -39,10 +40,13 @@ class Timeline(list[AnyEvent]):
 
     def by_node(self, kind: type[E]) -> dict[str, list[E]]:
         """Events of one type by node, in the order in which the node wrote them."""
-        grouped: dict[str, list[E]] = defaultdict(list)
-        for event in self.of(kind):
-            grouped[event.node].append(event)
-        return {node: sorted(found, key=lambda event: event.seq) for node, found in sorted(grouped.items())}
+        if kind not in self._by_node:
+            grouped: dict[str, list[E]] = defaultdict(list)
+            for event in self.of(kind):
+                grouped[event.node].append(event)
+            ordered = {node: sorted(found, key=lambda event: event.seq) for node, found in sorted(grouped.items())}
+            self._by_node[kind] = ordered
+        return self._by_node[kind]
 
     @property
     def ending(self) -> str:

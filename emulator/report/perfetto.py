@@ -86,10 +86,9 @@ def _timeline(
     for message in sorted(events.of(Transmitted), key=lambda message: message.start_ns):
         sent[message.source].append(message)
         came[message.destination].append(message)
-    computed, waiting, memory = events.by_node(Computed), events.by_node(Waiting), events.by_node(Memory)
     delivered = {(event.source, event.counter) for event in events.of(Received)}
     for node in nodes:
-        name, spans = node.name, sorted(computed.get(node.name, []), key=lambda span: span.start_ns)
+        name, spans = node.name, sorted(events.of(Computed, node.name), key=lambda span: span.start_ns)
         drawn = _NodeTracks(pids[name])
         yield from drawn.named(f"{algorithm} / {name} ({node.device})")
         for span in spans:
@@ -108,10 +107,10 @@ def _timeline(
             yield drawn.arrow("f", "downlink", message, begins_ns, algorithm)
         if node.role == "client":
             for from_ns, to_ns, what in _waits(
-                spans, [*sent[name], *came[name]], waiting.get(name, []), events.length_ns
+                spans, [*sent[name], *came[name]], events.of(Waiting, name), events.length_ns
             ):
                 yield from drawn.span("wait", what, from_ns, to_ns, {})
-        yield from _memory(drawn.pid, memory.get(name, []) if measured else [])
+        yield from _memory(drawn.pid, events.of(Memory, name) if measured else [])
         yield from _rates(drawn.pid, "uplink Mbit/s", sent[name], 0)
         yield from _rates(drawn.pid, "downlink Mbit/s", came[name], 1)
     yield from _rounds(next(iter(pids.values()), 0), events)

@@ -48,7 +48,7 @@ def test_what_is_decided_by_a_finding_does_not_change_with_its_words(name):
     other = msgspec.json.decode(msgspec.json.encode(summary))
     for place, finding in enumerate(other["health"]["findings"]):
         finding["text"] = f"refused: {place}: does-not-fit"
-    other = msgspec.convert(other, Summary)
+    other = msgspec.json.decode(msgspec.json.encode(other), type=Summary)
     told, stamp = doubts(other)
     assert (stamp, bool(told)) == (doubts(summary)[1], bool(doubts(summary)[0]))
     assert len(notes(other)) == len(notes(summary))
