@@ -10,10 +10,10 @@ import base64
 import hashlib
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jinja2
 import msgspec
@@ -30,7 +30,7 @@ from emulator.tables import clients_data, computations, overview
 from emulator.tables import run as tables
 from emulator.tables.headline import headline, incomplete_lines, trained
 from emulator.tables.profiles import GRADES
-from emulator.tables.table import BEST, Table, TableRow, figure, number
+from emulator.tables.table import Table, TableRow, figure, number
 
 NAME = "report.html"
 ABOUT = ("versions", "host", "memory", "compute")  # of the manifest, as they are
@@ -113,12 +113,13 @@ def page(folder: Path, run: recorded.RunRecord, drawn: plots.PlotFiles) -> str:
         pictures=[picture for picture in pictures if picture not in strips],
         strips=strips,
         left_out=drawn.left_out,
-        short=[_table(table) | {"groups": _spans(table, groups)} for table, groups in overview.both(summary)],
-        tables=[_table(table) for table in tables.run_tables(summary)],
+        short=overview.both(summary),
+        spans=spans,
+        tables=tables.run_tables(summary),
         remarks=tables.remarks(summary),
-        shards=[_table(table) for table in clients_data.clients_data_tables(summary.data)],
-        clients=[(name, _table(_clients(name, each))) for name, each in summary.algorithms.items()],
-        costs=_table(computations.computations_table(summary.algorithms)),
+        shards=clients_data.clients_data_tables(summary.data),
+        clients=[(name, _clients(name, each)) for name, each in summary.algorithms.items()],
+        costs=computations.computations_table(summary.algorithms),
         grades=GRADES,
         profiles=[_source(file, sha256) for file, sha256 in sorted(manifest.profile_files.items())],
         caveats=CAVEATS if trained(summary) else FORESEEN,
@@ -146,24 +147,10 @@ def _picture(path: Path) -> Picture:
     return Picture(path.stem, "svg+xml", base64.b64encode(path.read_bytes()).decode())
 
 
-def _table(table: Table) -> dict[str, Any]:
-    """As the template takes it."""
-    best = table.best_cells()
-    rows = [[(text, (r, c) in best) for c, text in enumerate(row)] for r, row in enumerate(table.texts())]
-    plain = {
-        "groups": [],
-        "title": table.title,
-        "headers": table.headers,
-        "label_columns": table.label_columns,
-        "results": table.results,
-    }
-    return {**plain, "rows": rows, "caption": table.caption.replace(f"{BEST}: the best", "Green: the best")}
-
-
-def _spans(table: Table, groups: Mapping[int, str]) -> list[tuple[str, int]]:
+def spans(table: Table) -> list[tuple[str, int]]:
     """Titles of groups of columns, each with how many columns it stands over."""
-    starts = [0, *groups, len(table.headers)]
-    return [(groups.get(start, ""), end - start) for start, end in pairwise(starts)] if groups else []
+    starts = [0, *table.groups, len(table.headers)]
+    return [(table.groups.get(start, ""), end - start) for start, end in pairwise(starts)] if table.groups else []
 
 
 def _clients(name: str, algorithm: AlgorithmSummary) -> Table:

@@ -7,7 +7,7 @@ All other tables are in ``tables.md`` and the report; ``--tables`` prints those 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +66,8 @@ def _above(summary: Summary, width: int) -> list[Line]:
     for text in rest:
         lines += _wrapped(text, width, "bold red" if bad else "")
     if summary.algorithms:
-        for table, groups in both(summary):
-            lines += [("", ""), *drawn(table, groups)]
+        for table in both(summary):
+            lines += [("", ""), *drawn(table)]
             for result in table.results:
                 lines += _wrapped(result, width, "bold")
             lines += _wrapped(table.caption, width, "dim")
@@ -127,9 +127,9 @@ def _named(name: str, algorithm: AlgorithmSummary) -> str:
     return name if algorithm.outcome == "finished" else f"{name}\n{tables.outcome(algorithm.outcome)}"
 
 
-def both(summary: Summary) -> list[tuple[Table, dict[int, str]]]:
-    """The two tables, each with the titles of its groups of columns by the first of them."""
-    return [(latency(summary), {}), volume_and_memory(summary)]
+def both(summary: Summary) -> list[Table]:
+    """The two tables."""
+    return [latency(summary), volume_and_memory(summary)]
 
 
 def latency(summary: Summary) -> Table:
@@ -154,8 +154,8 @@ def latency(summary: Summary) -> Table:
     return msgspec.structs.replace(found, caption=f"{caption} {BEST}: the best.") if found.best_cells() else found
 
 
-def volume_and_memory(summary: Summary) -> tuple[Table, dict[int, str]]:
-    """Communication volume and client memory beside each other, and the columns at which groups begin."""
+def volume_and_memory(summary: Summary) -> Table:
+    """Communication volume and client memory beside each other."""
     algorithms, target = summary.algorithms, target_of(summary)
     each = [*algorithms.values()]
     groups = {1: "Communication volume"}
@@ -180,7 +180,7 @@ def volume_and_memory(summary: Summary) -> tuple[Table, dict[int, str]]:
         columns.append(Column("clients\nthat fit", [str(fit) if fit else NOTHING for fit in fits]))
         caption += f" {found.model}: computed, not measured, {found.workload}; from tensors alone to the most that a"
         caption += " process takes."
-    return _table("", summary, columns, caption), groups
+    return _table("", summary, columns, caption, groups=groups)
 
 
 def _fitting(algorithm: AlgorithmSummary) -> str:
@@ -191,8 +191,8 @@ def _fitting(algorithm: AlgorithmSummary) -> str:
     return f"{fit} of {len(algorithm.clients)}"
 
 
-def drawn(table: Table, groups: Mapping[int, str]) -> list[tuple[str, str]]:
-    """The lines of a table with their styles: a title or ``groups`` by their first columns, heads, a rule, rows.
+def drawn(table: Table) -> list[Line]:
+    """The lines of a table with their styles: a title, groups of columns, heads, a rule, rows.
 
     Nothing is ever cut off: where the terminal is too narrow, it wraps.
     """
@@ -206,9 +206,9 @@ def drawn(table: Table, groups: Mapping[int, str]) -> list[tuple[str, str]]:
             blank = [""] * (height - len(cell))
             row[index] = blank + cell if row is headers else cell + blank
     widths = [max(cell_len(line) for row in (headers, *rows) for line in row[index]) for index in range(len(headers))]
-    if sum(widths) + len(widths) - 1 + len(groups) <= WIDTH:  # room to set groups apart
-        widths = [width + (index in groups) for index, width in enumerate(widths)]
-    starts = [sum(width + 1 for width in widths[:index]) + (index in groups) for index in range(len(widths))]
+    if sum(widths) + len(widths) - 1 + len(table.groups) <= WIDTH:  # room to set groups apart
+        widths = [width + (index in table.groups) for index, width in enumerate(widths)]
+    starts = [sum(width + 1 for width in widths[:index]) + (index in table.groups) for index in range(len(widths))]
 
     def line(row: Sequence[Sequence[str]], at: int) -> str:
         cells = [" " * (width - cell_len(c[at])) for width, c in zip(widths, row, strict=True)]
@@ -216,7 +216,7 @@ def drawn(table: Table, groups: Mapping[int, str]) -> list[tuple[str, str]]:
         return " ".join(padded).rstrip()
 
     above = table.title
-    for index, text in groups.items():
+    for index, text in table.groups.items():
         above = f"{above.ljust(starts[index] - 1)} {text}" if above else f"{'':{starts[index]}}{text}"
     lines = [("bold", above)]
     lines += [("", line(headers, at)) for at in range(len(headers[0]))]

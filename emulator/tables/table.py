@@ -60,6 +60,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     caption: str
     results: list[str] = []  # sentences that belong to rows: what does not fit
     best: dict[int, Best] = {}  # by column
+    groups: dict[int, str] = {}  # titles over several columns, by the first of each
     ranked: list[int] | None = None  # rows among which the best is looked for; None: all
 
     def best_cells(self) -> set[tuple[int, int]]:

@@ -103,12 +103,12 @@ def test_columns_say_the_quantity_in_their_heads() -> None:
     assert latency["\nround"] == f"{float(row['round_s']):.2f}"
     for cause, head in overview.WORDS.items():
         assert latency[head] == f"{float(row[f'round_{cause}_s']):.2f}"
-    table, groups = overview.volume_and_memory(summary)
+    table = overview.volume_and_memory(summary)
     memory = dict(zip(table.headers[1:], table.texts()[0][1:], strict=True))
     assert memory["up\nkB"] == f"{float(row['round_up_bytes']) / 1000:.2f}"
     assert memory["% of\nbudget"] == f"{100 * float(row['budget_share']):.2f}"
     assert memory["peak\nMiB"] == f"{float(row['peak_mib']):.2f}"
-    assert [*groups.values()] == ["Communication volume", "Client memory (cnn)", "ResNet-18"]
+    assert [*table.groups.values()] == ["Communication volume", "Client memory (cnn)", "ResNet-18"]
 
 
 @pytest.mark.parametrize("clock", ["dry-run", "virtual", "real"])

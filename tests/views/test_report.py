@@ -107,9 +107,9 @@ def test_the_page_has_verdict_sentence_command_and_every_cell_of_every_table(wri
     for line in tables.verdict(run.summary):
         assert " ".join(line.split()) in words
     shown = [[[" ".join(cell.split()) for cell in row] for row in table] for table in page.tables]
-    for (table, groups), drawn in zip(overview.both(run.summary), shown, strict=False):  # what a run prints comes first
-        if groups:
-            assert drawn.pop(0) == ["", *groups.values()]
+    for table, drawn in zip(overview.both(run.summary), shown, strict=False):  # what a run prints comes first
+        if table.groups:
+            assert drawn.pop(0) == ["", *table.groups.values()]
         assert drawn[0] == [" ".join(head.split()) for head in table.headers]
         assert drawn[1:] == [[" ".join(cell.split()) for cell in row] for row in table.texts()]
     for table, drawn in zip(tables.run_tables(run.summary), shown[2:], strict=False):
