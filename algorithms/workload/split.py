@@ -188,8 +188,9 @@ def _points(graph: fx.Graph, module: nn.Module, model: str) -> list[CutPoint]:
 
 
 def _call(node: fx.Node) -> fx.Node:
-    """The call that a node's value is of: of a part of what a recurrent layer returned, that layer's."""
-    while node.target is operator.getitem and isinstance(node.args[0], fx.Node):
+    """The call that a node's value is of: of a part of what a recurrent layer returned, that layer's. Not of a slice,
+    such as a class token."""
+    while node.target is operator.getitem and isinstance(node.args[0], fx.Node) and isinstance(node.args[1], int):
         node = node.args[0]
     return node
 
