@@ -14,12 +14,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from toy import ROUND_NS, make_timeline
 
 from emulator.errors import UserError
 from emulator.ledger import files
-from emulator.ledger.events import AnyEvent, Event, Refused, Reported, RoundEnded
+from emulator.ledger.events import AnyEvent, Computed, Ended, Event, Posted, Refused, Reported, RoundEnded, Transmitted
 from emulator.ledger.files import Ledger, Tail, read_node
-from emulator.ledger.timeline import Timeline
+from emulator.ledger.timeline import Timeline, only
 from emulator.runtime import targets
 
 EVENT_TYPES = typing.get_args(AnyEvent)
@@ -201,3 +202,16 @@ def test_a_line_that_is_no_text_is_named_like_one_that_is_no_event(writer: Ledge
         file.write(b'{"event":"refused","due_ns":0,"actual_ns":0,"source":"\xff","reason":""}\n')
     with pytest.raises(UserError, match=r", line 2: no event that this version can read"):
         Tail(writer.path).read()
+
+
+def test_a_timeline_hands_out_what_a_walk_through_all_of_it_finds() -> None:
+    timeline = make_timeline()
+    for kind in (Posted, Transmitted, Computed, Ended):
+        assert timeline.of(kind) == only(timeline, kind) != []
+        for node in ("server", "client-1", "network", "nobody"):
+            own = [event for event in only(timeline, kind) if event.node == node]
+            assert timeline.of(kind, node) == sorted(own, key=lambda event: event.seq)
+    assert timeline.posted == {(event.node, event.counter): event for event in only(timeline, Posted)}
+    assert timeline.transmitted.keys() == timeline.posted.keys()
+    assert (timeline.ending, timeline.dilation, timeline.length_ns) == ("finished", 1, 3 * ROUND_NS)
+    assert Timeline(reversed(timeline)) == timeline
