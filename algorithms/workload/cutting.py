@@ -7,7 +7,7 @@ beside it; one that cannot be traced is cut between its layers where it is an ``
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -126,7 +126,7 @@ class Given:
 
 
 class GivenHalf(nn.Module):
-    """A half of an author's own, with the whole model's names in its state dict. ``keys``: the whole's -> its own."""
+    """A half of an author's own, with the whole model's names of its weights. ``keys``: the whole's -> its own."""
 
     def __init__(self, half: nn.Module, keys: dict[str, str], name: str) -> None:
         super().__init__()
@@ -145,6 +145,14 @@ class GivenHalf(nn.Module):
         )
         renamed._metadata = getattr(state_dict, "_metadata", None)  # type: ignore[attr-defined]
         return super().load_state_dict(renamed, strict, assign)
+
+    def named_parameters(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Parameter]]:
+        whole = {f"inner.{name}": key for key, name in self._keys.items()}
+        return ((whole.get(name, name), tensor) for name, tensor in super().named_parameters(*args, **kwargs))
+
+    def named_buffers(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, torch.Tensor]]:
+        whole = {f"inner.{name}": key for key, name in self._keys.items()}
+        return ((whole.get(name, name), tensor) for name, tensor in super().named_buffers(*args, **kwargs))
 
     def extra_repr(self) -> str:
         return self._name

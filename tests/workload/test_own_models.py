@@ -13,6 +13,8 @@ from torch import nn
 from algorithms import fedavg, splitfed_v1
 from algorithms.commands.cuts import cuts_table
 from algorithms.data import user_objects
+from algorithms.training import steps
+from algorithms.training.settings import OptimizerSpec
 from algorithms.workload.cut_costs import cuts
 from algorithms.workload.models import Sizes
 from algorithms.workload.parts import Parts
@@ -163,6 +165,17 @@ def test_an_auxiliary_of_a_user_s_own_is_given_the_shape_of_z(folder: Path, tmp_
     assert made[0].in_features == 12
     with pytest.raises(UserError, match=r"^aux: .*nets\.py:head: asks for smashed: it can be given shape, classes"):
         user_objects.call("aux", str(folder / "nets.py:head"), VECTOR.given())
+
+
+def test_what_the_model_freezes_stays_frozen_in_given_halves_under_the_whole_model_s_names(folder: Path) -> None:
+    (folder / "still.py").write_text(
+        f"{GIVEN}\ndef still(shape, classes):\n    model = Untraceable(shape, classes)\n"
+        "    model.first.requires_grad_(False)\n    return model\n"
+    )
+    half = Parts(str(folder / "still.py:still"), "gate", "", VECTOR, 3).half("client")
+    part = steps.Part(half, OptimizerSpec("sgd", 0.1))
+    assert steps.frozen_weights(part).keys() == {"first.weight", "first.bias"}
+    assert not steps.weights(part)
 
 
 def test_a_client_s_half_is_built_without_memory_for_the_server_s(folder: Path, tmp_path: Path) -> None:
