@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from algorithms.commands import run as run_command
-from algorithms.commands.options.run_flags import parser
+from algorithms.experiments.run_config import RunConfig
 from emulator.analysis import columns
 from emulator.analysis.columns import Columns
 from emulator.analysis.recorded import RunRecord, recorded
@@ -21,19 +21,8 @@ from emulator.dashboard.follow import Follower
 from emulator.dashboard.launch import READ_S
 from emulator.dashboard.plain_lines import PlainLines
 from emulator.dashboard.progress import Progress
-from emulator.errors import UserError
 from emulator.ledger.events import Event
 from emulator.ledger.manifest import Manifest
-
-NOT_HERE = (
-    "seeds",
-    "track",
-    "report",
-    "tables",
-    "no_dashboard",
-    "version",
-    "help",
-)  # flags that only print or play many
 
 
 class Run:
@@ -101,41 +90,24 @@ def play(
     *,
     settings: Mapping[str, Any] | None = None,
     progress: Callable[[str], None] | None = None,
-    **flags: Any,
+    **knobs: Any,
 ) -> Run:
     """Play a run as ``run.py --profile PROFILE --algorithm A,B`` does; its record stays in its folder (``out``).
 
-    ``flags`` are those of the command line, with ``_`` for ``-``: ``clock="virtual"``, ``rounds=3``, ``seed=1``,
+    ``knobs`` are flags of the command line, with ``_`` for ``-``: ``clock="virtual"``, ``rounds=3``, ``seed=1``,
     ``dry_run=True``. ``settings`` are those of ``--set``: ``{"fsl-sage:l": 10, "q": 5}``. ``progress`` is called with
     each line that the command would print while it plays. UserError, with the command's one line, for what cannot be
     played; a method that does not fit, or fails, is an outcome in ``summary``. Signal handlers, environment and
     priority of the caller are its own again afterwards.
     """
-    words = _words(profile, algorithms, settings or {}, flags)
-    line = parser()
-    taken = line.parse_args(words)
-    say = progress or (lambda _text: None)
-    played = run_command.play(run_command.planned(words, line, taken), say, _view(say))
-    return Run(played.folder, played.recorded)
-
-
-def _words(
-    profile: str | Path, algorithms: str | Iterable[str], settings: Mapping[str, Any], flags: Mapping[str, Any]
-) -> list[str]:
-    """The command line that says the same."""
+    options = [
+        f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in (settings or {}).items()
+    ]
     named = algorithms if isinstance(algorithms, str) else ",".join(algorithms)
-    words = [f"--profile={profile}", f"--algorithm={named}"]
-    for key, value in flags.items():
-        if key in NOT_HERE:
-            raise UserError(f"{key}: it is of the command line alone; leave it out")
-        flag = f"--{key.replace('_', '-')}"
-        if value is True:
-            words.append(flag)
-        elif value is not None and value is not False:
-            words.append(f"{flag}={value}")
-    for key, value in settings.items():
-        words.append(f"--set={key}={value if isinstance(value, str) else json.dumps(value)}")
-    return words
+    config = RunConfig.of({"profile": profile, "algorithm": named, "options": options, **knobs})
+    say = progress or (lambda _text: None)
+    played = run_command.play(run_command.planned(config, config.words()), say, _view(say))
+    return Run(played.folder, played.recorded)
 
 
 def _view(say: Callable[[str], None]) -> type[Any]:

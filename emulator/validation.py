@@ -65,7 +65,7 @@ def _choices(kind: type[msgspec.Struct], key: str, value: Any) -> str:
     """Where the field takes one of a few words: which."""
     info = msgspec.inspect.type_info(kind)
     assert isinstance(info, msgspec.inspect.StructType)
-    types = [field.type for field in info.fields if field.name == key]
+    types = [getattr(field.type, "type", field.type) for field in info.fields if field.name == key]  # of an Annotated
     words = [str(word) for kind in types if isinstance(kind, msgspec.inspect.LiteralType) for word in kind.values]
     return f"there is no {value!r}: say {' or '.join(words)}" if words else ""
 

@@ -18,7 +18,9 @@ import msgspec
 from algorithms import ALGORITHMS, registry
 from algorithms.commands.options import overrides
 from algorithms.commands.options.flags import Flags
-from algorithms.experiments import reading
+from algorithms.commands.options.run_flags import add_flag
+from algorithms.experiments.run_config import RunConfig
+from algorithms.workload.knobs import knobs_of
 from algorithms.workload.task import Task
 from emulator.errors import UserError
 from emulator.ledger import run_folder
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 STEPS = 2  # the first makes the optimizer's state, the second has it
 USUAL = (256, 128, 64, 32)
 LEAST, MOST = 2, 4096  # a batch norm needs two samples
+OF_DATA = ("batch", "epochs", "partition", "samples_per_client", "dataset", "data_dir", "bad_images")  # not to be said
 CLOSE = 0.01  # the search ends when what fits and what does not are so close, or neighbours
 
 
@@ -174,22 +177,19 @@ def command(argv: list[str]) -> int:
 
 def _parsed(argv: list[str]) -> argparse.Namespace:
     flags = Flags(prog="run.py fit", description="The largest batch that fits a device, by short measured steps.")
-    flags.add_argument("--model", required=True, help="cnn, simple_conv, or any of torchvision's classification models")
     flags.add_argument("--device", required=True, metavar="NAME|FILE", help="the client's device profile")
     flags.add_argument("--algorithm", default="all", metavar="all|A,B", help=registry.HELP)
     flags.add_argument("--batches", default=USUAL, type=_batches, metavar="A,B", help="also tell the peaks at these")
     flags.add_argument("--input", metavar="CxHxW", help="shape of an image (default 3x32x32; of the cnn 1x8x8)")
     flags.add_argument("--classes", type=int, default=10, help="default 10")
-    flags.add_argument("--cut", help="the module after which the model is cut")
-    flags.add_argument("--aux", help="linear, pool, stage or server; default: the cut's")
+    for name, knob in knobs_of(Task).items():
+        if name not in OF_DATA:
+            add_flag(flags, knob, required=name == "model")
     flags.add_argument("--network", default="iot-4g", help="the client's link, behind which messages queue")
     flags.add_argument("--set", action="append", default=[], metavar="[ALGORITHM:]KEY=VALUE", dest="options")
     flags.add_argument("--out", metavar="DIR", help="where the probes are recorded; default: runs/<time>-...")
     chosen = flags.parse_args(argv)
     chosen.input = chosen.input or ("1x8x8" if chosen.model == "cnn" else "3x32x32")
-    for key in overrides.TASK_FLAGS:
-        setattr(chosen, key, getattr(chosen, key, None))  # what no flag of its own says is a run's default
-    chosen.rounds = 1
     overrides.chosen_algorithms(chosen.algorithm)
     return chosen
 
@@ -209,9 +209,11 @@ def _check(flags: argparse.Namespace) -> None:
 
 def _settings(algorithm: str, flags: argparse.Namespace, batch: int) -> dict[str, Any]:
     """Of a probe."""
-    own = argparse.Namespace(**{**vars(flags), "batch": batch})
-    own.dataset = f"synthetic:{flags.input}:{flags.classes}:{STEPS * batch}"
-    return overrides.settings_of(algorithm, own, reading.NONE, 1)
+    own = {name: value for name, value in vars(flags).items() if name in knobs_of(Task)}
+    own |= {"batch": batch, "dataset": f"synthetic:{flags.input}:{flags.classes}:{STEPS * batch}"}
+    said = {"profile": flags.device, "algorithm": flags.algorithm, "rounds": 1, "options": flags.options, **own}
+    config, experiment = overrides.completed(RunConfig.of(said))
+    return overrides.settings_of(config, experiment, 1)[algorithm]
 
 
 def _batches(text: str) -> tuple[int, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -12,24 +11,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from algorithms import ALGORITHMS
-from algorithms.commands.options.overrides import algorithms_of, chosen_algorithms, idle_options, seed_of, settings_of
-from algorithms.commands.options.run_flags import (
-    DRY_RUN,
-    chosen_dilation,
-    dropped_groups,
-    hosted,
-    memory_cap,
-    parser,
-    step_limit_s,
-)
+from algorithms.commands.options.overrides import completed, idle_options, settings_of
+from algorithms.commands.options.run_flags import dropped_groups, read, scenario_of
+from algorithms.experiments.run_config import RunConfig
 from emulator.errors import UserError
 from emulator.ledger import run_folder
 from emulator.ledger.manifest import Manifest, write_manifest
 from emulator.runtime import run_manifest
 
 if TYPE_CHECKING:
-    from algorithms.commands.options.flags import Flags
-    from algorithms.experiments.reading import Experiment
     from emulator.analysis.recorded import RunRecord
     from emulator.dashboard.launch import View
     from emulator.runtime.launcher import Launcher, Outcome, Plan, Prepared
@@ -38,7 +28,7 @@ STATUS = {"finished": 0, "does-not-fit": 0, "refused": 2, "interrupted": 130}  #
 
 
 def refuse(
-    launcher: Launcher, modules: dict[str, tuple[str, dict[str, Any]]], flags: argparse.Namespace, folder: Path
+    launcher: Launcher, modules: dict[str, tuple[str, dict[str, Any]]], config: RunConfig, folder: Path
 ) -> list[str]:
     """UserError for what will take more than an hour on the wall, or more than this host has at the dilation asked;
     warnings where its memory may not do, or its record will be large."""
@@ -47,7 +37,7 @@ def refuse(
     from emulator.preflight.dilation import LIMIT_S
 
     estimate = launcher.estimate_run(modules)
-    seconds, asked = estimate.seconds, chosen_dilation(flags.dilation)
+    seconds, asked = estimate.seconds, config.dilation
     worst = max(estimate.choices.items(), key=lambda each: each[1].dilation, default=None)
     if asked is not None and worst and worst[1].dilation > asked:
         name, choice = worst
@@ -58,7 +48,7 @@ def refuse(
     if seconds > LIMIT_S:
         how_long = "an hour" if seconds < 2 * LIMIT_S else f"{seconds / LIMIT_S:.0f} hours"
         raise UserError(
-            f"--profile {flags.profile}: this run will take over {how_long} on the wall; say --force if it may, fewer"
+            f"--profile {config.profile}: this run will take over {how_long} on the wall; say --force if it may, fewer"
             " --rounds or --algorithm, --clock virtual where it is the clock that takes long, or --dry-run for figures"
         )
     return [cgroups.warning(estimate.memory_bytes), record_size.warning(estimate.events, folder)]
@@ -91,10 +81,9 @@ def status_of(outcomes: Iterable[str]) -> int:
 
 
 class Planned(NamedTuple):
-    """A run that can be played: its flags, what they choose, the manifest as far as it is known, warnings to show."""
+    """A run that can be played: its configuration, what it chooses, the manifest so far, warnings to show."""
 
-    argv: list[str]
-    flags: argparse.Namespace
+    config: RunConfig
     settings: dict[str, dict[str, Any]]
     plan: Plan
     manifest: Manifest
@@ -109,57 +98,39 @@ class RunResult(NamedTuple):
     outcomes: dict[str, Outcome]
 
 
-def experiment_of(flags: argparse.Namespace) -> Experiment:
-    """The experiment of a run's flags, or none's. A method of a user's own is known first: it may be set there."""
-    from algorithms.experiments import reading
-
-    if flags.algorithm:
-        chosen_algorithms(flags.algorithm)
-    return reading.find_experiment(flags.experiment) if flags.experiment else reading.NONE
-
-
-def planned(argv: list[str], line: Flags, flags: argparse.Namespace) -> Planned:
-    """What the flags of a run come to; UserError for what cannot be."""
+def planned(config: RunConfig, argv: list[str]) -> Planned:
+    """What the configuration of a run comes to; ``argv``: as it was said. UserError for what cannot be."""
     from algorithms.training import idle_options as idle
     from algorithms.workload.task import Task
-    from emulator.clock.conductors import CLOCKS
-    from emulator.profiles.reading import load_scenario
     from emulator.runtime.launcher import Plan
 
-    experiment = experiment_of(flags)
-    flags.seed = seed_of(flags, experiment)
-    names = algorithms_of(flags, experiment)
-    dilation, limit_s = chosen_dilation(flags.dilation), step_limit_s(flags.step_limit)
-    if dilation is not None and flags.dry_run:
-        raise UserError(f"--dilation {dilation}: a dry run keeps to no clock that could be slowed; leave it out")
-    if dilation is not None and not CLOCKS[flags.clock].dilates:
-        raise UserError(f"--dilation {dilation}: it slows the real clock; leave it out, or take --clock real")
-    if flags.save != "none" and flags.dry_run:
-        raise UserError(f"--save {flags.save}: a dry run trains no model that could be kept; leave it out")
-    scenario = load_scenario(flags.profile, flags.clients if flags.clients is not None else experiment.clients)
-    scenario = hosted(scenario, flags)
-    settings = {name: settings_of(name, flags, experiment, len(scenario.clients)) for name in names}
-    Task(**settings[names[0]]["task"]).check()
+    config, experiment = completed(config)
+    scenario = scenario_of(config)
+    settings = settings_of(config, experiment, len(scenario.clients))
+    Task(**next(iter(settings.values()))["task"]).check()
     warnings = [
-        *line.overwritten,
-        *idle_options(flags, names),
+        *idle_options(config.options, list(settings)),
         *idle.warnings(settings),
-        *dropped_groups(scenario, flags.profile),
+        *dropped_groups(scenario, config.profile),
     ]
-    clock = DRY_RUN if flags.dry_run else flags.clock
-    how = {"clock": clock, "seed": flags.seed, "dilation": dilation, "memory_cap": memory_cap(flags)}
-    source = {"file": experiment.path, "sha256": experiment.sha256}
-    manifest = run_manifest.make_manifest(scenario, settings, argv=argv, **how, experiment=source)
+    manifest = run_manifest.make_manifest(
+        scenario,
+        settings,
+        argv=argv,
+        **config.how,
+        experiment={"file": experiment.path, "sha256": experiment.sha256},
+        run=msgspec.to_builtins(config),
+    )
     plan = Plan(
         scenario,
         evaluate="algorithms.workload.task.evaluate",
         prepare="algorithms.workload.task.prepare",
         saved="algorithms.workload.saved",
-        save=flags.save,
-        step_limit_s=limit_s,
-        **how,
+        save=config.save,
+        step_limit_s=config.step_limit,
+        **config.how,
     )
-    return Planned(argv, flags, settings, plan, manifest, warnings)
+    return Planned(config, settings, plan, manifest, warnings)
 
 
 def play(run: Planned, say: Callable[[str], None], view_type: Callable[..., View], alone: bool = False) -> RunResult:
@@ -170,10 +141,11 @@ def play(run: Planned, say: Callable[[str], None], view_type: Callable[..., View
     from emulator.runtime.launcher import Launcher
     from emulator.tables import clients_data
 
-    flags, settings, manifest, scenario = run.flags, run.settings, run.manifest, run.plan.scenario
+    config, settings, manifest, scenario = run.config, run.settings, run.manifest, run.plan.scenario
     for note in scenario.notes:
         say(note)
-    folder = run_folder.open_folder(flags.out, flags.profile, "all" if flags.algorithm == "all" else "+".join(settings))
+    methods = "all" if config.algorithm == "all" else "+".join(settings)
+    folder = run_folder.open_folder(config.out, config.profile, methods)
     write_manifest(folder, manifest)
     modules = [*ALGORITHMS.values(), "algorithms.workload.parts"]
     try:
@@ -191,12 +163,12 @@ def play(run: Planned, say: Callable[[str], None], view_type: Callable[..., View
                 say(text)
             for warning in [*run.warnings, *prepared.warnings]:
                 say(f"warning: {warning}")
-            if not flags.dry_run and not flags.force:
+            if not config.dry_run and not config.force:
                 say("Profiling: what each computation costs, and how long the run will take.")
-                for warning in filter(None, refuse(launcher, played, flags, folder)):
+                for warning in filter(None, refuse(launcher, played, config, folder)):
                     say(f"warning: {warning}")
             with view_type(manifest, folder) as view:
-                outcomes = play_all(launcher, settings, view, flags.dry_run)
+                outcomes = play_all(launcher, settings, view, config.dry_run)
     except BaseException as error:  # where nothing was played, nothing stays
         run_folder.discard_run_folder(folder, settings if isinstance(error, UserError) else ())
         raise
@@ -213,36 +185,37 @@ def saved_models(recorded: RunRecord) -> list[str]:
 
 def command(argv: list[str], alone: bool = False) -> int:
     """Play the algorithms of ``argv`` and print the tables; the exit status. ``alone``: in a process of its own."""
-    line = parser()
-    flags = line.parse_args(argv)
+    config, warnings = read(argv)
     from emulator.dashboard.app import can_draw
     from emulator.dashboard.launch import DashboardProcess, PlainOutput
     from emulator.tables import overview
     from emulator.tables import run as tables
     from emulator.tables.table import Output
 
-    shown = tables.chosen(flags.tables)
-    if flags.seeds is not None:
+    shown = tables.chosen(config.tables)
+    if config.seeds is not None:
         from algorithms.commands.sweep import bench
 
-        return bench.over_seeds(argv, flags.seeds, seed_of(flags, experiment_of(flags)), flags.out)
+        return bench.over_seeds(config, argv)
     console = Output()
     say = partial(console.print, soft_wrap=True, markup=False, highlight=False)
-    view_type = PlainOutput if flags.no_dashboard or not can_draw() else DashboardProcess
-    folder, recorded, outcomes = play(planned(argv, line, flags), say, view_type, alone)
+    view_type = PlainOutput if config.no_dashboard or not can_draw() else DashboardProcess
+    run = planned(config, argv)
+    run.warnings[:0] = warnings
+    folder, recorded, outcomes = play(run, say, view_type, alone)
     overview.print_run(recorded.summary, console, shown)
-    if flags.report:
+    if config.report:
         from emulator.report import html, perfetto
 
         perfetto.write(folder, recorded)
         html.write(folder, recorded)
     if saved := saved_models(recorded):
         say(f"Models: {folder / 'models'} ({', '.join(saved)})")
-    for tracker in flags.track:
+    for tracker in config.track:
         from algorithms.commands import tracking
 
         say(f"Tracked: {tracking.track(tracker, folder, recorded)}")
-    for text in overview.where(folder, argv, flags.report, recorded.summary):
+    for text in overview.where(folder, argv, config.report, recorded.summary):
         say(text)
     for name, outcome in outcomes.items():
         if STATUS.get(outcome.name, 1):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
-from algorithms.commands.options.flags import COMMAND, without
-from algorithms.commands.options.run_flags import parser
+import msgspec
+
+from algorithms.commands.options.flags import COMMAND
+from algorithms.commands.options.run_flags import parser, read
 from emulator.analysis.recorded import recorded
 from emulator.errors import UserError
 from emulator.ledger import run_folder
@@ -16,24 +18,26 @@ VERIFY = "Plays a run under both clocks, each as a command of its own, and shows
 
 def command(argv: list[str]) -> int:
     """Play the algorithms of ``argv`` under both clocks, each as a command of its own, and compare; 0: they agree."""
-    flags = parser("run.py verify", VERIFY).parse_args(argv)
+    config, warnings = read(argv, parser("run.py verify", VERIFY))
     from emulator.analysis import clock_agreement as both
     from emulator.clock.conductors import CLOCKS
     from emulator.report import record
     from emulator.runtime import subcommand
     from emulator.tables.table import Output, show
 
-    if any(word.split("=")[0] == "--clock" for word in argv):
+    if config.clock:
         raise UserError("--clock: verify plays both; leave it out")
-    if flags.dry_run:
+    if config.dry_run:
         raise UserError("--dry-run: verify compares two runs, and a dry run is none; leave it out")
     console = Output()
     say = partial(console.print, soft_wrap=True, markup=False, highlight=False)
-    folder = run_folder.open_folder(flags.out, flags.profile, "verify", first=both.PLAYED[0])
+    for warning in warnings:
+        say(f"warning: {warning}")
+    folder = run_folder.open_folder(config.out, config.profile, "verify", first=both.PLAYED[0])
     for clock in both.PLAYED:
-        arguments = without(argv, "--out", *([] if CLOCKS[clock].dilates else ["--dilation"]))
-        arguments += ["--clock", clock, "--out", str(folder / clock)]
-        status = subcommand.run_subcommand([*COMMAND, *arguments])
+        dilation = config.dilation if CLOCKS[clock].dilates else None
+        own = msgspec.structs.replace(config, clock=clock, dilation=dilation, out=str(folder / clock))
+        status = subcommand.run_subcommand([*COMMAND, *own.words()])
         if status:
             for each in (folder / clock, folder):  # where nothing was played
                 run_folder.discard_run_folder(each)

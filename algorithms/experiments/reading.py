@@ -3,7 +3,7 @@
     kind = "experiment"                 # description and sources are for the reader
     description = "…"
     sources = ["…"]
-    algorithm = "fsl-sage,cse-fsl"      # these five as the flags of the same names; each may be left out
+    algorithm = "fsl-sage,cse-fsl"      # these as the flags of the same names; each may be left out
     rounds = 200
     clients = 10
     seed = 200
@@ -32,28 +32,28 @@ from typing import Any, Literal
 import msgspec
 
 from algorithms import ALGORITHMS, config_of
-from algorithms.training.settings import Settings
+from algorithms.experiments.run_config import RunConfig
+from algorithms.training.settings import MOST_ROUNDS, Settings
+from algorithms.workload.knobs import knobs_of
 from algorithms.workload.task import Task
 from emulator.errors import UserError
 from emulator.inputs import toml_files
 from emulator.inputs.text_files import profile_error
-from emulator.validation import validation_error
+from emulator.validation import unknown_key, validation_error
 
 ELSEWHERE = ("task", "folder", "seed", "clients", "rounds", "single")  # what a file says not, or not there
-FILLED_IN = ("path", "sha256")
+FILLED_IN = ("run", "path", "sha256")
+OF_RUN = [name for name, knob in knobs_of(RunConfig).items() if "experiment" not in knob.not_in]
 ROOT = Path(str(files("algorithms.experiments")))
 
 
 class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a file says; ``path`` and ``sha256`` are filled in by ``find``."""
+    """What a file says; ``run``: of the knobs of a run. It, ``path`` and ``sha256`` are filled in by ``find``."""
 
     kind: Literal["experiment"]
     description: str
     sources: list[str] = []
-    algorithm: str | None = None
-    rounds: int | None = None
-    clients: int | None = None
-    seed: int | None = None
+    run: dict[str, Any] = {}
     task: dict[str, Any] = {}
     settings: dict[str, Any] = {}
     algorithms: dict[str, dict[str, Any]] = {}
@@ -87,9 +87,15 @@ def find_experiment(name: str) -> Experiment:
     for key, example in (("kind", '"experiment"'), ("description", '"…"')):
         if key not in table:
             raise profile_error(file, key, f"missing; write {key} = {example}")
-    if wrong := validation_error(table, Experiment, FILLED_IN):
+    known = [*(name for name in Experiment.__struct_fields__ if name not in FILLED_IN), *OF_RUN]
+    if strange := [key for key in table if key not in known]:
+        raise profile_error(file, strange[0], unknown_key(strange[0], known))
+    run = {key: table.pop(key) for key in OF_RUN if key in table}
+    if wrong := validation_error(table, Experiment) or validation_error({"profile": "", **run}, RunConfig):
         raise profile_error(file, "", wrong)
-    found = msgspec.convert(table, Experiment)
+    if not 1 <= run.get("rounds", 1) <= MOST_ROUNDS:
+        raise profile_error(file, "rounds", f"is {run['rounds']}: say a number from 1 to {MOST_ROUNDS}")
+    found = msgspec.convert({**table, "run": run}, Experiment)
     for name in found.algorithms:
         if name not in ALGORITHMS:
             problem = (

@@ -13,6 +13,8 @@ from algorithms.data.datasets import stream
 from algorithms.workload.task import Task, check_at_least, check_rates
 from emulator.errors import UserError
 
+DEFAULT_ROUNDS = 12
+DEFAULT_STOP_AFTER_S = 15.0
 MOST_ROUNDS = 10**6  # of a run: more is a slip of the pen
 LONGEST_S = 1e9  # thirty years, in ns far within an integer of 64 bits
 
@@ -44,8 +46,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     has_auxiliary: ClassVar[bool] = False  # whether a head at the client stands in for the server's half
 
     task: Task = msgspec.field(default_factory=Task)
-    rounds: int = 12
-    stop_after_s: float | None = 15.0
+    rounds: int = DEFAULT_ROUNDS
+    stop_after_s: float | None = DEFAULT_STOP_AFTER_S
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     client_lr: float = 1e-3
     server_lr: float = 1e-3

@@ -4,6 +4,7 @@ auxiliaries  The auxiliary heads that stand in for the server's half at a client
 census       What was prepared: samples and classes of every client, and what is odd about the data
 cut_costs    Where a model can be cut, and what each cut costs a client: parameters, FLOPs, activations, smashed bytes
 cutting      How a model is cut: by its graph, between the layers of a sequence, or as its author's function says
+knobs        Knobs: fields of a struct that a user may turn, each with its help text beside its type and default
 loader       What one client sees of its samples: batches, in an order of their own for each epoch
 models       The models by name, two of our own among them, and their initial weights
 objectives   What is learned and how it is judged: loss, metrics and targets of each kind of task

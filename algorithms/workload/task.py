@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
 from algorithms.data import datasets, image_folders, partition
 from algorithms.workload import census
+from algorithms.workload.knobs import knob
 from emulator.errors import UserError
 
 if TYPE_CHECKING:
@@ -49,26 +50,57 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     empty: what the labels show. ``ignore_index``: a label of a position that does not count.
     """
 
-    dataset: str = "digits"
-    model: str = "cnn"
-    cut: str = ""
-    aux: str = ""
-    partition: str = "iid"
-    batch: int = 16
-    epochs: int = 1
-    augment: Literal["none", "flip-crop"] = "none"
-    normalise: Literal["none", "imagenet"] = "none"
+    batch: Annotated[int, knob("samples in a batch")] = 16
+    epochs: Annotated[int, knob("passes over a client's samples in a round")] = 1
+    partition: Annotated[
+        str,
+        knob(
+            "how samples are divided: iid, dirichlet:ALPHA (equal sizes), dirichlet-unequal:ALPHA[:LEAST], shards:N,"
+            " file:PARTS.csv, natural",
+            metavar="HOW",
+        ),
+    ] = "iid"
+    samples_per_client: Annotated[
+        int,
+        knob("each client draws N samples of its own and shards overlap; default: the data are divided", metavar="N"),
+    ] = 0
+    dataset: Annotated[
+        str,
+        knob(
+            "digits, mnist, fashion-mnist, cifar10, cifar100, folder:CxHxW, synthetic:CxHxW:CLASSES:SAMPLES, or an"
+            " archive's name, or your own, FILE.py:NAME",
+            metavar="NAME",
+        ),
+    ] = "digits"
+    frozen: Annotated[
+        Literal["sent", "preinstalled"],
+        knob("weights that the model does not train: sent once (default), or preinstalled"),
+    ] = "sent"
+    init: Annotated[str, knob("the whole model's initial weights: a state dict, or .safetensors", metavar="FILE")] = ""
+    task_kind: Annotated[
+        str, knob("of your own data: classification, multilabel, regression, per-position; default: by labels")
+    ] = ""
+    ignore_index: Annotated[int, knob("a label of a position that does not count")] = -100
+    data_dir: Annotated[
+        str, knob("where data sets are, and torchvision downloads them", metavar="DIR", counts_in="data")
+    ] = "data"
+    augment: Annotated[
+        Literal["none", "flip-crop"], knob("flip-crop: random flips and crops of the training images")
+    ] = "none"
+    bad_images: Annotated[
+        Literal["refuse", "skip"],
+        knob("of folder:CxHxW: what becomes of images that cannot be read (default refuse; skip reads all twice)"),
+    ] = "refuse"
+    normalise: Annotated[Literal["none", "imagenet"], knob("imagenet: by ImageNet's mean and deviation")] = "none"
+    model: Annotated[
+        str, knob("cnn, simple_conv, any of torchvision's classification models, or your own, FILE.py:NAME")
+    ] = "cnn"
+    cut: Annotated[str, knob("the module after which the model is cut ('run.py cuts MODEL')")] = ""
+    aux: Annotated[str, knob("linear, pool, stage, server, or your own, FILE.py:NAME; default: the cut's")] = ""
     seed: int = 1
     clients: int = 10
-    samples_per_client: int = 0  # 0: the training part is divided among the clients; else shards overlap
-    data_dir: str = "data"
     folder: str = ""
     allow_batch_of_one: bool | None = msgspec.field(default=None, name="single")
-    bad_images: Literal["refuse", "skip"] = "refuse"
-    init: str = ""
-    frozen: Literal["sent", "preinstalled"] = "sent"
-    task_kind: str = ""
-    ignore_index: int = -100
 
     def check(self) -> None:
         """UserError, one line, for the first value that cannot be."""

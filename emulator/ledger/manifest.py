@@ -108,12 +108,13 @@ class Dependencies(Struct, frozen=True, kw_only=True):
 
 
 class Manifest(Struct, frozen=True, kw_only=True, dict=True):
-    """``clock``: "dry-run" where nothing is trained. ``settings``: of each method, its ``task`` among them; complete
-    once the data are prepared. ``data``: the census of the data. ``rounds`` and ``stop_after_s`` are those of older
-    records, in which all methods had the same."""
+    """``run``: the configuration, by knob. ``clock``: "dry-run" where nothing is trained. ``settings``: of each method,
+    its ``task`` among them; complete once the data are prepared. ``data``: the census of the data. ``rounds`` and
+    ``stop_after_s`` are those of older records, in which all methods had the same."""
 
     schema: str
     command: list[str] = []
+    run: dict[str, Any] = {}
     started: str = ""
     process: PlayedBy | None = None
     profile: str | None = None

@@ -20,6 +20,7 @@ from processes import Board, Command, wait_for, write_scenario
 from runs import make_run
 from sweeps import result
 from toy import make_timeline
+from words import config_of_words
 
 import run
 from algorithms.commands.sweep.bench import ablations
@@ -113,7 +114,7 @@ WORDS = ("--algorithm", "sl,fsl-sage", "--clock", "virtual")
 
 
 def keys(variant: Variant = BASE, words: tuple[str, ...] = WORDS, profile: str = "iot-4g", seed: int = 1) -> dict:
-    return {cell.algorithm: cell.key for cell in Grid(words, (profile,), (variant,), (seed,)).cells()}
+    return {cell.algorithm: cell.key for cell in Grid(config_of_words(*words), (profile,), (variant,), (seed,)).cells()}
 
 
 def test_one_key_at_a_time_or_every_combination() -> None:
@@ -121,7 +122,7 @@ def test_one_key_at_a_time_or_every_combination() -> None:
     assert names == ["", "q=1", "q=5", "l=2"]
     crossed = variants(["q=1,5", "fsl-sage:l=2", "aux=pool"], cross=True)
     assert [variant.name for variant in crossed] == ["", "q=1, l=2, aux=pool", "q=5, l=2, aux=pool"]
-    assert crossed[1].words == ("--set", "q=1", "--set", "fsl-sage:l=2", "--aux=pool")
+    assert crossed[1].said == (("options", "q=1"), ("options", "fsl-sage:l=2"), ("aux", "pool"))
     assert crossed[1].only == "fsl-sage"
 
 
@@ -151,7 +152,8 @@ def test_another_seed_profile_or_clock_is_another_run() -> None:
 
 
 def test_an_ablation_has_its_profiles_own_settings_and_what_they_change() -> None:
-    grid = Grid(WORDS, ("hospital-lan", "iot-4g"), variants(["clients=10", "l=2", "q=5"], cross=False), (1, 2))
+    base = config_of_words(*WORDS)
+    grid = Grid(base, ("hospital-lan", "iot-4g"), variants(["clients=10", "l=2", "q=5"], cross=False), (1, 2))
     cells = grid.cells()
     clients, steps, q = ablations(grid, "hospital-lan", cells)
     assert clients.rows == {name: {"": "clients=4", "clients=10": "clients=10"} for name in ("sl", "fsl-sage")}

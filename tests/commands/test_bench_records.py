@@ -14,6 +14,7 @@ import msgspec
 import pytest
 from sweeps import archive
 from toy import make_manifest, make_nodes, write_run
+from words import config_of_words
 
 import run
 from algorithms.commands.sweep import dependencies
@@ -28,7 +29,7 @@ Fate = Callable[[list[str]], tuple[dict[str, str], int]]
 
 def cells_of(names: Sequence[str], words: Sequence[str] = (), seed: int = 1) -> list[SweepRun]:
     how = ("--algorithm", ",".join(names), "--clock", "virtual", *words)
-    return Grid(how, ("iot-4g",), (BASE,), (seed,)).cells()
+    return Grid(config_of_words(*how), ("iot-4g",), (BASE,), (seed,)).cells()
 
 
 class Runs:
@@ -42,7 +43,7 @@ class Runs:
         self.words: tuple[str, ...] = ()
 
     def __call__(self, command: Sequence[str], log: Path | None) -> int:
-        words = dict(zip(command[3::2], command[4::2], strict=False))
+        words = dict(word.split("=", 1) for word in command[3:] if "=" in word)
         names, folder = words["--algorithm"].split(","), Path(words["--out"])
         self.played.append(names)
         outcomes, status = self.fate(names)

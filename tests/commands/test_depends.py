@@ -15,6 +15,7 @@ import msgspec
 import pytest
 from processes import ROOT, Board, Wire, write_scenario
 from sweeps import archive, forget, images
+from words import config_of_words
 
 from algorithms.commands.sweep import dependencies
 from algorithms.commands.sweep.grid import BASE, Grid, SweepRun
@@ -31,7 +32,7 @@ WORDS = ("--algorithm", "sl,fsl-sage", "--clock", "virtual")
 
 
 def cells(profile: str = "iot-4g", words: tuple[str, ...] = WORDS) -> dict[str, SweepRun]:
-    return {cell.algorithm: cell for cell in Grid(words, (profile,), (BASE,), (1,)).cells()}
+    return {cell.algorithm: cell for cell in Grid(config_of_words(*words), (profile,), (BASE,), (1,)).cells()}
 
 
 def why(before: SweepRun, now: SweepRun) -> str:

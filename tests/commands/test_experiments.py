@@ -8,10 +8,9 @@ from typing import Any
 
 import msgspec
 import pytest
+from words import settings_of_words
 
 from algorithms import ALGORITHMS
-from algorithms.commands.options import overrides
-from algorithms.commands.options.run_flags import parser
 from algorithms.experiments import reading
 from emulator.errors import UserError
 
@@ -19,8 +18,7 @@ SMALL = 'kind = "experiment"\ndescription = "d"\n'
 
 
 def settings(experiment: str, name: str, *arguments: str) -> dict[str, Any]:
-    flags = parser().parse_args(["--profile", "iot-4g", *arguments])
-    return overrides.settings_of(name, flags, reading.find_experiment(experiment), 10)
+    return settings_of_words("--experiment", experiment, *arguments)[name]
 
 
 @pytest.mark.parametrize("shipped", reading.shipped_experiments())
@@ -60,7 +58,7 @@ def test_a_flag_goes_before_the_file_and_the_file_before_the_defaults() -> None:
     assert (said["task"]["batch"], said["rounds"], said["server_order"], said["l"]) == (32, 3, "arrival", 4)
     assert said["align"] == "none"
     assert said["task"]["dataset"] == "cifar100"
-    plain = overrides.settings_of("fsl-sage", parser().parse_args(["--profile", "iot-4g"]), reading.NONE, 10)
+    plain = settings_of_words()["fsl-sage"]
     assert plain == {"rounds": 12, "stop_after_s": 15.0, "task": {"seed": 1, "clients": 10}}
 
 

@@ -94,8 +94,8 @@ def test_columns_add_up_to_the_summary(played: tuple[interface.Run, list[str]]) 
         ({"profile": "nokia"}, "--profile nokia"),
         ({"algorithms": "sl,nothing"}, "--algorithm nothing: there is none"),
         ({"rounds": 0}, "--rounds 0"),
-        ({"round": 3}, "unrecognized arguments: --round=3"),
-        ({"seeds": 3}, "seeds: it is of the command line alone"),
+        ({"round": 3}, "round: unknown key; did you mean rounds"),
+        ({"seeds": 3}, "seeds: unknown key"),
         ({"settings": {"sl:q": 1}}, "--set for sl: q: unknown key"),
     ],
 )

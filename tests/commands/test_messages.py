@@ -16,13 +16,12 @@ import pytest
 from players import faulty
 from processes import ROOT
 from rich.console import Console
-from words import choices_none, flags_of
+from words import config_of_words, settings_of_words
 
 import run
 from algorithms import ALGORITHMS, config_of
 from algorithms.commands.options import overrides
-from algorithms.commands.options.flags import without
-from algorithms.commands.options.run_flags import dropped_groups, parser
+from algorithms.commands.options.run_flags import dropped_groups, read
 from algorithms.training.settings import rare_uploads
 from algorithms.workload.task import Task
 from emulator.analysis.summarize import summarize
@@ -55,25 +54,20 @@ def test_a_value_of_the_wrong_kind_is_shown(values: dict[str, Any], line: str) -
 
 
 def test_a_setting_that_changes_nothing_is_said_and_of_two_the_later_holds() -> None:
-    flags = flags_of(
-        *("--algorithm", "cse-fsl", "--set", "fsl-sage:l=2", "--set", "cse-fsl:q=4", "--set", "q=2", "--set", "q=3")
-    )
-    assert overrides.idle_options(flags, ["cse-fsl"]) == [
+    words = ("--algorithm", "cse-fsl", "--set", "fsl-sage:l=2", "--set", "cse-fsl:q=4", "--set", "q=2", "--set", "q=3")
+    assert overrides.idle_options(config_of_words(*words).options, ["cse-fsl"]) == [
         "--set fsl-sage:l=2: fsl-sage is not played, so it changes nothing",
         "--set cse-fsl:q=4: a later --set q holds, so this one changes nothing",
         "--set q=2: a later --set q holds, so this one changes nothing",
     ]
-    assert overrides.settings_of("cse-fsl", flags, choices_none(), 10)["q"] == 3
+    assert settings_of_words(*words)["cse-fsl"]["q"] == 3
 
 
 def test_of_a_flag_that_is_there_twice_the_later_holds_and_it_is_said_unless_both_are_alike() -> None:
-    line = parser()
-    flags = line.parse_args(["--profile", "lan", "--clients", "3", "--clients=5", "--seed", "2", "--seed", "2"])
-    assert (flags.clients, flags.seed) == (5, 2)
-    assert line.overwritten == ["--clients 3: a later --clients 5 holds, so it changes nothing"]
-    line.parse_args(["--profile", "lan"])
-    assert line.overwritten == []
-    assert without(["--out", "a", "--batch=4", "--set", "q=1", "--out=b"], "--out", "--batch") == ["--set", "q=1"]
+    config, warnings = read(["--profile", "lan", "--clients", "3", "--clients=5", "--seed", "2", "--seed", "2"])
+    assert (config.clients, config.seed) == (5, 2)
+    assert warnings == ["--clients 3: a later --clients 5 holds, so it changes nothing"]
+    assert read(["--profile", "lan"])[1] == []
 
 
 def test_an_empty_value_of_a_command_in_a_command_is_named_by_its_flag() -> None:

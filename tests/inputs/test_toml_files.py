@@ -33,7 +33,7 @@ def test_profiles_and_experiments_are_read_whatever_program_wrote_them(tmp_path:
     network = load_network(str(tmp_path / "net.toml"))
     assert (network.up.rate_bps, network.down.rate_bps, network.up.one_way_ns) == (26_000, 5 * 10**6, 35 * 10**6)
     experiment = reading.find_experiment(str(tmp_path / "exp.toml"))
-    assert (experiment.description, experiment.rounds, experiment.settings) == ("é", 3, {"client_lr": 0.01})
+    assert (experiment.description, experiment.run, experiment.settings) == ("é", {"rounds": 3}, {"client_lr": 0.01})
 
 
 READERS: dict[str, tuple[Callable[[str], Any], str]] = {

@@ -98,7 +98,7 @@ CLOCKS = {
     "emulator.ledger.manifest": "which clocks",
     "emulator.analysis.clock_agreement": "both clocks",
     "emulator.report.html": "what can be repeated",
-    "algorithms.commands.options.run_flags": "the flag",
+    "algorithms.experiments.run_config": "the flag",
     "algorithms.commands.fit": "which clock",
     "algorithms.commands.sweep.bench": "which clock",
 }

@@ -21,8 +21,8 @@ import run
 from algorithms import ALGORITHMS, registry
 from algorithms.commands.options import overrides
 from algorithms.commands.options.flags import Flags
+from algorithms.commands.options.run_flags import RunCommand
 from algorithms.commands.options.run_flags import parser as run_parser
-from algorithms.experiments import reading
 from algorithms.workload.task import Task, prepare
 from benchmarks import pages
 from benchmarks.__main__ import BENCHMARKS
@@ -136,10 +136,7 @@ def test_every_command_shown_is_one_that_its_parser_takes(
 
 def check_run(flags: Any) -> None:
     """Of a run's flags, that its methods, their options, and its experiment are there."""
-    experiment = reading.find_experiment(flags.experiment) if flags.experiment else reading.NONE
-    names = overrides.algorithms_of(flags, experiment)
-    for name in names:
-        settings = overrides.settings_of(name, flags, experiment, 10)
+    for name, settings in overrides.settings_of(*overrides.completed(RunCommand.of(vars(flags))), 10).items():
         module = importlib.import_module(ALGORITHMS[name])
         msgspec.convert(settings, module.Config, strict=False)
 

@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 from played import module_of, play
-from words import choices_none, flags_of
+from words import settings_of_words
 
 from algorithms import ALGORITHMS, config_of
-from algorithms.commands.options import overrides
 from algorithms.commands.sweep.grid import VARIED
 from algorithms.training import idle_options
 from emulator.checks.digest import timeline_digest
@@ -156,7 +155,15 @@ def test_each_flag_of_the_task_changes_what_is_seen_or_is_said_to_change_nothing
 
 def test_every_flag_that_can_be_varied_is_tried_here() -> None:
     elsewhere = {"clients", "rounds"}  # a scenario of another size, an option above
-    assert {flag.replace("-", "_") for flag in VARIED} - elsewhere == TASK.keys() | REFUSED.keys()
+    elsewhere |= {
+        "init",
+        "data_dir",
+        "bad_images",
+        "frozen",
+        "task_kind",
+        "ignore_index",
+    }  # of files and models of one's own
+    assert {*VARIED} - elsewhere == TASK.keys() | REFUSED.keys()
 
 
 @pytest.mark.parametrize(
@@ -171,14 +178,13 @@ def test_an_option_of_one_method_that_never_changes_anything_in_it_is_refused(
     name: str, words: list[str], why: str
 ) -> None:
     with pytest.raises(UserError) as caught:
-        overrides.settings_of(name, flags_of(*words), choices_none(), 10)
+        settings_of_words(*words)
     assert str(caught.value) == f"--set {words[-1]}: changes nothing in {name}: {why}; leave it out"
 
 
 def test_an_option_for_all_methods_that_changes_nothing_in_some_is_said_in_one_line() -> None:
-    flags = flags_of("--set", "server_order=blocked", "--aux", "pool", "--algorithm", "fedavg,sl,splitfed-v2,fsl-sage")
-    names = overrides.algorithms_of(flags, choices_none())
-    settings = {name: overrides.settings_of(name, flags, choices_none(), 10) for name in names}
+    words = ("--set", "server_order=blocked", "--aux", "pool", "--algorithm", "fedavg,sl,splitfed-v2,fsl-sage")
+    settings = settings_of_words(*words)
     assert idle_options.warnings(settings) == [
         "server_order=blocked: changes nothing in fedavg: its server trains no half",
         "aux=pool: changes nothing in fedavg, sl, splitfed-v2: it has no auxiliary",

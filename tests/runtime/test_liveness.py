@@ -17,7 +17,7 @@ import pytest
 from processes import Board, play, wait_for, write_scenario
 from toy import make_manifest
 
-from algorithms.commands.options.run_flags import step_limit_s as asked_limit_s
+from algorithms.experiments.run_config import step_limit_s as asked_limit_s
 from emulator.dashboard.progress import Progress
 from emulator.errors import SplitbedError, UserError
 from emulator.host import liveness
@@ -172,7 +172,7 @@ def test_a_slow_step_is_told_and_ends_no_run_until_its_limit(clock: Clock) -> No
 
 def test_the_limit_is_the_users_or_far_above_what_was_profiled() -> None:
     assert [step_limit_s(None), step_limit_s(None, 100.0), step_limit_s(60.0, 100.0)] == [3600.0, 5000.0, 60.0]
-    assert [asked_limit_s(None), asked_limit_s("90"), asked_limit_s("none")] == [None, 90.0, float("inf")]
+    assert [asked_limit_s("90"), asked_limit_s("none")] == [90.0, float("inf")]
     for text in ("0", "-1", "nan", "inf", "1e400", "soon", ""):
         with pytest.raises(UserError, match="--step-limit"):
             asked_limit_s(text)

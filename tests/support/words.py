@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from algorithms.commands.options.run_flags import parser
+from algorithms.commands.options.overrides import completed, settings_of
+from algorithms.commands.options.run_flags import RunCommand, read
 
 
-def flags_of(*words: str) -> Any:
-    return parser().parse_args(["--profile", "iot-4g", *words])
+def config_of_words(*words: str) -> RunCommand:
+    return read(["--profile", "iot-4g", *words])[0]
 
 
-def choices_none() -> Any:
-    from algorithms.experiments.reading import NONE
-
-    return NONE
+def settings_of_words(*words: str, clients: int = 10) -> dict[str, dict[str, Any]]:
+    return settings_of(*completed(config_of_words(*words)), clients)

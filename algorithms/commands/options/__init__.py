@@ -2,5 +2,5 @@
 
 flags      Flags of a command line, whose mistakes are told like any other
 overrides  What a command line chooses: algorithms, the settings of each, the seed
-run_flags  The flags of a run: the command line that every run has, whoever starts it
+run_flags  The command line of a run, made from the knobs of its configuration
 """

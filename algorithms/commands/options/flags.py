@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from algorithms.experiments.run_config import EMPTY
 from emulator.errors import UserError
 from emulator.processes import PROGRAM
 
 COMMAND = (sys.executable, "-m", "algorithms.commands")  # to run another command of ours
-EMPTY = "it is empty (a variable that is not set?): give a value, or leave it out"
 
 
 class _Store(argparse.Action):
@@ -60,14 +59,3 @@ class Flags(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; {self.prog} --help shows the flags")
-
-
-def without(words: Sequence[str], *flags: str) -> list[str]:
-    """A command line without these flags and their values."""
-    left, is_value = [], False
-    for word in words:
-        name, equals, _ = word.partition("=")
-        if not is_value and name not in flags:
-            left.append(word)
-        is_value = not is_value and name in flags and not equals
-    return left

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import argparse
 import ast
 import functools
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from algorithms import ALGORITHMS, config_of, registry
+from algorithms.experiments import reading
+from algorithms.experiments.reading import Experiment
+from algorithms.experiments.run_config import RunConfig
 from algorithms.training.idle_options import NEVER
+from algorithms.training.settings import DEFAULT_ROUNDS, DEFAULT_STOP_AFTER_S
 from emulator.errors import InternalError, UserError, told
+from emulator.validation import unknown_key, validation_error
 
-if TYPE_CHECKING:
-    from algorithms.experiments.reading import Experiment
-
-DEFAULT_ROUNDS = 12
-DEFAULT_STOP_AFTER_S = 15.0
-TASK_FLAGS = (
-    *("dataset", "data_dir", "model", "cut", "aux", "partition", "samples_per_client", "batch", "epochs", "seed"),
-    *("augment", "normalise", "bad_images", "init", "frozen", "task_kind", "ignore_index"),
-)
+Config = TypeVar("Config", bound=RunConfig)
 
 
 def chosen_algorithms(text: str) -> list[str]:
@@ -31,43 +29,42 @@ def chosen_algorithms(text: str) -> list[str]:
     return [name for name in ALGORITHMS if name in names]
 
 
-def algorithms_of(flags: argparse.Namespace, experiment: Experiment) -> list[str]:
-    """The algorithms of a run: those of the flag, or the experiment's, or all; the flag says it from then on."""
-    flags.algorithm = flags.algorithm or experiment.algorithm or "all"
-    return chosen_algorithms(flags.algorithm)
-
-
-def settings_of(name: str, flags: argparse.Namespace, experiment: Experiment, clients: int) -> dict[str, Any]:
-    """What becomes the ``Config`` of an algorithm: the defaults, over them the experiment, over it the flags."""
-    from algorithms.training.settings import MOST_ROUNDS
-
-    rounds = flags.rounds if flags.rounds is not None else experiment.rounds
-    if rounds is not None and not 1 <= rounds <= MOST_ROUNDS:
-        where = f"--rounds {rounds}" if flags.rounds is not None else f"{experiment.path}: rounds: is {rounds}"
-        raise UserError(f"{where}: say a number from 1 to {MOST_ROUNDS}")
-    said = {key: getattr(flags, key) for key in TASK_FLAGS if getattr(flags, key) is not None}
-    settings: dict[str, Any] = {
-        "rounds": rounds or DEFAULT_ROUNDS,
-        "stop_after_s": None if rounds else DEFAULT_STOP_AFTER_S,
-        **experiment.of(name),
-        "task": experiment.task | {"seed": seed_of(flags, experiment)} | said | {"clients": clients},
-    }
-    for option in flags.options:  # the last that holds for it
+def completed(config: Config) -> tuple[Config, Experiment]:
+    """The configuration with what its experiment says where it says nothing itself, and the experiment."""
+    if config.algorithm:
+        chosen_algorithms(config.algorithm)  # first: an experiment may have settings of a user's own
+    experiment = reading.find_experiment(config.experiment) if config.experiment else reading.NONE
+    for option in config.options if config.rounds is not None else ():
         algorithm, field, value = split_option(option)
-        chosen = chosen_algorithms(flags.algorithm or "all")
-        if algorithm == name and (why := NEVER.get(name, {}).get(field)):
-            raise UserError(f"--set {option}: changes nothing in {name}: {why}; leave it out")
-        if algorithm == name or (not algorithm and has_key(name, field, option, chosen)):
-            if not algorithm and field == "rounds" and flags.rounds not in (None, value):
-                raise UserError(f"--set {option}: --rounds says {flags.rounds}; say one of them")
-            settings[field] = value
+        if not algorithm and field == "rounds" and config.rounds != value:
+            raise UserError(f"--set {option}: --rounds says {config.rounds}; say one of them")
+    unsaid = {"algorithm": "all", "seed": 1} | experiment.run
+    unsaid = {name: value for name, value in unsaid.items() if getattr(config, name) is None}
+    return msgspec.structs.replace(config, **unsaid), experiment
+
+
+def settings_of(config: RunConfig, experiment: Experiment, clients: int) -> dict[str, dict[str, Any]]:
+    """What becomes the ``Config`` of each method of a ``completed`` configuration: the defaults, over them the
+    experiment, over it what is said."""
+    names = chosen_algorithms(config.algorithm or "all")
+    limits = {
+        "rounds": config.rounds or DEFAULT_ROUNDS,
+        "stop_after_s": None if config.rounds else DEFAULT_STOP_AFTER_S,
+    }
+    task = {**experiment.task, "seed": config.seed, **config.task, "clients": clients}
+    settings = {name: {**limits, **experiment.of(name), "task": dict(task)} for name in names}
+    for option in config.options:  # the last that holds for it
+        algorithm, field, value = split_option(option)
+        if algorithm in names and (why := NEVER.get(algorithm, {}).get(field)):
+            raise UserError(f"--set {option}: changes nothing in {algorithm}: {why}; leave it out")
+        for name in [algorithm] if algorithm else holders(field, option, names):
+            if name in settings:
+                settings[name][field] = value
     return settings
 
 
 def split_option(option: str) -> tuple[str, str, Any]:
     """Algorithm ("": all that have it), key and value of a ``--set``; UserError where it is none."""
-    import msgspec
-
     key, equals, text = option.partition("=")
     algorithm, colon, field = key.rpartition(":")
     if not equals or (colon and algorithm not in ALGORITHMS):
@@ -81,16 +78,14 @@ def split_option(option: str) -> tuple[str, str, Any]:
         return algorithm, field, text
 
 
-def idle_options(flags: argparse.Namespace, names: list[str]) -> list[str]:
+def idle_options(options: Sequence[str], names: list[str]) -> list[str]:
     """A warning for each ``--set`` that changes nothing: its method is not played, or a later one says the same key.
 
     UserError for what a method that is not played could not have.
     """
-    from emulator.validation import validation_error
-
     warnings = []
-    keys = [option.partition("=")[0] for option in flags.options]
-    for index, option in enumerate(flags.options):
+    keys = [option.partition("=")[0] for option in options]
+    for index, option in enumerate(options):
         algorithm, field, value = split_option(option)
         if later := {keys[index], field} & {*keys[index + 1 :]}:
             warnings.append(f"--set {option}: a later --set {min(later)} holds, so this one changes nothing")
@@ -101,25 +96,17 @@ def idle_options(flags: argparse.Namespace, names: list[str]) -> list[str]:
     return warnings
 
 
-def has_key(name: str, field: str, option: str, chosen: list[str]) -> bool:
-    """Whether an algorithm has the ``field`` of an ``option`` for all that do; UserError where none ``chosen`` does."""
-    holders = [other for other in chosen if field in option_names(other)]
-    if not holders:
-        from emulator.validation import unknown_key
-
+def holders(field: str, option: str, chosen: list[str]) -> list[str]:
+    """The methods that have the ``field`` of an ``option`` for all that do; UserError where none ``chosen`` does."""
+    found = [other for other in chosen if field in option_names(other)]
+    if not found:
         known = dict.fromkeys(key for other in chosen for key in option_names(other) if key != "task")
         raise UserError(f"--set {option}: {field} of {', '.join(chosen)}: {unknown_key(field, known)}")
-    never = {other: why for other in holders if (why := NEVER.get(other, {}).get(field))}
-    if len(never) == len(holders):
+    never = {other: why for other in found if (why := NEVER.get(other, {}).get(field))}
+    if len(never) == len(found):
         told = "; ".join(f"changes nothing in {other}: {why}" for other, why in never.items())
         raise UserError(f"--set {option}: {told}; leave it out")
-    return name in holders
-
-
-def seed_of(flags: argparse.Namespace, experiment: Experiment) -> int:
-    """The seed of everything that is drawn."""
-    given: list[int] = [seed for seed in (flags.seed, experiment.seed) if seed is not None]
-    return given[0] if given else 1
+    return found
 
 
 @functools.cache

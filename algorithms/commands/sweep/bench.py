@@ -17,10 +17,14 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from algorithms import registry
-from algorithms.commands.options.flags import COMMAND, Flags, without
+from algorithms.commands.options.flags import COMMAND, Flags
+from algorithms.commands.options.overrides import completed
+from algorithms.commands.options.run_flags import RunCommand, read
 from algorithms.commands.sweep.grid import BASE, Grid, SweepRun, Variant, unvaried, variants
 from algorithms.commands.sweep.records import Found, Records, again
 from emulator.errors import UserError
@@ -47,9 +51,11 @@ def command(argv: list[str]) -> int:
     profiles = tuple(dict.fromkeys(name.strip() for name in flags.profiles.split(",") if name.strip()))
     if not profiles:
         raise UserError(f"--profiles {flags.profiles}: say one or more, such as iot-4g,lan ('run.py profiles')")
-    how = [] if "--dry-run" in words else ["--clock", "virtual"]
+    base, warnings = read(["--profile", profiles[0], *words])
+    for warning in warnings:
+        print(f"warning: {warning}")
     grid = Grid(
-        words=(*words, *how),
+        base=base if base.dry_run else msgspec.structs.replace(base, clock="virtual"),
         profiles=profiles,
         variants=variants(flags.vary, flags.cross),
         seeds=tuple(range(flags.seed, flags.seed + flags.seeds)),
@@ -88,16 +94,15 @@ def _parser() -> Flags:
     return flags
 
 
-def over_seeds(argv: list[str], count: int, seed: int, out: str | None) -> int:
-    """``run.py ... --seeds N``: a run of the same flags for each of ``count`` seeds from ``seed`` on; exit status."""
+def over_seeds(config: RunCommand, argv: list[str]) -> int:
+    """``run.py ... --seeds N``: a run of the same configuration for each of N seeds, from its own on; exit status."""
+    count = config.seeds or 0
     if not 1 <= count <= MOST_SEEDS:
         raise UserError(f"--seeds {count}: say how many, from 1 to {MOST_SEEDS}")
-    own = Flags(allow_abbrev=False, add_help=False)
-    for flag in ("--seeds", "--seed", "--out", "--profile"):
-        own.add_argument(flag)
-    taken, words = own.parse_known_args(argv)
-    grid = Grid(tuple(words), (taken.profile,), (BASE,), tuple(range(seed, seed + count)))
-    return play_bench(grid, argv=argv, out=out, against=None, quiet=False)
+    seed = completed(config)[0].seed or 0
+    base = msgspec.structs.replace(config, seeds=None, out=None)
+    grid = Grid(base, (config.profile,), (BASE,), tuple(range(seed, seed + count)))
+    return play_bench(grid, argv=argv, out=config.out, against=None, quiet=False)
 
 
 def play_bench(grid: Grid, *, argv: list[str], out: str | None, against: str | None, quiet: bool) -> int:
@@ -199,11 +204,11 @@ class Bench:
 
         first, run = job[0], self.records.new(job[0])
         run.parent.mkdir(parents=True, exist_ok=True)
-        words = without(self.grid.command(first.profile, first.variant, first.seed), "--algorithm")
-        words += ["--algorithm", ",".join(registry.word_of(cell.algorithm) for cell in job), "--out", str(run)]
-        words += ["--no-dashboard", "--force"] if quiet else []
+        own: dict[str, Any] = {"algorithm": ",".join(registry.word_of(cell.algorithm) for cell in job), "out": str(run)}
+        own |= {"no_dashboard": True, "force": True} if quiet else {}
+        config = msgspec.structs.replace(self.grid.config(first.profile, first.variant, first.seed), **own)
         log = run.with_name(f"{run.name}.log") if quiet else None
-        status = subcommand.run_subcommand([*COMMAND, *words], log)
+        status = subcommand.run_subcommand([*COMMAND, *config.words()], log)
         if (run / "manifest.json").exists():
             self.records.add(run)
         if status == 0:

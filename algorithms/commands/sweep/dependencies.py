@@ -1,7 +1,8 @@
 """What a method's figures depend on, each part by name: the key of a result, and why a result is played again.
 
 The parts: the scenario as it was read (devices, links, traces, absences, the host's profile where durations come from
-it), clock, seed, dilation, cap, every setting with its default, the data by their content, the versions of what
+it), clock, seed, dilation, cap, every setting with its default, options that
+have another value than their default, the data by their content, the versions of what
 computes and carries, how this CPU's kernels are chosen, and the source of what took part: the method and what it
 imports, and the emulator without its views. A manifest holds them, so a result is known wherever it was played.
 """
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from algorithms import ALGORITHMS, config_of
 from algorithms.data import identity, user_objects
+from algorithms.experiments.run_config import RunConfig
 from emulator import sources
 from emulator.ledger.manifest import Dependencies, Manifest
 
@@ -101,6 +103,8 @@ def parts_of(manifest: Manifest, name: str) -> Parts:
     found: Parts = {"method": name, "module": ALGORITHMS[name]}
     found |= {part: msgspec.to_builtins(getattr(manifest, part)) for part in AS_THEY_ARE}
     found |= {f"setting {key}": value for key, value in (*settings.items(), *task.items())}
+    own = {knob.name: knob.default for knob in RunConfig.knobs().values() if not knob.counts_in}
+    found |= {f"option {key}": manifest.run[key] for key in own if manifest.run.get(key, own[key]) != own[key]}
     found |= {"scenario": noted.scenario, "data": noted.data["sha256"]}
     found |= {f"version {package}": manifest.versions.get(package) for package in VERSIONS}
     how = dict(noted.arithmetic)
@@ -128,7 +132,7 @@ def why_again(before: Manifest, old: Parts, now: Manifest, new: Parts) -> str:
         elif part == "scenario":
             reasons.append(_of_scenario(before.profile_files, now.profile_files))
         elif kind != "source":
-            shown = what if kind in ("setting", "version", "variable") else part
+            shown = what if kind in ("setting", "option", "version", "variable") else part
             reasons.append(f"{shown} {_short(old.get(part))} -> {_short(new.get(part))}")
     return "; ".join(reasons)
 
