@@ -43,7 +43,6 @@ from emulator.validation import unknown_key, validation_error
 
 ELSEWHERE = ("task", "folder", "seed", "clients", "rounds", "single")  # what a file says not, or not there
 FILLED_IN = ("run", "path", "sha256")
-OF_RUN = [name for name, knob in knobs_of(RunConfig).items() if "experiment" not in knob.not_in]
 ROOT = Path(str(files("algorithms.experiments")))
 
 
@@ -63,6 +62,11 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def of(self, name: str) -> dict[str, Any]:
         """The settings of one algorithm, without the task."""
         return self.settings | self.algorithms.get(name, {})
+
+
+def of_run() -> list[str]:
+    """The knobs of a run that a file may turn."""
+    return [name for name, knob in knobs_of(RunConfig).items() if "experiment" not in knob.not_in]
 
 
 NONE = Experiment(kind="experiment", description="")
@@ -87,10 +91,10 @@ def find_experiment(name: str) -> Experiment:
     for key, example in (("kind", '"experiment"'), ("description", '"…"')):
         if key not in table:
             raise profile_error(file, key, f"missing; write {key} = {example}")
-    known = [*(name for name in Experiment.__struct_fields__ if name not in FILLED_IN), *OF_RUN]
+    known = [*(name for name in Experiment.__struct_fields__ if name not in FILLED_IN), *of_run()]
     if strange := [key for key in table if key not in known]:
         raise profile_error(file, strange[0], unknown_key(strange[0], known))
-    run = {key: table.pop(key) for key in OF_RUN if key in table}
+    run = {key: table.pop(key) for key in of_run() if key in table}
     if wrong := validation_error(table, Experiment) or validation_error({"profile": "", **run}, RunConfig):
         raise profile_error(file, "", wrong)
     if not 1 <= run.get("rounds", 1) <= MOST_ROUNDS:

@@ -12,7 +12,7 @@ from played import module_of, play
 from words import settings_of_words
 
 from algorithms import ALGORITHMS, config_of
-from algorithms.commands.sweep.grid import VARIED
+from algorithms.commands.sweep.grid import varied
 from algorithms.training import idle_options
 from emulator.checks.digest import timeline_digest
 from emulator.errors import UserError
@@ -163,7 +163,7 @@ def test_every_flag_that_can_be_varied_is_tried_here() -> None:
         "task_kind",
         "ignore_index",
     }  # of files and models of one's own
-    assert {*VARIED} - elsewhere == TASK.keys() | REFUSED.keys()
+    assert varied().keys() - elsewhere == TASK.keys() | REFUSED.keys()
 
 
 @pytest.mark.parametrize(

@@ -20,14 +20,12 @@ from algorithms import config_of
 from algorithms.commands.options.overrides import completed, settings_of
 from algorithms.commands.options.run_flags import RunCommand, scenario_of
 from algorithms.commands.sweep import dependencies
+from algorithms.workload.knobs import Knob
 from algorithms.workload.task import Task
 from emulator.errors import UserError
 from emulator.ledger.manifest import Dependencies, Manifest
 from emulator.runtime import run_manifest
 from emulator.validation import validation_error
-
-KNOBS = RunCommand.knobs()
-VARIED = [name for name, knob in KNOBS.items() if "vary" not in knob.not_in]
 
 
 class Variant(NamedTuple):
@@ -127,6 +125,11 @@ def check_names(settings: Mapping[str, Mapping[str, Any]]) -> None:
         msgspec.convert(said, config).check()
 
 
+def varied() -> dict[str, Knob]:
+    """The knobs of a run that ``--vary`` may name, besides the options of methods."""
+    return {name: knob for name, knob in RunCommand.knobs().items() if "vary" not in knob.not_in}
+
+
 def variants(texts: Sequence[str], cross: bool) -> tuple[Variant, ...]:
     """The base and what ``--vary`` says: one key at a time, or, with ``cross``, every combination of all keys."""
     axes = [_axis(text) for text in texts]
@@ -149,12 +152,13 @@ def _axis(text: str) -> list[Variant]:
         raise UserError(f"--vary {text}: a value is there twice; say each once")
     if not field or not each or (colon and not only):
         raise UserError(f"--vary {text}: say [ALGORITHM:]KEY=VALUE,VALUE, such as q=1,5 or fsl-sage:l=2,10")
-    if name in KNOBS and name not in VARIED:
-        known = ", ".join(each.replace("_", "-") for each in VARIED)
+    knobs = varied()
+    if name in RunCommand.knobs() and name not in knobs:
+        known = ", ".join(each.replace("_", "-") for each in knobs)
         raise UserError(f"--vary {text}: {field} cannot be varied; it can be {known} or algorithms' options")
     found = []
     for value in each:
-        said = (name, KNOBS[name].value_of(value)) if name in VARIED else ("options", f"{key}={value}")
+        said = (name, knobs[name].value_of(value)) if name in knobs else ("options", f"{key}={value}")
         found.append(Variant(f"{field}={value}", (said,), only, key, (name,)))
     return found
 
