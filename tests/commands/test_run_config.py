@@ -103,13 +103,14 @@ def test_each_option_of_a_method_is_a_part_of_its_key(name: str) -> None:
     assert {f"setting {field}" for field in encoded} <= parts.keys()
 
 
-GOLDEN = """{"align": "wait", "align_batch": 160, "align_epochs": 20, "align_lr": 0.005, "augment": "none",
- "aux": "linear", "aux_lr": 0.001, "bad_images": "refuse", "batch": 8, "betas": [0.9, 0.999], "buffer": 160,
- "client_lr": 0.001, "clients": 10, "cut": "conv2", "data_dir": "", "dataset": "digits", "deadline_s": null, "epochs": 1, "folder": "",
- "frozen": "sent", "ignore_index": -100, "init": "", "l": 3, "model": "cnn", "momentum": 0.0, "normalise": "none",
- "optimizer": "adam", "participation": 1.0, "partition": "iid", "q": 2, "q_per_round": false, "refresh_mode": "train",
- "rounds": 12, "samples_per_client": 0, "seed": 1, "server_lr": 0.001, "server_order": "arrival", "single": null,
- "stop_after_s": 15.0, "stop_align": null, "task_kind": "", "warm_start": false, "weight_decay": 0.0}"""
+GOLDEN = """{"align": "wait", "align_batch": 160, "align_epochs": 20, "align_lr": 0.005, "augment": "none", "aux":
+"linear", "aux_lr": 0.001, "bad_images": "refuse", "batch": 8, "betas": [0.9, 0.999], "buffer": 160,
+"client_lr": 0.001, "clients": 10, "cut": "conv2", "data_dir": "", "dataset": "digits", "deadline_s": null,
+"epochs": 1, "folder": "", "frozen": "sent", "ignore_index": -100, "init": "", "l": 3, "model": "cnn",
+"momentum": 0.0, "normalise": "none", "optimizer": "adam", "participation": 1.0, "partition": "iid", "q": 2,
+"q_per_round": false, "refresh_mode": "train", "rounds": 12, "samples_per_client": 0, "seed": 1, "server_lr":
+0.001, "server_order": "arrival", "single": null, "stop_after_s": 15.0, "stop_align": null, "task_kind": "",
+"warm_start": false, "weight_decay": 0.0}"""
 
 
 def test_the_key_of_a_configuration_is_what_it_was() -> None:
