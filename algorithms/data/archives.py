@@ -29,6 +29,7 @@ NAMES = {  # what an array may be called: our names, MedMNIST's and others', Ker
     "test_labels": ("test_labels", "y_test"),
 }
 OWNERS = ("owners", "clients", "users", "subjects", "groups")  # whose each training sample is: one may be there
+INPUTS = ("inputs", "labels", "test_inputs", "test_labels")  # of an archive whose samples are no images
 PARTS = ("", "test_")
 CHANNELS = (1, 3, 4)  # that the last axis of an image can be
 WHITE = 255
@@ -107,6 +108,24 @@ def owners(archive: Archive) -> Array | None:
             f" not {found.dtype} of shape {list(found.shape)}"
         )
     return numbered(found)
+
+
+def holds_inputs(path: Path) -> bool:
+    """Whether it says by an array ``inputs`` that its samples may be anything."""
+    with _reading(path), zipfile.ZipFile(path) as archive:
+        return f"{INPUTS[0]}.npy" in archive.namelist()
+
+
+def inputs(path: Path) -> dict[str, Any]:
+    """Inputs and labels of both parts, and owners where it has them; UserError where an array is missing."""
+    with _reading(path), zipfile.ZipFile(path) as archive:
+        held = [name.removesuffix(".npy") for name in archive.namelist()]
+    if missing := [name for name in INPUTS if name not in held]:
+        raise UserError(f"{path}: has {INPUTS[0]}, and no {missing[0]}: save {', '.join(INPUTS)}")
+    train_x, train_y, test_x, test_y = (_array(path, name) for name in INPUTS)
+    found = {"train": (train_x, train_y), "test": (test_x, test_y)}
+    whose = [name for name in OWNERS if name in held]
+    return {**found, "owners": _array(path, whose[0])} if whose else found
 
 
 def _bytes(archive: Archive, train: Array, test: Array) -> tuple[Array, Array, list[str]]:

@@ -92,13 +92,23 @@ def is_own(dataset: str) -> bool:
     return user_objects.is_named(dataset) and not dataset.startswith(("folder:", "synthetic:"))
 
 
+def _own(dataset: str, data_dir: str, kind: str, ignore_index: int) -> user_data.UserData | None:
+    """What a user's callable returns, or an archive has whose samples are no images; None for any other data set."""
+    if is_own(dataset):
+        return user_data.read(dataset, data_dir, kind, ignore_index)
+    path = Path(data_dir) / f"{dataset}.npz"
+    shipped = dataset == "digits" or dataset.startswith(("synthetic:", "folder:")) or dataset in torchvision_sets.KNOWN
+    if shipped or not path.is_file() or not archives.holds_inputs(_archive(dataset, data_dir)):
+        return None
+    return user_data.read_archive(path, path.stat().st_mtime_ns, kind, ignore_index)
+
+
 def describe(dataset: str, data_dir: str, kind: str = "", ignore_index: int = -100) -> Description:
     """Shapes and sizes of ``dataset``, without loading its images; UserError where there is no such data set.
 
     ``kind`` and ``ignore_index``: of the task, for data of a user's own.
     """
-    if is_own(dataset):
-        own = user_data.read(dataset, data_dir, kind, ignore_index)
+    if own := _own(dataset, data_dir, kind, ignore_index):
         (train, test), levels = own.inputs, 255 if own.inputs[0].dtype == np.uint8 else 0
         sizes = own.classes, len(train), len(test), levels
         return Description(train.shape[1:], *sizes, own.kind, own.vocabulary, own.labels[0].shape[1:])
@@ -128,8 +138,7 @@ def load_dataset(dataset: str, data_dir: str) -> tuple[Samples, Samples]:
 
 def load_all(dataset: str, data_dir: str, skip_bad: bool = False, kind: str = "", ignore_index: int = -100) -> Loaded:
     """The same with all that is known of it; ``skip_bad``: without the images of a folder that cannot be read."""
-    if is_own(dataset):
-        own = user_data.read(dataset, data_dir, kind, ignore_index)
+    if own := _own(dataset, data_dir, kind, ignore_index):
         train, test = (Samples(x, y) for x, y in zip(own.inputs, own.labels, strict=True))
         return Loaded(train, test, own.names, own.remarks, own.owners)
     if dataset == "digits":

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from algorithms.data import archives, owners, user_objects
 from algorithms.data import labels as classes
-from algorithms.data import owners, user_objects
 from emulator.errors import UserError
 
 KINDS = ("classification", "multilabel", "regression", "per-position")
@@ -42,7 +43,18 @@ def read(word: str, data_dir: str, kind: str, ignore_index: int) -> UserData:
     """The data of the callable ``word``; ``kind``: of the task, "" for what the labels show. Read once in a process;
     UserError, UserCodeError where it cannot be."""
     where = f"dataset: {word}"
-    found = _mapping(where, user_objects.call("dataset", word, {"data_dir": data_dir}))
+    return _meant(where, word, user_objects.call("dataset", word, {"data_dir": data_dir}), kind, ignore_index)
+
+
+@functools.lru_cache(maxsize=1)
+def read_archive(path: Path, changed_ns: int, kind: str, ignore_index: int) -> UserData:
+    """The same of an archive with arrays ``inputs``; ``changed_ns``: when, so that it is read once as it is."""
+    del changed_ns
+    return _meant(f"dataset: {path}", str(path), archives.inputs(path), kind, ignore_index)
+
+
+def _meant(where: str, word: str, made: Any, kind: str, ignore_index: int) -> UserData:
+    found = _mapping(where, made)
     parts = [_part(where, word, name, found[name]) for name in ("train", "test")]
     inputs, vocabulary, remarks = _inputs(where, [x for x, _ in parts], int(found.get("vocabulary") or 0))
     names = [str(name) for name in found.get("names") or ()]

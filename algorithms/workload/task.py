@@ -116,9 +116,10 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.init and not Path(self.init).is_file():
             raise UserError(f"init: there is no file {self.init}: name one with the weights of the whole model")
         if not datasets.is_own(self.dataset):  # known when it is prepared, where torch may be imported
-            if self.task_kind not in ("", "classification"):
+            about = self._about()
+            if self.task_kind not in ("", about.kind):
                 raise UserError(f"task_kind: {self.dataset} has one class a sample: leave {self.task_kind} out")
-            self._check_of(self._about())
+            self._check_of(about)
 
     def _check_of(self, about: datasets.Description) -> None:
         """UserError for what cannot be with these data."""

@@ -20,7 +20,7 @@ from emulator.errors import UserError
 def test_a_named_archive_is_read_from_the_data_folder(tmp_path: Path) -> None:
     images, labels = np.arange(10 * 64, dtype=np.uint8).reshape(10, 8, 8), np.arange(10) % 3
     np.savez(tmp_path / "mine.npz", images=images, labels=labels, test_images=images[:4], test_labels=labels[:4])
-    assert datasets.describe("mine", str(tmp_path)) == ((1, 8, 8), 3, 10, 4, 255)
+    assert datasets.describe("mine", str(tmp_path)) == datasets.Description((1, 8, 8), 3, 10, 4, 255)
     train, test = datasets.load_dataset("mine", str(tmp_path))
     assert (train.images.reshape(10, 8, 8) == images).all()
     assert len(test.labels) == 4
@@ -90,7 +90,7 @@ def test_arrays_as_people_save_them_are_read_as_meant_and_it_is_said(case: str, 
     changes, said, meant = MEANT[case]
     write(tmp_path, **changes)
     about = datasets.describe("mine", str(tmp_path))
-    assert about == (meant.shape[1:], 3, 60, 60, 255)
+    assert about == datasets.Description(meant.shape[1:], 3, 60, 60, 255)
     train, test = datasets.load_dataset("mine", str(tmp_path))
     assert (np.asarray(train.images[np.arange(60)]) == meant).all()
     assert (np.asarray(test.images[np.arange(60)]) == meant).all()

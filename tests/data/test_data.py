@@ -42,7 +42,7 @@ def test_digits_are_1500_to_train_and_297_to_test_with_every_class_in_both() -> 
     assert (train.images.max(), train.images.dtype, train.labels.dtype) == (16, np.uint8, np.int64)
     assert (np.bincount(train.labels).min(), np.bincount(test.labels).min()) == (141, 18)
     about = datasets.describe("digits", "data")
-    assert about == ((1, 8, 8), 10, len(train.labels), len(test.labels), 16)
+    assert about == datasets.Description((1, 8, 8), 10, len(train.labels), len(test.labels), 16)
 
 
 @settings(max_examples=60, deadline=None)

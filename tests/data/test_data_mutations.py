@@ -20,6 +20,7 @@ from PIL import Image
 from algorithms.data import datasets
 from algorithms.workload.task import Task, facts, write_data
 from emulator.errors import UserError
+from emulator.ledger.census import Census
 from emulator.tables import clients_data
 
 EXAMPLES = int(os.environ.get("SPLITBED_EXAMPLES", "80"))  # of each kind
@@ -38,12 +39,12 @@ def looked_at(task: Task, folder: Path) -> None:
         assert len(str(error)) < 4000
         str(error).encode()
         return
-    found = facts(Task(folder=str(folder / "made")))
+    found = msgspec.convert(facts(Task(folder=str(folder / "made"))), Census)
     assert len(clients_data.first_lines(found)) <= 4
     assert all("\n" not in line for line in clients_data.first_lines(found))
     clients_data.to_csv(found).encode()
-    assert clients_data.clients_data_tables({"data": found})
-    assert sum(held["samples"] for held in found["clients"]) == found["train"]["samples"]
+    assert clients_data.clients_data_tables(found)
+    assert sum(held.samples for held in found.clients) == found.train.samples
     written = [datasets.read(str(folder / "made"), f"client-{index}") for index in range(task.clients)]
     assert all(part.images.dtype == np.uint8 and len(part.images) == len(part.labels) for part in written)
 

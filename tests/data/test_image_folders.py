@@ -37,7 +37,7 @@ def write_folder(
 
 def test_a_folder_of_images_is_read_and_resized(tmp_path: Path) -> None:
     write_folder(tmp_path)
-    assert data.describe("folder:3x4x5", str(tmp_path)) == ((3, 4, 5), 2, 4, 4, 255)
+    assert data.describe("folder:3x4x5", str(tmp_path)) == data.Description((3, 4, 5), 2, 4, 4, 255)
     train, test = data.load_dataset("folder:3x4x5", str(tmp_path))
     images = train.images[np.array([3, 0, 0])]
     assert (train.images.shape, images.shape, images.dtype) == ((4, 3, 4, 5), (3, 3, 4, 5), np.uint8)
@@ -175,7 +175,7 @@ def test_hidden_folders_and_what_systems_leave_behind_are_no_classes_and_no_imag
     for name in (".DS_Store", "Thumbs.db"):
         (tmp_path / "train" / name).touch()
     grey(tmp_path / "train" / "cat" / "._0.png", RAMP)
-    assert data.describe("folder:3x4x5", str(tmp_path)) == ((3, 4, 5), 2, 4, 4, 255)
+    assert data.describe("folder:3x4x5", str(tmp_path)) == data.Description((3, 4, 5), 2, 4, 4, 255)
     (said,) = image_folders.describe("folder:3x4x5", str(tmp_path)).remarks
     assert all(f"train/{name}" in said for name in NO_CLASSES) and said.startswith("no classes: ")
 
@@ -211,7 +211,7 @@ def test_classes_are_numbered_in_the_order_of_their_names_as_text(tmp_path: Path
 def test_a_name_is_the_same_however_its_accents_are_written(tmp_path: Path) -> None:
     write_folder(tmp_path, ("train",), ("caf\u00e9", "the"))
     write_folder(tmp_path, ("test",), ("cafe\u0301", "the"))
-    assert data.describe("folder:3x4x5", str(tmp_path)) == ((3, 4, 5), 2, 4, 4, 255)
+    assert data.describe("folder:3x4x5", str(tmp_path)) == data.Description((3, 4, 5), 2, 4, 4, 255)
     write_folder(tmp_path, ("train",), ("cafe\u0301",))
     with pytest.raises(UserError, match="there are two folders of this name, in two spellings of its accents"):
         data.describe("folder:3x4x5", str(tmp_path))

@@ -164,3 +164,21 @@ def test_bytes_become_0_to_1_and_several_labels_are_asked_for(tmp_path: Path) ->
     assert datasets.describe(word, "data", "multilabel").levels == 255
     with pytest.raises(UserError, match="task_kind: digits has one class a sample"):
         Task(task_kind="regression").check()
+
+
+def test_an_archive_of_inputs_takes_floats_and_tokens_of_any_shape(tmp_path: Path) -> None:
+    for name, brought in (("windows", "windows"), ("tagged", "tokens"), ("house", "vectors")):
+        own = user_data.read(f"{OWN}:{brought}", "data", "", -7)
+        arrays = {"inputs": own.inputs[0], "labels": own.labels[0], "test_inputs": own.inputs[1]}
+        whose = {} if own.owners is None else {"subjects": own.owners}
+        np.savez(tmp_path / f"{name}.npz", **arrays, test_labels=own.labels[1], **whose)
+        read = Task(dataset=name, data_dir=str(tmp_path), model=f"{OWN}:conv", clients=2, ignore_index=-7)
+        read.check()
+        about = datasets.describe(name, str(tmp_path), "", -7)
+        assert about == datasets.describe(f"{OWN}:{brought}", "data", "", -7)
+        loaded = datasets.load_all(name, str(tmp_path), ignore_index=-7)
+        assert np.array_equal(loaded.train.images, own.inputs[0]) and np.array_equal(loaded.test.labels, own.labels[1])
+        assert (loaded.owners is None) == (own.owners is None)
+    np.savez(tmp_path / "half.npz", inputs=own.inputs[0], labels=own.labels[0])
+    with pytest.raises(UserError, match=r"half\.npz: has inputs, and no test_inputs: save inputs, labels, test_inputs"):
+        datasets.describe("half", str(tmp_path))

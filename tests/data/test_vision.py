@@ -71,7 +71,7 @@ def test_mnist_and_its_kin_are_read_as_they_were_written(
     assert (train.images[:, 0] == make_images((28, 28), 12)).all()
     assert train.labels.tolist() == [i % 10 for i in range(12)]
     assert (train.images.dtype, train.labels.dtype, test.images.shape) == (np.uint8, np.int64, (5, 1, 28, 28))
-    assert data.describe(name, str(tmp_path)) == ((1, 28, 28), 10, 12, 5, 255)
+    assert data.describe(name, str(tmp_path)) == data.Description((1, 28, 28), 10, 12, 5, 255)
 
 
 def test_cifar_has_its_channels_first_and_reaches_the_clients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
