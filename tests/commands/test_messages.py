@@ -319,6 +319,6 @@ def test_every_command_says_its_flags_and_the_version_is_told(capsys: pytest.Cap
 
 def test_a_run_in_which_nothing_was_played_is_never_good() -> None:
     nothing = summarize(Manifest(schema=SCHEMA, clock="virtual", nodes=[], algorithms=["sl", "fedavg"]), {})
-    assert (nothing["health"]["verdict"], nothing["not_played"]) == ("unplayed", ["sl", "fedavg"])
+    assert (nothing.health.verdict, nothing.not_played) == ("unplayed", ["sl", "fedavg"])
     assert verdict(nothing) == ["Verdict: none, nothing was played."]
     assert headline(nothing).endswith("nothing, since nothing was played.")
