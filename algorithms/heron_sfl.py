@@ -24,7 +24,7 @@ import torch
 
 from algorithms.cse_fsl import MESSAGES as MESSAGES
 from algorithms.cse_fsl import server as server
-from algorithms.data.datasets import stream_seed
+from algorithms.data.streams import stream_seed
 from algorithms.training import rounds, steps, zeroth_order
 from algorithms.training.messages import GlobalWithAuxiliary as Global
 from algorithms.training.messages import InitialWithAuxiliary as Initial

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from algorithms import splitfed_v2
-from algorithms.data.datasets import stream_seed
+from algorithms.data.streams import stream_seed
 from algorithms.fsl_sage import method as fsl_sage
 from algorithms.training import steps
 from algorithms.training.settings import should_upload

@@ -52,7 +52,7 @@ def command(argv: list[str]) -> int:
     """Show where a model can be cut; the exit status."""
     flags = Flags(prog="run.py cuts", description="Where a model can be cut, and what each cut costs a client.")
     flags.add_argument(
-        "model", help="cnn, simple_conv, a classification model of torchvision, or your own FILE.py:NAME"
+        "model", help="cnn, cnn1d, simple_conv, a classification model of torchvision, or your own FILE.py:NAME"
     )
     flags.add_argument("--input", default="3x32x32", metavar="CxHxW", help="axes of a sample (default 3x32x32)")
     flags.add_argument("--classes", type=int, default=CLASSES, help="classes, or values of a sample (default 10)")

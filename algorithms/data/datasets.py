@@ -2,8 +2,6 @@
 
 Images are uint8 on disk (a device's flash) and become float32 one batch at a time. ``task.prepare`` writes one pair of
 ``.npy`` files for each client and one for the test part; a shard maps its own pair and nothing else.
-
-Every random draw comes from a stream of its own, named ``f"{seed}:{purpose}"``: one more draw here moves nothing there.
 """
 
 from __future__ import annotations
@@ -19,8 +17,9 @@ import msgspec
 import numpy as np
 import psutil
 
-from algorithms.data import archives, image_folders, torchvision_sets, user_data, user_objects
+from algorithms.data import archives, image_folders, torchvision_sets, user_data, user_objects, windows
 from algorithms.data import labels as classes
+from algorithms.data.streams import stream
 from emulator.errors import UserError
 from emulator.host.resources import fill_holes
 
@@ -77,16 +76,6 @@ class PixelCensus(NamedTuple):
     digests: list[bytes]
 
 
-def stream_seed(seed: int, purpose: str) -> int:
-    """A 63-bit seed for one purpose, the same in every process (no ``hash``)."""
-    return int.from_bytes(hashlib.sha256(f"{seed}:{purpose}".encode()).digest()[:8], "big") >> 1
-
-
-def stream(seed: int, purpose: str) -> np.random.Generator:
-    """The named random stream ``f"{seed}:{purpose}"``."""
-    return np.random.default_rng(stream_seed(seed, purpose))
-
-
 def is_own(dataset: str) -> bool:
     """Whether it is a callable of a user's."""
     return user_objects.is_named(dataset) and not dataset.startswith(("folder:", "synthetic:"))
@@ -119,6 +108,9 @@ def describe(dataset: str, data_dir: str, kind: str = "", ignore_index: int = -1
     if dataset.startswith("folder:"):
         folder = image_folders.describe(dataset, data_dir)
         return Description(folder.shape, len(folder.classes), folder.train.size, folder.test.size, 255)
+    if dataset == windows.NAME:
+        trains, tests = map(sum, windows.sizes())
+        return Description(windows.SHAPE, len(windows.ACTIVITIES), trains, tests, 0)
     if dataset in torchvision_sets.KNOWN:
         known = torchvision_sets.KNOWN[dataset]
         return Description(known.shape, known.classes, known.train, known.test, 255)
@@ -152,6 +144,10 @@ def load_all(dataset: str, data_dir: str, skip_bad: bool = False, kind: str = ""
         return Loaded(train, test)
     if dataset.startswith("folder:"):
         return _folder(dataset, data_dir, skip_bad)
+    if dataset == windows.NAME:
+        made = windows.load()
+        train, test = (Samples(part.x, part.y) for part in made)
+        return Loaded(train, test, windows.ACTIVITIES, owners=made[0].subjects)
     if dataset in torchvision_sets.KNOWN:
         train, test = (Samples(*part) for part in torchvision_sets.load_torchvision(dataset, data_dir))
         return Loaded(train, test)
@@ -183,7 +179,8 @@ def _archive(dataset: str, data_dir: str) -> Path:
     path = Path(data_dir) / f"{dataset}.npz"
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", dataset) or not path.is_file():
         raise UserError(
-            f"dataset: there is no {dataset!r}: say digits, {', '.join(torchvision_sets.KNOWN)}, folder:CxHxW,"
+            f"dataset: there is no {dataset!r}: say digits, {', '.join(torchvision_sets.KNOWN)}, {windows.NAME},"
+            " folder:CxHxW,"
             " synthetic:CxHxW:CLASSES:SAMPLES (such as synthetic:3x32x32:10:5000), or NAME for a file NAME.npz in the"
             f" folder {data_dir!r}{_others(dataset, data_dir)}"
         )

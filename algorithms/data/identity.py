@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from algorithms.data import datasets, torchvision_sets, user_objects
+from algorithms.data import datasets, torchvision_sets, user_objects, windows
 from algorithms.data.partition import parse_partition
 
 CONTENT_BYTES = 256 * 2**20  # read in about a second
@@ -44,9 +44,16 @@ def identity(dataset: str, data_dir: str, partition: str = "iid", init: str = ""
     if datasets.is_own(dataset) and not parts:
         own = json.dumps(user_objects.digests(dataset), sort_keys=True)
         return {"sha256": hashlib.sha256(own.encode()).hexdigest(), "of": "the source that makes them"}
+    if dataset == windows.NAME and not parts:
+        source = Path(windows.__file__).read_bytes()
+        return {"sha256": hashlib.sha256(source).hexdigest(), "of": "the program that makes them"}
     if dataset.startswith("synthetic:") and not parts:
         return {"sha256": hashlib.sha256(dataset.encode()).hexdigest(), "of": "its recipe, which is its name"}
-    files = () if dataset.startswith("synthetic:") or datasets.is_own(dataset) else _files(dataset, Path(data_dir))
+    files = (
+        ()
+        if dataset.startswith("synthetic:") or dataset == windows.NAME or datasets.is_own(dataset)
+        else _files(dataset, Path(data_dir))
+    )
     return dict(_of_files(tuple(sorted([*files, *parts]))))
 
 

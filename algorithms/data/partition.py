@@ -9,7 +9,8 @@ import numpy as np
 
 from algorithms.data import owners
 from algorithms.data.archives import OWNERS
-from algorithms.data.datasets import Loaded, stream
+from algorithms.data.datasets import Loaded
+from algorithms.data.streams import stream
 from emulator.errors import UserError
 
 KINDS = (

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from algorithms.data.datasets import stream
+from algorithms.data.streams import stream
 
 NAME = "har-windows"
 ACTIVITIES = ("walking", "walking upstairs", "walking downstairs", "sitting", "standing", "laying")

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import nn
 
-from algorithms.data.datasets import stream_seed
+from algorithms.data.streams import stream_seed
 from algorithms.fsl_sage import warm_start
 from algorithms.training import steps
 from algorithms.training.settings import Settings

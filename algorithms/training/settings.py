@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, Self
 
 import msgspec
 
-from algorithms.data.datasets import stream
+from algorithms.data.streams import stream
 from algorithms.workload.task import Task, check_at_least, check_rates
 from emulator.errors import UserError
 

@@ -8,8 +8,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
-from algorithms.data.datasets import Samples, stream
+from algorithms.data.datasets import Samples
 from algorithms.data.partition import batch_starts
+from algorithms.data.streams import stream
 from algorithms.workload.census import PADDING
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and standard deviation of its channels, of 0..1

@@ -20,7 +20,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from algorithms.data import user_objects
-from algorithms.data.datasets import stream_seed
+from algorithms.data.streams import stream_seed
 from emulator.errors import UserError
 
 GROUPS = 8  # of GroupNorm: the most that divide 16, 48 and 72 channels
@@ -86,6 +86,21 @@ CNN: dict[str, Builder] = {
 }
 
 
+def _cnn1d(shape: tuple[int, ...], classes: int) -> nn.Sequential:
+    """Three stages of 5-wide convolution, GroupNorm, ReLU and halving of the length, a global mean and a linear layer.
+
+    The usual small network for windows of sensors: x [B, C, L] -> logits [B, classes].
+    """
+
+    def stage(inputs: int, outputs: int) -> nn.Sequential:
+        layers = nn.Conv1d(inputs, outputs, 5, padding=2), nn.GroupNorm(GROUPS, outputs), nn.ReLU(), nn.MaxPool1d(2)
+        return nn.Sequential(*layers)
+
+    head = nn.Sequential(nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(64, classes))
+    stages = {"conv1": stage(shape[0], 32), "conv2": stage(32, 64), "conv3": stage(64, 64)}
+    return nn.Sequential(OrderedDict(**stages, head=head))
+
+
 def _simple_conv(shape: Shape, classes: int) -> nn.Sequential:
     """The small CIFAR-10 network of TensorFlow's tutorial (Krizhevsky's cuda-convnet), as the FSL-SAGE authors use it.
 
@@ -117,7 +132,8 @@ def _simple_conv(shape: Shape, classes: int) -> nn.Sequential:
     )
 
 
-OWN = ("cnn", "simple_conv")
+OWN = ("cnn", "cnn1d", "simple_conv")
+LEAST_LENGTH = 8  # of a window, which cnn1d halves three times
 
 
 def known() -> list[str]:
@@ -214,6 +230,13 @@ def on_meta_device() -> Iterator[None]:
 def check_images(model: str, sizes: Sizes) -> None:
     """UserError where a model of ours or torchvision's cannot take what there is."""
     require(model)
+    if model == "cnn1d":
+        if len(sizes.shape) != 2 or sizes.vocabulary or len(sizes.result) != 1 or sizes.shape[1] < LEAST_LENGTH:
+            raise UserError(
+                f"model: cnn1d takes windows CxL of length {LEAST_LENGTH} or more and returns a value a class, and the"
+                f" samples are {sizes}: take another model"
+            )
+        return
     if len(sizes.shape) != 3 or sizes.vocabulary or len(sizes.result) != 1:
         raise UserError(
             f"model: {model} takes images CxHxW and returns a value a class, and the samples are {sizes}: bring a model"
@@ -237,6 +260,8 @@ def _make(model: str, sizes: Sizes) -> nn.Module:
     shape, classes = sizes.shape, sizes.classes
     if model == "cnn":
         return nn.Sequential(OrderedDict((name, make(shape, classes)) for name, make in CNN.items()))
+    if model == "cnn1d":
+        return _cnn1d(shape, classes)
     if model == "simple_conv":
         return _simple_conv(shape, classes)
     channels, height, width = shape

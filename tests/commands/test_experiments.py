@@ -26,7 +26,9 @@ def settings(experiment: str, name: str, *arguments: str) -> dict[str, Any]:
 def test_every_shipped_experiment_is_a_sound_config_of_every_algorithm(shipped: str, name: str) -> None:
     config = msgspec.convert(settings(shipped, name), importlib.import_module(ALGORITHMS[name]).Config)
     config.check()
-    assert (config.task.model, config.task.cut, config.task.batch, config.task.seed) == ("resnet18", "layer2", 256, 200)
+    if shipped.startswith("fsl-sage"):
+        task = config.task
+        assert (task.model, task.cut, task.batch, task.seed) == ("resnet18", "layer2", 256, 200)
 
 
 def test_the_papers_experiment_has_the_official_codes_settings() -> None:

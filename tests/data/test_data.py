@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from algorithms.data import datasets
+from algorithms.data import datasets, streams
 from algorithms.data import partition as partition_of
 from algorithms.training.settings import Settings
 from algorithms.workload.task import Task, evaluate, prepare
@@ -21,7 +21,7 @@ from emulator.errors import UserError
 PARTITIONS = ("iid", "dirichlet:1e-200", "dirichlet:0.01", "dirichlet:0.5", "dirichlet:1e6", "shards:1", "shards:3")
 PRINT_DIGEST = """
 import hashlib, sys
-from algorithms.data import datasets
+from algorithms.data import datasets, streams
 from algorithms.data import partition as partition_of
 digest = hashlib.sha256()
 train, _ = datasets.load_dataset("synthetic:1x4x4:7:300", "data")
@@ -29,7 +29,7 @@ digest.update(train.images.tobytes())
 for partition in ("iid", "dirichlet:0.1", "shards:2"):
     for shard in partition_of.divide(train.labels, 6, partition, 3):
         digest.update(shard.tobytes())
-digest.update(datasets.stream(3, "order:0:0").permutation(100).tobytes())
+digest.update(streams.stream(3, "order:0:0").permutation(100).tobytes())
 assert "torch" not in sys.modules
 print(digest.hexdigest())
 """
@@ -117,7 +117,7 @@ def test_data_partitions_and_orders_do_not_depend_on_the_hash_seed_and_need_no_t
 def test_another_seed_is_another_partition_and_another_order() -> None:
     one, other = (partition_of.divide(np.zeros(50, int), 2, "iid", seed)[0].tolist() for seed in (1, 2))
     assert one != other
-    one, other = (datasets.stream(1, f"order:{client}:0").permutation(50).tolist() for client in (0, 1))
+    one, other = (streams.stream(1, f"order:{client}:0").permutation(50).tolist() for client in (0, 1))
     assert one != other
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 
-from algorithms.data import windows
+from algorithms.data import datasets, identity, windows
 from algorithms.data.windows import ACTIVITIES, CADENCE, HERTZ, NOISE, SHAPE, SUBJECTS
+from algorithms.workload.task import Task, prepare
+from emulator.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -55,3 +60,23 @@ def test_who_walks_does_so_at_a_persons_cadence(parts: tuple[windows.Part, windo
     of_subject = [np.median(step_hz[part.subjects[rows] == subject]) for subject in range(SUBJECTS[0])]
     assert np.mean(of_subject) == pytest.approx(CADENCE[activity], rel=0.1)
     assert np.std(of_subject) > 0.03 * CADENCE[activity]
+
+
+def test_a_person_is_a_client_whose_windows_reach_the_model_as_they_are(
+    parts: tuple[windows.Part, windows.Part], tmp_path: Path
+) -> None:
+    task = Task(dataset=windows.NAME, model="cnn1d", partition="natural", clients=SUBJECTS[0], batch=500)
+    about = datasets.describe(windows.NAME, "data")
+    assert (about.shape, about.train, about.test) == (SHAPE, len(parts[0].y), len(parts[1].y))
+    made = prepare(task, tmp_path)
+    assert made.shard_samples() == windows.sizes()[0]
+    (x, y), *_ = made.shard(3).batches(0)
+    own = parts[0].subjects == 3
+    order = torch.from_numpy(parts[0].x[own]).flatten(1).sum(1).argsort()
+    assert torch.equal(x[x.flatten(1).sum(1).argsort()], torch.from_numpy(parts[0].x[own])[order])
+    assert sorted(y.tolist()) == sorted(parts[0].y[own].tolist())
+    z = made.client_half()(x[:2])
+    assert (z.shape, made.server_half()(z).shape) == ((2, 32, 64), (2, len(ACTIVITIES)))
+    with pytest.raises(UserError, match="cnn1d takes windows CxL of length 8 or more"):
+        prepare(Task(model="cnn1d"), tmp_path / "digits")
+    assert identity.identity(windows.NAME, "data") != identity.identity("digits", "data")

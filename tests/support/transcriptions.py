@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from algorithms.data.datasets import stream_seed
+from algorithms.data.streams import stream_seed
 from algorithms.workload.task import Task
 
 ROUNDS, Q = 3, 3

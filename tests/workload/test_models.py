@@ -268,7 +268,7 @@ def test_batch_norm_is_found_where_there_is_some() -> None:
 
 MISTAKES = {
     "no such model": ({"model": "resnet81"}, "model: there is no 'resnet81': say resnet18"),
-    "nothing like it": ({"model": "###"}, "say cnn or simple_conv"),
+    "nothing like it": ({"model": "###"}, "say cnn or cnn1d or simple_conv"),
     "no such cut": ({"cut": "layer9"}, "cut: resnet18 has no cut 'layer9': say one of conv1, relu, maxpool, layer1.0"),
     "many cuts": ({"model": "densenet121", "cut": "x"}, "'run.py cuts densenet121' lists all 16"),
     "a residual is alive": ({"cut": "layer1.0.conv1"}, "no cut 'layer1.0.conv1'"),
