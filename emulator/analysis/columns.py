@@ -24,7 +24,10 @@ SIZES = ("official_bytes", "payload_bytes", "framed_bytes", "wire_bytes")
 
 
 def rounds(run: RunRecord) -> Columns:
-    """When each round began and ended, how good its model was, and payload sent until its end, since the beginning."""
+    """When each round began and ended, how good its model was by each of the task's metrics, and payload sent until its
+    end, since the beginning."""
+    histories = [algorithm.history for algorithm in run.summary.algorithms.values()]
+    metrics = sorted({metric for history in histories for each in history for metric in each.scores})
     rows = [
         {
             "algorithm": name,
@@ -35,6 +38,7 @@ def rounds(run: RunRecord) -> Columns:
             "accuracy": each.accuracy,
             "balanced_accuracy": each.balanced_accuracy,
             "loss": each.loss,
+            **{f"score_{metric}": each.scores.get(metric) for metric in metrics},
             "payload_bytes": each.payload_bytes,
             "payload_up_bytes": each.payload_up,
             "payload_down_bytes": each.payload_down,

@@ -105,6 +105,7 @@ def history(events: Timeline, clients: set[str], diverged: Divergence | None = N
                 accuracy=score.accuracy if score else None,
                 balanced_accuracy=score.balanced if score else None,
                 loss=score.loss if score else None,
+                scores=score.scores if score else {},
                 official_bytes=official,
                 payload_bytes=payload,
                 payload_up=up,

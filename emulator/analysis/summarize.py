@@ -100,7 +100,7 @@ def _algorithm(manifest: Manifest, events: Timeline) -> AlgorithmSummary:
     posted, timelines, names = events.of(Posted), events.of(Lifecycle), set(named)
     diverged = divergence.find_non_finite(events)
     history = communication.history(events, names, diverged)
-    evaluated = [row for row in history if row.accuracy is not None and not diverged]
+    evaluated = [row for row in history if row.loss is not None and not diverged]
     last = evaluated[-1] if evaluated else None
     timeline, no_timeline = timeline_digest(events)
     outcome, detail = _outcome(events, clients, diverged)
@@ -127,6 +127,7 @@ def _algorithm(manifest: Manifest, events: Timeline) -> AlgorithmSummary:
         accuracy=last.accuracy if last else None,
         balanced_accuracy=last.balanced_accuracy if last else None,
         loss=last.loss if last else None,
+        scores=last.scores if last else {},
         official_bytes=sum(message.official_bytes for message in posted),
         bytes=both_ways(posted, names),
         total_bytes=communication.total(posted),

@@ -60,7 +60,8 @@ class KindsBothWays(msgspec.Struct, kw_only=True):
 
 
 class RoundSummary(msgspec.Struct, kw_only=True):
-    """A finished round, from 0, and the bytes that were posted from the beginning until its end."""
+    """A finished round, from 0, and the bytes that were posted from the beginning until its end; ``scores``: the task's
+    metrics by name."""
 
     round: int
     started_s: float
@@ -69,6 +70,7 @@ class RoundSummary(msgspec.Struct, kw_only=True):
     accuracy: float | None
     balanced_accuracy: float | None = None
     loss: float | None
+    scores: dict[str, float] = {}
     official_bytes: int
     payload_bytes: int
     payload_up: int
@@ -188,6 +190,7 @@ class AlgorithmSummary(msgspec.Struct, kw_only=True):
     accuracy: float | None = None
     balanced_accuracy: float | None = None
     loss: float | None = None
+    scores: dict[str, float] = {}
     official_bytes: int
     bytes: ByteSizesBothWays
     total_bytes: ByteSizes

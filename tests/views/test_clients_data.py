@@ -15,9 +15,12 @@ from toy import make_manifest, make_timeline
 
 from algorithms.data import datasets
 from algorithms.workload.task import Task, evaluate, facts, prepare
+from emulator.analysis import columns
+from emulator.analysis.recorded import RunRecord
 from emulator.analysis.summarize import summarize
 from emulator.ledger.census import Census
 from emulator.ledger.events import Evaluated
+from emulator.ledger.timeline import Timeline
 from emulator.report import figures_csv
 from emulator.tables import clients_data
 from emulator.tables import run as tables
@@ -149,3 +152,17 @@ def test_balanced_accuracy_is_in_history_summary_and_csv_and_older_ledgers_have_
         assert [row.balanced_accuracy for row in algorithm.history] == [expected] * len(algorithm.history)
     text = figures_csv.to_csv(summarize(make_manifest(), {"fedavg": new}))
     assert next(csv.DictReader(io.StringIO(text)))["balanced_accuracy"] == "0.25"
+
+
+def test_a_task_without_accuracy_has_its_loss_and_its_metrics_by_round_and_one_with_it_too() -> None:
+    scores = {"mean_squared_error": 0.5}
+    changes = {"accuracy": None, "balanced": None, "loss": 0.5, "scores": scores}
+    events = [
+        msgspec.structs.replace(event, **changes) if isinstance(event, Evaluated) else event
+        for event in make_timeline()
+    ]
+    timelines = {"fedavg": Timeline(events)}
+    run = RunRecord(make_manifest(), timelines, summarize(make_manifest(), timelines))
+    algorithm = run.summary.algorithms["fedavg"]
+    assert (algorithm.accuracy, algorithm.loss, algorithm.scores, algorithm.diverged) == (None, 0.5, scores, None)
+    assert columns.rounds(run)["score_mean_squared_error"] == [0.5] * len(algorithm.history)
