@@ -23,7 +23,7 @@ QUICK = ("cnn", "resnet18", "mobilenet_v3_small", "swin_t", "vit_b_32")
 def step_of(model: str, where: AbstractContextManager[Any]) -> tuple[Work, Work]:
     """A training step's forward pass, and its backward pass with SGD, of ``BATCH`` images."""
     side = SIDES.get(model, SIDE)
-    module = models.meta_model(model, models.Sizes((3, side, side), CLASSES))
+    module = models.meta_model(model, models.ModelShapes((3, side, side), CLASSES))
     with where:
         module.to_empty(device="cpu")
         for tensor in (*module.parameters(), *module.buffers()):

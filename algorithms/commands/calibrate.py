@@ -91,7 +91,7 @@ def training_step(case: Case) -> Callable[[], None]:
     """One step of SGD on random images; the model and its data are made now."""
     shape, classes = (3, case.side, case.side), 10
     torch.manual_seed(1)
-    sizes = models.Sizes(shape, classes)
+    sizes = models.ModelShapes(shape, classes)
     model = _elementwise() if case.model == "elementwise" else models.build_model(case.model, sizes, seed=1)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     x, y = torch.rand(case.batch, *shape), torch.randint(classes, (case.batch,))

@@ -6,7 +6,7 @@ import re
 
 from algorithms.commands.options.flags import Flags
 from algorithms.workload.cut_costs import CLASSES, cuts, default_cut
-from algorithms.workload.models import Shape, Sizes
+from algorithms.workload.models import ModelShapes, Shape
 from emulator.errors import UserError
 from emulator.tables.table import Table, TableCell, TableRow
 
@@ -19,7 +19,7 @@ def parse_shape(text: str) -> Shape:
     return tuple(sides)
 
 
-def cuts_table(model: str, sizes: Sizes) -> Table:
+def cuts_table(model: str, sizes: ModelShapes) -> Table:
     """The table that ``run.py cuts`` prints."""
     found = cuts(model, sizes)
     what = "images" if len(sizes.shape) == 3 and not sizes.vocabulary else "samples"
@@ -64,7 +64,7 @@ def command(argv: list[str]) -> int:
     if chosen.classes < 1 or chosen.vocabulary < 0:
         raise UserError("--classes must be at least 1, and --vocabulary at least 0")
     output = parse_shape(chosen.output) if chosen.output else ()
-    sizes = Sizes(parse_shape(chosen.input), chosen.classes, chosen.vocabulary, output)
+    sizes = ModelShapes(parse_shape(chosen.input), chosen.classes, chosen.vocabulary, output)
     from emulator.tables.table import show
 
     show(cuts_table(chosen.model, sizes))

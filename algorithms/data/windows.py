@@ -30,7 +30,7 @@ UPRIGHT = (1.0, 0.1, 0.1)
 Array = np.ndarray[Any, Any]
 
 
-class Part(NamedTuple):
+class WindowsPart(NamedTuple):
     """Windows float32 [N, 9, 128], activities int64 [N] and subjects int64 [N]."""
 
     x: Array
@@ -44,16 +44,16 @@ def sizes() -> tuple[list[int], list[int]]:
     return drawn[: SUBJECTS[0]], drawn[SUBJECTS[0] :]
 
 
-def load() -> tuple[Part, Part]:
+def load() -> tuple[WindowsPart, WindowsPart]:
     """The training and the test part, always the same."""
     train, test = sizes()
     return _part(train, 0), _part(test, len(train))
 
 
-def _part(counts: list[int], first: int) -> Part:
+def _part(counts: list[int], first: int) -> WindowsPart:
     made = [_subject(first + index, count) for index, count in enumerate(counts)]
     x, y = (np.concatenate(arrays) for arrays in zip(*made, strict=True))
-    return Part(x, y, np.repeat(np.arange(first, first + len(counts)), counts))
+    return WindowsPart(x, y, np.repeat(np.arange(first, first + len(counts)), counts))
 
 
 def _subject(subject: int, count: int) -> tuple[Array, Array]:

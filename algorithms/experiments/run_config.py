@@ -224,7 +224,7 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         if self.rounds is not None and not 1 <= self.rounds <= MOST_ROUNDS:
             raise UserError(f"--rounds {self.rounds}: say a number from 1 to {MOST_ROUNDS}")
         if self.dry_run and self.clock:
-            raise UserError(f"--clock {self.clock}: a dry run keeps to no clock; say one of them")
+            raise UserError(f"--clock {self.clock}: --dry-run keeps to no clock; say one of them")
         if self.dry_run and self.dilation is not None:
             raise UserError(
                 f"--dilation {self.dilation}: a dry run keeps to no clock that could be slowed; leave it out"

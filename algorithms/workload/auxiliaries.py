@@ -16,7 +16,7 @@ from algorithms.data import user_objects
 from algorithms.workload import models
 from algorithms.workload.cut_costs import Cut
 from algorithms.workload.cutting import cuttable
-from algorithms.workload.models import Sizes, pooled_head
+from algorithms.workload.models import ModelShapes, pooled_head
 from emulator.errors import UserError
 
 KINDS = ("linear", "pool", "stage", "server")
@@ -54,7 +54,7 @@ class DimensionMean(nn.Module):
         return f"over={self.over}"
 
 
-def auxiliary_spec(kind: str, model: str, cut: Cut, sizes: Sizes) -> AuxiliarySpec:
+def auxiliary_spec(kind: str, model: str, cut: Cut, sizes: ModelShapes) -> AuxiliarySpec:
     """The layout of the auxiliary ``kind`` ("": the cut's default) of a cut; UserError with those that fit it."""
     own = user_objects.is_named(kind)
     if kind and kind not in KINDS and not own:
@@ -82,20 +82,20 @@ def default_auxiliary(model: str, cut: Cut) -> str:
     return "linear" if torch.Size(cut.smashed).numel() <= LINEAR_VALUES else "pool"
 
 
-def build_auxiliary(about: AuxiliarySpec, sizes: Sizes, seed: int) -> nn.Module:
+def build_auxiliary(about: AuxiliarySpec, sizes: ModelShapes, seed: int) -> nn.Module:
     """The auxiliary with initial weights of a stream of its own."""
     model, kind = (user_objects.short(w) if user_objects.is_named(w) else w for w in (about.model, about.kind))
     purpose = f"{model}:{about.cut}:auxiliary:{kind}"
     return models.seeded(lambda: make(about, sizes), seed, purpose)
 
 
-def meta_auxiliary(about: AuxiliarySpec, sizes: Sizes) -> nn.Module:
+def meta_auxiliary(about: AuxiliarySpec, sizes: ModelShapes) -> nn.Module:
     """The auxiliary on the meta device."""
     with models.on_meta_device():
         return make(about, sizes).to("meta")
 
 
-def make(about: AuxiliarySpec, sizes: Sizes) -> nn.Module:
+def make(about: AuxiliarySpec, sizes: ModelShapes) -> nn.Module:
     """The auxiliary with weights from the generator as it stands.
 
     ``linear``: one linear layer on the flat z. ``pool``: the mean over everything but channels (of tokens: features),
@@ -132,7 +132,7 @@ def _head(smashed: tuple[int, ...], channels_last: bool, classes: int) -> nn.Seq
     return nn.Sequential(*([DimensionMean(*over)] if over else []), nn.Linear(smashed[-1], classes))
 
 
-def _of_positions(smashed: tuple[int, ...], sizes: Sizes) -> nn.Module:
+def _of_positions(smashed: tuple[int, ...], sizes: ModelShapes) -> nn.Module:
     """One linear layer for all positions, where z has them; else one on the flat z."""
     result, classes = sizes.result, sizes.classes
     if len(result) == len(smashed) == 2 and smashed[0] == result[0]:
@@ -143,7 +143,7 @@ def _of_positions(smashed: tuple[int, ...], sizes: Sizes) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(values, torch.Size(result).numel()), nn.Unflatten(1, result))
 
 
-def _fits(about: AuxiliarySpec, sizes: Sizes) -> bool:
+def _fits(about: AuxiliarySpec, sizes: ModelShapes) -> bool:
     """Whether the auxiliary can be built and takes z."""
     if about.kind == "linear":
         return True

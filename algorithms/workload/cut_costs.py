@@ -16,7 +16,7 @@ from torch import fx, nn
 from algorithms.data import user_objects
 from algorithms.workload import models
 from algorithms.workload.cutting import cuttable, result_shape
-from algorithms.workload.models import Sizes
+from algorithms.workload.models import ModelShapes
 from algorithms.workload.split import CutPoint, Traced, named
 from emulator.compute.counting import WorkCounter
 from emulator.compute.imagined import Imagined
@@ -45,7 +45,7 @@ class Cut(NamedTuple):
         return self.point.name
 
 
-def cuts(model: str, sizes: Sizes) -> list[Cut]:
+def cuts(model: str, sizes: ModelShapes) -> list[Cut]:
     """Every cut of ``model`` for such samples, from the input on.
 
     UserError where there is no such model or it does not take such samples. Where what follows overwrites z in place
@@ -55,7 +55,7 @@ def cuts(model: str, sizes: Sizes) -> list[Cut]:
 
 
 @functools.lru_cache(maxsize=64)
-def _measured(model: str, sizes: Sizes) -> tuple[Cut, ...]:
+def _measured(model: str, sizes: ModelShapes) -> tuple[Cut, ...]:
     made = cuttable(models.meta_model(model, sizes), model)
     try:
         readings, output = _of_graph(made, sizes) if isinstance(made, Traced) else _of_halves(model, sizes)
@@ -89,7 +89,7 @@ def _measured(model: str, sizes: Sizes) -> tuple[Cut, ...]:
     return tuple(found)
 
 
-def _of_graph(traced: Traced, sizes: Sizes) -> tuple[dict[str, _Reading], _Reading]:
+def _of_graph(traced: Traced, sizes: ModelShapes) -> tuple[dict[str, _Reading], _Reading]:
     """What each point costs and the whole, of one pass that computes no values."""
     with torch.random.fork_rng(devices=[]), Imagined():
         traced.module.to_empty(device="cpu")
@@ -100,14 +100,14 @@ def _of_graph(traced: Traced, sizes: Sizes) -> tuple[dict[str, _Reading], _Readi
     return {point.name: meter.readings[point.node] for point in traced.points}, last._replace(flops=flops)
 
 
-def _of_halves(model: str, sizes: Sizes) -> tuple[dict[str, _Reading], _Reading]:
+def _of_halves(model: str, sizes: ModelShapes) -> tuple[dict[str, _Reading], _Reading]:
     """The same of a model that has no graph: a pass of each client half, with values, on which its ways may depend."""
     made = cuttable(models.build_model(model, sizes, 1), model)
     readings = {point.name: _run(made.half(point.name, "client"), sizes, model) for point in made.points}
     return readings, _run(made.module, sizes, model)
 
 
-def _run(module: nn.Module, sizes: Sizes, model: str) -> _Reading:
+def _run(module: nn.Module, sizes: ModelShapes, model: str) -> _Reading:
     own = {parameter.untyped_storage()._cdata for parameter in module.parameters()}
     kept: dict[int, int] = {}
 

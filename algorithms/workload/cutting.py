@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from algorithms.data import user_objects
-from algorithms.workload.models import Sizes
+from algorithms.workload.models import ModelShapes
 from algorithms.workload.split import NORMS, CutPoint, Traced, named
 from emulator.errors import UserError
 
@@ -37,7 +37,7 @@ def cuttable(module: nn.Module, model: str) -> Traced | Layered | Given:
         raise
 
 
-def result_shape(model: str, sizes: Sizes, output: Any, samples: int, what: str = "model") -> None:
+def result_shape(model: str, sizes: ModelShapes, output: Any, samples: int, what: str = "model") -> None:
     """UserError unless ``output``, of so many samples, is one tensor of what a model must return."""
     expected = [samples, *sizes.result]
     if not isinstance(output, torch.Tensor):

@@ -58,7 +58,7 @@ class Knob(NamedTuple):
             return tuple(map(str, given)) if self.is_list else str(given)
         try:
             return msgspec.convert(given, self.kind, strict=False)
-        except msgspec.ValidationError:
+        except (msgspec.ValidationError, UnicodeEncodeError):  # bytes of a command line that are no text
             words = " or ".join(get_args(kind)) or KINDS[kind.__name__]
             raise UserError(f"{self.flag} {given}: say {words}; run.py --help shows the flags") from None
 

@@ -1,8 +1,8 @@
 """The models by name, and their initial weights: two of our own, every classification model of torchvision, a user's.
 
-Shapes: images [B, C, H, W] in, logits [B, classes] out; a user's model takes any [B, ...] of ``Sizes``. Weights are
-drawn from random streams named after the model, so they depend on the seed alone; ``meta_model`` is the same model on
-the meta device, without weights and without memory for them.
+Shapes: images [B, C, H, W] in, logits [B, classes] out; a user's model takes any [B, ...] of ``ModelShapes``. Weights
+are drawn from random streams named after the model, so they depend on the seed alone; ``meta_model`` is the same model
+on the meta device, without weights and without memory for them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Shape = tuple[int, ...]
 Builder = Callable[[Shape, int], nn.Module]
 
 
-class Sizes(NamedTuple):
+class ModelShapes(NamedTuple):
     """What goes into a model and comes out of it. ``shape``: of one sample x, float32 numbers or, where there is a
     ``vocabulary``, int64 tokens below it; ``classes``: how many, or values of a regression; ``output``: the shape of
     what it returns for a sample, () for (classes,)."""
@@ -151,7 +151,7 @@ def require(model: str) -> None:
         )
 
 
-def build_model(model: str, sizes: Sizes, seed: int) -> nn.Module:
+def build_model(model: str, sizes: ModelShapes, seed: int) -> nn.Module:
     """``model`` with the initial weights of ``seed``, in train mode; UserError where it is none or cannot be.
 
     The stages of the cnn have streams ``weights:cnn:STAGE``; other models are drawn from one, ``weights:MODEL``.
@@ -166,14 +166,14 @@ def build_model(model: str, sizes: Sizes, seed: int) -> nn.Module:
     return nn.Sequential(OrderedDict(stages))
 
 
-def reinitialised(model: str, module: str, sizes: Sizes) -> nn.Module:
+def reinitialised(model: str, module: str, sizes: ModelShapes) -> nn.Module:
     """The submodule ``module`` of ``model``, or the whole for "", with weights from the generator as it stands."""
     if model == "cnn" and module in CNN:  # a stage alone, whatever comes before it
         return CNN[module](sizes.shape, sizes.classes)
     return _make(model, sizes).get_submodule(module)
 
 
-def meta_model(model: str, sizes: Sizes) -> nn.Module:
+def meta_model(model: str, sizes: ModelShapes) -> nn.Module:
     """``model`` on the meta device, in train mode."""
     with on_meta_device():
         return _make(model, sizes).to("meta")
@@ -227,7 +227,7 @@ def on_meta_device() -> Iterator[None]:
         yield
 
 
-def check_images(model: str, sizes: Sizes) -> None:
+def check_images(model: str, sizes: ModelShapes) -> None:
     """UserError where a model of ours or torchvision's cannot take what there is."""
     require(model)
     if model == "cnn1d":
@@ -252,7 +252,7 @@ def make_own(flag: str, word: str, offered: dict[str, Any]) -> nn.Module:
     return made
 
 
-def _make(model: str, sizes: Sizes) -> nn.Module:
+def _make(model: str, sizes: ModelShapes) -> nn.Module:
     """``model`` with weights from the generator as it stands."""
     if user_objects.is_named(model):
         return make_own("model", model, sizes.given())

@@ -20,7 +20,7 @@ from algorithms.workload import auxiliaries, models, split
 from algorithms.workload.auxiliaries import AuxiliarySpec
 from algorithms.workload.cut_costs import chosen, cuts
 from algorithms.workload.cutting import Given, Layered, cuttable, result_shape
-from algorithms.workload.models import Sizes
+from algorithms.workload.models import ModelShapes
 from algorithms.workload.weights import read_weights
 from emulator.compute.counting import uncounted
 from emulator.errors import UserError
@@ -37,7 +37,7 @@ class Parts(NamedTuple):
     model: str
     cut: str
     aux: str
-    sizes: Sizes
+    sizes: ModelShapes
     seed: int
     folder: str = ""
     init: str = ""

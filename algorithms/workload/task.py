@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from algorithms.workload.loader import Preprocessing, Shard
-    from algorithms.workload.models import Sizes
+    from algorithms.workload.models import ModelShapes
     from algorithms.workload.objectives import Objective
     from algorithms.workload.parts import Parts
     from emulator.transport.messages import StateDict
@@ -261,12 +261,12 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         layout = self._parts().layout()
         return msgspec.structs.replace(self, cut=layout.cut, aux=layout.kind)
 
-    def _sizes(self) -> Sizes:
-        from algorithms.workload.models import Sizes
+    def _sizes(self) -> ModelShapes:
+        from algorithms.workload.models import ModelShapes
 
         about = self._about()
         output = self.objective().output_shape(about.positions, about.classes)
-        return Sizes(about.shape, about.classes, about.vocabulary, output)
+        return ModelShapes(about.shape, about.classes, about.vocabulary, output)
 
     def _parts(self) -> Parts:
         from algorithms.workload.parts import Parts

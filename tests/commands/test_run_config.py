@@ -152,7 +152,7 @@ def test_what_is_said_is_the_same_as_words_and_as_keywords() -> None:
         ({"track": ["paper"]}, "--track ['paper']: say tensorboard or mlflow or wandb-offline; run.py --help shows"),
         ({"cut": ""}, "--cut: it is empty"),
         ({"btach": 3}, "btach: unknown key; did you mean batch?"),
-        ({"clock": "real", "dry_run": True}, "--clock real: a dry run keeps to no clock; say one of them"),
+        ({"clock": "real", "dry_run": True}, "--clock real: --dry-run keeps to no clock; say one of them"),
     ],
 )
 def test_a_value_that_cannot_be_is_one_line_with_its_flag(said: dict[str, Any], line: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from algorithms.workload.task import Task
 from benchmarks import closed_form
 from benchmarks.closed_form import BATCHES, FORMS
 from emulator.analysis import model_memory
+from emulator.analysis.summary import read_summary
 from emulator.compute.tensor_account import MESSAGES, RECEIVED, TEMPORARIES, Peak, TensorAccount, mark, owned_by
 from emulator.ledger.events import MEMORY_KINDS
 from emulator.preflight.memory_estimate import needed_bytes
@@ -167,40 +167,39 @@ def play(folder: Path, budget_mib: int, *flags: str) -> tuple[int, dict[str, Any
     command = [sys.executable, "run.py", "--profile", str(scenario), *what, "--no-dashboard", *flags]
     clock = [] if "--dry-run" in flags else ["--clock", "virtual"]
     done = subprocess.run([*command, *clock, "--out", str(folder / "run")], cwd=ROOT, capture_output=True, check=False)
-    summary = json.loads((folder / "run" / "summary.json").read_text())
-    return done.returncode, summary["algorithms"]["fedavg"]
+    return done.returncode, read_summary(folder / "run" / "summary.json").algorithms["fedavg"]
 
 
 def test_a_cap_above_the_peak_lets_a_training_pass_one_below_stops_it_and_one_that_only_counts_lets_it_go_on(
     tmp_path: Path,
 ) -> None:
     status, roomy = play(tmp_path / "roomy", 1024)
-    (client,) = roomy["clients"]
-    peak_mib = client["peak_mib"]
-    assert (status, client["outcome"], client["needed_mib"]) == (0, "fits", peak_mib)
-    assert client["tensors_mib"] <= peak_mib <= client["tensors_mib"] * 1.10 + 8
-    assert client["beside_mib"] == pytest.approx(peak_mib - client["tensors_mib"])
+    (client,) = roomy.clients
+    peak_mib = client.peak_mib
+    assert (status, client.outcome, client.needed_mib) == (0, "fits", peak_mib)
+    assert client.tensors_mib <= peak_mib <= client.tensors_mib * 1.10 + 8
+    assert client.beside_mib == pytest.approx(peak_mib - client.tensors_mib)
 
     status, passing = play(tmp_path / "passing", math.ceil(peak_mib * 1.12) + 4)
-    assert (status, passing["outcome"], passing["clients"][0]["outcome"]) == (0, "finished", "fits")
-    assert passing["clients"][0]["peak_mib"] == pytest.approx(peak_mib, rel=0.02)
+    assert (status, passing.outcome, passing.clients[0].outcome) == (0, "finished", "fits")
+    assert passing.clients[0].peak_mib == pytest.approx(peak_mib, rel=0.02)
 
     tight_mib = int(peak_mib * 0.95)
     status, stopped = play(tmp_path / "stopped", tight_mib)
-    assert (status, stopped["outcome"]) == (0, "does-not-fit")
-    unfit = stopped["does_not_fit"]
-    assert (unfit["client"], unfit["outcome"]) == ("client-0", "does-not-fit")
-    assert unfit["phase"]
-    assert unfit["budget_mib"] == tight_mib
-    assert unfit["needed_mib"] >= unfit["budget_mib"]
+    assert (status, stopped.outcome) == (0, "does-not-fit")
+    unfit = stopped.does_not_fit
+    assert (unfit.client, unfit.outcome) == ("client-0", "does-not-fit")
+    assert unfit.phase
+    assert unfit.budget_mib == tight_mib
+    assert unfit.needed_mib >= unfit.budget_mib
     assert memory_sheets.by_device({"fedavg": stopped}).texts()[0][-1] == "0 of 1"
 
     status, counted = play(tmp_path / "counted", tight_mib, "--memory-cap", "account")
-    assert (status, counted["outcome"], counted["rounds"]) == (0, "would-not-fit", 1)
-    assert counted["does_not_fit"]["outcome"] == "would-not-fit"
-    assert counted["clients"][0]["needed_mib"] == pytest.approx(peak_mib, rel=0.02)
+    assert (status, counted.outcome, counted.rounds) == (0, "would-not-fit", 1)
+    assert counted.does_not_fit.outcome == "would-not-fit"
+    assert counted.clients[0].needed_mib == pytest.approx(peak_mib, rel=0.02)
     assert memory_sheets.by_device({"fedavg": counted}).texts()[0][-1] == "would not (1)"
 
     status, foreseen = play(tmp_path / "foreseen", tight_mib // 2, "--dry-run")
-    assert (status, foreseen["outcome"]) == (0, "would-not-fit")
-    assert foreseen["clients"][0]["account_mib"] == client["account_mib"]
+    assert (status, foreseen.outcome) == (0, "would-not-fit")
+    assert foreseen.clients[0].account_mib == client.account_mib

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from algorithms.workload import models
 from algorithms.workload.cut_costs import BATCH, CLASSES, cuts
-from algorithms.workload.models import Sizes
+from algorithms.workload.models import ModelShapes
 from algorithms.workload.parts import Parts
 from benchmarks.one_count import step_of
 from emulator.compute.counting import WorkCounter
@@ -42,7 +42,8 @@ def test_the_models_of_the_families_are_of_all_that_there_are() -> None:
     def family(name: str) -> str:
         return name.split("_")[0].rstrip("0123456789")
 
-    assert set(map(family, models.known())) <= set(map(family, FAMILIES))
+    images = set(models.known()) - {"cnn1d"}  # which takes windows
+    assert set(map(family, images)) <= set(map(family, FAMILIES))
 
 
 def both_ways(module: nn.Module, inputs: tuple[Tensor, ...]) -> Work:
@@ -86,8 +87,8 @@ def test_attention_and_an_lstm_are_one_kernel_each_and_not_what_the_meta_device_
 
 def test_what_cuts_says_of_a_vision_transformers_half_is_what_a_run_charges_and_keeps() -> None:
     shape = (3, 64, 64)
-    (cut,) = (cut for cut in cuts("vit_b_32", Sizes(shape, 10)) if cut.name == "encoder.layers.encoder_layer_0")
-    half = Parts("vit_b_32", cut.name, "", Sizes(shape, CLASSES), 1).half("client")
+    (cut,) = (cut for cut in cuts("vit_b_32", ModelShapes(shape, 10)) if cut.name == "encoder.layers.encoder_layer_0")
+    half = Parts("vit_b_32", cut.name, "", ModelShapes(shape, CLASSES), 1).half("client")
     own = {parameter.untyped_storage().data_ptr() for parameter in half.parameters()}
     kept: dict[int, int] = {}
 

@@ -13,13 +13,15 @@ from algorithms.data.windows import ACTIVITIES, CADENCE, HERTZ, NOISE, SHAPE, SU
 from algorithms.workload.task import Task, prepare
 from emulator.errors import UserError
 
+Parts = tuple[windows.WindowsPart, windows.WindowsPart]
+
 
 @pytest.fixture(scope="module")
-def parts() -> tuple[windows.Part, windows.Part]:
+def parts() -> Parts:
     return windows.load()
 
 
-def test_shapes_subjects_and_activities_are_as_said(parts: tuple[windows.Part, windows.Part]) -> None:
+def test_shapes_subjects_and_activities_are_as_said(parts: Parts) -> None:
     train, test = parts
     for part, counts, first in zip(parts, windows.sizes(), (0, SUBJECTS[0]), strict=True):
         assert (part.x.shape, part.x.dtype, part.y.dtype) == ((sum(counts), *SHAPE), np.float32, np.int64)
@@ -31,7 +33,7 @@ def test_shapes_subjects_and_activities_are_as_said(parts: tuple[windows.Part, w
     assert max(windows.sizes()[0]) > 2 * min(windows.sizes()[0])
 
 
-def test_the_same_signals_come_every_time(parts: tuple[windows.Part, windows.Part]) -> None:
+def test_the_same_signals_come_every_time(parts: Parts) -> None:
     again = windows.load()
     assert all(
         np.array_equal(one, other)
@@ -41,7 +43,7 @@ def test_the_same_signals_come_every_time(parts: tuple[windows.Part, windows.Par
 
 
 def test_who_is_still_feels_gravity_alone_and_total_acceleration_is_the_bodys_and_gravity(
-    parts: tuple[windows.Part, windows.Part],
+    parts: Parts,
 ) -> None:
     part = parts[0]
     still = part.x[part.y >= ACTIVITIES.index("sitting")]
@@ -52,7 +54,7 @@ def test_who_is_still_feels_gravity_alone_and_total_acceleration_is_the_bodys_an
 
 
 @pytest.mark.parametrize("activity", CADENCE)
-def test_who_walks_does_so_at_a_persons_cadence(parts: tuple[windows.Part, windows.Part], activity: str) -> None:
+def test_who_walks_does_so_at_a_persons_cadence(parts: Parts, activity: str) -> None:
     part = parts[0]
     rows = part.y == ACTIVITIES.index(activity)
     power = (np.abs(np.fft.rfft(part.x[rows][:, :3], axis=2)) ** 2).sum(1)
@@ -62,9 +64,7 @@ def test_who_walks_does_so_at_a_persons_cadence(parts: tuple[windows.Part, windo
     assert np.std(of_subject) > 0.03 * CADENCE[activity]
 
 
-def test_a_person_is_a_client_whose_windows_reach_the_model_as_they_are(
-    parts: tuple[windows.Part, windows.Part], tmp_path: Path
-) -> None:
+def test_a_person_is_a_client_whose_windows_reach_the_model_as_they_are(parts: Parts, tmp_path: Path) -> None:
     task = Task(dataset=windows.NAME, model="cnn1d", partition="natural", clients=SUBJECTS[0], batch=500)
     about = datasets.describe(windows.NAME, "data")
     assert (about.shape, about.train, about.test) == (SHAPE, len(parts[0].y), len(parts[1].y))

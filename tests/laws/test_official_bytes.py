@@ -18,6 +18,7 @@ from torch import nn
 
 from algorithms import ALGORITHMS
 from algorithms.commands import run as command
+from algorithms.commands.options.run_flags import read
 from algorithms.workload.task import Task, prepare
 from emulator.ledger.events import Posted, Received
 from emulator.preflight.dilation import ProfilingResult
@@ -183,8 +184,7 @@ def test_a_dry_run_foresees_the_bytes_of_a_full_size_round(model: str, tmp_path:
     scenario = write_scenario(tmp_path / "ten", [(10, Board())])
     names = ",".join({name: None for name, _, _ in expected})
     argv = ["--profile", str(scenario), "--algorithm", names, "--experiment", "fsl-sage-cifar10", *workload]
-    line = command.parser()
-    settings = command.planned(argv, line, line.parse_args(argv)).settings
+    settings = command.planned(read(argv)[0], argv).settings
     task = msgspec.to_builtins(prepare(Task(**settings["fedavg"]["task"]), tmp_path))
     for name, own, rounds in expected:
         posted: list[Posted] = []

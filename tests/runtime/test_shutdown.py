@@ -137,7 +137,7 @@ def test_a_killed_supervisor_takes_every_process_with_it_and_the_ledger_is_reada
 
     played = assert_recorded(playing)
     assert not (played.folder / "summary.json").exists()
-    assert record.rebuild(played.folder).summary["algorithms"]["fedavg"]["outcome"] == "partial"
+    assert record.rebuild(played.folder).summary.algorithms["fedavg"].outcome == "partial"
 
 
 def test_ctrl_c_before_anything_plays_is_silent_and_leaves_nothing(tmp_path: Path) -> None:

@@ -9,13 +9,13 @@ import torch
 
 from algorithms.commands.cuts import cuts_table, parse_shape
 from algorithms.workload.cut_costs import BATCH, CLASSES, cuts
-from algorithms.workload.models import Sizes
+from algorithms.workload.models import ModelShapes
 from algorithms.workload.parts import Parts
 from emulator.compute.counting import WorkCounter
 from emulator.errors import UserError
 
 FLOAT = 4
-IMAGES = Sizes((3, 32, 32), CLASSES)
+IMAGES = ModelShapes((3, 32, 32), CLASSES)
 
 
 def test_resnet18_after_layer2_has_the_published_sizes() -> None:
@@ -26,7 +26,7 @@ def test_resnet18_after_layer2_has_the_published_sizes() -> None:
 
 def test_the_first_cut_of_the_cnn_by_hand() -> None:
     """A 3x3 convolution from 1 to 16 channels keeps its input, the norm its input and statistics, ReLU its output."""
-    (first,) = (cut for cut in cuts("cnn", Sizes((1, 8, 8), CLASSES)) if cut.name == "conv1")
+    (first,) = (cut for cut in cuts("cnn", ModelShapes((1, 8, 8), CLASSES)) if cut.name == "conv1")
     assert first.point.parameters == 16 * 9 + 16 + 2 * 16
     assert first.flops == 2 * 9 * 16 * 64
     plane = 16 * 64 * FLOAT
@@ -88,7 +88,7 @@ def test_a_model_that_does_not_exist_or_take_the_images_is_refused() -> None:
     with pytest.raises(UserError, match="there is no 'resnet19': say resnet1"):
         cuts("resnet19", IMAGES)
     with pytest.raises(UserError, match="does not take images of 1x1x1"):
-        cuts("cnn", Sizes((1, 1, 1), CLASSES))
+        cuts("cnn", ModelShapes((1, 1, 1), CLASSES))
     with pytest.raises(UserError, match="does not take images of 3x32x32") as refused:
         cuts("maxvit_t", IMAGES)
     assert "\n" not in str(refused.value)

@@ -14,7 +14,7 @@ from torch import nn
 
 from algorithms.workload import auxiliaries, models, split
 from algorithms.workload.cut_costs import cuts
-from algorithms.workload.models import Sizes
+from algorithms.workload.models import ModelShapes
 from algorithms.workload.parts import Parts
 from algorithms.workload.task import Task, prepare
 from emulator.errors import UserError
@@ -99,7 +99,7 @@ def test_a_model_of_torchvision_is_torchvision_s_drawn_from_the_stream_of_its_na
 
 @pytest.mark.parametrize(("model", "shape"), [("cnn", (1, 8, 8)), ("simple_conv", (3, 8, 8)), ("resnet18", IMAGE)])
 def test_at_every_cut_the_halves_joined_are_the_whole(model: str, shape: tuple[int, int, int]) -> None:
-    joined_are_whole(model, shape, [cut.name for cut in cuts(model, Sizes(shape, 10))])
+    joined_are_whole(model, shape, [cut.name for cut in cuts(model, ModelShapes(shape, 10))])
 
 
 @pytest.mark.parametrize("model", FAMILIES)
@@ -109,7 +109,7 @@ def test_the_halves_of_torchvision_s_models_are_the_whole(model: str) -> None:
 
 def joined_are_whole(model: str, shape: tuple[int, int, int], names: list[str]) -> None:
     """Logits, gradients of all weights and batch statistics are equal bit for bit, from the same random state."""
-    whole = models.build_model(model, Sizes(shape, 5), 3)
+    whole = models.build_model(model, ModelShapes(shape, 5), 3)
     other = split.Traced(copy.deepcopy(whole), model)
     x = images(2, *shape)
     for training in (True, False):
@@ -175,13 +175,13 @@ def test_weights_from_files_are_those_built_in_process_and_private(tmp_path: Pat
 def test_a_half_in_a_node_is_made_without_the_rest_of_the_model(tmp_path: Path) -> None:
     """The rest of vgg11 is 500 MB; a client of it, with torch loaded, grows by far less."""
     program = (
-        "import resource, sys; from algorithms.workload.parts import Parts, Sizes\n"
+        "import resource, sys; from algorithms.workload.parts import Parts, ModelShapes\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "parts = Parts('vgg11', 'features.4', 'pool', Sizes((3, 32, 32), 10), 1, sys.argv[1])\n"
+        "parts = Parts('vgg11', 'features.4', 'pool', ModelShapes((3, 32, 32), 10), 1, sys.argv[1])\n"
         "kept = parts.half('client'), parts.auxiliary()\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
     )
-    Parts("vgg11", "features.4", "pool", Sizes(IMAGE, 10), 1).write(tmp_path)
+    Parts("vgg11", "features.4", "pool", ModelShapes(IMAGE, 10), 1).write(tmp_path)
     command = [sys.executable, "-c", program, str(tmp_path)]
     root = Path(__file__).parents[2]
     grown = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
@@ -210,13 +210,13 @@ AUXILIARIES = [
 def test_every_auxiliary_takes_the_smashed_batch_of_its_cut(
     model: str, shape: tuple[int, int, int], cut: str, aux: str
 ) -> None:
-    parts = Parts(model, cut, aux, Sizes(shape, 7), 1)
+    parts = Parts(model, cut, aux, ModelShapes(shape, 7), 1)
     assert parts.auxiliary()(parts.half("client")(images(2, *shape))).shape == (2, 7)
 
 
 def test_pooling_means_over_pixels_or_tokens_and_never_over_channels() -> None:
     for model, cut, features in [("swin_t", "features.1", 96), ("vit_b_32", "encoder", 768), ("cnn", "conv2", 16)]:
-        parts = Parts(model, cut, "pool", Sizes(IMAGE, 7), 1)
+        parts = Parts(model, cut, "pool", ModelShapes(IMAGE, 7), 1)
         assert parameters(parts.auxiliary()) == 7 * features + 7
 
 
@@ -240,16 +240,16 @@ DEFAULTS = {
 
 @pytest.mark.parametrize(("model", "cut"), DEFAULTS)
 def test_defaults(model: str, cut: str) -> None:
-    about = Parts(model, cut, "", Sizes(IMAGE, 10), 1).layout()
+    about = Parts(model, cut, "", ModelShapes(IMAGE, 10), 1).layout()
     assert (about.cut, about.kind) == DEFAULTS[model, cut]
 
 
 def test_an_inner_name_is_the_same_cut() -> None:
-    assert Parts("resnet18", "layer2.1", "", Sizes(IMAGE, 10), 1).layout().cut == "layer2"
+    assert Parts("resnet18", "layer2.1", "", ModelShapes(IMAGE, 10), 1).layout().cut == "layer2"
 
 
 def test_other_channels_change_the_first_convolution_alone_by_the_rule_of_its_model() -> None:
-    grey = models.build_model("resnet18", Sizes((1, 32, 32), 10), 1)
+    grey = models.build_model("resnet18", ModelShapes((1, 32, 32), 10), 1)
     assert {
         name
         for name, tensor in RESNET.full_model().state_dict().items()
@@ -258,12 +258,14 @@ def test_other_channels_change_the_first_convolution_alone_by_the_rule_of_its_mo
     weight = grey.get_parameter("conv1.weight")
     assert weight.shape == (64, 1, 7, 7)
     assert weight.std().item() == pytest.approx((2 / (64 * 49)) ** 0.5, rel=0.05)  # fan out: the channels do not count
-    assert models.build_model("vit_b_32", Sizes((2, 32, 32), 10), 1)(images(1, 2, 32, 32)).shape == (1, 10)
+    assert models.build_model("vit_b_32", ModelShapes((2, 32, 32), 10), 1)(images(1, 2, 32, 32)).shape == (1, 10)
 
 
 def test_batch_norm_is_found_where_there_is_some() -> None:
-    assert models.has_batch_norm(models.meta_model("resnet18", Sizes(IMAGE, 10)))
-    assert not any(models.has_batch_norm(models.meta_model(model, Sizes(IMAGE, 10))) for model in ("cnn", "vit_b_32"))
+    assert models.has_batch_norm(models.meta_model("resnet18", ModelShapes(IMAGE, 10)))
+    assert not any(
+        models.has_batch_norm(models.meta_model(model, ModelShapes(IMAGE, 10))) for model in ("cnn", "vit_b_32")
+    )
 
 
 MISTAKES = {
@@ -299,7 +301,7 @@ def test_initial_weights_depend_on_the_seed_alone() -> None:
     torch.manual_seed(1)
     before = torch.random.get_rng_state()
     one = Task(seed=1).full_model().state_dict()
-    models.meta_model("resnet18", Sizes(IMAGE, 10))
+    models.meta_model("resnet18", ModelShapes(IMAGE, 10))
     Task().auxiliary()
     assert torch.equal(before, torch.random.get_rng_state())
     torch.manual_seed(2)

@@ -16,7 +16,7 @@ from algorithms.data import user_objects
 from algorithms.training import steps
 from algorithms.training.settings import OptimizerSpec
 from algorithms.workload.cut_costs import cuts
-from algorithms.workload.models import Sizes
+from algorithms.workload.models import ModelShapes
 from algorithms.workload.parts import Parts
 from algorithms.workload.task import Task, prepare
 from emulator.errors import UserCodeError, UserError
@@ -25,8 +25,8 @@ from emulator.testing.recording import record
 
 ROOT = Path(__file__).parent.parent.parent
 
-WINDOW, VECTOR = Sizes((6, 128), 6), Sizes((20,), 3)
-TOKENS = Sizes((64,), 5, vocabulary=100, output=(64, 5))
+WINDOW, VECTOR = ModelShapes((6, 128), 6), ModelShapes((20,), 3)
+TOKENS = ModelShapes((64,), 5, vocabulary=100, output=(64, 5))
 
 MODELS = """
 import torch
@@ -116,7 +116,7 @@ CASES = [
 
 @pytest.mark.parametrize(("word", "sizes", "expected"), CASES)
 def test_at_every_cut_the_halves_are_the_whole_and_its_weights_keep_their_names(
-    word: str, sizes: Sizes, expected: set[str], folder: Path, tmp_path: Path
+    word: str, sizes: ModelShapes, expected: set[str], folder: Path, tmp_path: Path
 ) -> None:
     model = str(folder / word)
     found = cuts(model, sizes)
@@ -149,10 +149,10 @@ def test_at_every_cut_the_halves_are_the_whole_and_its_weights_keep_their_names(
     ("smashed", "sizes"),
     [
         *(((7,), VECTOR), ((5, 7), VECTOR), ((2, 5, 7), VECTOR), ((64, 7), TOKENS), ((9,), TOKENS), ((4, 9), TOKENS)),
-        ((3, 4, 4), Sizes((1, 8, 8), 2, output=(2, 8, 8))),
+        ((3, 4, 4), ModelShapes((1, 8, 8), 2, output=(2, 8, 8))),
     ],
 )
-def test_the_default_auxiliary_takes_any_z(smashed: tuple[int, ...], sizes: Sizes) -> None:
+def test_the_default_auxiliary_takes_any_z(smashed: tuple[int, ...], sizes: ModelShapes) -> None:
     from algorithms.workload.auxiliaries import AuxiliarySpec, make
 
     made = make(AuxiliarySpec("linear", "x.py:y", "cut", smashed, ""), sizes)

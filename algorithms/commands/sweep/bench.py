@@ -52,15 +52,13 @@ def command(argv: list[str]) -> int:
     if not profiles:
         raise UserError(f"--profiles {flags.profiles}: say one or more, such as iot-4g,lan ('run.py profiles')")
     base, warnings = read(["--profile", profiles[0], *words])
-    for warning in warnings:
-        print(f"warning: {warning}")
     grid = Grid(
         base=base if base.dry_run else msgspec.structs.replace(base, clock="virtual"),
         profiles=profiles,
         variants=variants(flags.vary, flags.cross),
         seeds=tuple(range(flags.seed, flags.seed + flags.seeds)),
     )
-    return play_bench(grid, argv=["bench", *argv], out=flags.out, against=flags.against, quiet=True)
+    return play_bench(grid, argv=["bench", *argv], out=flags.out, against=flags.against, quiet=True, warnings=warnings)
 
 
 def _parser() -> Flags:
@@ -105,7 +103,9 @@ def over_seeds(config: RunCommand, argv: list[str]) -> int:
     return play_bench(grid, argv=argv, out=config.out, against=None, quiet=False)
 
 
-def play_bench(grid: Grid, *, argv: list[str], out: str | None, against: str | None, quiet: bool) -> int:
+def play_bench(
+    grid: Grid, *, argv: list[str], out: str | None, against: str | None, quiet: bool, warnings: Sequence[str] = ()
+) -> int:
     """Play what has not been played, then print the tables; the exit status.
 
     ``quiet``: the runs' own output goes into files beside their folders, which remain where a run failed."""
@@ -114,6 +114,8 @@ def play_bench(grid: Grid, *, argv: list[str], out: str | None, against: str | N
     if against is not None and against not in names:
         raise UserError(f"--against {against}: it is not played; say one of {', '.join(names)}")
     folder = _folder(out, grid)
+    for warning in warnings:
+        print(f"warning: {warning}")
     with _locked(folder):
         return _play(Bench(grid, cells, folder, command=shlex.join(["run.py", *argv]), against=against), quiet)
 

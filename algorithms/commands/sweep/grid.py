@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from algorithms import config_of
-from algorithms.commands.options.overrides import completed, settings_of
+from algorithms.commands.options.overrides import chosen_algorithms, completed, settings_of
 from algorithms.commands.options.run_flags import RunCommand, scenario_of
 from algorithms.commands.sweep import dependencies
 from algorithms.workload.knobs import Knob
@@ -85,15 +85,15 @@ def _cells(config: RunCommand, profile: str, variant: Variant, seeds: Sequence[i
     from emulator.host.kernels import arithmetic
 
     config, experiment = completed(config)
+    names = chosen_algorithms(config.algorithm or "all")
+    if variant.only and variant.only not in names:
+        raise UserError(f"--vary {variant.only}:...: it is not among the algorithms {', '.join(names)}; add it")
     scenario = scenario_of(config)
     noted: Dependencies | None = None
     for seed in seeds:
         config = msgspec.structs.replace(config, seed=seed)
         settings = settings_of(config, experiment, len(scenario.clients))
         if variant.only:
-            if variant.only not in settings:
-                names = ", ".join(settings)
-                raise UserError(f"--vary {variant.only}:...: it is not among the algorithms {names}; add it")
             settings = {variant.only: settings[variant.only]}
         if noted is None:
             check_names(settings)
