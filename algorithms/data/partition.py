@@ -58,7 +58,7 @@ def parse_partition(text: str) -> Partition:
 
 
 def shard_sizes(samples: int, clients: int) -> list[int]:
-    """ModelShapes of the clients' shards: equal, the first ones larger by one where it does not come out even."""
+    """Sizes of the clients' shards: equal, the first ones larger by one where it does not come out even."""
     return [samples // clients + (index < samples % clients) for index in range(clients)]
 
 
