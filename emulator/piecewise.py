@@ -52,14 +52,14 @@ class StepFunction(Struct, frozen=True, dict=True):
         return self.values[bisect_right(self.starts_ns, (t_ns + self.ahead_ns) % self.length_ns) - 1]
 
     def next_ns(self, t_ns: int) -> int:
-        """When the step at ``t_ns`` is over. The value of the next may be the same."""
+        """The end of the step at ``t_ns``, in ns. The value of the next step may be the same."""
         laps, within_ns = divmod(t_ns + self.ahead_ns, self.length_ns)
         i = bisect_right(self.starts_ns, within_ns)
         end_ns = self.starts_ns[i] if i < len(self.starts_ns) else self.length_ns
         return laps * self.length_ns + end_ns - self.ahead_ns
 
     def change_ns(self, t_ns: int) -> int | None:
-        """When the value next differs from that at ``t_ns``; None: never."""
+        """The next time, ns, at which the value differs from that at ``t_ns``; None: never."""
         value, next_ns = self.at(t_ns), self.next_ns(t_ns)
         for _ in self.values:
             if self.at(next_ns) != value:
@@ -99,7 +99,7 @@ class PointwiseMax(Struct, frozen=True):
 
     @property
     def length_ns(self) -> int:
-        """That of the longer."""
+        """The length of the longer of the two, ns."""
         return max(self.first.length_ns, self.second.length_ns)
 
     @property
@@ -112,11 +112,11 @@ class PointwiseMax(Struct, frozen=True):
         return max(self.first.at(t_ns), self.second.at(t_ns))
 
     def next_ns(self, t_ns: int) -> int:
-        """When the value may be another."""
+        """The end of the step at ``t_ns``, in ns, in whichever of the two it ends first."""
         return min(self.first.next_ns(t_ns), self.second.next_ns(t_ns))
 
     def change_ns(self, t_ns: int) -> int | None:
-        """When the value may next differ from that at ``t_ns``: when either does; None: never."""
+        """The next time, ns, at which either of the two differs from its value at ``t_ns``; None: never."""
         changes = [change_ns for part in (self.first, self.second) if (change_ns := part.change_ns(t_ns)) is not None]
         return min(changes, default=None)
 

@@ -104,7 +104,7 @@ class Connection(Flow):
         return UNLIMITED_Q20 if limit_bps is None else limit_bps * Q20
 
     def loss_limit_changes_ns(self, t_ns: int) -> int | None:
-        """When that rate may change next; None: never."""
+        """The time, ns, at which the rate that loss allows may change next; None: never."""
         if not self.state.tcp or not any(way.loss_ppb or way.losses for way in self._lossy):
             return None
         ways = [side.direction for end in (self.out, self.into) for side in (end.up, end.down)]
@@ -118,7 +118,7 @@ class Connection(Flow):
         return [direction for end, direction in ways if end.network.rate_kind == "link"]
 
     def back_ns(self, t_ns: int) -> int:
-        """When neither end is away; ``t_ns`` where neither is now."""
+        """The time, ns, by which each end that is away at ``t_ns`` is back; ``t_ns`` where neither is away."""
         back_ns = t_ns
         for end in (self.out, self.into):
             if end.absences.kind == "away":

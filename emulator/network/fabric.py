@@ -90,7 +90,7 @@ class Fabric:
             self._take_next(flow)
 
     def next_ns(self) -> int | None:
-        """When something happens next."""
+        """The time of the next event, ns; None: nothing is planned."""
         while self._agenda and not self._agenda[0][5]():
             heapq.heappop(self._agenda)
         return self._agenda[0][0] if self._agenda else None
@@ -186,7 +186,7 @@ class Fabric:
         self._watch(flow, now_ns)
 
     def _ready_ns(self, flow: Connection, now_ns: int) -> int:
-        """When a message may begin or go on, as far as is known: ends are there, connection set up, window open."""
+        """The time, ns, at which a message may begin or go on, as far as is known: by ends, set-up and window."""
         state = flow.state
         back_ns = flow.back_ns(now_ns)
         if back_ns > now_ns or flow.was_away(state.used_ns, now_ns):
@@ -373,7 +373,7 @@ class Fabric:
 
 
 def _never_there(flow: Connection, message: QueuedMessage) -> UserError:
-    """Who is away too often for a message ever to arrive."""
+    """The error of a message that cannot arrive, since one of its ends is away too often."""
     gone = flow.source if flow.out.absences.kind == "away" else flow.destination
     return UserError(
         f"{gone}: a message of {message.wire_bytes} B from {flow.source} to {flow.destination} lost its connection"

@@ -1,4 +1,4 @@
-"""What TCP adds to a link, as arithmetic: set-up, slow start, restart after idle, a rate limited by loss, lost tails.
+"""TCP as arithmetic on a link: set-up, slow start, restart after idle, a rate limited by loss, lost tails.
 
 Segments are 1448 bytes of data in 1500 on the wire. Each formula names its source; what is left out is listed in
 ``docs/network-model.md``. Times are integer nanoseconds, loss is in parts of 10^9, rates in bit/s.
@@ -30,12 +30,12 @@ def segments_of(wire_bytes: int) -> int:
 
 
 def ack_bytes(wire_bytes: int) -> int:
-    """What the receiver acknowledges with, one ACK for every second segment (RFC 5681, 4.2)."""
+    """Bytes of the ACKs of a message, one ACK for every second segment (RFC 5681, 4.2)."""
     return -(-segments_of(wire_bytes) // 2) * ACK_BYTES
 
 
 def half_duplex(capacity: int) -> int:
-    """What the ACKs of the other direction leave of a capacity that both directions share: 3000 of 3052 bytes."""
+    """The part of a shared capacity that the other direction's ACKs leave to data: 3000 of 3052 bytes."""
     data = 2 * SEGMENT_BYTES
     return capacity * data // (data + ACK_BYTES)
 
@@ -59,7 +59,7 @@ def loss_limited_bps(rtt_ns: int, loss_ppb: int) -> int | None:
 
 
 class TailLoss:
-    """How much later a message arrives because one of its last segments was lost, from a named stream.
+    """Delays of messages, one of whose last segments was lost, drawn from a named stream of random numbers.
 
     One of the last three segments that is lost is noticed by the retransmission timeout, which doubles each time that
     the segment is lost again (RFC 6298). Losses before those are mended while the flow goes on, and cost rate.
@@ -69,7 +69,7 @@ class TailLoss:
         self._random = random.Random(stream)
 
     def draw_ns(self, wire_bytes: int, loss_ppb: int, rto_ns: int) -> int:
-        """Draws as often as the message has last segments, and once for each that is sent again."""
+        """The delay of one message, ns; one draw for each of its last segments, and one for each that is sent again."""
         if not loss_ppb:
             return 0
         tail = min(segments_of(wire_bytes), TAIL_SEGMENTS)
@@ -84,7 +84,7 @@ class TailLoss:
 
 
 class Window:
-    """How much of a direction of a connection may be under way: slow start in rounds, as long as it limits.
+    """The congestion window of one direction of a connection: slow start in rounds, as long as it limits.
 
     In a round a window of segments is sent at the link's rate; the next, twice as large, when the first segment's ACK
     is back, a round trip after it was sent (Kurose and Ross, Computer Networking, 3.7; Cardwell, Savage and Anderson,
@@ -123,7 +123,7 @@ class Window:
         self.round_ns, self.left_bytes = now_ns, self.segments * SEGMENT_BYTES
 
     def allows(self, wire_bytes: int) -> int:
-        """How many of ``wire_bytes`` may be sent before the next ACK."""
+        """The part of ``wire_bytes`` that may be sent before the next ACK, in bytes."""
         return wire_bytes if self.open else min(wire_bytes, self.left_bytes)
 
     def sent(self, wire_bytes: int, now_ns: int, segment_ns: int) -> None:
@@ -132,5 +132,5 @@ class Window:
         self.left_bytes = max(self.left_bytes - wire_bytes, 0)
 
     def resumes_ns(self, rtt_ns: int) -> int:
-        """When the first ACK of this round is back: a segment's time on the link and a round trip from its begin."""
+        """The time, ns, of this round's first ACK: its begin + a segment's time on the link + a round trip."""
         return self.round_ns + self.segment_ns + rtt_ns

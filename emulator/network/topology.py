@@ -48,7 +48,7 @@ class Channel(Resource):
         self.capacity_q20 = rate_bps * Q20
 
     def next_ns(self, t_ns: int) -> int | None:
-        """When the capacity may change next; None: never."""
+        """The time, ns, at which the capacity may change next; None: never."""
         rates_ns = self.rates.change_ns(t_ns) if self.rates else None
         absences_ns = self.absences.next_ns(t_ns) if self.absences else None
         return min((ns for ns in (rates_ns, absences_ns) if ns is not None), default=None)
@@ -185,7 +185,7 @@ class Topology:
 
 
 def _less_acks(way: VaryingRate) -> VaryingRate:
-    """What the acknowledgements of the data leave."""
+    """The rate that the acknowledgements of the other direction leave to data."""
     rates = way.rates
     if isinstance(rates, PointwiseMax):
         return VaryingRate(tcp.half_duplex(way.peak_bps), PointwiseMax(_scaled(rates.first), _scaled(rates.second)))
