@@ -122,7 +122,7 @@ class EmulatedLoop(asyncio.SelectorEventLoop):
         raise SplitbedError("threads run in host time and are refused in an algorithm; use node.compute(fn, ...)")
 
     def refuse(self, *_: Any, **__: Any) -> NoReturn:
-        """What stands for asyncio's ways to the outside world, which answer in host time."""
+        """SplitbedError: stands in place of asyncio's ways to the outside world, which answer in host time."""
         raise SplitbedError(
             "sockets, pipes, processes, signals and files answer in host time and are refused in an algorithm; "
             "use node.post, node.recv and node.compute"

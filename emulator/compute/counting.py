@@ -1,4 +1,4 @@
-"""What a computation consists of, counted while it runs, and the thread that runs it.
+"""Counted work of a computation, taken while it runs, and the thread that runs it.
 
 A ``TorchDispatchMode`` sees every operation that torch dispatches, backward passes and optimizer steps included, and
 adds up what each costs (``operators``); all count as one dispatched operation, views included. What counts is what the
@@ -181,7 +181,7 @@ class HostRun:
         self._future.exception()
 
     def result(self) -> Any:
-        """What the computation returned or raised; no reference to it is kept."""
+        """The value that the computation returned, or its exception raised; no reference to it is kept."""
         future, self._future = self._future, Future()
         return future.result()
 

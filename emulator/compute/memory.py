@@ -138,6 +138,6 @@ def is_out_of_memory(error: BaseException, cap: MemoryCap | None = None) -> bool
 
 
 def bytes_asked(error: BaseException) -> int | None:
-    """What the failed allocation asked for, where its error says so."""
+    """The size of the failed allocation in bytes; None where its error does not say it."""
     found = _TORCH_ASKED.search(str(error))
     return int(found.group(1)) if found else None

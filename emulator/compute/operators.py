@@ -1,4 +1,4 @@
-"""What an operator of torch costs: FLOPs by a formula, or the bytes of its operands; which is known by neither.
+"""Work of an operator of torch: FLOPs by a formula, or the bytes of its operands; names of those known by neither.
 
 Bytes by decision: what torch tags as pointwise or as a reduction, and ``BY_BYTES``: a few operations for each value are
 less than its way from and to memory. Views cost neither. Anything else is counted by its bytes too, but named: nothing
@@ -19,7 +19,7 @@ from emulator.compute.formulas import FORMULAS, RESULT, Formula, Given, tensor_b
 
 
 def work_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Work:
-    """What one dispatched operator costs, given its arguments and what it returned."""
+    """The work of one dispatched operator, from its arguments and the value that it returned."""
     kind = _kind(func)
     if callable(kind):
         return kind({**_given(func, args, kwargs), RESULT: out})

@@ -1,4 +1,4 @@
-"""How many bytes of tensors are alive, by the node that made them and by what they are for.
+"""Bytes of live tensors, by the node that made them and by what they are for.
 
 The second way to a client's memory, independent of what the system measures. Every tensor that an operation returns is
 looked at once; its storage counts from then until it is freed. What torch and the allocator need besides (workspaces,
@@ -34,9 +34,9 @@ _accounts: list[TensorAccount] = []
 
 @contextmanager
 def owned_by(name: str, kind: str = BATCH, during: str = "") -> Iterator[None]:
-    """What is made in here, and by tasks that begin in here, belongs to ``name``, and is ``kind`` until marked.
+    """Tensors made in here, and by tasks that begin in here, belong to ``name``, and are of ``kind`` until marked.
 
-    ``during``: the computation that makes it.
+    ``during``: the computation that makes them.
     """
     token = _owner.set((name, kind, during))
     try:
@@ -46,7 +46,7 @@ def owned_by(name: str, kind: str = BATCH, during: str = "") -> Iterator[None]:
 
 
 def owner_now() -> str:
-    """Whose what is made now is; "": nobody's."""
+    """The name of the node that owns tensors made now; "": none."""
     return _owner.get()[0]
 
 

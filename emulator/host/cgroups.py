@@ -1,4 +1,4 @@
-"""What the host lets this process have: cores and memory, of all limits the tightest.
+"""Cores and memory that the host lets this process have: of all limits the tightest.
 
 A container or a batch system limits by control groups: a CPU quota (so many microseconds of cores in each period) and a
 memory limit, each in the process's own group or in any above it. Version 1 has a tree for each controller, version 2
@@ -39,7 +39,7 @@ class MemoryLimit(NamedTuple):
 
 
 class QuotaUsage(NamedTuple):
-    """What a group with a quota has used so far. ``stopped`` of ``periods`` came to the quota's end before their own;
+    """CPU use of a group with a quota so far. ``stopped`` of ``periods`` came to the quota's end before their own;
     ``cpu_ns`` None: not told there."""
 
     periods: int
@@ -114,13 +114,13 @@ def quota(proc: Path = PROC) -> Quota | None:
 
 
 def cores(proc: Path = PROC) -> float:
-    """How many cores this process and its children may use on average: those it may run on, or its quota."""
+    """The cores that this process and its children may use on average: those it may run on, or its quota."""
     limit = quota(proc)
     return limit.cores if limit else len(os.sched_getaffinity(0))
 
 
 def usage(limit: Quota) -> QuotaUsage:
-    """What has been used under ``limit``."""
+    """The use of the CPU so far by the group that has the quota ``limit``."""
     stat = _table(limit.folder / "cpu.stat")
     cpu_ns = [1000 * stat["usage_usec"]] if "usage_usec" in stat else _numbers(limit.folder / "cpuacct.usage")
     return QuotaUsage(stat.get("nr_periods", 0), stat.get("nr_throttled", 0), cpu_ns[0] if cpu_ns else None)
@@ -156,7 +156,7 @@ def check_tasks(clients: int, proc: Path = PROC) -> None:
 
 
 def warning(needed_bytes: int, proc: Path = PROC) -> str:
-    """What to say of a run that needs so much memory; "" where there is as much."""
+    """The warning of a run that needs more memory than is free; "" where there is enough."""
     limit = memory_limit(proc)
     if needed_bytes <= limit.free_bytes:
         return ""
@@ -168,7 +168,7 @@ def warning(needed_bytes: int, proc: Path = PROC) -> str:
 
 
 def memory_kills(proc: Path = PROC) -> int:
-    """How many processes of this one's groups, or of the host, the kernel has killed because memory ran out."""
+    """The number of processes of this one's groups, or of the host, that the kernel has killed for want of memory."""
     counts = [_table(proc.parent / "vmstat").get("oom_kill", 0)]
     for folder in folders("memory", proc):
         counts += [_table(folder / name).get("oom_kill", 0) for name in ("memory.events", "memory.oom_control")]

@@ -1,4 +1,4 @@
-"""What the last bits of a computation depend on besides seed and versions: how this CPU's kernels are chosen.
+"""Kernels of this CPU, on which the last bits of a computation depend besides seed and versions: how they are chosen.
 
 torch and the libraries in it take other kernels on another CPU, which add in another order. Times and bytes do not
 depend on it: they come from counted work. Every node computes in one thread, whatever the host has.

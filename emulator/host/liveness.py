@@ -33,7 +33,7 @@ _OURS = str(Path(__file__).parent.parent)
 
 
 class Pulse:
-    """What the main thread of this process does, and since when by CLOCK_MONOTONIC; 0: it waits."""
+    """The activity of this process's main thread, and its begin by CLOCK_MONOTONIC, ns; 0: it waits."""
 
     what = "coroutine"
     since_ns = 0
@@ -52,7 +52,7 @@ PULSE = Pulse()
 
 
 class Activity(NamedTuple):
-    """What a process has been doing since ``since_ns`` (CLOCK_MONOTONIC), and where in the program it is."""
+    """An activity of a process since ``since_ns`` (CLOCK_MONOTONIC), and the place in the program where it is."""
 
     what: str
     since_ns: int
@@ -86,7 +86,7 @@ def _named(frame: FrameType) -> str:
 
 
 def main_thread() -> Activity | None:
-    """What this process's main thread does, where that takes longer than a moment."""
+    """The activity of this process's main thread; None where it has lasted no longer than a moment (2 s)."""
     since_ns, what = PULSE.since_ns, PULSE.what
     return lasting(what, since_ns, threading.main_thread().ident)
 
@@ -99,7 +99,7 @@ def lasting(what: str, since_ns: int, thread: int | None) -> Activity | None:
 
 
 def slot(doing: Activity | None) -> bytes:
-    """What a process writes now."""
+    """The bytes of a process's slot now: the time and the activity's begin, 8 bytes each, and its words."""
     since_ns, text = (doing.since_ns, f"{doing.what}\0{doing.where}") if doing else (0, "")
     words = text.encode()
     if len(words) > SLOT_BYTES - 16:  # the end of a path says more than its begin
@@ -109,7 +109,7 @@ def slot(doing: Activity | None) -> bytes:
 
 
 class Process(Protocol):
-    """What is watched: as ``multiprocessing`` has it."""
+    """A process that is watched: as ``multiprocessing`` has it."""
 
     @property
     def pid(self) -> int | None: ...
@@ -118,8 +118,8 @@ class Process(Protocol):
 
 
 def step_limit_s(asked: float | None, slowest_s: float = 0.0) -> float:
-    """How long one step of a process may take on the host: what the user says (infinite: for ever), or much more than
-    any did in profiling."""
+    """The longest that one step of a process may take on the host, s: as the user says (infinite: for ever), or much
+    more than any took in profiling (at least an hour)."""
     return asked if asked is not None else max(STEP_LEAST_S, STEP_FACTOR * slowest_s)
 
 
@@ -202,13 +202,13 @@ class DurationReporter:
 
 
 def longest(signs: Iterable[LivenessReading]) -> LivenessReading | None:
-    """That of the process that has been doing one thing for longest."""
+    """The reading of the process that has been doing one thing for longest; None where none has an activity."""
     busy = [sign for sign in signs if sign.doing]
     return max(busy, key=lambda sign: sign.doing.for_s if sign.doing else 0.0, default=None)
 
 
 def describe_activity(name: str, doing: Activity) -> str:
-    """What goes on, in words."""
+    """The activity of the process ``name`` in words: its kind, its seconds so far and its place."""
     article = "an" if doing.what[:1] in "aeiou" else "a"
     place = doing.where or "an unknown place"
     return f"{name}: {article} {doing.what} has been going on for {doing.for_s:.0f} s, now in {place}"

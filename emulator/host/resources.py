@@ -1,4 +1,4 @@
-"""What a run takes of the host before it begins: a scratch folder of its own, and enough open files.
+"""Resources a run takes of the host before it begins: a scratch folder of its own, and enough open files.
 
 Prepared data, sockets, snapshots and heartbeats of a run are in one folder (mode 0700) of the temporary folder, which
 is removed at its end. It is locked by the process that made it, and the kernel gives the lock back however that ends:
@@ -123,7 +123,7 @@ def remove_abandoned(where: Path) -> list[Path]:
 
 
 def full(error: OSError, where: Path | str) -> NoRoom:
-    """What to say of a temporary folder that takes nothing, or nothing more."""
+    """The error of a temporary folder that cannot be written, or is full."""
     return NoRoom(f"TMPDIR {where}: cannot be written ({error.strerror}); say a folder that can, with more room")
 
 
