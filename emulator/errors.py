@@ -1,4 +1,4 @@
-"""What can go wrong, by whose fault it is; the text of every error is shown to the user as it is.
+"""Errors, by whose fault they are; the text of every error is shown to the user as it is.
 
 ``SplitbedError`` is the base. Its subclasses say who has to act: the user (``UserError`` and below), the author of
 an algorithm (``ProtocolError``), the world (``PeerLost``) or us (``InternalError``). Running out of memory is an

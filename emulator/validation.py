@@ -1,4 +1,4 @@
-"""What is wrong with the values that a user gives for a struct's fields, in one line that says what would be right."""
+"""Mistakes in the values that a user gives for a struct's fields, each in one line that says what would be right."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def printable(text: str) -> str:
 
 
 def validation_error(values: Mapping[str, Any], kind: type[msgspec.Struct], hidden: Collection[str] = ()) -> str:
-    """What keeps ``values`` from being a ``kind``, after its key; "" where nothing does.
+    """The first mistake that keeps ``values`` from being a ``kind``, after its key; "" where there is none.
 
     ``hidden``: fields that are set elsewhere, and unknown here.
     """
@@ -49,7 +49,7 @@ KINDS = {  # msgspec's words, and ours
 
 
 def _expected(text: str, value: Any) -> str:
-    """What msgspec says is wrong with a value, in words that show it."""
+    """The mistake that msgspec finds in a value, in words that show the value."""
     found = re.fullmatch(r"Expected `([\w |]+)`(?:, got `\w+`)?", text)
     kinds = [KINDS.get(kind.strip(), kind.strip()) for kind in found[1].split("|")] if found else []
     return f"is {value!r}, which is not {' or '.join(kinds)}" if kinds else f"is {value!r}: {text}"
@@ -62,7 +62,7 @@ def unknown_key(key: str, known: Collection[str]) -> str:
 
 
 def _choices(kind: type[msgspec.Struct], key: str, value: Any) -> str:
-    """Where the field takes one of a few words: which."""
+    """The mistake of a value that is none of the few words that its field takes; "" where the field takes others."""
     info = msgspec.inspect.type_info(kind)
     assert isinstance(info, msgspec.inspect.StructType)
     types = [getattr(field.type, "type", field.type) for field in info.fields if field.name == key]  # of an Annotated

@@ -1,4 +1,4 @@
-"""Where the profiles and traces lie that ship with the project."""
+"""Folders of the profiles and traces that ship with the project."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When clients are absent, as a file: CSV with the header ``from_s,to_s``, one span a line, in their order."""
+"""Absences of clients as a file: CSV with the header ``from_s,to_s``, one span a line, in their order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a client cannot be reached: listed spans, or drawn ones, in the order in which they come."""
+"""Absences of a client: listed spans, or drawn ones, in the order in which they come."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Absences:
         return max(round(self._random.expovariate(1 / mean_ns) / MS), 1) * MS
 
     def back_ns(self, t_ns: int) -> int:
-        """When the client can be reached again; ``t_ns`` itself where it can be."""
+        """The time, ns, at which the client can be reached again; ``t_ns`` itself where it can be."""
         self._reach(t_ns)
         i = bisect_right(self._from, t_ns) - 1
         return max(self._to[i], t_ns) if i >= 0 else t_ns

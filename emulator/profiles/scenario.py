@@ -1,4 +1,4 @@
-"""What networks, devices and scenarios are inside: typed integers (ns, bytes, bit/s), made by ``profile_reading``."""
+"""Networks, devices and scenarios as structs: typed integers (ns, bytes, bit/s), made by ``profiles.reading``."""
 
 from __future__ import annotations
 

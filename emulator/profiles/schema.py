@@ -286,7 +286,7 @@ def _checked(file: str, where: str, table: Any, schema: type[Struct]) -> dict[st
 
 
 def _unknown(key: str, known: list[str]) -> str:
-    """Why ``key`` is refused and which key is right: by its unit, by its spelling, or all that there are."""
+    """The refusal of an unknown ``key``, with the right one: by its unit, by its spelling, or all that there are."""
 
     def with_unit(name: str) -> str:
         unit = UNITS.get(name.rpartition("_")[2])

@@ -39,7 +39,7 @@ Missing = Literal["", "drop", "hold", "zero"]
 
 
 class ConvertOptions(Struct, frozen=True):
-    """What a user says of a log: columns by name, or by number from 1. ``time_format``: s, ms, us, iso or a pattern.
+    """Options of a log's conversion: columns by name or number (from 1). ``time_format``: s, ms, us, iso or a pattern.
 
     ``step``: rows, or the numbers in the time's column, are so far apart, such as 1s. ``missing``: what becomes of
     values that are not there; "" refuses them. ``gap``: where rows are further apart, such as 10s, they are taken as
@@ -162,7 +162,7 @@ def _unit(table: TextTable, choice: ConvertOptions, name: str, place: int) -> _U
 
 
 def _clock(table: TextTable, choice: ConvertOptions) -> Callable[[TextRow, int], int]:
-    """What gives the time in ns of a row, by its cells and its number from 0."""
+    """The function from a row's cells and number (from 0) to its time, ns; ProfileError where the unit is unclear."""
     step_ns = span_ns("--step", choice.step) if choice.step else 0
     if not choice.time:
         return lambda _row, number: number * step_ns
@@ -298,7 +298,7 @@ def _without_pauses(rows: list[_Sample], longest_ns: int | None) -> tuple[list[_
 
 
 def _outcome(rows: list[_Sample], steps: dict[str, StepFunction]) -> list[str]:
-    """What the trace is, in two or three lines."""
+    """The summary of a trace in one to three lines: length and mean rates, gaps, a direction that is missing."""
     rates = {name: steps[name] for name in ("up", "down") if name in steps}
     length_s = next(iter(rates.values())).length_ns / 10**9
     means = " and ".join(f"{each.sums[-1] / each.length_ns / 10**6:.4g} Mbit/s {name}" for name, each in rates.items())

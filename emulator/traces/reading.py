@@ -40,7 +40,7 @@ FORMATS = (
 
 
 class Form(Struct, frozen=True):
-    """What a user says of a file that the file does not say: the units of pairs, Mahimahi, when a row's rate holds."""
+    """The form of a trace file, as far as its user says it: the units of pairs, Mahimahi, when a row's rate holds."""
 
     time: Time = ""
     rate: Rate = ""

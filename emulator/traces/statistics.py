@@ -1,4 +1,4 @@
-"""How the rates, delays and losses of a trace spread over one lap of it."""
+"""Spread of the rates, delays and losses of a trace over one lap of it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LAG_NS = 10**9  # of the autocorrelation
 
 
 class Spread(Struct, frozen=True):
-    """How a quantity spreads over a lap of its trace, every step weighted by its time.
+    """The spread of a quantity over a lap of its trace, every step weighted by its time.
 
     ``p5``, ``p50``, ``p95``: the smallest value at or below which it is for that share of the time. ``zero_share``: of
     the time; ``longest_zero_s``: without a break, across the wrap too. ``variation``: standard deviation over mean.
@@ -48,7 +48,7 @@ class Statistics(Struct, frozen=True):
 
 
 def statistics(trace: Trace) -> Statistics:
-    """How rates, delays and losses spread over one lap."""
+    """The spread of a trace's rates (Mbit/s), round trip (ms) and losses (a share) over one lap."""
     up, down = (spread(rates, 1, 10**6) if rates else None for rates in (trace.up, trace.down))
     rtt = spread(trace.delays, 2, 10**6) if trace.delays else None
     loss = spread(trace.losses, 1, 10**9) if trace.losses else None
