@@ -1,4 +1,4 @@
-"""What differs in judging a run by its clock."""
+"""Limits of the verdict on a run, by its clock."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Limits(NamedTuple):
-    """What depends on the clock: clamps of a node over the run's length, whether the host's load says anything, and
+    """Limits of one clock: clamps of a node over the run's length, whether the host's load says anything, and
     whether anything was trained."""
 
     clamp_share: float

@@ -59,7 +59,7 @@ def _signs(events: Timeline) -> Iterator[NonFiniteValues]:
 
 
 def described(sign: NonFiniteValues) -> str:
-    """Whose values, in which round, when."""
+    """A sign of divergence in words: the node, its message or loss, the round and the emulated time, s."""
     what = f"a message of {sign.node}, {sign.what},"
     if sign.what in (LOSS, HALF):
         what = f"a loss of {sign.node}" if sign.what == LOSS else f"the half of {sign.node}"
@@ -70,7 +70,7 @@ def described(sign: NonFiniteValues) -> str:
 
 
 def remarks(events: Timeline) -> list[str]:
-    """What is noted of it."""
+    """The remark on values that are infinite or no numbers, in one line; [] where all are finite."""
     found, first = find_non_finite(events), first_sign(events)
     if found is not None:
         until = f"from round {found.round + 1} on there is no accuracy"

@@ -1,4 +1,4 @@
-"""What a run's verdict on itself has found: of which method, by which law, how severe, and in words.
+"""Findings of a run's verdict on itself: of which method, by which law, how severe, and in words.
 
 Whoever decides anything by a finding does so by its law or its severity, and never by its text.
 """
@@ -63,7 +63,7 @@ class HostBottleneck(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """What was measured of one algorithm's timeline; None where there is nothing to measure. Emulated ms."""
+    """Measured figures of one algorithm's timeline; None where there is nothing to measure. Times in emulated ms."""
 
     rounds: int
     lag_p95_ms: float | None  # actual - due of round ends, magnitude

@@ -1,4 +1,4 @@
-"""What a run's model of compute leaves out, in lines: work outside computations, operators of unknown arithmetic."""
+"""Omissions of a run's model of compute, in lines: work outside computations, operators of unknown arithmetic."""
 
 from __future__ import annotations
 

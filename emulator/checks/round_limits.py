@@ -1,4 +1,4 @@
-"""How many rounds a method may play, and until when one may start: each method has its own, in the run's manifest."""
+"""The most rounds that a method may play, and the latest start of one: of each method, in the run's manifest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was posted and had not left yet: the most that a node held of it, and which posts waited for room.
+"""Messages posted that had not left yet: the most that a node held, and which posts waited for room.
 
 A client's send queue is limited by its device's profile, and a post that finds no room waits: the ledger says how long.
 The server has no such limit, which would make its connections wait for each other; so the ledger says what it held.
