@@ -1,4 +1,4 @@
-"""Where the last minute went: sums over bins of emulated time; messages that are under way; bytes until rounds' ends.
+"""Activity of the last minute: sums over bins of emulated time; messages that are under way; bytes until rounds' ends.
 Pure arithmetic.
 
 Of many nodes, each is looked at twice a second: so the bins are filled as events are read, once, and only a screen's
@@ -74,7 +74,7 @@ class Bins:
         return _between(self._sums[which], first, self._newest + 1)
 
     def since_ns(self, now_ns: int, window_ns: int) -> int:
-        """When the first of those bins began."""
+        """The begin of the first bin of the last ``window_ns``, ns."""
         self._reach(now_ns // self.width_ns)
         return max(-((window_ns - now_ns) // self.width_ns), self._newest - BINS + 1, 0) * self.width_ns
 

@@ -30,7 +30,7 @@ STATES = ("compute", "upload", "download", "wait", "away", "starting", "finished
 
 
 class ColumnWidths(NamedTuple):
-    """How wide the columns are that have no fixed width."""
+    """Widths of the columns that have no fixed width, in characters."""
 
     name: int
     about: int  # device and network; 0: not shown

@@ -1,4 +1,4 @@
-"""Where the events come from that a view shows: a run's files while they grow, or a record by its due times."""
+"""Sources of the events that a view shows: a run's files while they grow, or a record by its due times."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SAME_S = 1.0  # two begins of a process that are as close are of the same proces
 
 
 def player(manifest: Manifest) -> Path | None:
-    """What is there as long as the process that plays a run is; None where that cannot be known, as on another host."""
+    """A path that exists as long as the process that plays a run; None where that cannot be known (another host)."""
     process = manifest.process
     if process is None or process.host != platform.node():
         return None
@@ -32,7 +32,7 @@ def player(manifest: Manifest) -> Path | None:
 
 
 class EventSource(Protocol):
-    """Where events come from: ``advance`` folds in those of this moment; whether there were any."""
+    """A source of events: ``advance`` folds in those of this moment, and says whether there were any."""
 
     def advance(self, progress: Progress) -> bool: ...
     @property

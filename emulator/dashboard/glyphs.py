@@ -74,7 +74,7 @@ def levels(shares: Iterable[float], style: str) -> Text:
 
 
 def strip(bins: Bins, width: int, now_ns: int, window_ns: int, ongoing: Iterable[tuple[int, int]], nodes: int) -> Text:
-    """What ``nodes`` did most in each cell: nothing where that is over half of the time, else what took longest."""
+    """A strip of cells, each with what ``nodes`` did most: nothing, where over half the time, else the longest."""
     text = Text()
     for sums, span_ns in bins.cells(width, now_ns, window_ns, tuple(ongoing)):
         if not span_ns:

@@ -1,4 +1,4 @@
-"""How a run shows itself while it goes on: by a dashboard's process, or by plain lines. Neither can hold it up.
+"""Display of a run while it goes on: by a dashboard's process, or by plain lines. Neither can hold it up.
 
 A terminal that is stopped (Ctrl-S, a stalled connection) stops whoever writes to it: that is another process, or
 another thread, and the supervisor waits for neither before the run's end.
@@ -83,7 +83,7 @@ class DashboardProcess:
             threading.Thread(target=self._give_back, daemon=True).start()  # the terminal may be stopped
 
     def _give_back(self) -> None:
-        """What the dashboard had no time to do."""
+        """Restore the terminal, for a dashboard that has ended without doing so."""
         restore(0, self._modes)
         if is_ours(1):
             with contextlib.suppress(OSError):  # hung up

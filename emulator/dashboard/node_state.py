@@ -88,7 +88,7 @@ class NodeState:
 
     @property
     def ongoing(self) -> Iterator[tuple[int, int]]:
-        """What it has been doing, and since when, that no line has told the end of."""
+        """The activity that no line has told the end of, and its begin, ns; nothing where there is none."""
         state = self.state
         if state in ONGOING:
             since = {"compute": self.last_ns, "upload": self.uploads.oldest[1], "download": self.downloads.oldest[1]}
@@ -108,7 +108,7 @@ class NodeState:
         return window_ns - sum(self.bins.total(which, now_ns, window_ns) for which in ONGOING.values())
 
     def note(self, event: AnyEvent) -> None:
-        """What a node's own line says about the node itself."""
+        """Take over from a node's own line what it says about the node itself."""
         self.alive = True
         self.last_ns = max(self.last_ns, event.due_ns)
         if isinstance(event, Started):

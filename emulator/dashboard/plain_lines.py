@@ -9,7 +9,7 @@ from emulator.dashboard.progress import Progress
 
 
 def title(progress: Progress) -> str:
-    """What is played, in one line."""
+    """The title of a run in one line: profile, clock, seed, clients and algorithms."""
     manifest = progress.manifest
     return (
         f"splitbed: {manifest.profile}, {manifest.clock} clock, seed {manifest.seed}, "

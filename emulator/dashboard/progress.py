@@ -1,4 +1,4 @@
-"""What a run is doing now, folded from the ledger event by event: the state that the dashboard draws.
+"""State of a run now, folded from the ledger event by event: what the dashboard draws.
 
 Files of different nodes are read one after the other, so an effect may be seen before its cause (a message received
 before it was posted): messages are matched by (source, counter) whichever comes first.
@@ -167,7 +167,7 @@ class Progress:
 
     @property
     def window_ns(self) -> int:
-        """What strips show: the last minute, less in the beginning, more where two rounds take longer."""
+        """The span that strips show, ns: the last minute, less in the beginning, more where two rounds take longer."""
         return next((window_ns for window_ns in WINDOWS_NS if window_ns >= self.now_ns), self._kept_ns)
 
     @property
@@ -186,7 +186,7 @@ class Progress:
         return max(total * round_ns - self.now_ns, 0) if total > done else 0
 
     def others_wall_s(self) -> float | None:
-        """How long the algorithms to come will take on the wall by those that have ended, as long as each or, where
+        """Wall time of the algorithms to come, s, by those that have ended: each takes as long as they did or, where
         rounds alone are their limit, as long a round; None before one has ended."""
         known = [(round_limits(self.manifest, r.algorithm), r.wall_s) for r in self.results if r.wall_s is not None]
         if not known or not self.number:
@@ -200,14 +200,14 @@ class Progress:
         return others_s
 
     def concerns(self) -> list[str]:
-        """What the run's health will be called bad for, as far as it can be told while it goes on."""
+        """Reasons to call the run's health bad, as far as they can be told while it goes on."""
         share = limits_of(self.manifest.clock).clamp_share
         found = clamped(self.clamped, self.now_ns, len(self.clients), share) + lagging(list(self.ended.values()))
         found += [f"{self.refused} malformed messages refused"] if self.refused else []
         return found + [f"{node.name}: {node.outcome}" for node in self.nodes.values() if node.outcome == "failed"]
 
     def remarks(self) -> list[str]:
-        """What is worth a second look: the host's load where it matters."""
+        """Remarks on the host's load, where it matters."""
         if self.host is None or not limits_of(self.manifest.clock).host_matters:
             return []
         host = self.host
@@ -293,7 +293,7 @@ class Progress:
             self.speed = self.now_ns / (event.due_ns * self.dilation) if event.due_ns > 0 else None
 
     def _bins(self, node: NodeState | None) -> list[Bins]:
-        """Where a node's time and bits are added: its own bins, and its group's."""
+        """The bins to which a node's time and bits are added: its own, and its group's."""
         if node is None:
             return []
         group = self._group_of.get(node.name)

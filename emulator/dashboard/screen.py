@@ -1,4 +1,4 @@
-"""What the dashboard shows: a pure function of a run's state, the size of the screen and what the keys have chosen.
+"""Screen of the dashboard: a pure function of a run's state, the size of the screen and what the keys have chosen.
 
 Up and down are seen from the client, in the server's row too. Rounds are counted from 1 here.
 """
@@ -34,7 +34,7 @@ SLIM, SHORT = 60, 12  # below this there is only the header
 
 @dataclass
 class ScreenState:
-    """What the keys have chosen."""
+    """The choices made by keys: view, order, pause."""
 
     view: str = VIEWS[0]
     sort: str = "name"
@@ -113,7 +113,7 @@ def _where(progress: Progress, width: int) -> Text:
 
 
 def _all_left(progress: Progress, left_s: float) -> str:
-    """How long the run will take at least, by the algorithms that have ended."""
+    """The least time left of all algorithms, in words, by those that have ended; "" where it is not known."""
     others_s = progress.others_wall_s()
     return f", all {seconds(left_s + others_s)}+" if others_s and progress.speed else ""
 
