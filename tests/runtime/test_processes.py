@@ -14,6 +14,7 @@ import pytest
 from processes import BATCH, ROUNDS, SERVER_BOARD, SERVER_WIRE, Board, Played, Wire, play
 
 from emulator.analysis.summarize import summarize
+from emulator.analysis.summary import to_json
 from emulator.checks.invariants import conserved, in_order, whole_ledgers, within_links
 from emulator.ledger import run_folder
 from emulator.ledger.events import Clamped, Computed, Posted, Received, Reported, Started, Transmitted
@@ -203,7 +204,7 @@ def test_the_summary_is_a_function_of_manifest_and_ledger(three_clients: Played)
     manifest = three_clients.manifest
     again = summarize(manifest, run_folder.read_timelines(three_clients.folder, manifest))
     recorded = {key: value for key, value in three_clients.summary.items() if key != "made_by"}  # the views' own source
-    assert json.loads(json.dumps(again)) == recorded
+    assert {key: value for key, value in json.loads(to_json(again)).items() if key != "made_by"} == recorded
 
 
 # --- children ---------------------------------------------------------------------------------------------------------
