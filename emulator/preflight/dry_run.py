@@ -12,7 +12,6 @@ one process holds all nodes and tensors pass between them without a copy: it is 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib
 import itertools
 import os
@@ -25,17 +24,15 @@ import torch
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from emulator.clock.loop import EmulatedLoop, InstantPacer
-from emulator.compute.counting import Costs, HostRun
+from emulator.compute.counting import Costs
 from emulator.compute.device import Work, duration_ns
-from emulator.host.liveness import PULSE
-from emulator.ledger.events import Ended, Event, Posted, Reported, Started, Transmitted, Undelivered, Unreachable
-from emulator.network.fabric import Fabric
+from emulator.ledger.events import Ended, Event, Posted, Reported, Started, Unreachable
 from emulator.network.jitter import SECOND_NS, Transmission
-from emulator.node.node import Node, ServerNode, make_node
+from emulator.node.node import Node
 from emulator.preflight.dilation import ProfilingResult
-from emulator.preflight.in_process import REFERENCE, InProcessFabric, InProcessTransport, who_waits
-from emulator.profiles.scenario import Device, Member, Scenario
+from emulator.preflight.in_process import REFERENCE, InlineHost, InProcessNodes, InProcessTransport, role_of
+from emulator.profiles.scenario import Device, Scenario
+from emulator.transport.delivery import transmitted, undelivered
 from emulator.transport.messages import Incoming, Parcel
 
 LOOKS = 1000  # at how far a bounded dry run has come
@@ -118,18 +115,6 @@ def _without_graph(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().requires_grad_(tensor.requires_grad)
 
 
-class DryRunHost:
-    """Runs computations at once, in the loop's own thread."""
-
-    def submit(self, fn: Callable[[], Any], clock: Callable[[], int], wake: Callable[[], None]) -> HostRun:
-        del wake
-        run = HostRun()
-        PULSE.begin("computation")
-        run.carry_out(fn, clock)
-        PULSE.begin("coroutine")
-        return run
-
-
 class DryRunTransport(InProcessTransport):
     """Hands tensors over without a copy, and keeps the network's ledger. ``under_way``: what has not arrived anywhere,
     its destination and itself, by source and counter."""
@@ -137,7 +122,6 @@ class DryRunTransport(InProcessTransport):
     def __init__(self, *arguments: Any, record: Record, under_way: dict[tuple[str, int], tuple[str, Parcel]]) -> None:
         super().__init__(*arguments)
         self._record, self._under_way = record, under_way
-        self.ended = False  # this node takes nothing any more
 
     def take_in(self, parcel: Parcel, source: str) -> Incoming:
         incoming = Incoming(parcel.header, len(parcel.encoded), self.types, source)
@@ -146,39 +130,13 @@ class DryRunTransport(InProcessTransport):
         return incoming
 
     def on_transmitted(self, destination: str, parcel: Parcel, posted_ns: int, transmission: Transmission) -> None:
-        times = transmission._asdict()
-        left_ns = times.pop("left_ns")
-        transmitted = Transmitted(
-            due_ns=left_ns,
-            actual_ns=left_ns,
-            counter=parcel.header.counter,
-            source=self.name,
-            destination=destination,
-            kind=parcel.header.kind,
-            wire_bytes=parcel.sizes.wire,
-            payload_bytes=parcel.sizes.payload,
-            posted_ns=posted_ns,
-            **times,
-        )
-        self._record(transmitted)
+        wire_bytes, left_ns = parcel.sizes.wire, transmission.left_ns
+        self._record(transmitted(parcel.header, self.name, destination, wire_bytes, posted_ns, left_ns, transmission))
 
     def arrive(self, incoming: Incoming, source: str, counter: int) -> None:
         if not self.ended:
             del self._under_way[source, counter]
-            super().arrive(incoming, source, counter)
-
-
-def _undelivered(now_ns: int, source: str, counter: int, destination: str, parcel: Parcel) -> Undelivered:
-    """A message that had not arrived when all nodes had ended."""
-    return Undelivered(
-        due_ns=now_ns,
-        actual_ns=now_ns,
-        counter=counter,
-        source=source,
-        destination=destination,
-        kind=parcel.header.kind,
-        payload_bytes=parcel.sizes.payload,
-    )
+        super().arrive(incoming, source, counter)
 
 
 class Bounds(NamedTuple):
@@ -216,66 +174,49 @@ def dry_run(
     """
     module = importlib.import_module(module_name)
     config = msgspec.convert(settings, module.Config)
-    names = tuple(client.name for client in scenario.clients)
-    nodes: dict[str, Node] = {}
-    records = {name: ledger_of(name) for name in ("network", scenario.server.name, *names)}
-    loop = EmulatedLoop(InstantPacer(lambda: who_waits(nodes.values())))
-    remembered, host = RememberedCosts(profiled.costs, profiled.measured_ns, scenario.host), DryRunHost()
-    records["network"](Started(due_ns=0, actual_ns=0, role="network", pid=os.getpid()))
-    network = Fabric(scenario, seed)
-    fabric, transports = InProcessFabric(loop, network), dict[str, DryRunTransport]()
+    names = "network", scenario.server.name, *(client.name for client in scenario.clients)
+    ledgers = {name: ledger_of(name) for name in names}
+    record = ledgers["network"]
+    record(Started(due_ns=0, actual_ns=0, role="network", pid=os.getpid()))
+    for spec in scenario.members:
+        of_node: dict[str, Any] = {"device": spec.device.name, "network": spec.network.name, "workers": spec.workers}
+        ledgers[spec.name](Started(due_ns=0, actual_ns=0, role=spec.role, pid=os.getpid(), **of_node))
+    remembered, host = RememberedCosts(profiled.costs, profiled.measured_ns, scenario.host), InlineHost()
     under_way: dict[tuple[str, int], tuple[str, Parcel]] = {}
-
-    def make(spec: Member) -> Node:
-        record, device, link = records[spec.name], spec.device.name, spec.network.name
-        role, workers = spec.role, spec.workers
-        common = spec.name, loop, fabric, transports, module.MESSAGES
-        transport = DryRunTransport(*common, record=records["network"], under_way=under_way)
-        record(Started(due_ns=0, actual_ns=0, role=role, pid=os.getpid(), device=device, network=link, workers=workers))
-        parts = loop, transport, host, remembered, partial(_without_values, record)
-        node = make_node(spec, scenario.clients, *parts)
-        node.pack = partial(Parcel, copy=torch.Tensor.detach)
-        return node
+    run = InProcessNodes(
+        scenario,
+        seed,
+        scenario.clients,
+        module.MESSAGES,
+        remembered,
+        lambda _name: host,
+        lambda name: partial(_without_values, ledgers[name]),
+        transport=partial(DryRunTransport, record=record, under_way=under_way),
+    )
+    loop = run.loop
 
     async def take_part(node: Node) -> None:
-        await (module.server if isinstance(node, ServerNode) else module.client)(node, config)
+        node.pack = partial(Parcel, copy=torch.Tensor.detach)
+        await role_of(module, node)(node, config)
         await node.drained()
-        transports[node.name].ended = True
-        records[node.name](Ended(due_ns=loop.now_ns, actual_ns=loop.now_ns, outcome="finished"))
+        run.transports[node.name].ended = True
+        ledgers[node.name](Ended(due_ns=loop.now_ns, actual_ns=loop.now_ns, outcome="finished"))
 
-    async def everybody() -> None:
-        async with asyncio.TaskGroup() as group:
-            for node in nodes.values():
-                group.create_task(take_part(node))
-
-    async def within(bounds: Bounds) -> bool:
-        """Whether it came to its end; how far it has come is looked at a thousand times on the way."""
-        playing = asyncio.ensure_future(everybody())
+    async def reach(bounds: Bounds) -> None:
+        """Return at the bounds; how far the dry run has come is looked at a thousand times on the way."""
         for _ in range(LOOKS):
-            await asyncio.wait((playing,), timeout=bounds.elapsed_ns / LOOKS / SECOND_NS)
-            if playing.done() or remembered.asked > bounds.computations:
+            await asyncio.sleep(bounds.elapsed_ns / LOOKS / SECOND_NS)
+            if remembered.asked > bounds.computations:
                 break
-        if playing.done():
-            playing.result()
-            return True
-        playing.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await playing
-        return False
 
     try:
-        for spec in scenario.members:
-            nodes[spec.name] = make(spec)
-        complete = True
-        if bounds is None:
-            loop.run_until_complete(everybody())
-        else:
-            complete = loop.run_until_complete(within(bounds))
-        for sent, (destination, parcel) in under_way.items():
-            records["network"](_undelivered(loop.now_ns, *sent, destination, parcel))
-        for absence in network.absences(loop.now_ns):
-            records["network"](Unreachable(actual_ns=absence.due_ns, **absence._asdict()))
-        records["network"](Ended(due_ns=loop.now_ns, actual_ns=loop.now_ns, outcome="finished"))
+        playing = [take_part(node) for node in run.nodes.values()]
+        complete = run.play_until(reach(bounds), *playing) if bounds else bool(run.play(*playing))
+        for (source, _), (destination, parcel) in under_way.items():
+            record(undelivered(parcel.header, source, destination, loop.now_ns, loop.now_ns))
+        for absence in run.network.absences(loop.now_ns):
+            record(Unreachable(actual_ns=absence.due_ns, **absence._asdict()))
+        record(Ended(due_ns=loop.now_ns, actual_ns=loop.now_ns, outcome="finished"))
         return DryRunResult(loop.now_ns, remembered.asked, remembered.carried_out, remembered.host_ns, complete)
     finally:
         loop.wind_up()

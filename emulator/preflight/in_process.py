@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Self
 
@@ -19,6 +19,7 @@ import msgspec
 from emulator.clock.loop import DELIVERY_RANK, LEFT_RANK, NETWORK_RANK, EmulatedLoop, Entry, InstantPacer
 from emulator.compute.counting import Costs, HostRun
 from emulator.compute.device import Speed, duration_ns
+from emulator.compute.memory import MemoryCap
 from emulator.compute.tensor_account import RECEIVED, TEMPORARIES, owned_by
 from emulator.compute.uncharged import Uncharged
 from emulator.errors import UserError
@@ -26,7 +27,7 @@ from emulator.host.liveness import PULSE
 from emulator.ledger.events import Computed, Event, Posted, RoundEnded
 from emulator.network.fabric import Fabric, LinkEvent
 from emulator.network.jitter import Transmission
-from emulator.node.node import Node, make_node
+from emulator.node.node import ComputeHost, Node, ServerNode, make_node
 from emulator.profiles.scenario import ClientSpec, Member, Scenario
 from emulator.transport.endpoint import CHUNK_BYTES
 from emulator.transport.messages import Incoming, Message, Parcel, decode_header, kind_of
@@ -87,11 +88,6 @@ class ReferenceHost(NamedTuple):
 REFERENCE = ReferenceHost()
 
 
-def who_waits(nodes: Iterable[Node]) -> str:
-    """Who waits for what since when, for a deadlock's report."""
-    return "deadlock: " + "; ".join(f"{node.name} {node.awaits()}" for node in nodes)
-
-
 BUDGET_NS = 2 * 10**9  # of time on REFERENCE; what it has not met by then is counted at its first run
 
 
@@ -147,8 +143,20 @@ class ProfiledCosts(Costs):
             self.spent()
 
 
-class InProcessHost:
-    """Runs one node's computations at once, in the loop's own thread; keeps their host times by cost key."""
+class InlineHost:
+    """Runs computations at once, in the loop's own thread."""
+
+    def submit(self, fn: Callable[[], Any], clock: Callable[[], int], wake: Callable[[], None]) -> HostRun:
+        del wake
+        run = HostRun()
+        PULSE.begin("computation")
+        run.carry_out(fn, clock)
+        PULSE.begin("coroutine")
+        return run
+
+
+class InProcessHost(InlineHost):
+    """Runs one node's computations inline, and keeps their host times by cost key."""
 
     def __init__(self, costs: ProfiledCosts, name: str = "", watch: Uncharged | None = None) -> None:
         self._costs, self._name, self._watch = costs, name, watch
@@ -157,14 +165,10 @@ class InProcessHost:
         self.cpu_ns: dict[str, list[int]] = {}  # without counting
 
     def submit(self, fn: Callable[[], Any], clock: Callable[[], int], wake: Callable[[], None]) -> HostRun:
-        del wake
         counted = not self._costs.knows(self._costs.key)
-        run = HostRun()
-        PULSE.begin("computation")
         outside = self._watch.computing() if self._watch else contextlib.nullcontext()
         with outside, owned_by(self._name, TEMPORARIES, self._costs.key):
-            run.carry_out(fn, clock)
-        PULSE.begin("coroutine")
+            run = super().submit(fn, clock, wake)
         kind = self.counted_ns if counted else self.host_ns
         kind.setdefault(self._costs.key, []).append(run.host_ns)
         if not counted:
@@ -190,6 +194,7 @@ class InProcessTransport:
         self.on_left: Callable[[int], None]
         self.on_failure: Callable[[Exception], None]
         self.on_refused: Callable[[str, str], None]
+        self.ended = False  # its node takes nothing any more
         transports[name] = self
 
     def post(self, destination: str, parcel: Parcel, stamp_ns: int) -> None:
@@ -219,7 +224,76 @@ class InProcessTransport:
 
     def arrive(self, incoming: Incoming, source: str, counter: int) -> None:
         """A message for this node becomes visible."""
-        self.on_delivery(incoming, source, counter)
+        if not self.ended:
+            self.on_delivery(incoming, source, counter)
+
+
+class InProcessNodes:
+    """The nodes of ``members``, of the clients and the server of a scenario, in one loop: every in-process run's.
+
+    What differs from run to run is handed in: ``costs``, ``host_of`` and ``record_of`` a node by its name, and the
+    ``transport`` (name, loop, fabric, the transports of all, types of messages) that carries what it posts.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        seed: int,
+        clients: Sequence[ClientSpec],
+        messages: Iterable[type[Message]],
+        costs: Costs,
+        host_of: Callable[[str], ComputeHost],
+        record_of: Callable[[str], Callable[[Event], None]],
+        *,
+        transport: Callable[..., InProcessTransport] = InProcessTransport,
+        cap: MemoryCap | None = None,
+    ) -> None:
+        self.loop = EmulatedLoop(InstantPacer(self._who_waits))
+        self.network = Fabric(scenario, seed)
+        self.nodes: dict[str, Node] = {}
+        self.transports: dict[str, InProcessTransport] = {}
+        fabric = InProcessFabric(self.loop, self.network)
+        members: list[Member] = [*clients, scenario.server]
+        for spec in members:
+            carrier = transport(spec.name, self.loop, fabric, self.transports, messages)
+            parts = self.loop, carrier, host_of(spec.name), costs, record_of(spec.name)
+            self.nodes[spec.name] = make_node(spec, clients, *parts, cap=cap if spec.role == "client" else None)
+
+    def _who_waits(self) -> str:
+        """Who waits for what since when, for a deadlock's report."""
+        return "deadlock: " + "; ".join(f"{node.name} {node.awaits()}" for node in self.nodes.values())
+
+    def play(self, *coroutines: Coroutine[Any, Any, Any]) -> list[Any]:
+        """Run them side by side to their ends; what they returned."""
+        return self.loop.run_until_complete(_together(coroutines))
+
+    def play_until(self, enough: Awaitable[None], *coroutines: Coroutine[Any, Any, Any]) -> bool:
+        """The same until it is ``enough``; whether they came to their ends."""
+
+        async def bounded() -> bool:
+            playing, bound = asyncio.ensure_future(_together(coroutines)), asyncio.ensure_future(enough)
+            await asyncio.wait((playing, bound), return_when=asyncio.FIRST_COMPLETED)
+            complete = playing.done()
+            playing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await playing
+            return complete
+
+        return self.loop.run_until_complete(bounded())
+
+
+async def _together(coroutines: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(coroutine) for coroutine in coroutines]
+    return [task.result() for task in tasks]
+
+
+def role_of(module: Any, node: Node) -> Callable[[Any, Any], Coroutine[Any, Any, None]]:
+    """The coroutine function of a method that a node runs: ``server`` or ``client``."""
+    role: Callable[[Any, Any], Coroutine[Any, Any, None]] = (
+        module.server if isinstance(node, ServerNode) else module.client
+    )
+    return role
 
 
 class InProcessRun(NamedTuple):
@@ -264,7 +338,6 @@ def run_in_process(
     module = importlib.import_module(module_name)
     config = msgspec.convert(settings, module.Config)
     config = getattr(config, "for_profiling", lambda: config)()
-    nodes: dict[str, Node] = {}
     ended: list[RoundEnded] = []
     members: list[Member] = [*clients, scenario.server]
     devices = {spec.name: spec.device for spec in members}
@@ -281,41 +354,28 @@ def run_in_process(
             if len(ended) == rounds:
                 costs.spent()
 
-    loop = EmulatedLoop(InstantPacer(lambda: who_waits(nodes.values())))
-    fabric, costs = (
-        InProcessFabric(loop, Fabric(scenario, seed)),
+    costs, watch = (
         ProfiledCosts(len(devices), budget_ns, measured_ns, scenario.host),
+        Uncharged(devices, module.__file__),
     )
-    watch = Uncharged(devices, module.__file__)
     hosts = {name: InProcessHost(costs, name, watch) for name in devices}
-    transports: dict[str, InProcessTransport] = {}
-    for spec in members:
-        transport = InProcessTransport(spec.name, loop, fabric, transports, module.MESSAGES)
-        parts = loop, transport, hosts[spec.name], costs, partial(record, spec.name)
-        nodes[spec.name] = make_node(spec, clients, *parts)
+    run = InProcessNodes(
+        scenario, seed, clients, module.MESSAGES, costs, hosts.__getitem__, lambda name: partial(record, name)
+    )
+    enough: asyncio.Future[None] = run.loop.create_future()
+    costs.spent = lambda: None if enough.done() else enough.set_result(None)
 
-    async def everybody() -> None:
-        async with asyncio.TaskGroup() as group:
-            for name, node in nodes.items():
-                role = module.server if name == scenario.server.name else module.client
-                with owned_by(name):
-                    group.create_task(role(node, config))
-            await asyncio.sleep(0)  # each has begun, and built what it needs
-            watch.arm()
+    async def take_part(name: str, node: Node) -> None:
+        with owned_by(name):
+            await role_of(module, node)(node, config)
 
-    async def within_budget() -> bool:
-        playing, enough = asyncio.ensure_future(everybody()), loop.create_future()
-        costs.spent = lambda: None if enough.done() else enough.set_result(None)
-        await asyncio.wait((playing, enough), return_when=asyncio.FIRST_COMPLETED)
-        complete = playing.done()
-        playing.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await playing
-        return complete
+    async def arm() -> None:  # begins when each of the others has, and built what it needs
+        watch.arm()
 
     try:
         with watch:
-            complete = loop.run_until_complete(within_budget())
-        return InProcessRun(nodes, hosts, costs, loop.now_ns, complete, watch.lines(computed_ns), len(ended), events)
+            complete = run.play_until(enough, *(take_part(*item) for item in run.nodes.items()), arm())
+        elapsed_ns, uncharged = run.loop.now_ns, watch.lines(computed_ns)
+        return InProcessRun(run.nodes, hosts, costs, elapsed_ns, complete, uncharged, len(ended), events)
     finally:
-        loop.wind_up()
+        run.loop.wind_up()

@@ -7,7 +7,7 @@ import hashlib
 import importlib
 import os
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from emulator.errors import DoesNotFit, NoRoom, PeerLost, UserError, root_of, to
 from emulator.host import liveness
 from emulator.ledger import events
 from emulator.ledger.files import Ledger
+from emulator.node import playing
 from emulator.node.node import ClientNode, Node, ServerNode, make_node
 from emulator.runtime import launch_spec, postmortem
 from emulator.runtime.evaluator import write_part, write_snapshot
@@ -84,17 +85,8 @@ def run_worker(spec: LaunchSpec, watchdog: Watchdog) -> int:
     ) -> None:
         growth_bytes, peak_bytes = cap.growth_bytes()
         now: dict[str, Any] = {"due_ns": loop.now_ns, "actual_ns": loop.pacer.actual_ns()}
-        for source, counter, incoming in endpoint.sign_off() if orderly else ():
-            ledger.write(
-                events.Undelivered(
-                    **now,
-                    source=source,
-                    counter=counter,
-                    destination=spec.node,
-                    kind=incoming.kind,
-                    payload_bytes=incoming.sizes.payload,
-                )
-            )
+        for event in endpoint.sign_off(**now) if orderly else ():
+            ledger.write(event)
         ledger.write(
             events.Memory(**now, growth_bytes=growth_bytes, peak_bytes=peak_bytes, budget_bytes=cap.budget_bytes)
         )
@@ -105,7 +97,7 @@ def run_worker(spec: LaunchSpec, watchdog: Watchdog) -> int:
     try:
         config = msgspec.convert(spec.settings, module.Config)
         role = module.server if spec.role == "server" else module.client
-        loop.run_until_complete(_until_failure(role(node, config), node))
+        loop.run_until_complete(playing.play(node, role(node, config)))
         if written:
             written[-1].result()  # the last one too
         status = launch_spec.FINISHED
@@ -135,23 +127,6 @@ def run_worker(spec: LaunchSpec, watchdog: Watchdog) -> int:
     endpoint.close()
     context.term()
     return status
-
-
-async def _until_failure(coroutine: Coroutine[Any, Any, None], node: Node) -> None:
-    """The algorithm and what it still has on the link, unless the run fails around it."""
-
-    async def play() -> None:
-        await coroutine
-        await node.drained()
-
-    playing = asyncio.ensure_future(play())
-    await asyncio.wait((playing, node.failed), return_when=asyncio.FIRST_COMPLETED)
-    if playing.done():
-        playing.result()
-    else:
-        playing.cancel()
-        await asyncio.wait((playing,))
-        node.failed.result()
 
 
 def _seed_of(spec: LaunchSpec) -> int:

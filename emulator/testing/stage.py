@@ -6,19 +6,15 @@ torch dispatches takes 1 ms, and ``operations(n)`` dispatches n of them and move
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine
-from functools import partial
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
 
-from emulator.clock.loop import EmulatedLoop, InstantPacer
 from emulator.ledger.events import Event
-from emulator.network.fabric import Fabric
-from emulator.node.node import ClientNode, ComputeHost, Node, ServerNode, make_node
-from emulator.preflight.in_process import InProcessFabric, InProcessHost, InProcessTransport, ProfiledCosts, who_waits
-from emulator.profiles.scenario import ClientSpec, Device, Direction, Member, Network, Scenario, ServerSpec
+from emulator.node.node import ClientNode, ComputeHost, ServerNode
+from emulator.preflight.in_process import InProcessHost, InProcessNodes, ProfiledCosts
+from emulator.profiles.scenario import ClientSpec, Device, Direction, Network, Scenario, ServerSpec
 from emulator.transport.messages import Message, Parcel
 
 MS = 10**6
@@ -86,7 +82,7 @@ def queue_of(size_bytes: int) -> Stage:
     return Stage(make_scenario(device=make_device(send_queue_bytes=size_bytes)))
 
 
-class Stage:
+class Stage(InProcessNodes):
     """The nodes of ``scenario`` (``members``: only these). ``events``: what each has recorded, in its order."""
 
     def __init__(
@@ -98,20 +94,23 @@ class Stage:
         host: Callable[[ProfiledCosts], ComputeHost] = InProcessHost,
         cap: Any = None,
     ) -> None:
-        self.loop = EmulatedLoop(InstantPacer(lambda: who_waits(self.nodes.values())))
+        clients = [client for client in scenario.clients if not members or client.name in members]
+        self.events: dict[str, list[Event]] = {
+            name: [] for name in (*(client.name for client in clients), scenario.server.name)
+        }
+        costs = ProfiledCosts(len(self.events))
+        super().__init__(
+            scenario,
+            seed,
+            clients,
+            types or (Blob, Note),
+            costs,
+            lambda _name: host(costs),
+            lambda name: self.events[name].append,
+            cap=cap,
+        )
         self._broken: list[dict[str, Any]] = []  # exceptions in callbacks, which asyncio would only log
         self.loop.set_exception_handler(lambda _loop, context: self._broken.append(context))
-        self.nodes: dict[str, Node] = {}
-        self.events: dict[str, list[Event]] = {}
-        clients = [client for client in scenario.clients if not members or client.name in members]
-        self.transports: dict[str, InProcessTransport] = {}
-        fabric, costs = InProcessFabric(self.loop, Fabric(scenario, seed)), ProfiledCosts(len(clients) + 1)
-        present: list[Member] = [*clients, scenario.server]
-        for spec in present:
-            transport = InProcessTransport(spec.name, self.loop, fabric, self.transports, types or (Blob, Note))
-            record = partial(list.append, self.events.setdefault(spec.name, []))
-            parts = self.loop, transport, host(costs), costs, record
-            self.nodes[spec.name] = make_node(spec, clients, *parts, cap=cap if spec.role == "client" else None)
 
     @property
     def client(self) -> ClientNode:
@@ -125,16 +124,6 @@ class Stage:
         assert isinstance(node, ServerNode)
         return node
 
-    def play(self, *coroutines: Coroutine[Any, Any, Any]) -> list[Any]:
-        """Run them side by side to their ends; what they returned."""
-
-        async def everybody() -> list[Any]:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(coroutine) for coroutine in coroutines]
-            return [task.result() for task in tasks]
-
-        return self.loop.run_until_complete(everybody())
-
     def of(self, node: str, kind: type[Event]) -> list[Any]:
         """A node's events of one kind."""
         return [event for event in self.events[node] if isinstance(event, kind)]
@@ -143,10 +132,5 @@ class Stage:
         return self
 
     def __exit__(self, *_: object) -> None:
-        tasks = asyncio.all_tasks(self.loop)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-        self.loop.close()
+        self.loop.wind_up()
         assert self._broken == []

@@ -39,7 +39,9 @@ import zmq
 from emulator.clock.loop import DELIVERY_RANK, LEFT_RANK, EmulatedLoop, Entry, Sleep, WallTime
 from emulator.compute.memory import bytes_asked, is_out_of_memory
 from emulator.errors import DoesNotFit, PeerLost, WireError
+from emulator.ledger.events import Undelivered
 from emulator.transport.control_channel import ControlChannel
+from emulator.transport.delivery import undelivered
 from emulator.transport.messages import Incoming, Message, Parcel, decode_header
 
 CHUNK_BYTES = 256 * 1024
@@ -93,7 +95,7 @@ class Endpoint:
     """A node's transport in a process of its own. The node sets the ``on_`` callbacks before the loop runs."""
 
     def __init__(self, context: zmq.Context[Any], address: str, name: str, types: dict[str, type[Message]]) -> None:
-        self._types = types
+        self._name, self._types = name, types
         self._socket = open_socket(context, zmq.DEALER)
         self._socket.setsockopt(zmq.IDENTITY, name.encode())
         self._socket.setsockopt(zmq.RECONNECT_IVL, -1)  # a lost connection ends the run, by name
@@ -208,14 +210,17 @@ class Endpoint:
             self._close_channel()
             return None
 
-    def sign_off(self, within_s: float = 2.0) -> list[tuple[str, int, Incoming]]:
-        """Sign off from the network; return (source, counter, message) of what was on its way to this node then."""
+    def sign_off(self, due_ns: int, actual_ns: int, within_s: float = 2.0) -> list[Undelivered]:
+        """Sign off from the network; return what was on its way to this node then, undelivered at these times."""
         self._send(BYE)
         deadline_s = time.monotonic() + within_s
         while not self._farewell and time.monotonic() < deadline_s:
             if self._socket.poll(100):
                 self.take_input()
-        return [(*key, incoming) for key, incoming in self._announced.items()]
+        return [
+            undelivered(incoming.header, source, self._name, due_ns, actual_ns)
+            for (source, _), incoming in self._announced.items()
+        ]
 
     def close(self) -> None:
         self._socket.disable_monitor()

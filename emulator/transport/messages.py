@@ -272,7 +272,7 @@ class Incoming:
         known = all(name in plain or ("/" in name and self._is_state(name)) for name in names)
         if not known or not plain.issubset(names) or len(names) != len(dict.fromkeys(names)):
             raise WireError(f"{header.kind} from {sender}: tensors {names} are not those of the kind")
-        self._type, self._header, self._header_bytes, self._sender = message_type, header, header_bytes, sender
+        self._type, self.header, self._header_bytes, self._sender = message_type, header, header_bytes, sender
         self._views: list[memoryview] = []
         self._tensors: list[torch.Tensor] = []
         self._filled = 0
@@ -284,19 +284,19 @@ class Incoming:
 
     @property
     def sizes(self) -> Sizes:
-        return sizes_of(self._header, self._header_bytes, self._type.official)
+        return sizes_of(self.header, self._header_bytes, self._type.official)
 
     @property
     def missing_bytes(self) -> int:
-        return self._header.payload_bytes - self._filled
+        return self.header.payload_bytes - self._filled
 
     @property
     def kind(self) -> str:
-        return self._header.kind
+        return self.header.kind
 
     def chunk_count(self, chunk_bytes: int) -> int:
         """In how many pieces the payload comes."""
-        return sum(-(-spec.payload_bytes // chunk_bytes) for spec in self._header.tensors)
+        return sum(-(-spec.payload_bytes // chunk_bytes) for spec in self.header.tensors)
 
     def release(self) -> None:
         """Give back what ``allocate`` could get."""
@@ -304,7 +304,7 @@ class Incoming:
 
     def allocate(self) -> None:
         """Make room for the payload; running out of memory here raises what torch raises for it."""
-        self._tensors = [torch.empty(spec.shape, dtype=_DTYPES[spec.dtype]) for spec in self._header.tensors]
+        self._tensors = [torch.empty(spec.shape, dtype=_DTYPES[spec.dtype]) for spec in self.header.tensors]
         self._views = [byte_view(tensor) for tensor in self._tensors]
 
     def adopt(self, tensors: list[torch.Tensor]) -> None:
@@ -316,7 +316,7 @@ class Incoming:
         while self._at < len(self._views) and self._offset == len(self._views[self._at]):
             self._at, self._offset = self._at + 1, 0
         if self._at == len(self._views) or self._offset + len(chunk) > len(self._views[self._at]):
-            raise WireError(f"{self._header.kind} from {self._sender}: more payload than its header announced")
+            raise WireError(f"{self.header.kind} from {self._sender}: more payload than its header announced")
         self._views[self._at][self._offset : self._offset + len(chunk)] = chunk
         self._offset += len(chunk)
         self._filled += len(chunk)
@@ -324,9 +324,9 @@ class Incoming:
     def message(self) -> Message:
         """The complete message."""
         if self.missing_bytes:
-            raise InternalError(f"{self._header.kind} from {self._sender} is not complete")
+            raise InternalError(f"{self.header.kind} from {self._sender} is not complete")
         values: dict[str, Any] = {field: {} for field, is_state in self._tensor_fields.items() if is_state}
-        for spec, tensor in zip(self._header.tensors, self._tensors, strict=True):
+        for spec, tensor in zip(self.header.tensors, self._tensors, strict=True):
             field, slash, key = spec.name.partition("/")
             if slash:
                 values[field][key] = tensor

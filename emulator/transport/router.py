@@ -28,6 +28,7 @@ from emulator.ledger.files import Ledger
 from emulator.network.fabric import Fabric, LinkEvent
 from emulator.network.jitter import Transmission
 from emulator.transport.control_channel import ControlHub
+from emulator.transport.delivery import transmitted, undelivered
 from emulator.transport.endpoint import (
     ABORT,
     ANNOUNCED,
@@ -266,20 +267,14 @@ class Router:
     def _on_transmitted(self, message: RelayedMessage) -> None:
         """Record that the last bit has left, and tell sender and receiver."""
         self._ledger.write(
-            events.Transmitted(
-                due_ns=message.transmission.left_ns,
-                actual_ns=self._conductor.actual_ns(),
-                counter=message.header.counter,
-                source=message.source,
-                destination=message.destination,
-                kind=message.header.kind,
-                wire_bytes=message.wire_bytes,
-                payload_bytes=message.header.payload_bytes,
-                posted_ns=message.posted_ns,
-                start_ns=message.transmission.start_ns,
-                arrival_ns=message.transmission.arrival_ns,
-                ack_bytes=message.transmission.ack_bytes,
-                resent_bytes=message.transmission.resent_bytes,
+            transmitted(
+                message.header,
+                message.source,
+                message.destination,
+                message.wire_bytes,
+                message.posted_ns,
+                self._conductor.actual_ns(),
+                message.transmission,
             )
         )
         message.left = True
@@ -360,17 +355,8 @@ class Router:
         for message in sorted(self._messages.values(), key=lambda t: t.key):
             if message.announced and message.destination in self._left_in_order:
                 continue
-            self._ledger.write(
-                events.Undelivered(
-                    due_ns=actual_ns,
-                    actual_ns=actual_ns,
-                    counter=message.header.counter,
-                    source=message.source,
-                    destination=message.destination,
-                    kind=message.header.kind,
-                    payload_bytes=message.header.payload_bytes,
-                )
-            )
+            ends = message.source, message.destination
+            self._ledger.write(undelivered(message.header, *ends, actual_ns, actual_ns))
         self._ledger.write(events.Ended(due_ns=actual_ns, actual_ns=actual_ns, outcome="finished"))
         self._control_hub.close()
         self._socket.close(linger=0)

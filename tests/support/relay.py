@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import multiprocessing
 import threading
 from collections.abc import Callable, Coroutine
@@ -16,10 +15,11 @@ import zmq
 from emulator.clock.conductors import CLOCKS, Clock
 from emulator.clock.loop import EmulatedLoop
 from emulator.ledger import events
-from emulator.ledger.events import Ended, Undelivered
+from emulator.ledger.events import Ended
 from emulator.ledger.files import Ledger, read_node
 from emulator.ledger.timeline import only
 from emulator.network.fabric import Fabric
+from emulator.node import playing
 from emulator.node.node import Node, make_node
 from emulator.preflight.in_process import InProcessHost, ProfiledCosts
 from emulator.profiles.availability import Absence
@@ -180,14 +180,12 @@ class NodeThread:
         try:
             endpoint.attach(loop)
             node = self._node(loop, endpoint, ledger)
-            self._outcome = loop.run_until_complete(self._play(node)), None
+            self._outcome = loop.run_until_complete(playing.play(node, self._role(node))), None
         except BaseException as error:
             self._outcome = None, error
         now = {"due_ns": loop.now_ns, "actual_ns": loop.now_ns}
-        for source, counter, incoming in endpoint.sign_off():
-            ends = {"source": source, "destination": self._name, "counter": counter}
-            payload_bytes = incoming.sizes.payload
-            ledger.write(Undelivered(**now, **ends, kind=incoming.kind, payload_bytes=payload_bytes))
+        for event in endpoint.sign_off(**now):
+            ledger.write(event)
         ledger.write(Ended(**now, outcome="finished"))
         ledger.close()
         loop.close()
@@ -198,16 +196,6 @@ class NodeThread:
         scenario, costs = self._place.scenario, ProfiledCosts(1)
         spec = next(member for member in scenario.members if member.name == self._name)
         return make_node(spec, scenario.clients, loop, endpoint, InProcessHost(costs), costs, ledger.write)
-
-    async def _play(self, node: Node) -> Any:
-        playing = asyncio.ensure_future(self._role(node))
-        await asyncio.wait((playing, node.failed), return_when=asyncio.FIRST_COMPLETED)
-        if not playing.done():
-            playing.cancel()
-            await asyncio.gather(playing, return_exceptions=True)
-            node.failed.result()
-        await node.drained()
-        return playing.result()
 
 
 def play(
