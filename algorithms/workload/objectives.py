@@ -110,7 +110,18 @@ class PerPosition:
         return _Positions(self, self._ignore)
 
 
-class MultiLabel:
+class _Values:
+    """Several values a sample, each a term of the loss: outputs are of the labels' shape."""
+
+    def terms(self, y: Tensor) -> int:
+        return y.numel()
+
+    def output_shape(self, y: tuple[int, ...], classes: int) -> tuple[int, ...]:
+        del classes
+        return y
+
+
+class MultiLabel(_Values):
     """Several labels a sample, each there or not."""
 
     metrics = (Metric("macro_f1", targets=(0.85, 0.9)), Metric("label_accuracy"))
@@ -118,31 +129,17 @@ class MultiLabel:
     def loss(self, output: Tensor, y: Tensor, reduction: Reduction = "mean") -> Tensor:
         return functional.binary_cross_entropy_with_logits(output, y.to(output.dtype), reduction=reduction)
 
-    def terms(self, y: Tensor) -> int:
-        return y.numel()
-
-    def output_shape(self, y: tuple[int, ...], classes: int) -> tuple[int, ...]:
-        del classes
-        return y
-
     def tally(self) -> Tally:
         return _Labels()
 
 
-class Regression:
+class Regression(_Values):
     """Values."""
 
     metrics = (Metric("mean_squared_error", "lower", percent=False),)
 
     def loss(self, output: Tensor, y: Tensor, reduction: Reduction = "mean") -> Tensor:
         return functional.mse_loss(output, y, reduction=reduction)
-
-    def terms(self, y: Tensor) -> int:
-        return y.numel()
-
-    def output_shape(self, y: tuple[int, ...], classes: int) -> tuple[int, ...]:
-        del classes
-        return y
 
     def tally(self) -> Tally:
         return _Mean(self)

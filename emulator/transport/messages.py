@@ -195,13 +195,14 @@ class Parcel:
         for field, is_state in tensor_fields.items():
             value = getattr(message, field)
             for name, tensor in ((f"{field}/{key}", t) for key, t in value.items()) if is_state else ((field, value),):
+                if not isinstance(tensor, torch.Tensor):
+                    raise TypeError(f"{type(message).__name__}.{name}: must be a tensor, not {type(tensor).__name__}")
                 if tensor.dtype not in _DTYPE_NAMES:
                     raise WireError(f"{kind_of(type(message))}.{name}: dtype {tensor.dtype} cannot be sent")
                 specs.append(TensorSpec(name, _DTYPE_NAMES[tensor.dtype], tuple(tensor.shape)))
                 self.tensors.append(copy(tensor))
-        self.header = Header(
-            kind_of(type(message)), counter, {name: getattr(message, name) for name in scalar_types}, tuple(specs)
-        )
+        scalars = {name: _scalar(message, name, hint) for name, hint in scalar_types.items()}
+        self.header = Header(kind_of(type(message)), counter, scalars, tuple(specs))
         self.encoded = encode_header(self.header)
         self.sizes = sizes_of(self.header, len(self.encoded), type(message).official)
 
@@ -220,6 +221,16 @@ class Parcel:
             view = byte_view(tensor)
             for offset in range(0, len(view), chunk_bytes):
                 yield view[offset : offset + chunk_bytes]
+
+
+def _scalar(message: Message, name: str, hint: Any) -> Any:
+    """A scalar field's value as it is; TypeError, where it is posted, for one that its receiver could not take."""
+    value = getattr(message, name)
+    try:
+        msgspec.convert(value, hint)
+    except msgspec.ValidationError as error:
+        raise TypeError(f"{type(message).__name__}.{name}: {str(error)[0].lower()}{str(error)[1:]}") from None
+    return value
 
 
 def encode_header(header: Header) -> bytes:
@@ -259,7 +270,8 @@ class Incoming:
     def __init__(self, header: Header, header_bytes: int, types: dict[str, type[Message]], sender: str) -> None:
         message_type = types.get(header.kind)
         if message_type is None:
-            raise WireError(f"unknown kind {header.kind!r} from {sender}; known: {', '.join(sorted(types))}")
+            kinds = ", ".join(sorted(types))
+            raise WireError(f"unknown kind {header.kind!r} from {sender}; known: {kinds}; add its type to MESSAGES")
         scalar_types, self._tensor_fields = _fields(message_type)
         if header.scalars.keys() != scalar_types.keys():
             raise WireError(f"{header.kind} from {sender}: fields {sorted(header.scalars)} are not those of the kind")

@@ -6,8 +6,6 @@ losses. A hundred thousandth of a weight would show in a test loss of 17 digits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from processes import LARGE_BATCH, ROUNDS, Played
@@ -29,15 +27,6 @@ def losses(played: Played, algorithm: str) -> dict[tuple[str, int], float]:
     return {(event.node, event.round): event.values["loss"] for event in reported}
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """As in a node: sums in the order of one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def test_fedavg_is_splitfed_v1_for_any_number_of_clients(three_clients: Played) -> None:
     assert judged(three_clients, "fedavg") == judged(three_clients, "splitfed-v1")
     # One reports the mean of float32 losses, the other of the same numbers as they came in message headers.
@@ -49,7 +38,6 @@ def test_cse_fsl_on_the_same_clients_is_another_model(three_clients: Played) -> 
     assert judged(three_clients, "fedavg") != judged(three_clients, "cse-fsl")
 
 
-@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("algorithm", ["sl", "splitfed-v1", "splitfed-v2"])
 def test_with_one_client_it_is_plain_training_of_the_joined_model(algorithm: str, one_client: Played) -> None:
     task = Task(clients=1, batch=LARGE_BATCH)

@@ -7,7 +7,7 @@ different sizes, so that a mean without the weights n_i / N would show.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -155,15 +155,6 @@ WORKLOADS: dict[str, tuple[str, str, Loss, Callable[[torch.Tensor], int]]] = {
 BIT_FOR_BIT = ("fedavg", "splitfed-v1")
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("case", ALGORITHMS)
 @pytest.mark.parametrize("workload", WORKLOADS)
 def test_with_one_client_a_workload_of_a_user_s_own_is_trained_as_in_plain_torch(workload: str, case: str) -> None:
