@@ -66,7 +66,7 @@ class Stage(Launcher):
 
     def __init__(self, folder: Path) -> None:
         # No snapshot is ever written, so nothing is evaluated; the evaluator only imports the module.
-        self._blank = Plan(scene("none", ()), 1, "real", 1, "rlimit", "algorithms.workload.task.evaluate", "")
+        self._blank = Plan(scene("none", ()), 1, "real", 1, "rlimit", "algorithms.workload.judging.judge", "")
         super().__init__(folder, self._blank, [*ALGORITHMS.values(), "algorithms.workload.parts", *PLAYERS])
         self._starting_ns = 0
         self._watched: dict[str, psutil.Process] = {}

@@ -104,7 +104,7 @@ class Prober:
             clock="virtual",
             dilation=None,
             memory_cap="account",
-            evaluate="algorithms.workload.task.evaluate",
+            evaluate="algorithms.workload.judging.judge",
             prepare="algorithms.workload.task.prepare",
         )
         self._scenario, self._flags, self._folder = scenario, flags, folder

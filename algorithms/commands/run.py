@@ -123,9 +123,9 @@ def planned(config: RunConfig, argv: list[str]) -> Planned:
     )
     plan = Plan(
         scenario,
-        evaluate="algorithms.workload.task.evaluate",
+        evaluate="algorithms.workload.judging.judge",
         prepare="algorithms.workload.task.prepare",
-        saved="algorithms.workload.saved",
+        saved="algorithms.workload.judging",
         save=config.save,
         step_limit_s=config.step_limit,
         **config.how,

@@ -19,7 +19,7 @@ import psutil
 
 from algorithms.data import labels as classes
 from algorithms.data.labels import shown
-from algorithms.data.owners import numbered
+from algorithms.data.owners import of_both
 from emulator.errors import UserError
 
 NAMES = {  # what an array may be called: our names, MedMNIST's and others', Keras's
@@ -96,18 +96,11 @@ def images(archive: Archive) -> tuple[Array, Array, list[str]]:
     return train.reshape(-1, *archive.shape), test.reshape(-1, *archive.shape), remarks
 
 
-def owners(archive: Archive) -> Array | None:
-    """Whose each training sample is, numbers or names [N], where the archive says it."""
-    name = archive.names.get("owners")
-    if not name:
-        return None
-    found = _array(archive.path, name)
-    if found.shape != archive.labels[0].shape or found.dtype.kind not in "biuU":
-        raise UserError(
-            f"{archive.path}: {name}: must be a number or a name for each of {len(archive.labels[0])} training samples,"
-            f" not {found.dtype} of shape {list(found.shape)}"
-        )
-    return numbered(found)
+def owners(archive: Archive) -> tuple[Array | None, Array | None]:
+    """Whose each training and each test sample is, numbers or names [N], where the archive says it."""
+    names = [archive.names.get(f"{part}owners") for part in PARTS]
+    train, test = (_array(archive.path, name) if name else None for name in names)
+    return of_both(str(archive.path), train, test, (len(archive.labels[0]), len(archive.labels[1])))
 
 
 def holds_inputs(path: Path) -> bool:
@@ -124,8 +117,8 @@ def inputs(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: has {INPUTS[0]}, and no {missing[0]}: save {', '.join(INPUTS)}")
     train_x, train_y, test_x, test_y = (_array(path, name) for name in INPUTS)
     found = {"train": (train_x, train_y), "test": (test_x, test_y)}
-    whose = [name for name in OWNERS if name in held]
-    return {**found, "owners": _array(path, whose[0])} if whose else found
+    whose = [(f"{part}owners", f"{part}{name}") for part in PARTS for name in OWNERS if f"{part}{name}" in held]
+    return {**found, **{key: _array(path, name) for key, name in whose}}
 
 
 def _bytes(archive: Archive, train: Array, test: Array) -> tuple[Array, Array, list[str]]:
@@ -184,11 +177,12 @@ def _names(path: Path) -> tuple[dict[str, str], list[str]]:
                 f" {' nor '.join(known)}; it has {has}{_folded(held, known)}"
             )
         found[array] = there[0]
-    there = [name for name in OWNERS if name in held]
-    if len(there) > 1:
-        raise UserError(f"{path}: has {' and '.join(there)}: leave one of them out")
-    if there:
-        found["owners"] = there[0]
+    for part in PARTS:
+        there = [f"{part}{name}" for name in OWNERS if f"{part}{name}" in held]
+        if len(there) > 1:
+            raise UserError(f"{path}: has {' and '.join(there)}: leave one of them out")
+        if there:
+            found[f"{part}owners"] = there[0]
     return found, [shown(name) for name in held if name not in found.values()]
 
 

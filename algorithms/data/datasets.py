@@ -27,6 +27,7 @@ _DIGITS = Path(__file__).parent / "digits" / "digits.npz"
 _DIGITS_TRAIN = 1500  # of 1,797; the file's order is a fixed random one
 _CHUNK = 256  # images made or written at a time: bounds the memory of preparing
 _ABOUT = "dataset.json"
+_TEST_CLIENTS = "test.clients.npy"
 _TEXTURE_BYTES = 8  # of a value of a class's texture, while synthetic images are made
 CONSTANT = 0.02  # of white: an image whose pixels differ by no more shows nothing
 
@@ -57,13 +58,14 @@ class Samples(NamedTuple):
 
 class Loaded(NamedTuple):
     """A data set. ``names``: of its classes, where they have some; ``remarks``: what had to be understood; ``owners``
-    [N]: whose each training sample is, where the data set says it."""
+    [N], ``test_owners`` [M]: whose each training and each test sample is, where the data set says it."""
 
     train: Samples
     test: Samples
     names: Sequence[str] = ()
     remarks: Sequence[str] = ()
     owners: np.ndarray[Any, Any] | None = None
+    test_owners: np.ndarray[Any, Any] | None = None
 
 
 class PixelCensus(NamedTuple):
@@ -132,7 +134,7 @@ def load_all(dataset: str, data_dir: str, skip_bad: bool = False, kind: str = ""
     """The same with all that is known of it; ``skip_bad``: without the images of a folder that cannot be read."""
     if own := _own(dataset, data_dir, kind, ignore_index):
         train, test = (Samples(x, y) for x, y in zip(own.inputs, own.labels, strict=True))
-        return Loaded(train, test, own.names, own.remarks, own.owners)
+        return Loaded(train, test, own.names, own.remarks, own.owners, own.test_owners)
     if dataset == "digits":
         with np.load(_DIGITS) as archive:
             images, labels = archive["images"][:, None], archive["labels"].astype(np.int64)
@@ -154,7 +156,8 @@ def load_all(dataset: str, data_dir: str, skip_bad: bool = False, kind: str = ""
     found = archives.read(_archive(dataset, data_dir))
     *parts, remarks = archives.images(found)
     train, test = (Samples(images, labels) for images, labels in zip(parts, found.labels, strict=True))
-    return Loaded(train, test, remarks=[*found.remarks, *remarks], owners=archives.owners(found))
+    whose, test_whose = archives.owners(found)
+    return Loaded(train, test, remarks=[*found.remarks, *remarks], owners=whose, test_owners=test_whose)
 
 
 def _folder(dataset: str, data_dir: str, skip_bad: bool) -> Loaded:
@@ -268,14 +271,30 @@ def count(folder: str, name: str) -> int:
     return len(read(folder, name).labels)
 
 
+def write_test_clients(folder: Path, clients: np.ndarray[Any, Any]) -> None:
+    """Write the number of the client of each test sample, [M], -1 for none's, beside the test part."""
+    np.save(folder / _TEST_CLIENTS, clients)
+
+
+def read_test_clients(folder: str) -> np.ndarray[Any, Any]:
+    """The clients of the test part that was prepared in ``folder``."""
+    found: np.ndarray[Any, Any] = np.load(Path(folder) / _TEST_CLIENTS)
+    return found
+
+
+def about_path(folder: Path) -> Path:
+    """The file in ``folder`` that says what the data set is."""
+    return folder / _ABOUT
+
+
 def write_about(folder: Path, about: Description) -> None:
     """Write down what the data set is, so that nodes need not look at the data set itself."""
-    (folder / _ABOUT).write_bytes(msgspec.json.encode(about))
+    about_path(folder).write_bytes(msgspec.json.encode(about))
 
 
 def read_about(folder: str) -> Description:
     """What the data set prepared in ``folder`` is; UserError where there is none."""
     try:
-        return msgspec.json.decode((Path(folder) / _ABOUT).read_bytes(), type=Description)
+        return msgspec.json.decode(about_path(Path(folder)).read_bytes(), type=Description)
     except (OSError, msgspec.DecodeError) as error:
         raise UserError(f"{folder}: folder: no data set was prepared there: {error}") from None

@@ -118,6 +118,16 @@ def owned(loaded: Loaded, clients: int, partition: str, seed: int) -> list[np.nd
     return owners.chosen(parts, clients, stream(seed, "owners"), partition)
 
 
+def test_clients(loaded: Loaded, partition: str, parts: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any] | None:
+    """The client of each test sample, [M], -1 for those of owners without a client; None where nothing says it."""
+    if parse_partition(partition).kind != "natural" or loaded.owners is None or loaded.test_owners is None:
+        return None
+    found = np.full(len(loaded.test_owners), -1)
+    for client, rows in enumerate(parts):
+        found[loaded.test_owners == loaded.owners[rows[0]]] = client
+    return found
+
+
 def _unequal(
     pools: list[np.ndarray[Any, Any]], clients: int, how: Partition, draws: np.random.Generator, text: str
 ) -> list[np.ndarray[Any, Any]]:

@@ -1,8 +1,9 @@
 """Data of a user's own: a callable's training and test part, read once, as arrays, or why they cannot be meant.
 
-The callable returns ``(train, test)``, ``(train, test, owners)`` or a mapping with these keys and ``names`` (of
-classes), ``task`` and ``vocabulary``. A part is a ``torch.utils.data.Dataset`` or a pair (inputs, labels) of arrays or
-tensors. Inputs: uint8 become 0 to 1 by 255; floats are float32 as they are; other whole numbers are tokens.
+The callable returns ``(train, test)``, ``(train, test, owners)``, ``(train, test, owners, test_owners)`` or a mapping
+with these keys and ``names`` (of classes), ``task`` and ``vocabulary``. A part is a ``torch.utils.data.Dataset`` or a
+pair (inputs, labels) of arrays or tensors. Inputs: uint8 become 0 to 1 by 255; floats are float32 as they are; other
+whole numbers are tokens.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from algorithms.data import labels as classes
 from emulator.errors import UserError
 
 KINDS = ("classification", "multilabel", "regression", "per-position")
+_KEYS = ("train", "test", "owners", "test_owners")
 MOST_TOKENS = 10**7  # of a vocabulary: more is a slip, such as a measurement in whole numbers
 
 Array = np.ndarray[Any, Any]
@@ -35,6 +37,7 @@ class UserData(NamedTuple):
     vocabulary: int
     names: list[str]
     owners: Array | None
+    test_owners: Array | None
     remarks: list[str]
 
 
@@ -62,20 +65,17 @@ def _meant(where: str, word: str, made: Any, kind: str, ignore_index: int) -> Us
     if said not in KINDS:
         raise UserError(f"{where}: task: there is no {said!r}: say one of {', '.join(KINDS)}")
     labels, count = _labels(where, said, [y for _, y in parts], names, ignore_index)
-    whose = found.get("owners")
-    if whose is not None:
-        whose = owners.numbered(_array(whose))
-        if whose.shape != (len(labels[0]),) or whose.dtype.kind not in "biuU":
-            raise UserError(f"{where}: owners must be a number or a name for each of {len(labels[0])} training samples")
-    return UserData((inputs[0], inputs[1]), (labels[0], labels[1]), said, count, vocabulary, names, whose, remarks)
+    given = [None if found.get(key) is None else _array(found[key]) for key in ("owners", "test_owners")]
+    whose = owners.of_both(where, given[0], given[1], (len(labels[0]), len(labels[1])))
+    return UserData((inputs[0], inputs[1]), (labels[0], labels[1]), said, count, vocabulary, names, *whose, remarks)
 
 
 def _mapping(where: str, made: Any) -> dict[str, Any]:
-    if isinstance(made, tuple | list) and len(made) in (2, 3):
-        made = dict(zip(("train", "test", "owners"), made, strict=False))
+    if isinstance(made, tuple | list) and len(made) in (2, 3, 4):
+        made = dict(zip(_KEYS, made, strict=False))
     if not isinstance(made, Mapping) or not {"train", "test"} <= {*made}:
         raise UserError(f"{where}: must return (train, test), each a Dataset or a pair (inputs, labels)")
-    known = ("train", "test", "owners", "names", "task", "vocabulary")
+    known = (*_KEYS, "names", "task", "vocabulary")
     if strange := [str(key) for key in made if key not in known]:
         raise UserError(f"{where}: returns {strange[0]!r}, which is none of {', '.join(known)}")
     return dict(made)

@@ -4,17 +4,23 @@
      "partition", "overlap": whether clients draw for themselves, "remarks": [...],
      "train", "test": {"samples", "classes": {class number: samples}},
      "clients": [the same for each],
-     "judged": {"task", "metric", "better", "targets"}}
+     "judged": {"task", "metric", "better", "targets", "by_client": ``TEST``, ``LABELS`` or ""}}
 
 ``white`` is 0 where inputs are no pixels. Classes without a sample are left out of ``classes``, whose keys are text, as
 in JSON; it is empty for a regression, and counts positions where each has a label.
+
+The metric of a client is over its own test samples (``TEST``), where the partition is by the data set's own key and the
+test part has that key too; else, where the metric is a share of right labels, by its training labels (``LABELS``;
+``judging``); else it is not told.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from algorithms.data import labels as classes
@@ -29,6 +35,9 @@ PADDING = 4  # of a random crop
 LEAST_SIDE = 4 * PADDING  # a crop moves a smaller image by more than a quarter
 DARK = 0.25  # of white: where no pixel is brighter, the range of the pixels was not what it was taken for
 MOSTLY = 0.5  # of a part's images
+TEST, LABELS = "own test samples", "training labels"  # what a client's metric is of
+_BY_LABELS = ("classification", "per-position")  # their first metric is a mean of recalls
+_FILE = "facts.json"
 
 
 def take(
@@ -66,6 +75,7 @@ def take(
             " it is meant for 32x32 and more"
         )
     first = task.objective().metrics[0]
+    has_key = loaded.test_owners is not None and task.partition == "natural"
     return {
         "dataset": shown(task.dataset),
         "shape": list(about.shape),
@@ -79,8 +89,25 @@ def take(
         "train": _held(loaded.train.labels, about.kind, task.ignore_index),
         "test": _held(loaded.test.labels, about.kind, task.ignore_index),
         "clients": [_held(loaded.train.labels[rows], about.kind, task.ignore_index) for rows in shards],
-        "judged": {"task": about.kind, "metric": first.name, "better": first.better, "targets": list(first.targets)},
+        "judged": {
+            "task": about.kind,
+            "metric": first.name,
+            "better": first.better,
+            "targets": list(first.targets),
+            "by_client": TEST if has_key else LABELS if about.kind in _BY_LABELS else "",
+        },
     }
+
+
+def write(folder: Path, facts: dict[str, Any]) -> None:
+    """Write the facts beside the data that were prepared in ``folder``."""
+    (folder / _FILE).write_bytes(msgspec.json.encode(facts))
+
+
+def read(folder: str) -> dict[str, Any]:
+    """The facts of the data that were prepared in ``folder``."""
+    found: dict[str, Any] = msgspec.json.decode((Path(folder) / _FILE).read_bytes())
+    return found
 
 
 def _held(labels: np.ndarray[Any, Any], kind: str, ignore_index: int) -> dict[str, Any]:

@@ -44,6 +44,9 @@ class Tally(Protocol):
     def scores(self) -> dict[str, float]:
         """The metrics by name over all that was added; one that has no finite value is left out."""
 
+    def recall(self) -> Tensor:
+        """The share of each class's labels that were known, [C]; NaN where there was none; [0] without classes."""
+
 
 class Objective(Protocol):
     """Loss and metrics of one kind of task; pure functions of tensors."""
@@ -193,6 +196,9 @@ class _Classes:
             "macro_f1": _f1(right, self._said, held),
         }
 
+    def recall(self) -> Tensor:
+        return self._right / self._held
+
 
 class _Mean:
     """The mean loss."""
@@ -212,6 +218,9 @@ class _Mean:
     def scores(self) -> dict[str, float]:
         return {"mean_squared_error": self.mean}
 
+    def recall(self) -> Tensor:
+        return torch.zeros(0)
+
 
 class _Positions:
     """Counts by class over the positions that count, and the perplexity."""
@@ -229,6 +238,9 @@ class _Positions:
         found = self._classes.scores()
         del found["balanced_accuracy"]
         return found | ({"perplexity": math.exp(self._mean.mean)} if self._mean.mean < 700 else {})
+
+    def recall(self) -> Tensor:
+        return self._classes.recall()
 
 
 class _Labels:
@@ -250,3 +262,6 @@ class _Labels:
             "macro_f1": _f1(self._right, self._said, self._held),
             "label_accuracy": self._alike / self._all,
         }
+
+    def recall(self) -> Tensor:
+        return torch.zeros(0)

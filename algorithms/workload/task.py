@@ -28,9 +28,7 @@ if TYPE_CHECKING:
     from emulator.transport.messages import StateDict
 
 _CNN_LEAST_PIXELS = 4  # two pools halve height and width
-_TEST_BATCH = 256
 LARGEST = 1e30  # that an optimizer takes: with its own factors it must stay a float32
-_FACTS = "facts.json"
 
 MOST_REPEATS = 10_000  # of one thing in a computation: more is a slip of the pen
 
@@ -274,13 +272,14 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return Parts(self.model, self.cut, self.aux, self._sizes(), self.seed, self.folder, self.init)
 
 
-def prepare(task: Task, folder: Path) -> Task:
+def prepare(task: Task, folder: Path, loaded: datasets.Loaded | None = None) -> Task:
     """Write every client's samples, the test part and the model's parts to ``folder``, once, before nodes start.
 
-    Returns the task to give them, cut and auxiliary named; UserError for a model, cut or auxiliary that cannot be.
+    ``loaded``: samples in the place of the data set's. Returns the task to give nodes, cut and auxiliary named;
+    UserError for a model, cut or auxiliary that cannot be.
     """
     made = task._parts().write(folder)
-    sizes, allow_batch_of_one = write_data(task, folder, _frozen(task)), task._allow_batch_of_one()
+    sizes, allow_batch_of_one = write_data(task, folder, _frozen(task), loaded), task._allow_batch_of_one()
     if not allow_batch_of_one:
         _check_no_single(task, sizes)
     return msgspec.structs.replace(
@@ -297,12 +296,14 @@ def _frozen(task: Task) -> list[str]:
     return [f"{frozen} of {total} parameters of {task.model} are frozen: {how}"] if frozen else []
 
 
-def write_data(task: Task, folder: Path, remarks: Sequence[str] = ()) -> list[int]:
+def write_data(
+    task: Task, folder: Path, remarks: Sequence[str] = (), loaded: datasets.Loaded | None = None
+) -> list[int]:
     """Write every client's samples, the test part and the facts of both to ``folder``; how many samples each has.
 
     ``remarks``: what else is to be said of the workload.
     """
-    loaded = task._loaded()
+    loaded = loaded or task._loaded()
     train, test = loaded.train, loaded.test
     about = task._about()._replace(train=len(train.labels), test=len(test.labels))
     task._check_of(about)
@@ -316,14 +317,15 @@ def write_data(task: Task, folder: Path, remarks: Sequence[str] = ()) -> list[in
     datasets.write_about(folder, about)
     found = census.take(task, about, loaded, shards, written)
     found["remarks"] += remarks
-    (folder / _FACTS).write_bytes(msgspec.json.encode(found))
+    if (whose := partition.test_clients(loaded, task.partition, shards)) is not None:
+        datasets.write_test_clients(folder, whose)
+    census.write(folder, found)
     return [len(rows) for rows in shards]
 
 
 def facts(task: Task) -> dict[str, Any]:
     """What was prepared of a task, for the record: ``census``."""
-    found: dict[str, Any] = msgspec.json.decode((Path(task.folder) / _FACTS).read_bytes())
-    return found
+    return census.read(task.folder)
 
 
 def _check_no_single(task: Task, sizes: list[int]) -> None:
@@ -335,34 +337,6 @@ def _check_no_single(task: Task, sizes: list[int]) -> None:
             f"partition: {task.model} has batch norm, not defined for a batch of one, and client-{sizes.index(1)} has"
             " one sample: take fewer clients, or parts of more equal size"
         )
-
-
-def evaluate(task: Task, parts: dict[str, StateDict]) -> dict[str, float]:
-    """Of ``client`` and ``server`` joined, on the test part: ``loss``, its mean, and the objective's metrics by name.
-
-    In eval mode; other parts are not looked at.
-    """
-    import numpy as np
-    import torch
-
-    from algorithms.workload.loader import tensors
-    from algorithms.workload.models import load_state
-
-    about, preprocessing, objective = task._about(), task._preprocessing(), task.objective()
-    test = datasets.read(task.folder, "test") if task.folder else task._loaded().test
-    model = task.full_model()
-    load_state(model, {**model.state_dict(), **parts["client"], **parts["server"]})  # frozen ones are in no part
-    model.eval()
-    tally, loss, terms = objective.tally(), 0.0, 0
-    with torch.no_grad():
-        for start in range(0, about.test, _TEST_BATCH):
-            rows = np.arange(start, min(start + _TEST_BATCH, about.test))
-            x, y = tensors(test, rows, preprocessing)
-            output = model(x)
-            loss += objective.loss(output, y, "sum").item()
-            terms += objective.terms(y)
-            tally.add(output, y)
-    return {"loss": loss / terms, **tally.scores()}
 
 
 def check_rates(**values: float) -> None:

@@ -51,11 +51,14 @@ def rounds(run: RunRecord) -> Columns:
 
 
 def client_columns(run: RunRecord) -> Columns:
-    """Each client over a whole run: where its time went in seconds, bytes both ways, memory in MiB, how it ended."""
+    """Each client over a whole run: where its time went in seconds, bytes both ways, memory in MiB, how it ended, and
+    the last model's metric for it (``ClientSpread``)."""
     rows = []
     for name, algorithm in run.summary.algorithms.items():
         for client in algorithm.clients:
             row = {"algorithm": name, "client": client.name} | {key: getattr(client, key) for key in OF_CLIENT}
+            if algorithm.client_spread:
+                row[f"score_{algorithm.client_spread.metric}"] = client.score
             row |= {f"{cause}_s": seconds for cause, seconds in (client.latency_s or {}).items()}
             for size, both in asdict(client.bytes).items():
                 row |= {f"{size}_{way}_bytes": count for way, count in asdict(both).items()}

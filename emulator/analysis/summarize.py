@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -23,6 +24,7 @@ from emulator.analysis.latency import CAUSES, latency_splits
 from emulator.analysis.summary import (
     AlgorithmSummary,
     AlignmentErrors,
+    ClientSpread,
     ClientSummary,
     KindsBothWays,
     ServerSummary,
@@ -38,6 +40,7 @@ from emulator.ledger.events import (
     AnyEvent,
     Computed,
     Ended,
+    Evaluated,
     Lifecycle,
     MemoryEstimated,
     Posted,
@@ -102,6 +105,9 @@ def _algorithm(manifest: Manifest, events: Timeline) -> AlgorithmSummary:
     history = communication.history(events, names, diverged)
     evaluated = [row for row in history if row.loss is not None and not diverged]
     last = evaluated[-1] if evaluated else None
+    own_scores = _client_scores(list(named), events, last.round) if last else {}
+    for client in clients:
+        client.score = own_scores.get(client.name)
     timeline, no_timeline = timeline_digest(events)
     outcome, detail = _outcome(events, clients, diverged)
     until_ns = max(ends_ns, default=None)  # what shares of a round count, of which these are taken off
@@ -128,6 +134,7 @@ def _algorithm(manifest: Manifest, events: Timeline) -> AlgorithmSummary:
         balanced_accuracy=last.balanced_accuracy if last else None,
         loss=last.loss if last else None,
         scores=last.scores if last else {},
+        client_spread=_spread(manifest, own_scores),
         official_bytes=sum(message.official_bytes for message in posted),
         bytes=both_ways(posted, names),
         total_bytes=communication.total(posted),
@@ -213,6 +220,28 @@ def _client(
         latency_s=_seconds([split]),
         bytes=both_ways([*sent, *(message for message in came if message.node != name)], {name}),
         by_kind=KindsBothWays(up=by_kind(sent), down=by_kind(came)),
+    )
+
+
+def _client_scores(names: Sequence[str], events: Timeline, round: int) -> dict[str, float]:
+    """The metric of the model of ``round`` for each client that has one."""
+    judged = next((event.clients for event in events.of(Evaluated) if event.round == round), [])
+    return {name: score for name, score in zip(names, judged, strict=False) if score is not None}
+
+
+def _spread(manifest: Manifest, scores: Mapping[str, float]) -> ClientSpread | None:
+    judged = manifest.census.judged if manifest.census else None
+    if not scores or judged is None:
+        return None
+    worst = (min if judged.better == "higher" else max)(scores, key=lambda name: scores[name])
+    return ClientSpread(
+        metric=judged.metric,
+        by=judged.by_client,
+        clients=len(scores),
+        mean=statistics.fmean(scores.values()),
+        std=statistics.pstdev(scores.values()),
+        worst=scores[worst],
+        worst_client=worst,
     )
 
 

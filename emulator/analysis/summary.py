@@ -139,7 +139,8 @@ class ServerSummary(msgspec.Struct, kw_only=True):
 
 class ClientSummary(msgspec.Struct, kw_only=True):
     """A client over the whole run. ``latency_s``: due seconds by the causes of ``latency``; ``account_mib``: its
-    tensors when they were most, by kind; ``beside_mib``: what of the peak those do not explain."""
+    tensors when they were most, by kind; ``beside_mib``: what of the peak those do not explain; ``score``: the last
+    judged model's metric for this client (``ClientSpread``)."""
 
     name: str
     device: str = ""
@@ -159,6 +160,20 @@ class ClientSummary(msgspec.Struct, kw_only=True):
     latency_s: dict[str, float] | None = None
     bytes: ByteSizesBothWays
     by_kind: KindsBothWays = msgspec.field(default_factory=KindsBothWays)
+    score: float | None = None
+
+
+class ClientSpread(msgspec.Struct, kw_only=True):
+    """The last judged model's ``metric`` over the clients that have a ``score``, of what ``by`` says
+    (``Judged.by_client``): mean, standard deviation over these clients (not of a sample), the worst and whose it is."""
+
+    metric: str
+    by: str
+    clients: int
+    mean: float
+    std: float
+    worst: float
+    worst_client: str
 
 
 class AlgorithmSummary(msgspec.Struct, kw_only=True):
@@ -191,6 +206,7 @@ class AlgorithmSummary(msgspec.Struct, kw_only=True):
     balanced_accuracy: float | None = None
     loss: float | None = None
     scores: dict[str, float] = {}
+    client_spread: ClientSpread | None = None
     official_bytes: int
     bytes: ByteSizesBothWays
     total_bytes: ByteSizes

@@ -19,12 +19,16 @@ class SampleCounts(Struct, frozen=True, kw_only=True):
 
 
 class Judged(Struct, frozen=True, kw_only=True):
-    """What a model is judged by: the kind of the task, its first metric, ``higher`` or ``lower``, its targets."""
+    """What a model is judged by: the kind of the task, its first metric, ``higher`` or ``lower``, its targets.
+
+    ``by_client``: what a client's metric is of, "own test samples", "training labels" (the test part as if its labels
+    were distributed as the client's training labels are), or "" where it is not told."""
 
     task: str
     metric: str
     better: str
     targets: list[float] = []
+    by_client: str = ""
 
 
 class Census(Struct, frozen=True, kw_only=True):

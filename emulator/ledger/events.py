@@ -216,6 +216,7 @@ class Evaluated(Event, frozen=True, kw_only=True):
     balanced: float | None = None  # mean over classes of the share of each that was known; None: not judged so
     not_finite: list[str] = []  # parts with values that are infinite or no numbers
     scores: dict[str, float] = {}  # the task's metrics by name, those two among them; empty in older ledgers
+    clients: list[float | None] = []  # its first metric for each client in order; empty: not told by client, or older
 
 
 class ModelSaved(Event, frozen=True, kw_only=True):

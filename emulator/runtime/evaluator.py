@@ -9,7 +9,7 @@ import hashlib
 import importlib
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -66,9 +66,15 @@ def hash_of(parts: dict[str, StateDict]) -> str:
 
 
 def evaluated_event(
-    round: int, due_ns: int, actual_ns: int, parts: dict[str, StateDict], found: Mapping[str, float]
+    round: int,
+    due_ns: int,
+    actual_ns: int,
+    parts: dict[str, StateDict],
+    found: Mapping[str, float],
+    clients: Sequence[float | None] = (),
 ) -> Evaluated:
-    """What is recorded of a model of these ``parts``; ``found``: its ``loss`` and the task's metrics by name.
+    """What is recorded of a model of these ``parts``; ``found``: its ``loss`` and the task's metrics by name;
+    ``clients``: the first of these for each client.
 
     A model with values that are infinite or no numbers, or with such a loss, has no scores: the class that it names is
     the argmax of NaN.
@@ -87,6 +93,7 @@ def evaluated_event(
         balanced=scores.get("balanced_accuracy"),
         scores=scores,
         not_finite=unfit,
+        clients=list(clients) if holds else [],
     )
 
 
@@ -136,9 +143,10 @@ def evaluate_snapshots(spec: LaunchSpec, control: Connection) -> None:
                 snapshot["parts"][part] = torch.load(part_file, weights_only=True)
                 part_file.unlink()
             PULSE.begin("evaluation")
-            found = getattr(module, function)(config.task, snapshot["parts"])
+            found, clients = getattr(module, function)(config.task, snapshot["parts"])
             PULSE.rest()
-            event = evaluated_event(round, snapshot["due_ns"], snapshot["actual_ns"], snapshot["parts"], found)
+            at = snapshot["due_ns"], snapshot["actual_ns"]
+            event = evaluated_event(round, *at, snapshot["parts"], found, clients)
             ledger.write(event)
             keeper.take(config.task, event, snapshot["parts"])
             path.unlink()

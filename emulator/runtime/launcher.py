@@ -54,7 +54,7 @@ class Plan(msgspec.Struct, frozen=True):
     clock: str
     dilation: int | None  # None: chosen for each algorithm
     memory_cap: str  # rlimit | account
-    evaluate: str  # dotted: (task, parts) -> loss and the task's metrics by name
+    evaluate: str  # dotted: (task, parts) -> loss and the task's metrics by name, the first of these for each client
     prepare: str  # dotted: (settings, folder) -> settings, once before the nodes start
     saved: str = ""  # dotted: a module with ``improves(task, scores, best)`` and ``save(task, parts, path)``
     save: str = "none"  # none | final | best: which of the judged models is kept, as models/ALGORITHM.pt

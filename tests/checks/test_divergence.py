@@ -19,8 +19,9 @@ from toy import ACCURACIES, MS, edit, make_manifest, make_timeline
 
 from algorithms import ALGORITHMS, fedavg
 from algorithms.commands.sweep import records as bench_records
+from algorithms.workload.judging import judge
 from algorithms.workload.loader import Shard
-from algorithms.workload.task import Task, evaluate
+from algorithms.workload.task import Task
 from emulator.analysis.metrics import FIGURES
 from emulator.analysis.summarize import summarize
 from emulator.checks import divergence
@@ -93,7 +94,9 @@ def merged(played: Recording) -> list[Any]:
     ends = [event for event in lines["server"] if isinstance(event, RoundEnded)]
     lines["evaluator"] = [
         msgspec.structs.replace(
-            evaluated_event(end.round, end.due_ns, end.actual_ns, parts, evaluate(TASK, parts)), node="evaluator", seq=i
+            evaluated_event(end.round, end.due_ns, end.actual_ns, parts, *judge(TASK, parts)),
+            node="evaluator",
+            seq=i,
         )
         for i, (end, parts) in enumerate(zip(ends, played.snapshots, strict=True))
     ]

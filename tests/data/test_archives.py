@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from algorithms.data import archives, datasets
-from algorithms.workload.task import Task, evaluate, facts, prepare
+from algorithms.workload.judging import judge
+from algorithms.workload.task import Task, facts, prepare
 from emulator.errors import UserError
 
 
@@ -314,4 +315,4 @@ def test_an_archive_s_images_are_read_when_it_is_prepared_and_only_then(
     prepared.check()
     assert len(prepared.shard(1)) == 20
     assert prepared.shard_samples() == [20, 20]
-    evaluate(prepared, prepared.halves(prepared.full_model().state_dict()))
+    judge(prepared, prepared.halves(prepared.full_model().state_dict()))

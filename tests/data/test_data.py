@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from algorithms.data import datasets, streams
 from algorithms.data import partition as partition_of
 from algorithms.training.settings import Settings
-from algorithms.workload.task import Task, evaluate, prepare
+from algorithms.workload.judging import judge
+from algorithms.workload.task import Task, prepare
 from emulator.errors import UserError
 
 PARTITIONS = ("iid", "dirichlet:1e-200", "dirichlet:0.01", "dirichlet:0.5", "dirichlet:1e6", "shards:1", "shards:3")
@@ -156,7 +157,7 @@ def test_prepared_files_hold_what_a_node_would_load_and_no_other_client_s_sample
             assert bool((y1 == y2).all())
     whole = task.full_model()
     parts = task.halves(whole.state_dict())
-    assert evaluate(task, parts) == evaluate(prepared, parts)
+    assert judge(task, parts).scores == judge(prepared, parts).scores
 
 
 def test_synthetic_data_are_classes_that_a_nearest_mean_tells_apart() -> None:

@@ -15,7 +15,8 @@ from torchvision import datasets
 
 from algorithms.data import datasets as data
 from algorithms.data import image_folders
-from algorithms.workload.task import Task, evaluate, prepare
+from algorithms.workload.judging import judge
+from algorithms.workload.task import Task, prepare
 from emulator.errors import UserError
 
 
@@ -92,7 +93,7 @@ def test_clients_see_the_images_of_a_prepared_folder_and_need_it_no_more(part: s
     assert seen == plain
     shades = [round(255 * value) for values in seen for value in values]
     assert sorted(shades) == [40, 41, 80, 81]
-    assert evaluate(prepared, prepared.halves(prepared.full_model().state_dict()))["accuracy"] in (
+    assert judge(prepared, prepared.halves(prepared.full_model().state_dict())).scores["accuracy"] in (
         0.0,
         0.25,
         0.5,

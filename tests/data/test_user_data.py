@@ -14,7 +14,8 @@ import torch
 from algorithms import fedavg, splitfed_v1
 from algorithms.commands.sweep import dependencies
 from algorithms.data import datasets, identity, user_data
-from algorithms.workload.task import Task, evaluate, facts, prepare
+from algorithms.workload.judging import judge
+from algorithms.workload.task import Task, facts, prepare
 from emulator.errors import UserCodeError, UserError
 from emulator.ledger.census import Census
 from emulator.tables import clients_data
@@ -42,7 +43,7 @@ def test_it_is_read_divided_trained_and_judged_by_its_own_metric(
     example_x, example_y = prepared.example_batch(8)
     assert (x.dtype, x.shape, y.dtype, y.shape) == (dtype, example_x.shape, example_y.dtype, example_y.shape)
     played = record(splitfed_v1, {"rounds": 1, "task": msgspec.to_builtins(prepared)})
-    scores = evaluate(prepared, played.snapshots[0])
+    scores = judge(prepared, played.snapshots[0]).scores
     assert {"loss", metric} <= scores.keys() and all(np.isfinite(list(scores.values())))
     found = facts(prepared)
     assert (found["judged"]["task"], found["judged"]["metric"]) == (kind, metric)
@@ -77,7 +78,7 @@ def test_the_example_of_data_is_divided_by_subject_and_learned(tmp_path: Path) -
     sizes = [held["samples"] for held in facts(prepared)["clients"]]
     assert sum(sizes) == 320 and max(sizes) > 3 * min(sizes)
     settings = {"rounds": 4, "client_lr": 0.01, "stop_after_s": None, "task": msgspec.to_builtins(prepared)}
-    losses = [evaluate(prepared, parts)["loss"] for parts in record(fedavg, settings).snapshots]
+    losses = [judge(prepared, parts).scores["loss"] for parts in record(fedavg, settings).snapshots]
     assert losses[-1] < losses[0]
 
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 from processes import LARGE_BATCH, ROUNDS, Played
 
-from algorithms.workload.task import Task, evaluate
+from algorithms.workload.judging import judge
+from algorithms.workload.task import Task
 from emulator.ledger.events import Evaluated, Posted, Reported
 
 
@@ -53,7 +54,7 @@ def test_with_one_client_it_is_plain_training_of_the_joined_model(algorithm: str
             adam.step()
             found.append(loss.item())
         means["client-0", round] = sum(found) / len(found)
-        scores = evaluate(task, task.halves(model.state_dict()))
+        scores = judge(task, task.halves(model.state_dict())).scores
         expected.append((scores["accuracy"], scores["loss"]))
     assert judged(one_client, algorithm) == expected
     assert losses(one_client, algorithm) == means

@@ -32,6 +32,7 @@ SAMPLES: dict[Any, Any] = {
     float | None: 0.5,
     str | None: "client-0",
     list[str]: ["smashed", "update"],
+    list[float | None]: [0.5, None],
     dict[str, float]: {"loss": 0.25},
     dict[str, int]: {"parameters": 7},
     tuple[str, ...]: ("aten::_linalg_svd",),

@@ -10,7 +10,7 @@ import pytest
 import torch
 from processes import Board, play, write_scenario
 
-from algorithms.workload import saved
+from algorithms.workload import judging
 from algorithms.workload.task import Task
 from emulator.ledger.events import Evaluated, ModelSaved
 from emulator.ledger.files import Ledger, read_node
@@ -23,7 +23,7 @@ class Spec:
     """What a keeper is told."""
 
     def __init__(self, folder: Path, save: str) -> None:
-        self.save, self.saved = save, "algorithms.workload.saved"
+        self.save, self.saved = save, "algorithms.workload.judging"
         self.model_file = str(folder / "models" / "fedavg.pt")
 
 
@@ -55,8 +55,8 @@ def test_of_a_metric_that_is_better_the_lower_the_lowest_is_the_best(monkeypatch
 
     monkeypatch.setattr(Task, "objective", lambda _task: Regression())
     less, more = {"mean_squared_error": 0.1}, {"mean_squared_error": 0.2}
-    assert saved.improves(Task(), less, more) and not saved.improves(Task(), more, less)
-    assert not saved.improves(Task(), less, less) and saved.improves(Task(), more, {})
+    assert judging.improves(Task(), less, more) and not judging.improves(Task(), more, less)
+    assert not judging.improves(Task(), less, less) and judging.improves(Task(), more, {})
 
 
 def test_a_run_that_begins_with_a_saved_model_goes_on_where_the_other_ended(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ import torch
 from toy import make_manifest, make_timeline
 
 from algorithms.data import datasets
-from algorithms.workload.task import Task, evaluate, facts, prepare
+from algorithms.workload.judging import judge
+from algorithms.workload.task import Task, facts, prepare
 from emulator.analysis import columns
 from emulator.analysis.recorded import RunRecord
 from emulator.analysis.summarize import summarize
@@ -139,7 +140,7 @@ def test_balanced_accuracy_is_the_mean_recall_of_the_classes_that_are_judged(tmp
     state = task.full_model().state_dict()
     last = list(state)[-1]
     state[last] = torch.tensor([0.0, 0.0, 1e6])
-    scores = evaluate(task, task.halves(state))
+    scores = judge(task, task.halves(state)).scores
     assert (scores["accuracy"], scores["balanced_accuracy"]) == (2 / 8, 1 / 2)
 
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from algorithms import fedavg, splitfed_v1
-from algorithms.workload.task import Task, evaluate, prepare
+from algorithms.workload.judging import judge
+from algorithms.workload.task import Task, prepare
 from emulator.errors import UserError
 from emulator.testing.recording import record
 
@@ -28,7 +29,7 @@ def test_a_model_that_takes_small_images_is_prepared_trained_averaged_and_judged
     prepared = prepare(task_of(model, size), tmp_path / "made")
     for module in (fedavg, splitfed_v1):
         played = record(module, {"rounds": 1, "task": msgspec.to_builtins(prepared)})
-        scores = evaluate(prepared, played.snapshots[0])
+        scores = judge(prepared, played.snapshots[0]).scores
         assert 0 <= scores["accuracy"] <= 1 and 0 <= scores["balanced_accuracy"] <= 1
 
 
