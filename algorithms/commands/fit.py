@@ -1,8 +1,10 @@
 """What fits a device: for each algorithm the largest batch, and the peak at the usual ones, from short measured steps.
 
 A probe is a run like any other on the virtual clock: one client on that device, whose process trains two steps at a
-batch size and sends what it has to send; its cap is only accounted, so that the whole peak is seen. The largest batch
-is looked for along the line through the two probes next to the budget, until one fits whose neighbour does not.
+batch size and sends what it has to send; its cap is only accounted, so that the whole peak is seen. Its samples have
+the shapes and types of the data set's, or of what the flags say, and mean nothing: memory does not look at values. The
+largest batch is looked for along the line through the two probes next to the budget, until one fits whose neighbour
+does not.
 """
 
 from __future__ import annotations
@@ -16,9 +18,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from algorithms import ALGORITHMS, registry
+from algorithms.commands.cuts import parse_shape
 from algorithms.commands.options import overrides
 from algorithms.commands.options.flags import Flags
 from algorithms.commands.options.run_flags import add_flag
+from algorithms.data.archives import WHITE
+from algorithms.data.datasets import Description, Loaded, Samples, about_path, describe, read_about, write_about
+from algorithms.data.user_objects import is_named, short
 from algorithms.experiments.run_config import RunConfig
 from algorithms.workload.knobs import knobs_of
 from algorithms.workload.task import Task
@@ -33,7 +39,8 @@ if TYPE_CHECKING:
 STEPS = 2  # the first makes the optimizer's state, the second has it
 USUAL = (256, 128, 64, 32)
 LEAST, MOST = 2, 4096  # a batch norm needs two samples
-OF_DATA = ("batch", "epochs", "partition", "samples_per_client", "dataset", "data_dir", "bad_images")  # not to be said
+UNSAID = ("batch", "epochs", "partition", "samples_per_client")  # flags of a run that are none of a fit
+EXAMPLES = "examples"  # the name of data that are no data set's
 CLOSE = 0.01  # the search ends when what fits and what does not are so close, or neighbours
 
 
@@ -105,7 +112,7 @@ class Prober:
             dilation=None,
             memory_cap="account",
             evaluate="algorithms.workload.judging.judge",
-            prepare="algorithms.workload.task.prepare",
+            prepare="algorithms.commands.fit.prepare",
         )
         self._scenario, self._flags, self._folder = scenario, flags, folder
         self._launcher = Launcher(folder, plan, [*ALGORITHMS.values(), "algorithms.workload.parts"])
@@ -122,7 +129,7 @@ class Prober:
         from emulator.preflight.dilation import AlgorithmEstimate, ProfilingResult
         from emulator.report import record
 
-        settings = _settings(algorithm, self._flags, batch)
+        settings = _settings(algorithm, self._flags, self._folder, batch)
         folder = self._folder / f"{algorithm}-{batch}"
         folder.mkdir()
         manifest = run_manifest.make_manifest(
@@ -147,6 +154,18 @@ class Prober:
         return float(client.peak_mib)
 
 
+def prepare(task: Task, folder: Path) -> Task:
+    """``task.prepare`` with examples in the place of samples: ``STEPS`` batches of the one client, and two to test."""
+    from algorithms.workload.task import prepare as prepare_task
+
+    def examples(samples: int) -> Samples:
+        x, y = task.example_batch(samples)
+        return Samples((x * levels).byte().numpy() if levels else x.numpy(), y.numpy())
+
+    levels = read_about(task.folder).levels
+    return prepare_task(task, folder, Loaded(examples(STEPS * task.batch), examples(2)))
+
+
 def command(argv: list[str]) -> int:
     """Probe, and print the table; the exit status."""
     flags = _parsed(argv)
@@ -155,11 +174,14 @@ def command(argv: list[str]) -> int:
 
     device = load_device(flags.device)
     scenario = _scenario(device, flags.network)
-    _check(flags)
     budget_mib = device.budget_bytes / 2**20
-    folder = run_folder.open_folder(flags.out, Path(flags.device).stem, f"fit-{flags.model}")
+    described = _described(flags)
+    what = short(flags.model) if is_named(flags.model) else flags.model
+    folder = run_folder.open_folder(flags.out, Path(flags.device).stem, f"fit-{what.replace(':', '-')}")
     found: dict[str, Fit] = {}
     try:
+        write_about(folder, described)
+        _check(flags, folder)
         with Prober(scenario, flags, folder) as prober:
             for name in overrides.chosen_algorithms(flags.algorithm):
                 found[name] = _fit(prober, name, flags.batches, budget_mib)
@@ -167,10 +189,11 @@ def command(argv: list[str]) -> int:
         if found:
             (folder / "fit.json").write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1))
         else:
+            about_path(folder).unlink(missing_ok=True)
             run_folder.discard_run_folder(folder)
     if all(fit.refused for fit in found.values()):
         raise UserError("; ".join(dict.fromkeys(fit.refused for fit in found.values())))
-    show(fit_table(found, flags, device.name, budget_mib))
+    show(fit_table(found, flags, device.name, budget_mib, _shown(described)))
     print(f"Record: {folder}")
     return 0
 
@@ -180,40 +203,62 @@ def _parsed(argv: list[str]) -> argparse.Namespace:
     flags.add_argument("--device", required=True, metavar="NAME|FILE", help="the client's device profile")
     flags.add_argument("--algorithm", default="all", metavar="all|A,B", help=registry.HELP)
     flags.add_argument("--batches", default=USUAL, type=_batches, metavar="A,B", help="also tell the peaks at these")
-    flags.add_argument("--input", metavar="CxHxW", help="shape of an image (default 3x32x32; of the cnn 1x8x8)")
-    flags.add_argument("--classes", type=int, default=10, help="default 10")
+    flags.add_argument("--input", metavar="CxHxW", help="axes of a sample (default 3x32x32; of the cnn 1x8x8)")
+    flags.add_argument("--classes", type=int, metavar="N", help="classes, or values of a regression (default 10)")
+    flags.add_argument("--vocabulary", type=int, metavar="N", help="samples are tokens below it (default: numbers)")
     for name, knob in knobs_of(Task).items():
-        if name not in OF_DATA:
+        if name not in UNSAID:
             add_flag(flags, knob, required=name == "model")
     flags.add_argument("--network", default="iot-4g", help="the client's link, behind which messages queue")
     flags.add_argument("--set", action="append", default=[], metavar="[ALGORITHM:]KEY=VALUE", dest="options")
     flags.add_argument("--out", metavar="DIR", help="where the probes are recorded; default: runs/<time>-...")
     chosen = flags.parse_args(argv)
-    chosen.input = chosen.input or ("1x8x8" if chosen.model == "cnn" else "3x32x32")
     overrides.chosen_algorithms(chosen.algorithm)
     return chosen
 
 
-def _check(flags: argparse.Namespace) -> None:
+def _described(flags: argparse.Namespace) -> Description:
+    """Shapes and types of the samples: the data set's, or those that are said; UserError for what cannot be."""
+    said = [f"--{name}" for name in ("input", "classes", "vocabulary") if getattr(flags, name) is not None]
+    ignored = int(flags.ignore_index or Task().ignore_index)
+    if flags.dataset:
+        if said:
+            raise UserError(f"{said[0]}: --dataset {flags.dataset} says it: leave one of them out")
+        return describe(flags.dataset, flags.data_dir or Task().data_dir, flags.task_kind or "", ignored)
+    classes, vocabulary = 10 if flags.classes is None else flags.classes, flags.vocabulary or 0
+    if classes < 1 or vocabulary < 0:
+        raise UserError("--classes must be at least 1, and --vocabulary at least 0")
+    shape = parse_shape(flags.input or ("1x8x8" if flags.model == "cnn" else "3x32x32"))
+    kind = flags.task_kind or "classification"
+    axes = shape[1:] if len(shape) == 3 else shape[-1:]
+    positions = {"multilabel": (classes,), "regression": (classes,), "per-position": axes}.get(kind, ())
+    levels = WHITE if len(shape) == 3 and not vocabulary else 0
+    return Description(shape, classes, STEPS * MOST, 2, levels, kind, vocabulary, positions)
+
+
+def _shown(about: Description) -> str:
+    size = "x".join(map(str, about.shape))
+    return f"{size} tokens of {about.vocabulary}" if about.vocabulary else size
+
+
+def _check(flags: argparse.Namespace, folder: Path) -> None:
     """UserError for what no algorithm can train; what one of them cannot is told when its turn comes."""
-    if flags.classes < 1:
-        raise UserError(f"--classes {flags.classes}: say a number from 1")
-    sizes = flags.input.split("x")
-    if len(sizes) != 3 or not all(size.isdecimal() and int(size) for size in sizes):
-        raise UserError(f"--input {flags.input}: say channels, height and width, such as 3x32x32")
-    settings = _settings(overrides.chosen_algorithms(flags.algorithm)[0], flags, LEAST)
+    settings = _settings(overrides.chosen_algorithms(flags.algorithm)[0], flags, folder, LEAST)
     task = msgspec.convert(settings["task"], Task)
+    task.objective()
     task.check()
     task.named()
 
 
-def _settings(algorithm: str, flags: argparse.Namespace, batch: int) -> dict[str, Any]:
-    """Of a probe."""
+def _settings(algorithm: str, flags: argparse.Namespace, folder: Path, batch: int) -> dict[str, Any]:
+    """Of a probe; ``folder``: where it is written what the samples are."""
     own = {name: value for name, value in vars(flags).items() if name in knobs_of(Task)}
-    own |= {"batch": batch, "dataset": f"synthetic:{flags.input}:{flags.classes}:{STEPS * batch}"}
+    own |= {"batch": batch, "dataset": flags.dataset or EXAMPLES}
     said = {"profile": flags.device, "algorithm": flags.algorithm, "rounds": 1, "options": flags.options, **own}
     config, experiment = overrides.completed(RunConfig.of(said))
-    return overrides.settings_of(config, experiment, 1)[algorithm]
+    settings = overrides.settings_of(config, experiment, 1)[algorithm]
+    settings["task"]["folder"] = str(folder)
+    return settings
 
 
 def _batches(text: str) -> tuple[int, ...]:
@@ -254,8 +299,8 @@ def _fit(prober: Prober, name: str, batches: tuple[int, ...], budget_mib: float)
         return Fit(probes, None, refused=str(error))
 
 
-def fit_table(found: dict[str, Fit], flags: argparse.Namespace, device: str, budget_mib: float) -> Any:
-    """The table of what fits."""
+def fit_table(found: dict[str, Fit], flags: argparse.Namespace, device: str, budget_mib: float, samples: str) -> Any:
+    """The table of what fits; ``samples``: their axes, in words."""
     from emulator.tables.table import NOTHING, Table, TableCell, TableRow, figure, number
 
     rows: list[TableRow] = []
@@ -267,7 +312,7 @@ def fit_table(found: dict[str, Fit], flags: argparse.Namespace, device: str, bud
         rows.append([name, largest, figure(fit.largest.peak_mib if fit.largest else None), *marked])
     headers = ["algorithm", "largest\nbatch", "its peak\nMiB", *(f"batch {batch}\nMiB" for batch in flags.batches)]
     return Table(
-        title=f"{flags.model} ({flags.input}) on {device}: {budget_mib:.1f} MiB to train in",
+        title=f"{flags.model} ({samples}) on {device}: {budget_mib:.1f} MiB to train in",
         headers=headers,
         label_columns=1,
         rows=rows,

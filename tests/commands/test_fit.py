@@ -6,14 +6,19 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
+import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 from processes import ROOT, Board
 
 from algorithms.commands import fit
 from algorithms.commands.fit import CLOSE, LEAST, Probe, search
+from algorithms.data import datasets
+from algorithms.workload.task import Task, prepare
 
 MOST = 4096
 
@@ -77,6 +82,57 @@ def test_the_command_measures_and_tells_what_fits(tmp_path: Path) -> None:
             summary = json.loads((tmp_path / "fit" / f"{name}-{batch}" / "summary.json").read_text())
             assert summary["algorithms"][name]["clients"][0]["peak_mib"] == peak_mib
     assert max(found["sl"][1][:1]) > max(found["fedavg"][1][:1])
+
+
+OWN = ROOT / "tests" / "support" / "own_workloads.py"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "model"), [("windows", "Recurrent"), ("vectors", "mlp"), ("tokens", "Tagger"), ("", "cnn")]
+)
+def test_a_probe_has_batches_of_the_shapes_and_types_that_a_run_of_these_data_has(
+    dataset: str, model: str, tmp_path: Path
+) -> None:
+    words = ["--dataset", f"{OWN}:{dataset}"] if dataset else ["--dataset", "digits"]
+    model = f"{OWN}:{model}" if dataset else model
+    flags = fit._parsed(["--model", model, "--device", "pi-4b", "--ignore-index", "-7", *words])
+    datasets.write_about(tmp_path, fit._described(flags))
+    settings = fit._settings("sl", flags, tmp_path, 200)  # more than the data set has of some
+    probe = fit.prepare(msgspec.convert(settings["task"], Task), tmp_path / "probe")
+    run = prepare(Task(dataset=words[1], model=model, batch=4, clients=1, ignore_index=-7), tmp_path / "run")
+    probed, played = ([*task.shard(0).batches(0)] for task in (probe, run))
+    assert [len(x) for x, _ in probed] == [200, 200]
+    for one, other in zip(probed[0], played[0], strict=True):
+        assert (one.dtype, one.shape[1:]) == (other.dtype, other.shape[1:])
+    assert repr(probe.client_half()) == repr(run.client_half())
+
+
+@pytest.mark.parametrize(
+    ("words", "batch"),
+    [
+        ("--input 6x128 --classes 3", (torch.float32, (6, 128), torch.int64, ())),
+        ("--input 64 --vocabulary 30 --task-kind per-position", (torch.int64, (64,), torch.int64, (64,))),
+        ("--input 20 --classes 2 --task-kind regression", (torch.float32, (20,), torch.float32, (2,))),
+    ],
+)
+def test_without_data_the_flags_say_what_a_sample_is(words: str, batch: tuple[Any, ...], tmp_path: Path) -> None:
+    flags = fit._parsed(["--model", f"{OWN}:conv", "--device", "pi-4b", *words.split()])
+    datasets.write_about(tmp_path, fit._described(flags))
+    x, y = Task(folder=str(tmp_path)).example_batch(5)
+    assert (x.dtype, x.shape[1:], y.dtype, y.shape[1:]) == batch
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ("--dataset digits --classes 3", "--classes: --dataset digits says it: leave one of them out"),
+        ("--input 6xL", "--input 6xL: say the axes of a sample with positive numbers"),
+        ("--classes 0", "--classes must be at least 1"),
+    ],
+)
+def test_samples_that_cannot_be_are_refused(words: str, text: str) -> None:
+    with pytest.raises(fit.UserError, match=text):
+        fit._described(fit._parsed(["--model", "cnn", "--device", "pi-4b", *words.split()]))
 
 
 @pytest.mark.parametrize("batches", ["", "none", "1", "64,1", "5000"])

@@ -159,7 +159,7 @@ BIT_FOR_BIT = ("fedavg", "splitfed-v1")
 @pytest.mark.parametrize("workload", WORKLOADS)
 def test_with_one_client_a_workload_of_a_user_s_own_is_trained_as_in_plain_torch(workload: str, case: str) -> None:
     dataset, model, loss, terms = WORKLOADS[workload]
-    cut = "embed" if model == "Tagger" else ""  # a recurrent layer's own output is not dense, and what is sent is
+    cut = "embed" if model == "Tagger" else ""  # a recurrent layer's own output is not dense: below
     words = {"dataset": f"{OWN}:{dataset}", "model": f"{OWN}:{model}", "cut": cut}
     task = Task(**words, clients=1, batch=BATCH, seed=3, ignore_index=-7).named()
     name, settings, transcription = CASES[case]
@@ -179,6 +179,20 @@ def test_with_one_client_a_workload_of_a_user_s_own_is_trained_as_in_plain_torch
         if "client" in mine:
             assert close(mine["client"], client, within)
         assert close(mine["server"], server, within)
+
+
+def test_behind_a_recurrent_layer_a_cut_trains_as_plain_torch_does_with_a_dense_z() -> None:
+    dataset, model, loss, terms = WORKLOADS["tagging"]
+    words = {"dataset": f"{OWN}:{dataset}", "model": f"{OWN}:{model}", "cut": "lstm"}
+    task = Task(**words, clients=1, batch=BATCH, seed=3, ignore_index=-7).named()
+    x, _ = next(iter(task.shard(0).batches(0)))
+    assert not task.client_half()(x).is_contiguous()  # the witness: it is a view of [L, B, H]
+    recorded = played("splitfed-v1", 1, "adam", task=task)
+    expected = transcriptions.splitfed(Scene(task, "adam", loss, terms), copies=True)
+    assert by_half(recorded) == sorted(expected.servers)
+    for mine, halves in zip(recorded.snapshots, expected.halves, strict=True):
+        for part, state in zip(("client", "server"), halves, strict=True):
+            assert all(torch.equal(mine[part][key], tensor) for key, tensor in state.items())
 
 
 # --- a client that only runs forward ----------------------------------------------------------------------------------

@@ -133,6 +133,7 @@ def sl(scene: Scene) -> Trace:
 
 
 def splitfed(scene: Scene, copies: bool) -> Trace:
+    """z is dense, as what is sent arrives: kernels for a view in another layout may differ in the last bit."""
     clients = [scene.client() for _ in scene.indices]
     servers = [scene.server() for _ in scene.indices] if copies else [scene.server()]
     trace = scene.trace(len(servers))
@@ -140,7 +141,7 @@ def splitfed(scene: Scene, copies: bool) -> Trace:
         for i, client in enumerate(clients):
             server = servers[i if copies else 0]
             for x, y in scene.shards[i].batches(round):
-                loss = learn(scene.loss(server(client(x)), y), client, server)
+                loss = learn(scene.loss(server(client(x).contiguous()), y), client, server)
                 trace.servers[i if copies else 0].append(loss)
         trace.halves.append((scene.average(clients), scene.average(servers) if copies else servers[0].state))
     return trace
