@@ -55,7 +55,7 @@ class Run:
         return self.summary.health.verdict
 
     def rounds(self) -> Columns:
-        """A row a method and round: when, accuracy, loss, bytes until its end."""
+        """A row a method and round: when, the task's metrics, loss, bytes until its end."""
         return columns.rounds(self._record)
 
     def clients(self) -> Columns:

@@ -1,8 +1,8 @@
 """A record for experiment trackers: per round and method, through the tracker's own library, which is imported here.
 
-Each method is a run of the tracker's, called by the record's folder and the method. What is told: ``accuracy``,
-``balanced_accuracy``, ``loss``, ``emulated_s``, ``payload_mb`` (all messages until the round's end), ``payload_up_mb``;
-once: ``peak_mib`` (the largest of all clients), the settings, the profile, the clock, the verdict, the digests.
+Each method is a run of the tracker's, called by the record's folder and the method. What is told: the task's metrics
+by name, ``loss``, ``emulated_s``, ``payload_mb`` (all messages until the round's end), ``payload_up_mb``; once:
+``peak_mib`` (the largest of all clients), the settings, the profile, the clock, the verdict, the digests.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def track(tracker: str, folder: Path, run: RunRecord) -> str:
 def _rounds(algorithm: AlgorithmSummary) -> Rounds:
     found = []
     for each in algorithm.history:
-        values = {"accuracy": each.accuracy, "balanced_accuracy": each.balanced_accuracy, "loss": each.loss}
+        values: dict[str, float | None] = {**each.scores, "loss": each.loss}
         values |= {"emulated_s": each.due_s, "payload_mb": each.payload_bytes / MB}
         values["payload_up_mb"] = each.payload_up / MB
         found.append({key: float(value) for key, value in values.items() if value is not None})

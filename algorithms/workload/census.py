@@ -4,7 +4,8 @@
      "partition", "overlap": whether clients draw for themselves, "remarks": [...],
      "train", "test": {"samples", "classes": {class number: samples}},
      "clients": [the same for each],
-     "judged": {"task", "metric", "better", "targets", "by_client": ``TEST``, ``LABELS`` or ""}}
+     "judged": {"task", "metric", "better", "percent", "targets", "others": [metrics], "naive", "naive_score",
+                "by_client": ``TEST``, ``LABELS`` or ""}}
 
 ``white`` is 0 where inputs are no pixels. Classes without a sample are left out of ``classes``, whose keys are text, as
 in JSON; it is empty for a regression, and counts positions where each has a label.
@@ -16,6 +17,7 @@ test part has that key too; else, where the metric is a share of right labels, b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +28,9 @@ import numpy as np
 from algorithms.data import labels as classes
 from algorithms.data.image_folders import Files
 from algorithms.data.labels import shown
+from emulator.errors import UserError
+from emulator.ledger.criteria import Metric
+from emulator.validation import unknown_key
 
 if TYPE_CHECKING:
     from algorithms.data.datasets import Description, Loaded, PixelCensus
@@ -34,6 +39,7 @@ if TYPE_CHECKING:
 PADDING = 4  # of a random crop
 LEAST_SIDE = 4 * PADDING  # a crop moves a smaller image by more than a quarter
 DARK = 0.25  # of white: where no pixel is brighter, the range of the pixels was not what it was taken for
+EXAMPLES = "0.8,0.9, or of another metric of the task perplexity:40"
 MOSTLY = 0.5  # of a part's images
 TEST, LABELS = "own test samples", "training labels"  # what a client's metric is of
 _BY_LABELS = ("classification", "per-position")  # their first metric is a mean of recalls
@@ -74,8 +80,6 @@ def take(
             f"augment: flip-crop mirrors, and shifts by up to {PADDING} pixels: much of an image of {height}x{width};"
             " it is meant for 32x32 and more"
         )
-    first = task.objective().metrics[0]
-    has_key = loaded.test_owners is not None and task.partition == "natural"
     return {
         "dataset": shown(task.dataset),
         "shape": list(about.shape),
@@ -89,13 +93,7 @@ def take(
         "train": _held(loaded.train.labels, about.kind, task.ignore_index),
         "test": _held(loaded.test.labels, about.kind, task.ignore_index),
         "clients": [_held(loaded.train.labels[rows], about.kind, task.ignore_index) for rows in shards],
-        "judged": {
-            "task": about.kind,
-            "metric": first.name,
-            "better": first.better,
-            "targets": list(first.targets),
-            "by_client": TEST if has_key else LABELS if about.kind in _BY_LABELS else "",
-        },
+        "judged": _judged(task, about.kind, loaded),
     }
 
 
@@ -108,6 +106,65 @@ def read(folder: str) -> dict[str, Any]:
     """The facts of the data that were prepared in ``folder``."""
     found: dict[str, Any] = msgspec.json.decode((Path(folder) / _FILE).read_bytes())
     return found
+
+
+def targets_of(text: str) -> dict[str, list[float]]:
+    """The targets that ``--target`` says, by metric; "": the one that a run is judged by. UserError for no number."""
+    found: dict[str, list[float]] = {}
+    for word in text.split(",") if text else ():
+        name, _, value = word.strip().rpartition(":")
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise UserError(f"--target {text}: {value or 'nothing'} is no number: say {EXAMPLES}")
+        found.setdefault(name, []).append(number)
+    return found
+
+
+def metrics_of(text: str, metrics: Sequence[Metric]) -> list[Metric]:
+    """The metrics of a task with the targets that ``--target`` says, or with their own where it says nothing; UserError
+    for what is none of them, or can be no value of one."""
+    said = targets_of(text)
+    known = {"": metrics[0].name} | {metric.name: metric.name for metric in metrics}
+    found: dict[str, list[float]] = {}
+    for name, targets in said.items():
+        if name not in known:
+            raise UserError(f"--target {text}: {unknown_key(name, [*known][1:])}")
+        found.setdefault(known[name], []).extend(targets)
+    for metric in metrics:
+        for value in found.get(metric.name, ()):
+            if metric.percent and not 0 <= value <= 1:
+                raise UserError(f"--target {text}: {metric.name} is a share: say 0 to 1, such as 0.9, not {value:g}")
+    given = {name: tuple(dict.fromkeys(targets)) for name, targets in found.items()}
+    return [msgspec.structs.replace(each, targets=given.get(each.name, ())) if text else each for each in metrics]
+
+
+def _judged(task: Task, kind: str, loaded: Loaded) -> dict[str, Any]:
+    first, *others = metrics_of(task.target, task.objective().metrics)
+    has_key = loaded.test_owners is not None and task.partition == "natural"
+    naive, score = _naive(kind, loaded, task.ignore_index)
+    about = {"task": kind, "metric": first.name, "better": first.better, "percent": first.percent}
+    return about | {
+        "targets": list(first.targets),
+        "others": msgspec.to_builtins(others),
+        "naive": naive,
+        "naive_score": score,
+        "by_client": TEST if has_key else LABELS if kind in _BY_LABELS else "",
+    }
+
+
+def _naive(kind: str, loaded: Loaded, ignore_index: int) -> tuple[str, float | None]:
+    """An answer that needs no training, in words, and the first metric of it on the test part."""
+    if kind == "regression":
+        test = loaded.test.labels.astype(np.float64)
+        score = float(((test - loaded.train.labels.mean(0, dtype=np.float64)) ** 2).mean())
+        return "saying the mean of the training part always", score
+    if kind == "multilabel":
+        return "", None
+    labels = loaded.test.labels[loaded.test.labels != ignore_index]
+    return "naming the largest class of the test set always", float(np.bincount(labels).max() / len(labels))
 
 
 def _held(labels: np.ndarray[Any, Any], kind: str, ignore_index: int) -> dict[str, Any]:

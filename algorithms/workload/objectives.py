@@ -13,7 +13,7 @@ terms (samples; of several labels or values a sample, all of them; positions) un
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -21,18 +21,10 @@ from torch.nn import functional
 
 from emulator.compute.counting import uncounted
 from emulator.errors import UserError
+from emulator.ledger.criteria import ACCURACY, Metric
 
 Reduction = Literal["mean", "sum"]
 IGNORE = -100  # torch's own
-
-
-class Metric(NamedTuple):
-    """A figure of a judged model. ``targets``: values whose first round is told; ``percent``: it is a share, 0 to 1."""
-
-    name: str
-    better: Literal["higher", "lower"] = "higher"
-    percent: bool = True
-    targets: tuple[float, ...] = ()
 
 
 class Tally(Protocol):
@@ -71,7 +63,7 @@ class Objective(Protocol):
 class Classification:
     """One label a sample."""
 
-    metrics = (Metric("accuracy", targets=(0.85, 0.9)), Metric("balanced_accuracy"), Metric("macro_f1"))
+    metrics = (ACCURACY, Metric("balanced_accuracy"), Metric("macro_f1"))
 
     def loss(self, output: Tensor, y: Tensor, reduction: Reduction = "mean") -> Tensor:
         return functional.cross_entropy(output, y, reduction=reduction)

@@ -79,6 +79,10 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str, knob("of your own data: classification, multilabel, regression, per-position; default: by labels")
     ] = ""
     ignore_index: Annotated[int, knob("a label of a position that does not count")] = -100
+    target: Annotated[
+        str,
+        knob("values whose first round is told: 0.8,0.9, or of another metric perplexity:40", not_in=("vary",)),
+    ] = ""
     data_dir: Annotated[
         str, knob("where data sets are, and torchvision downloads them", metavar="DIR", counts_in="data")
     ] = "data"
@@ -111,6 +115,7 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         one_of(("sent", "preinstalled"), frozen=self.frozen)
         if self.bad_images == "skip" and not self.dataset.startswith("folder:"):
             raise UserError(f"bad_images: skip is for folders of images, not for {self.dataset}: leave it out")
+        census.targets_of(self.target)
         if self.init and not Path(self.init).is_file():
             raise UserError(f"init: there is no file {self.init}: name one with the weights of the whole model")
         if not datasets.is_own(self.dataset):  # known when it is prepared, where torch may be imported

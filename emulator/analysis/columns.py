@@ -14,6 +14,7 @@ import msgspec
 from msgspec.structs import asdict
 
 from emulator.analysis.recorded import RunRecord
+from emulator.ledger.criteria import ACCURACY
 from emulator.ledger.events import Event, Posted
 
 SECOND_NS = 10**9
@@ -27,6 +28,7 @@ def rounds(run: RunRecord) -> Columns:
     """When each round began and ended, how good its model was by each of the task's metrics, and payload sent until its
     end, since the beginning."""
     histories = [algorithm.history for algorithm in run.summary.algorithms.values()]
+    accuracy = run.summary.criteria.metric.name == ACCURACY.name  # these two columns are older than ``scores``
     metrics = sorted({metric for history in histories for each in history for metric in each.scores})
     rows = [
         {
@@ -35,8 +37,7 @@ def rounds(run: RunRecord) -> Columns:
             "start_s": each.started_s,
             "end_s": each.due_s,
             "actual_s": each.actual_s,
-            "accuracy": each.accuracy,
-            "balanced_accuracy": each.balanced_accuracy,
+            **({"accuracy": each.accuracy, "balanced_accuracy": each.balanced_accuracy} if accuracy else {}),
             "loss": each.loss,
             **{f"score_{metric}": each.scores.get(metric) for metric in metrics},
             "payload_bytes": each.payload_bytes,

@@ -25,6 +25,7 @@ from emulator.analysis.summary import (
     Way,
 )
 from emulator.checks.findings import Divergence
+from emulator.ledger.criteria import Goal
 from emulator.ledger.events import Evaluated, Posted, RoundEnded, Transmitted
 from emulator.ledger.timeline import Timeline
 
@@ -105,7 +106,7 @@ def history(events: Timeline, clients: set[str], diverged: Divergence | None = N
                 accuracy=score.accuracy if score else None,
                 balanced_accuracy=score.balanced if score else None,
                 loss=score.loss if score else None,
-                scores=score.scores if score else {},
+                scores=score.by_metric if score else {},
                 official_bytes=official,
                 payload_bytes=payload,
                 payload_up=up,
@@ -129,11 +130,12 @@ def _ends(events: Timeline) -> list[RoundEnded]:
     return sorted(events.of(RoundEnded), key=lambda event: (event.due_ns, event.seq))
 
 
-def to_target(evaluated: Iterable[RoundSummary], target: float) -> TargetReached | None:
-    """The first evaluated round that reached ``target``; bytes are payload of all messages, initial weights included,
+def to_target(evaluated: Iterable[RoundSummary], goal: Goal) -> TargetReached | None:
+    """The first evaluated round that reached a target; bytes are payload of all messages, initial weights included,
     that were posted until its end."""
     for row in evaluated:
-        if row.accuracy is not None and row.accuracy >= target:
+        value = row.scores.get(goal.metric.name)
+        if value is not None and goal.metric.reached(value, goal.value):
             return TargetReached(
                 round=row.round, seconds=row.actual_s, bytes=row.payload_bytes, official_bytes=row.official_bytes
             )

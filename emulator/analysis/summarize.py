@@ -50,7 +50,6 @@ from emulator.ledger.events import (
 from emulator.ledger.manifest import Manifest, NodeFacts
 from emulator.ledger.timeline import Timeline, timelines_of
 
-TARGETS = (0.85, 0.9)
 SECOND_NS = 10**9
 
 
@@ -113,6 +112,11 @@ def _algorithm(manifest: Manifest, events: Timeline) -> AlgorithmSummary:
     until_ns = max(ends_ns, default=None)  # what shares of a round count, of which these are taken off
     initial = [message for message in posted if message.round < 0 and (until_ns is None or message.due_ns <= until_ns)]
     acks, resent_bytes = communication.besides(events, names)
+    criteria = manifest.criteria
+    reached = {
+        metric.name: {goal.value: communication.to_target(evaluated, goal) for goal in criteria.of(metric)}
+        for metric in criteria.shown
+    }
     return AlgorithmSummary(
         outcome=outcome,
         detail=detail,
@@ -144,7 +148,8 @@ def _algorithm(manifest: Manifest, events: Timeline) -> AlgorithmSummary:
         ack_bytes=acks,
         resent_bytes=resent_bytes,
         history=history,
-        to_target={target: communication.to_target(evaluated, target) for target in TARGETS},
+        to_target=reached.pop(criteria.metric.name),
+        to_other_targets=reached,
         alignment=[
             AlignmentErrors(round=event.round, before=before, after=after)
             for event in events.of(Reported)

@@ -16,7 +16,8 @@ from typing import Any, Literal, get_args
 import msgspec
 
 from emulator.checks.findings import Divergence, Health, findings_of
-from emulator.ledger.census import Census
+from emulator.ledger.census import Census, criteria_of
+from emulator.ledger.criteria import Criteria, Goal
 
 Way = Literal["up", "down"]
 Size = Literal["payload", "framed", "wire"]
@@ -78,7 +79,7 @@ class RoundSummary(msgspec.Struct, kw_only=True):
 
 
 class TargetReached(msgspec.Struct, kw_only=True):
-    """The first round that reached an accuracy, its end, and the bytes of all messages that were posted until then."""
+    """The first round that reached a target, its end, and the bytes of all messages that were posted until then."""
 
     round: int
     seconds: float
@@ -180,10 +181,12 @@ class AlgorithmSummary(msgspec.Struct, kw_only=True):
     """A method's run. ``total_bytes`` has each message once; ``history`` and ``to_target`` count what was posted until
     a round's end (``communication``). ``client_rounds``: in how many rounds clients took part, that is sent something,
     added up over clients. ``latency_s`` is where a client's time goes, by the causes of ``latency``, over the whole
-    timeline, mean over clients; ``round_latency_s`` is that of a mean round, until the last one's end. ``diverged``:
-    from which round (from 0) on there is no accuracy, and where that began (``checks.divergence``); then ``accuracy``,
-    ``loss`` and ``to_target`` are None. ``foreseen``: by a dry run, so that nothing was trained, and no memory and no
-    time of the host was measured.
+    timeline, mean over clients; ``round_latency_s`` is that of a mean round, until the last one's end. ``scores``: the
+    task's metrics by name; ``accuracy`` and ``balanced_accuracy``: those two of them, None in a task that has not.
+    ``to_target``: of the metric that the run is judged by (``data.judged``), by value; ``to_other_targets``: of others,
+    by name. ``diverged``: from which round (from 0) on no model is judged, and where that began
+    (``checks.divergence``); then metrics, ``loss`` and targets are None. ``foreseen``: by a dry run, so that nothing
+    was trained, and no memory and no time of the host was measured.
     """
 
     outcome: str
@@ -217,10 +220,15 @@ class AlgorithmSummary(msgspec.Struct, kw_only=True):
     resent_bytes: int = 0
     history: list[RoundSummary]
     to_target: dict[float, TargetReached | None] = {}
+    to_other_targets: dict[str, dict[float, TargetReached | None]] = {}
     alignment: list[AlignmentErrors] = []
     computations: list[ComputationSummary] = []
     server: ServerSummary | None = None
     clients: list[ClientSummary]
+
+    def reached(self, goal: Goal) -> TargetReached | None:
+        """Its first round that reached a target; None where none has."""
+        return self.to_other_targets.get(goal.metric.name, self.to_target).get(goal.value)
 
 
 class WorkloadSummary(msgspec.Struct, kw_only=True):
@@ -246,6 +254,11 @@ class Summary(msgspec.Struct, kw_only=True):
     algorithms: dict[str, AlgorithmSummary]
     made_by: str = ""
 
+    @property
+    def criteria(self) -> Criteria:
+        """What models are judged by; of older records, accuracy."""
+        return criteria_of(self.data.judged if self.data else None)
+
 
 Algorithms = Mapping[str, AlgorithmSummary]
 
@@ -262,6 +275,9 @@ def read_summary(path: Path) -> Summary:
         algorithm.setdefault("total_bytes", {size: sum(kind[size] for kind in kinds) for size in get_args(Size)})
         for row in algorithm["history"]:
             row.setdefault("payload_bytes", row["payload_up"] + row["payload_down"])
+        for row in (algorithm, *algorithm["history"]):
+            known = {name: row.get(name) for name in ("accuracy", "balanced_accuracy")}
+            row["scores"] = row.get("scores") or {name: value for name, value in known.items() if value is not None}
     return msgspec.convert(found, Summary, str_keys=True)
 
 

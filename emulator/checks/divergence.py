@@ -1,7 +1,7 @@
 """Whether a training has diverged, and with whom that began: the first values that are infinite or no numbers. A view.
 
 A training has diverged from the first round whose joined model has such values, or such a loss on the test set: from
-then on it has no accuracy. Where it began is the earliest record of such values: a message, as its sender posted it; a
+then on it is not judged. Where it began is the earliest record of such values: a message, as its sender posted it; a
 loss that a node reported; or a part of the joined model that nobody sends, which is the server's.
 """
 
@@ -12,10 +12,13 @@ from collections.abc import Iterator
 import msgspec
 
 from emulator.checks.findings import Divergence, NonFiniteValues
+from emulator.ledger.criteria import Criteria, Metric
 from emulator.ledger.events import Evaluated, Posted, Reported
 from emulator.ledger.timeline import Timeline
 
 SECOND_NS = 10**9
+OTHER_RATE = "try another client_lr or server_lr"
+LONG_ENOUGH = 5  # rounds
 SMALLER = "try a smaller client_lr or server_lr"  # what to do
 LOSS, HALF = "loss", "half"  # of signs that are no message
 SERVER = "server"  # the node, and its part of a joined model
@@ -69,11 +72,28 @@ def described(sign: NonFiniteValues) -> str:
     return f"{what} in round {sign.round + 1}, after {sign.at_s:.2f} s{others}"
 
 
-def remarks(events: Timeline) -> list[str]:
+def vain(events: Timeline, criteria: Criteria) -> list[str]:
+    """That a training which was judged for ``LONG_ENOUGH`` rounds and did not diverge came to nothing, in one line: its
+    last model is no better than an answer without training or, where none is known, than the first model."""
+    evaluated = sorted(events.of(Evaluated), key=lambda event: event.round)
+    metric, found = criteria.metric, [event.by_metric.get(criteria.metric.name) for event in evaluated]
+    first, last = (found[0], found[-1]) if len(found) >= LONG_ENOUGH else (None, None)
+    if first is None or last is None or not all(map(judged, evaluated)):
+        return []
+    than, worth = criteria.naive, criteria.naive_score
+    if worth is None:
+        than, worth = "the model after round 1", first
+    if metric.rank(last) > metric.rank(worth):
+        return []
+    after = f"after round {evaluated[-1].round + 1} its {metric.words} is {metric.text(last)}"
+    return [f"it has learnt nothing: {after}, no better than {than} ({metric.text(worth)}); {OTHER_RATE}"]
+
+
+def remarks(events: Timeline, metric: Metric) -> list[str]:
     """The remark on values that are infinite or no numbers, in one line; [] where all are finite."""
     found, first = find_non_finite(events), first_sign(events)
     if found is not None:
-        until = f"from round {found.round + 1} on there is no accuracy"
+        until = f"from round {found.round + 1} on there is no {metric.words}"
         if first is not None and first.at_s <= found.at_s:
             began = f"which began with {described(first)}: values are infinite or no numbers"
             return [f"the training has diverged, {began}, and {until}; {SMALLER}"]

@@ -42,7 +42,7 @@ class NonFiniteValues(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Divergence(msgspec.Struct, frozen=True, kw_only=True):
-    """From ``round`` (from 0), which ended ``at_s``, on there is no accuracy; ``first``: the first sign of it, if any.
+    """From ``round`` (from 0), which ended ``at_s``, on no model is judged; ``first``: the first sign of it, if any.
 
     That may be later: numbers of which the joined model has no loss may be numbers still.
     """

@@ -106,7 +106,8 @@ def _of_timeline(manifest: Manifest, events: Timeline, limits: Limits) -> Iterat
         yield law, "reason" if share > BEHIND_SHARE else "note", [text] if share > NOTED_SHARE else []
     yield "uncharged", "reason", uncharged(events)
     yield "arithmetic", "note", unknown_arithmetic(events)
-    yield "divergence", "note", divergence.remarks(events)
+    yield "divergence", "note", divergence.remarks(events, manifest.criteria.metric)
+    yield "vain", "note", divergence.vain(events, manifest.criteria)
     yield "deadline", "note", _left_out(events)
     yield "send-queue", "note", blocked(events)
     yield "server-memory", "note", beyond_memory(manifest, events)
@@ -161,7 +162,7 @@ def clamped(of_node: Mapping[str, Sequence[Clamped]], length_ns: int, clients: i
 
 
 def _unjudged(events: Timeline) -> list[str]:
-    """Rounds that ended and have no accuracy."""
+    """Rounds that ended and were not judged."""
     judged = {evaluated.round for evaluated in events.of(Evaluated)}
     missing = [ended.round for ended in events.of(RoundEnded) if ended.round not in judged]
     return [f"{len(missing)} rounds were not evaluated, the first is round {missing[0] + 1}"] if missing else []

@@ -54,7 +54,7 @@ class AlgorithmProgress(NamedTuple):
     line: str  # the outcome with its explanation
     rounds: int
     length_ns: int  # until its last round's end, as the clock showed it
-    accuracies: list[float]  # until it diverged
+    scores: list[float]  # of the metric that the run is judged by, by round, until it diverged
     diverged: bool
     payload_bytes: int
     peak_bytes: int | None
@@ -67,6 +67,7 @@ class Progress:
 
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
+        self.metric = manifest.criteria.metric
         self.algorithms: list[str] = list(manifest.algorithms)
         self._measures = limits_of(manifest.clock).trains  # older dry runs recorded what they foresaw like a reading
         self.results: list[AlgorithmProgress] = []
@@ -115,7 +116,7 @@ class Progress:
         self.now_ns = 0
         self.dilation = 1
         self.ended: dict[int, RoundEnded] = {}
-        self.scores: dict[int, Evaluated] = {}
+        self.evaluated: dict[int, Evaluated] = {}
         self.sent = SentByTime()
         self.worst_lag_ns = 0
         self.clamped: dict[str, list[Clamped]] = {}
@@ -142,15 +143,15 @@ class Progress:
         return self.algorithms.index(self.algorithm) + 1 if self.algorithm in self.algorithms else 0
 
     @property
-    def accuracies(self) -> list[float]:
-        """By round, until the training diverged."""
-        ranked = [self.scores[round] for round in sorted(self.scores)]
-        return [score.accuracy for score in takewhile(judged, ranked) if score.accuracy is not None]
+    def scores(self) -> list[float]:
+        """By round, until the training diverged, of the metric that the run is judged by."""
+        ranked = takewhile(judged, (self.evaluated[round] for round in sorted(self.evaluated)))
+        return [score for event in ranked if (score := event.by_metric.get(self.metric.name)) is not None]
 
     @property
     def diverged(self) -> bool:
         """Whether a model that was judged is one of no numbers."""
-        return not all(map(judged, self.scores.values()))
+        return not all(map(judged, self.evaluated.values()))
 
     @property
     def payload_bytes(self) -> int:
@@ -229,7 +230,7 @@ class Progress:
             line=f"{outcome}{slowed}{': ' + over.detail if over and over.detail else ''}",
             rounds=len(self.ended),
             length_ns=max((ended.actual_ns for ended in self.ended.values()), default=0),
-            accuracies=self.accuracies,
+            scores=self.scores,
             diverged=self.diverged,
             payload_bytes=self.payload_bytes,
             peak_bytes=max(peaks, default=None),
@@ -280,7 +281,7 @@ class Progress:
             while self._kept_ns < 2 * event.due_ns // len(self.ended):
                 self._widen()
         elif isinstance(event, Evaluated):
-            self.scores[event.round] = event
+            self.evaluated[event.round] = event
         elif isinstance(event, Lifecycle):
             self.dilation = event.dilation
             self.over = event if event.outcome else None
@@ -352,12 +353,10 @@ class Progress:
     def _tell(self, event: Evaluated | Ended | Refused | Lasting) -> None:
         if isinstance(event, Evaluated):
             of_total = f" of {self.rounds}" if self.rounds and not self.stop_after_s else ""
-            known = "no accuracy: diverged"
-            if judged(event) and event.accuracy is not None:
-                known = f"accuracy {100 * event.accuracy:.1f} %, test loss {event.loss:.3f}"
-            elif judged(event):
-                scores = "".join(f"{name.replace('_', ' ')} {value:.4g}, " for name, value in event.scores.items())
-                known = f"{scores}test loss {event.loss:.3f}"
+            known, score = f"no {self.metric.words}: diverged", event.by_metric.get(self.metric.name)
+            if judged(event):
+                known = f"{self.metric.words} {self.metric.text(score)}, " if score is not None else ""
+                known += f"test loss {event.loss:.3f}"
             sent = f"{self.sent.until_bytes(event.due_ns) / MB:.2f} MB so far"
             self._say(f"round {event.round + 1}{of_total} ended at {event.due_ns / SECOND_NS:.2f} s, {known}, {sent}")
         elif isinstance(event, Lasting):

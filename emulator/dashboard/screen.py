@@ -5,6 +5,7 @@ Up and down are seen from the client, in the server's row too. Rounds are counte
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.text import Text
@@ -27,6 +28,7 @@ from emulator.dashboard.glyphs import (
     use,
 )
 from emulator.dashboard.progress import SECOND_NS, AlgorithmProgress, Progress
+from emulator.ledger.criteria import Metric
 
 VIEWS = ("clients", "links", "algorithms", "log")
 SLIM, SHORT = 60, 12  # below this there is only the header
@@ -123,9 +125,9 @@ def _round(progress: Progress) -> Text:
     current = min(done + 1, total) if total else done + 1
     line = Text(f"round {current}{f' of {total}' if total else ''}")
     line.append(f" (none starts after {progress.stop_after_s:g} s)" if progress.stop_after_s else "")
-    accuracy = f"{100 * progress.accuracies[-1]:.1f} %" if progress.accuracies else NOTHING
-    accuracy = f"{NOTHING} (diverged)" if progress.diverged else accuracy
-    line.append(", ").append(f"accuracy {accuracy}", style="bold")
+    score = progress.metric.text(progress.scores[-1]) if progress.scores else NOTHING
+    score = f"{NOTHING} (diverged)" if progress.diverged else score
+    line.append(", ").append(f"{progress.metric.words} {score}", style="bold")
     return line.append(f", {progress.payload_bytes / MB:.2f} MB so far")
 
 
@@ -204,42 +206,55 @@ def _links(progress: Progress, width: int, room: int, choice: ScreenState) -> li
 
 def _algorithms(progress: Progress, width: int, _room: int, _choice: ScreenState) -> list[Text]:
     """A row for each algorithm of the run as far as it came."""
-    spark = max(width - 70, 8)
+    words = progress.metric.words
+    known = {result.algorithm: result for result in progress.results}
+    if progress.algorithm and progress.algorithm not in known:
+        known[progress.algorithm] = progress.result()
+    spark = max(width - 62 - len(words), 8)
     columns = [
         ColumnHeader("algorithm", 14),
         ColumnHeader("outcome", 12),
         ColumnHeader("rounds", 6, True),
         ColumnHeader("s", 7, True),
-        ColumnHeader("accuracy", 8, True),
+        ColumnHeader(words, max(len(words), 8), True),
         ColumnHeader("by round", spark),
         ColumnHeader("MB", 8, True),
         ColumnHeader("peak MiB", 8, True),
     ]
-    known = {result.algorithm: result for result in progress.results}
-    if progress.algorithm and progress.algorithm not in known:
-        known[progress.algorithm] = progress.result()
     lines = [headers(columns)]
     for name in progress.algorithms:
         result = known.get(name)
         if result is None:
             lines.append(row([name, "to come", *[""] * (len(columns) - 2)], columns, "dim"))
         else:
-            lines.append(row([name, *_result(result, spark)], columns, "bold" if result.outcome == "running" else ""))
+            lines.append(
+                row(
+                    [name, *_result(result, spark, progress.metric)],
+                    columns,
+                    "bold" if result.outcome == "running" else "",
+                )
+            )
     return lines
 
 
-def _result(result: AlgorithmProgress, spark: int) -> list[Text | str]:
+def _result(result: AlgorithmProgress, spark: int, metric: Metric) -> list[Text | str]:
     running = result.outcome == "running"
     style = "cyan" if running else "" if result.outcome == "finished" else "bold red"
     return [
         Text(result.outcome, style=style),
         str(result.rounds),
         f"{result.length_ns / SECOND_NS:.2f}",
-        f"{100 * result.accuracies[-1]:.2f} %" if result.accuracies and not result.diverged else NOTHING,
-        levels(result.accuracies[-spark:], "green"),
+        metric.text(result.scores[-1], digits=2) if result.scores and not result.diverged else NOTHING,
+        levels(shares(result.scores, metric)[-spark:], "green"),
         f"{result.payload_bytes / MB:.2f}",
         f"{result.peak_bytes / MIB:.2f}" if result.peak_bytes is not None else NOTHING,
     ]
+
+
+def shares(scores: Sequence[float], metric: Metric) -> list[float]:
+    """Scores as heights from 0 to 1: shares as they are, others of the largest."""
+    most = 1.0 if metric.percent else max(map(abs, scores), default=0.0) or 1.0
+    return [max(score, 0.0) / most for score in scores]
 
 
 def _log(progress: Progress, width: int, room: int, _choice: ScreenState) -> list[Text]:

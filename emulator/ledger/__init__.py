@@ -4,6 +4,7 @@ and manifest, a timeline in memory.
 Every figure is derived from these events. A new type of event goes into ``events``, beside ``AnyEvent``.
 
 census      What a run's data are: samples and classes of every client
+criteria    What models are judged by: metrics with their directions and targets, and how views call them
 events      The ledger: what happened, one frozen event a line, and nothing measured a second time for display
 files       The ledger on disk: append-only writer, a reader that follows, the merged file
 manifest    A run's manifest: everything that is needed to play it again, written and read

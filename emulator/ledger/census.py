@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Struct
+
+from emulator.ledger.criteria import OLDER, Criteria, Metric
 
 
 class SampleCounts(Struct, frozen=True, kw_only=True):
@@ -19,16 +23,28 @@ class SampleCounts(Struct, frozen=True, kw_only=True):
 
 
 class Judged(Struct, frozen=True, kw_only=True):
-    """What a model is judged by: the kind of the task, its first metric, ``higher`` or ``lower``, its targets.
+    """What a model is judged by: the kind of the task, its first metric, ``higher`` or ``lower``, its targets; the
+    other metrics. ``naive``: an answer without training, and ``naive_score``, the first metric of it.
 
     ``by_client``: what a client's metric is of, "own test samples", "training labels" (the test part as if its labels
     were distributed as the client's training labels are), or "" where it is not told."""
 
     task: str
     metric: str
-    better: str
+    better: Literal["higher", "lower"] = "higher"
+    percent: bool | None = None  # records of some days do not say
     targets: list[float] = []
     by_client: str = ""
+    others: list[Metric] = []
+    naive: str = ""
+    naive_score: float | None = None
+
+    @property
+    def criteria(self) -> Criteria:
+        """The metrics, the first of them first."""
+        percent = self.better == "higher" if self.percent is None else self.percent
+        first = Metric(self.metric, self.better, percent, tuple(self.targets))
+        return Criteria((first, *self.others), self.naive, self.naive_score)
 
 
 class Census(Struct, frozen=True, kw_only=True):
@@ -49,3 +65,8 @@ class Census(Struct, frozen=True, kw_only=True):
     test: SampleCounts
     clients: list[SampleCounts]
     judged: Judged | None = None
+
+
+def criteria_of(judged: Judged | None) -> Criteria:
+    """What a record says that models are judged by; of an older one, accuracy."""
+    return judged.criteria if judged else OLDER

@@ -218,6 +218,12 @@ class Evaluated(Event, frozen=True, kw_only=True):
     scores: dict[str, float] = {}  # the task's metrics by name, those two among them; empty in older ledgers
     clients: list[float | None] = []  # its first metric for each client in order; empty: not told by client, or older
 
+    @property
+    def by_metric(self) -> dict[str, float]:
+        """The task's metrics by name; of an older ledger those two."""
+        older = {"accuracy": self.accuracy, "balanced_accuracy": self.balanced}
+        return self.scores or {name: value for name, value in older.items() if value is not None}
+
 
 class ModelSaved(Event, frozen=True, kw_only=True):
     """Evaluator: it has written the joined model of a round to ``models/FILE`` of the record, over an earlier one's."""

@@ -16,7 +16,8 @@ from msgspec import Struct
 
 from emulator.errors import UserError
 from emulator.inputs.text_files import read
-from emulator.ledger.census import Census
+from emulator.ledger.census import Census, criteria_of
+from emulator.ledger.criteria import Criteria
 from emulator.ledger.events import SCHEMA
 from emulator.piecewise import PointwiseMax, StepFunction, constant
 from emulator.profiles.availability import Absence
@@ -144,6 +145,11 @@ class Manifest(Struct, frozen=True, kw_only=True, dict=True):
     def census(self) -> Census | None:
         """The data, where they have been prepared and the record says it."""
         return msgspec.convert(self.data, Census) if self.data else None
+
+    @cached_property
+    def criteria(self) -> Criteria:
+        """What models are judged by; until the data are prepared, and of older records, accuracy."""
+        return criteria_of(self.census.judged if self.census else None)
 
     @cached_property
     def by_name(self) -> dict[str, NodeFacts]:

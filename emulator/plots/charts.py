@@ -1,4 +1,4 @@
-"""Plots of a run's figures: accuracy, where a round's time goes, client memory, when clients are done."""
+"""Plots of a run's figures: how good models are, where a round's time goes, client memory, when clients are done."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from emulator.analysis.latency import CAUSES
 from emulator.analysis.summary import Summary
+from emulator.ledger.criteria import Goal, Metric
 from emulator.plots.data import ClientFinish, Curve, CurvePoint, MemoryRow
 from emulator.plots.style import ALARM, DARK, LOOKS, FigurePage, mark_of, page
 from emulator.tables.table import NOTHING, number
@@ -21,13 +22,12 @@ WIDE = 8  # times the least: from there on an axis is logarithmic
 FAR = 4  # times the median: from there on a bar is cut off in the enlarged panel
 FULL_PERCENT = 100.0
 ROW = 0.28  # inches
-TARGET = 0.9
 WORDS = {"serialisation": "serialisation (bits leave)", "propagation": "propagation (on the way)"}
 plain = FuncFormatter(lambda value, _position: f"{value:g}")
 
 
-class AccuracyAxis(NamedTuple):
-    """What accuracy is drawn against."""
+class ScoreAxis(NamedTuple):
+    """What the metric that a run is judged by is drawn against."""
 
     name: str
     label: str
@@ -40,24 +40,33 @@ class AccuracyAxis(NamedTuple):
 
 
 AGAINST = [
-    AccuracyAxis("seconds", "emulated seconds since the start", "s", lambda point: point.seconds),
-    AccuracyAxis("MB", "payload posted so far, all messages, MB", "MB", lambda point: point.mb),
-    AccuracyAxis("rounds", "rounds", "round", lambda point: float(point.round)),
+    ScoreAxis("seconds", "emulated seconds since the start", "s", lambda point: point.seconds),
+    ScoreAxis("MB", "payload posted so far, all messages, MB", "MB", lambda point: point.mb),
+    ScoreAxis("rounds", "rounds", "round", lambda point: float(point.round)),
 ]
 
 
-def accuracy(curves: Sequence[Curve], against: AccuracyAxis, summary: Summary) -> FigurePage:
-    """Test accuracy of the joined model after each round; the legend ranks by what it took to 90 %."""
-    ranked = sorted(curves, key=lambda curve: _rank(curve, against))
-    made = page(f"accuracy against {against.name}", _winner(ranked, against), 4.0, summary)
+def name_of(summary: Summary) -> str:
+    """What the files of these plots begin with."""
+    return summary.criteria.metric.name.replace("_", "-")
+
+
+def scores(curves: Sequence[Curve], against: ScoreAxis, summary: Summary) -> FigurePage:
+    """The metric that the run is judged by, of the joined model after each round; the legend ranks by what it took to
+    the hardest target, where there is one."""
+    metric = summary.criteria.metric
+    goals = summary.criteria.of(metric)
+    goal = goals[-1] if goals else None
+    ranked = sorted(curves, key=lambda curve: _rank(curve, against, metric, goal))
+    made = page(f"{metric.words} against {against.name}", _winner(ranked, against, metric, goal), 4.0, summary)
     axes = made.body.add_subplot()
     handles = []
     for curve in ranked:
         mark = mark_of(curve.algorithm)
-        reached = curve.reached[TARGET]
+        shown = _reached(curve, against, metric, goal)
         (line,) = axes.plot(
             [against.of(point) for point in curve.points],
-            [FULL_PERCENT * point.accuracy for point in curve.points],
+            [metric.factor * point.score for point in curve.points],
             color=mark.colour,
             marker=mark.marker,
             markersize=(10 if mark.marker == "*" else 6) + 3 * (len(curve.points) == 1),
@@ -65,13 +74,13 @@ def accuracy(curves: Sequence[Curve], against: AccuracyAxis, summary: Summary) -
             markeredgewidth=0.5,
             linewidth=1.8,
             clip_on=False,
-            label=f"{against.show(reached) if reached else NOTHING}  {curve.algorithm}{' (diverged)' * curve.diverged}",
+            label=f"{shown}  {curve.algorithm}{' (diverged)' * curve.diverged}",
         )
         handles.append(line)
-    for target in dict.fromkeys(target for curve in curves for target in curve.reached):
-        percent = FULL_PERCENT * target
-        axes.axhline(percent, color=DARK, linewidth=1, linestyle=(0, (2, 3)), zorder=1.5)
-        axes.annotate(f"{percent:.0f} %", (0.01, percent), xycoords=("axes fraction", "data"), va="bottom", fontsize=9)
+    for each in goals:
+        level = metric.factor * each.value
+        axes.axhline(level, color=DARK, linewidth=1, linestyle=(0, (2, 3)), zorder=1.5)
+        axes.annotate(each.short, (0.01, level), xycoords=("axes fraction", "data"), va="bottom", fontsize=9)
     ends = [against.of(curve.points[-1]) for curve in curves]
     wide = against.unit != "round" and max(ends) > WIDE * min(ends) > 0
     if wide:
@@ -81,10 +90,17 @@ def accuracy(curves: Sequence[Curve], against: AccuracyAxis, summary: Summary) -
     if against.unit == "round":
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel(against.label + (" (logarithmic)" if wide else ""))
-    axes.set_ylabel("test accuracy (top-1), %")
-    axes.set_ylim(top=101)
+    axes.set_ylabel(f"test {metric.words}{', %' * metric.percent} ({metric.better} is better)")
+    if metric.percent:
+        axes.set_ylim(top=101)
     axes.grid(linewidth=0.6)
-    axes.legend(handles=handles, title="to 90 %, best first", alignment="left", loc="upper left", bbox_to_anchor=(1, 1))
+    axes.legend(
+        handles=handles,
+        title=f"{f'to {goal.short}' if goal else 'at the end'}, best first",
+        alignment="left",
+        loc="upper left",
+        bbox_to_anchor=(1, 1),
+    )
     return made
 
 
@@ -99,23 +115,38 @@ def _twos_and_fives(value: float, _position: int | None) -> str:
     return f"{value:g}" if round(value / 10 ** floor(log10(value))) in (2, 5) else ""
 
 
-def _rank(curve: Curve, against: AccuracyAxis) -> tuple[bool, float, float]:
-    reached = curve.reached[TARGET]
-    return reached is None, against.of(reached) if reached else 0.0, curve.diverged - curve.points[-1].accuracy
+def _first_at(curve: Curve, goal: Goal | None) -> CurvePoint | None:
+    return curve.reached.get(goal.value) if goal else None
 
 
-def _winner(ranked: Sequence[Curve], against: AccuracyAxis) -> str:
-    reached = [(curve.algorithm, point) for curve in ranked if (point := curve.reached[TARGET])]
-    if not reached:
+def _reached(curve: Curve, against: ScoreAxis, metric: Metric, goal: Goal | None) -> str:
+    """What a curve took to the target, or where there is none, its end."""
+    if goal is None:
+        return NOTHING if curve.diverged else metric.text(curve.points[-1].score)
+    point = _first_at(curve, goal)
+    return against.show(point) if point else NOTHING
+
+
+def _rank(curve: Curve, against: ScoreAxis, metric: Metric, goal: Goal | None) -> tuple[bool, float, bool, float]:
+    point = _first_at(curve, goal)
+    end = metric.rank(curve.points[-1].score)
+    return point is None, against.of(point) if point else 0.0, curve.diverged, -end
+
+
+def _winner(ranked: Sequence[Curve], against: ScoreAxis, metric: Metric, goal: Goal | None) -> str:
+    reached = [(curve.algorithm, point) for curve in ranked if (point := _first_at(curve, goal))]
+    if goal is None or not reached:
         whole = [curve for curve in ranked if not curve.diverged]
         if not whole:
             return "All have diverged"
-        best = max(whole, key=lambda curve: curve.points[-1].accuracy)
-        return f"None came to 90 %; {best.algorithm} ended at {number(best.points[-1].accuracy, FULL_PERCENT)} %"
-    told = [f"{reached[0][0]} is first at 90 %: {against.show(reached[0][1])}"]
+        best = max(whole, key=lambda curve: metric.rank(curve.points[-1].score))
+        score = number(best.points[-1].score, metric.factor, fine=not metric.percent) + " %" * metric.percent
+        ended = f"{best.algorithm} ended at {score}"
+        return f"None came to {goal.text}; {ended}" if goal else f"{metric.superlative} {metric.words}: {ended}"
+    told = [f"{reached[0][0]} is first at {goal.text}: {against.show(reached[0][1])}"]
     if len(reached) > 1:
         told.append(f"{reached[-1][0]} last: {against.show(reached[-1][1])}")
-    if never := [curve.algorithm for curve in ranked if not curve.reached[TARGET]]:
+    if never := [curve.algorithm for curve in ranked if not _first_at(curve, goal)]:
         told.append(f"not reached by {never[0] if len(never) == 1 else f'{len(never)} of {len(ranked)}'}")
     return "; ".join(told)
 

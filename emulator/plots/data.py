@@ -29,11 +29,11 @@ class CurvePoint(NamedTuple):
     round: int
     seconds: float
     mb: float
-    accuracy: float
+    score: float  # the metric that the run is judged by
 
 
 class Curve(NamedTuple):
-    """One algorithm's way up; ``reached``: the first point of at least each target's accuracy, as the tables say.
+    """One algorithm's way; ``reached``: the first point that is as good as each target, as the tables say.
     ``diverged``: behind its last point the model is none, so that it has reached nothing."""
 
     algorithm: str
@@ -99,12 +99,12 @@ class Strip(NamedTuple):
 
 def curves(summary: Summary) -> list[Curve]:
     """Of the algorithms that were judged at least once, in the order of the run."""
-    found = []
+    found, metric = [], summary.criteria.metric.name
     for name, algorithm in summary.algorithms.items():
         points = {
-            row.round: CurvePoint(row.round + 1, row.actual_s, row.payload_bytes / MB, row.accuracy)
+            row.round: CurvePoint(row.round + 1, row.actual_s, row.payload_bytes / MB, row.scores[metric])
             for row in algorithm.history
-            if row.accuracy is not None
+            if metric in row.scores
         }
         reached = {t: points[row.round] if row else None for t, row in algorithm.to_target.items()}
         if points:

@@ -51,15 +51,15 @@ def _draw(folder: Path, manifest: Manifest, summary: Summary, timelines: Mapping
         if missing:
             drawn.left_out.append(f"{what}: {', '.join(missing)}")
 
-    curves = data.curves(summary)
+    curves, words = data.curves(summary), summary.criteria.metric.words
     if curves:
         for against in charts.AGAINST:
-            keep(f"accuracy-{against.name.lower()}", charts.accuracy(curves, against, summary))
+            keep(f"{charts.name_of(summary)}-{against.name.lower()}", charts.scores(curves, against, summary))
     shown = {curve.algorithm for curve in curves}
     if at_once := [name for name, each in summary.algorithms.items() if each.diverged and name not in shown]:
-        drawn.left_out.append(f"accuracy (diverged in the first round): {', '.join(at_once)}")
+        drawn.left_out.append(f"{words} (diverged in the first round): {', '.join(at_once)}")
     why = "no round was judged" if trained(summary) else "a dry run trains nothing"
-    leave_out(f"accuracy ({why})", shown | {*at_once})
+    leave_out(f"{words} ({why})", shown | {*at_once})
 
     stacks = data.stacks(summary)
     if stacks:

@@ -145,7 +145,10 @@ def doubts(summary: Summary) -> tuple[str, str]:
         return _short(
             f"Not whole: {', '.join(f'{name}: {outcome}' for name, outcome in cut_short.items())}"
         ), "PARTIAL RUN"
-    lines = {"Stopped, since it does not fit": "does-not-fit", "Diverged, so without accuracy": "diverged"}
+    lines = {
+        "Stopped, since it does not fit": "does-not-fit",
+        f"Diverged, so without {summary.criteria.metric.words}": "diverged",
+    }
     results = [
         f"{what}: {', '.join(names)}"
         for what, outcome in lines.items()

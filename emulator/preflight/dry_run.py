@@ -5,7 +5,7 @@ links, wire format and data. A computation is carried out the first time that it
 remembered result is handed out, of the same shapes, while the modelled time of its work passes as ever. Sizes and times
 depend on shapes and never on values, so the bytes are those of a run, and the times those of its timeline.
 
-What values would show is not recorded: losses and accuracy. Nor is a client's memory, which nobody measures here, where
+What values would show is not recorded: losses and metrics. Nor is a client's memory, which nobody measures here, where
 one process holds all nodes and tensors pass between them without a copy: it is foreseen by ``memory_account``.
 """
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from emulator.analysis import recorded
-from emulator.analysis.metrics import FIGURES
+from emulator.analysis.metrics import FIGURES, Figure, figures, keys
 from emulator.analysis.summary import AlgorithmSummary
 from emulator.ledger.manifest import Manifest
 from emulator.tables.table import NOTHING, Table, TableCell, TableRow, count, figure
@@ -22,17 +22,20 @@ FOLLOWS = ("data.clients[",)  # from settings, which differ too
 SOURCES = "depends.sources."
 MOST_FILES = 8  # that are named
 MOST = 60  # characters of a value that is shown
-SHOWN = (
-    *("s_per_round", "s_to_85", "s_to_90", "up_kb", "down_kb", "payload_mb", "mb_to_90"),
-    *("accuracy_percent", "peak_mib"),
-)
 FORESEEN = "peak, foreseen, MiB"  # a row of its own: no difference is taken between it and a measured one
 
 
 def comparison_tables(runs: Sequence[recorded.RunRecord], names: Sequence[str]) -> list[Table]:
     """A table for each algorithm that at least two of the runs have."""
     algorithms = [name for name, count in algorithm_counts(runs).items() if count > 1]
-    return [_table(name, [run.summary.algorithms.get(name) for run in runs], names) for name in algorithms]
+    shown: dict[str, Figure] = {}
+    for criteria in [run.summary.criteria for run in runs]:
+        of, named = figures(criteria), keys(criteria)
+        left_out = {"needed_mib", *named.mb_to} - {*named.hardest_mb_to}
+        shown |= {each.title: each for key, each in of.items() if key not in left_out}
+    peak = shown.pop(FIGURES["peak_mib"].title)  # last
+    each = [*shown.values(), peak]
+    return [_table(name, [run.summary.algorithms.get(name) for run in runs], names, each) for name in algorithms]
 
 
 def algorithm_counts(runs: Sequence[recorded.RunRecord]) -> Counter[str]:
@@ -40,13 +43,14 @@ def algorithm_counts(runs: Sequence[recorded.RunRecord]) -> Counter[str]:
     return Counter(name for run in runs for name in run.summary.algorithms)
 
 
-def _table(name: str, found: Sequence[AlgorithmSummary | None], names: Sequence[str]) -> Table:
+def _table(name: str, found: Sequence[AlgorithmSummary | None], names: Sequence[str], shown: Sequence[Figure]) -> Table:
     rows: list[TableRow] = [
         ["rounds", *(count(each.rounds) if each else NOTHING for each in found), *[""] * (len(found) - 1)]
     ]
-    for compared in (FIGURES[key] for key in SHOWN):
+    for compared in shown:
         values = [compared.of(algorithm) if algorithm else None for algorithm in found]
-        rows.append([compared.title, *map(figure, values), *_beyond_first(values)])
+        cells = (figure(value, fine=compared.fine) for value in values)
+        rows.append([compared.title, *cells, *_beyond_first(values, compared.fine)])
     if any(each and each.foreseen for each in found):
         needed = FIGURES["needed_mib"].of
         values = [needed(each) if each and each.foreseen else None for each in found]
@@ -56,10 +60,11 @@ def _table(name: str, found: Sequence[AlgorithmSummary | None], names: Sequence[
     return Table(title=name, headers=["", *names, *more], label_columns=1, rows=rows, caption="")
 
 
-def _beyond_first(values: Sequence[float | None]) -> list[TableCell]:
+def _beyond_first(values: Sequence[float | None], fine: bool = False) -> list[TableCell]:
     """What each of the others has more than the first."""
     first, *others = values
-    return [figure(None if value is None or first is None else value - first, signed=True) for value in others]
+    more = (None if value is None or first is None else value - first for value in others)
+    return [figure(each, signed=True, fine=fine) for each in more]
 
 
 def differences(runs: Sequence[recorded.RunRecord], names: Sequence[str]) -> list[str]:

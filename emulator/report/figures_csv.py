@@ -15,6 +15,8 @@ from emulator.analysis.summary import AlgorithmSummary, BothWays, ByteSizesBothW
 from emulator.tables.communication import sent
 from emulator.tables.table import Value, csv_text
 
+OF_ACCURACY = ("accuracy", "balanced_accuracy")  # what a task that is judged by accuracy has in this file
+
 
 def to_csv(summary: Summary) -> str:
     """Long form: a row for each algorithm, then for its kinds of messages, then for its clients.
@@ -29,9 +31,11 @@ def to_csv(summary: Summary) -> str:
     """
     sizes = [(size, way) for size in SIZES for way in ("up", "down")]
     headers = ["row", "algorithm", "name", "device", "network", "outcome", "rounds", "seconds_s"]
-    headers += ["accuracy", "balanced_accuracy", "loss"]
+    criteria = summary.criteria
+    metrics, goals = [metric.name for metric in criteria.metrics], criteria.goals
+    headers += [*(OF_ACCURACY if metrics[0] == OF_ACCURACY[0] else metrics), "loss"]
     headers += ["messages", "official_bytes", *(f"{size}_{way}_bytes" for size, way in sizes)]
-    headers += ["to_0.85_s", "to_0.85_bytes", "to_0.9_s", "to_0.9_bytes"]
+    headers += [f"to_{goal.key(1)}_{unit}" for goal in goals for unit in ("s", "bytes")]
     headers += ["server_busy_s", "server_align_s", "server_queue_wait_s", "server_align_wait_s", "server_held_mib"]
     headers += ["budget_mib", "baseline_mib", "peak_mib", "tensors_mib", "beside_mib", "needed_mib"]
     headers += ["compute_s", "transfer_s", "wait_s", *(f"latency_{cause}_s" for cause in CAUSES)]
@@ -43,8 +47,10 @@ def to_csv(summary: Summary) -> str:
     for name, algorithm in summary.algorithms.items():
         about = {"row": "algorithm", "algorithm": name, "seconds_s": algorithm.seconds}
         row = _fields(algorithm) | about | _sizes(algorithm.bytes) | _by_cause("latency", algorithm.latency_s)
-        for target, reached in algorithm.to_target.items():
-            row |= {f"to_{target}_s": reached.seconds, f"to_{target}_bytes": reached.bytes} if reached else {}
+        row |= {name: algorithm.scores.get(name) for name in metrics}
+        for goal in goals:
+            key, reached = goal.key(1), algorithm.reached(goal)
+            row |= {f"to_{key}_s": reached.seconds, f"to_{key}_bytes": reached.bytes} if reached else {}
         server = _fields(algorithm.server) if algorithm.server else {}
         row |= {f"server_{key}": value for key, value in server.items()}
         rows.append(row | _printed(algorithm) | _with_model(algorithm, model.methods.get(name) if model else None))

@@ -24,11 +24,12 @@ from emulator.analysis.summary import AlgorithmSummary
 from emulator.errors import UserError
 from emulator.inputs.shipped import ROOT
 from emulator.ledger import run_folder
+from emulator.plots import charts
 from emulator.plots import files as plots
 from emulator.profiles.reading import Row, describe_profile
 from emulator.tables import clients_data, computations, overview
 from emulator.tables import run as tables
-from emulator.tables.headline import headline, incomplete_lines, trained
+from emulator.tables.headline import headline, incomplete_lines, one_seed, trained
 from emulator.tables.profiles import GRADES
 from emulator.tables.table import Table, TableRow, figure, number
 
@@ -36,8 +37,8 @@ NAME = "report.html"
 ABOUT = ("versions", "host", "memory", "compute")  # of the manifest, as they are
 LARGEST_SVG_BYTES = 300_000
 CAVEATS = (
-    "Seconds are emulated: what the links and devices of the profiles take by a stated model. Accuracy, bytes and "
-    "client memory are those of real training on this host.",
+    "Seconds are emulated: what the links and devices of the profiles take by a stated model. Bytes, client memory "
+    "and what models are judged by are those of real training on this host.",
     "Compute time is counted work over a device's rates, or this host's CPU time by the ratio of speeds (see the "
     "settings); it knows no caches and no thermal throttling. Predictions for the two boards that have published times "
     "are 21 % below to 53 % above them.",
@@ -49,7 +50,7 @@ CAVEATS = (
 )
 
 FORESEEN = (
-    "Nothing was trained: there is no accuracy. Seconds are emulated: what the links and devices of the profiles take "
+    "Nothing was trained, so nothing is judged. Seconds are emulated: what the links and devices of the profiles take "
     "by a stated model. Bytes are those of the messages that a run would send.",
     *CAVEATS[1:3],
     "A client's memory is foreseen, not measured: an account of every tensor of one client of each device, and what "
@@ -58,7 +59,7 @@ FORESEEN = (
 )
 
 AGAIN = {
-    "virtual": "On the virtual clock the same command and versions give the same timeline, bytes and accuracy, on like "
+    "virtual": "On the virtual clock the same command and versions give the same timeline, bytes and models, on like "
     "processors bit for bit. Memory is measured, and differs a little.",
     "dry-run": "The same command and versions foresee the same bytes, seconds and memory.",
     "real": "On the real clock a run differs a little from the next one; 'verify' with the same flags says how much.",
@@ -96,7 +97,7 @@ def page(folder: Path, run: recorded.RunRecord, drawn: plots.PlotFiles) -> str:
         if not getattr(manifest, key):
             raise UserError(f"{folder / 'manifest.json'}: lacks '{key}'; restore it")
     pictures = [_picture(path) for path in drawn.paths if path.suffix == ".svg"]
-    first = ("rounds", "latency", "accuracy-seconds", "accuracy-mb")
+    first = ("rounds", "latency", *(f"{charts.name_of(summary)}-{against}" for against in ("seconds", "mb")))
     pictures.sort(key=lambda picture: first.index(picture.name) if picture.name in first else len(first))
     strips = [picture for picture in pictures if picture.name in {f"round-{name}" for name in summary.algorithms}]
     environment = jinja2.Environment(
@@ -107,7 +108,7 @@ def page(folder: Path, run: recorded.RunRecord, drawn: plots.PlotFiles) -> str:
         subtitle=f"{tables.title(summary)}; started {manifest.started}; record: {folder.name}",
         verdict=[*incomplete_lines(summary), *tables.verdict(summary)],
         doubtful=bool(summary.health.reasons or incomplete_lines(summary)),
-        finding=headline(summary),
+        finding=f"{headline(summary)} {one_seed(summary)}".rstrip(),
         command=again(manifest.command),
         again=AGAIN.get(manifest.clock or "", ""),
         pictures=[picture for picture in pictures if picture not in strips],

@@ -222,8 +222,13 @@ def _rates(pid: int, name: str, messages: Iterable[Transmitted], arriving: int) 
 
 def _rounds(pid: int, events: Timeline) -> Iterator[Line]:
     diverged = divergence.find_non_finite(events)
-    scores = {e.round: e.accuracy for e in events.of(Evaluated) if diverged is None or e.round < diverged.round}
+    scores = {e.round: e.by_metric for e in events.of(Evaluated) if diverged is None or e.round < diverged.round}
     for ended in events.of(RoundEnded):
-        accuracy = {"accuracy": scores[ended.round]} if ended.round in scores else {}
         at = {"pid": pid, "tid": 0, "ts": _us(ended.due_ns), "s": "p"}
-        yield {"ph": "i", **at, "name": f"round {ended.round + 1} ends", "cat": "round", "args": accuracy}
+        yield {
+            "ph": "i",
+            **at,
+            "name": f"round {ended.round + 1} ends",
+            "cat": "round",
+            "args": scores.get(ended.round, {}),
+        }

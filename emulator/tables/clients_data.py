@@ -12,6 +12,7 @@ from statistics import median
 
 from emulator.analysis.summary import Summary
 from emulator.ledger.census import Census, SampleCounts
+from emulator.ledger.criteria import ACCURACY
 from emulator.tables.table import Table, TableCell, TableRow, count, csv_text, figure, number
 
 NAME = "clients-data.csv"
@@ -67,12 +68,16 @@ def remarks(summary: Summary) -> list[str]:
     return [f"data: {remark}" for remark in (summary.data.remarks if summary.data else ())]
 
 
-def accuracy_of_the_largest(summary: Summary) -> str:
-    """What the accuracies are to be seen beside: a sentence, or nothing."""
-    if not (data := summary.data) or not data.test.classes:
+def naive_answer(summary: Summary) -> str:
+    """What the models' scores are to be seen beside: a sentence, or nothing."""
+    metric, naive, score = summary.criteria.metric, summary.criteria.naive, summary.criteria.naive_score
+    if score is None and (data := summary.data) and data.test.classes and metric.name == ACCURACY.name:
+        naive, score = "naming the largest class of the test set always", data.test.largest_share
+    if score is None:
         return ""
-    share = number(data.test.largest_share, PERCENT)
-    return f"Naming the largest class of the test set always would have {share} %."
+    found = number(score, metric.factor, fine=not metric.percent)
+    has = f"{found} %" if metric.percent else f"a {metric.words} of {found}"
+    return f"{naive[:1].upper()}{naive[1:]} would have {has}."
 
 
 def clients_data_tables(data: Census | None) -> list[Table]:

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from emulator.analysis.communication import WAYS
-from emulator.analysis.metrics import KB, MB
+from emulator.analysis.metrics import KB, MB, figures, keys
 from emulator.analysis.summary import Algorithms, ClientSummary, Size, Way
+from emulator.ledger.criteria import Criteria
 from emulator.tables.figure_columns import figure_column, finished
 from emulator.tables.table import BEST_MEANS, Column, Table, TableRow, count, figure, from_columns, number
 
 KINDS = ("up", "down", "framed", "wire", "official")
 
 
-def in_all(algorithms: Algorithms) -> Table:
+def in_all(algorithms: Algorithms, criteria: Criteria) -> Table:
     """One row an algorithm."""
+    of, reaching = figures(criteria), criteria.reaching()
+    until = f"; payload posted until the end of the first round with {reaching}, what goes out at that instant included"
     each = [*algorithms.values()]
     totals = {
         "payload": [algorithm.total_bytes.payload for algorithm in each],
@@ -25,16 +28,16 @@ def in_all(algorithms: Algorithms) -> Table:
     return from_columns(
         [
             Column("algorithm", [*algorithms]),
-            *(figure_column(algorithms, key) for key in ("up_kb", "down_kb")),
+            *(figure_column(algorithms, of[key]) for key in ("up_kb", "down_kb")),
             *(Column(f"{size}\nMB", [figure(sent, 1 / MB) for sent in sizes]) for size, sizes in totals.items()),
-            *(figure_column(algorithms, key) for key in ("mb_to_85", "mb_to_90")),
+            *(figure_column(algorithms, of[key]) for key in keys(criteria).mb_to),
         ],
         title="Communication volume",
         caption="Up, down: payload (tensor bytes) that clients send and receive until the last round's end, without "
         "initial weights, per client and round in which it sent something. The others are of all messages, each once: "
         "payload, framed (with headers), wire (with TCP/IP headers, estimated; what the links carry) and official "
-        "(without labels and initial weights) of the whole run; payload posted until the end of the first round with "
-        f"85 or 90 % accuracy, what goes out at that instant included. A kB is 1000 bytes. {BEST_MEANS}",
+        f"(without labels and initial weights) of the whole run{until if reaching else ''}. A kB is 1000 bytes. "
+        f"{BEST_MEANS}",
         results=_besides(algorithms),
         ranked=finished(algorithms),
     )

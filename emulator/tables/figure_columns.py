@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from emulator.analysis.metrics import FIGURES
+from emulator.analysis.metrics import Figure
 from emulator.analysis.summary import Algorithms
 from emulator.tables.table import Column, figure
 
 
-def figure_column(algorithms: Algorithms, key: str, head: str = "", *, ranks: bool = True) -> Column:
-    """One of ``FIGURES``; ``ranks``: its best is marked."""
-    of = FIGURES[key]
-    cells = [figure(of.of(algorithm)) for algorithm in algorithms.values()]
+def figure_column(algorithms: Algorithms, of: Figure, head: str = "", *, ranks: bool = True) -> Column:
+    """The column of a figure; ``ranks``: its best is marked."""
+    cells = [figure(of.of(algorithm), fine=of.fine) for algorithm in algorithms.values()]
     return Column(head or of.head, cells, of.best if ranks else None)
 
 

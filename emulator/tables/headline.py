@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from emulator.analysis import model_memory
 from emulator.analysis.metrics import FIGURES, KB, payload_per_share
 from emulator.analysis.summary import Algorithms, Summary
+from emulator.ledger.criteria import Criteria, Goal, Metric
 from emulator.tables.table import number
 
 # Peaks this close are alike: the same command again gives each method's up to 0.25 MiB more or less (small models, ten
@@ -14,7 +15,7 @@ from emulator.tables.table import number
 ALIKE_MIB, ALIKE_SHARE = 0.25, 0.02
 PARTIAL = "partial, consistent as far as it goes"
 UNPLAYED = "none, nothing was played"
-TARGETS = (0.9, 0.85)  # the higher one that somebody reached is spoken of
+ONE_SEED = "One seed is no ranking: the same command with --seeds 5 says what holds."
 
 
 def headline(summary: Summary) -> str:
@@ -30,12 +31,15 @@ def headline(summary: Summary) -> str:
         return "What the numbers say: nothing yet, since no method has finished."
     total = len(summary.algorithms) + len(summary.not_played)
     among = f" of the {len(done)} of {total} methods that finished" if incomplete_lines(summary) else ""
-    parts = [*_target(done), *_accuracy(done), *_volume(done), *_memory(done), *_slowest(done)] if done else []
+    of, goal = summary.criteria, target_of(summary)
+    parts = [*_target(done, of, goal), *_value(done, of.metric), *_volume(done, goal), *_memory(done), *_slowest(done)]
     if unfit:
         found = [each.does_not_fit for each in summary.algorithms.values() if each.does_not_fit]
         stopped = any(each.outcome == "does-not-fit" for each in found)
         verb = ("do" if len(unfit) > 1 else "does") if stopped else "would"
-        parts.append(f"{_listed(unfit)} {verb} not fit in memory{' (foreseen)' * (not trained(summary))}")
+        sizes = dict.fromkeys(number(each.budget_mib) for each in found if each.budget_mib is not None)
+        budget = f" of {_listed([*sizes])} MiB" if sizes else ""
+        parts.append(f"{_listed(unfit)} {verb} not fit in memory{budget}{' (foreseen)' * (not trained(summary))}")
     parts += _with_model(summary) if done else []
     if diverged:
         parts.append(f"{_listed(diverged)} diverged")
@@ -70,13 +74,17 @@ def verdict_label(summary: Summary) -> str:
     return {"partial": PARTIAL, "unplayed": UNPLAYED}.get(verdict, verdict)
 
 
-def target_of(summary: Summary) -> float | None:
-    """The higher target that a method which finished has reached; None where none has."""
-    return _highest(_done(summary))
+def one_seed(summary: Summary) -> str:
+    """What a comparison of methods by one seed is worth, and the flag that plays more; "" where none is made."""
+    known = [each for each in _done(summary).values() if each.loss is not None]
+    return ONE_SEED if len(known) > 1 and not summary.health.reasons else ""
 
 
-def _highest(done: Algorithms) -> float | None:
-    return next((target for target in TARGETS if any(each.to_target.get(target) for each in done.values())), None)
+def target_of(summary: Summary) -> Goal | None:
+    """The hardest target that a method which finished has reached, of the first metric of which one is; else None."""
+    criteria, done = summary.criteria, _done(summary).values()
+    hardest_first = (goal for metric in criteria.shown for goal in reversed(criteria.of(metric)))
+    return next((goal for goal in hardest_first if any(each.reached(goal) for each in done)), None)
 
 
 def _done(summary: Summary) -> Algorithms:
@@ -89,11 +97,14 @@ def _with_model(summary: Summary) -> list[str]:
     found = model_memory.of(summary)
     if found is None:
         return []
-    fits: dict[str, dict[str, bool | None]] = {}  # by method and device
+    fits: dict[str, dict[str, bool | None]] = {}  # by method and device with its budget
     for name, algorithm in summary.algorithms.items():
         if need := found.methods.get(name):
             clients = {client.device: client.budget_mib for client in algorithm.clients}
-            fits[name] = {device: model_memory.fits(need, budget_mib) for device, budget_mib in clients.items()}
+            fits[name] = {
+                f"{device} ({number(budget_mib)} MiB)": model_memory.fits(need, budget_mib)
+                for device, budget_mib in clients.items()
+            }
     if not fits:
         return []
     what = f"with {found.model} (computed)"
@@ -109,45 +120,46 @@ def _with_model(summary: Summary) -> list[str]:
     return [f"{what} {', '.join(parts)}"]
 
 
-def _target(done: Algorithms) -> list[str]:
-    target = _highest(done)
-    if target is None:
-        return ["no method reached 85 %"] if any(each.accuracy is not None for each in done.values()) else []
-    reached = {name: found for name, each in done.items() if (found := each.to_target.get(target))}
-    percent = f"{100 * target:.0f} %"
+def _target(done: Algorithms, criteria: Criteria, goal: Goal | None) -> list[str]:
+    if goal is None:
+        judged = criteria.goals and any(each.loss is not None for each in done.values())
+        return [f"no method reached {criteria.goals[0].text}"] if judged else []
+    reached = {name: found for name, each in done.items() if (found := each.reached(goal))}
+    target = goal.text
     fewest = _least({name: found.bytes for name, found in reached.items()})
     soonest = _least({name: found.seconds for name, found in reached.items()})
     bytes_ = f"{number(reached[fewest[0]].bytes / 1e6)} MB"
     seconds = f"{number(reached[soonest[0]].seconds)} s"
     if len(reached) == 1:  # others were perhaps given less time
         only = "only " if len(done) > 1 else ""
-        return [f"{only}{soonest[0]} reached {percent}, after {seconds} and {bytes_}"]
+        return [f"{only}{soonest[0]} reached {target}, after {seconds} and {bytes_}"]
     if fewest == soonest:
-        return [f"{_listed(fewest)} reached {percent} first ({seconds}) and with the fewest bytes ({bytes_})"]
+        return [f"{_listed(fewest)} reached {target} first ({seconds}) and with the fewest bytes ({bytes_})"]
     return [
-        f"{_listed(soonest)} reached {percent} first ({seconds})",
+        f"{_listed(soonest)} reached {target} first ({seconds})",
         f"{_listed(fewest)} with the fewest bytes ({bytes_})",
     ]
 
 
-def _accuracy(done: Algorithms) -> list[str]:
-    known = {name: each.accuracy for name, each in done.items() if each.accuracy is not None}
+def _value(done: Algorithms, metric: Metric) -> list[str]:
+    known = {name: value for name, each in done.items() if (value := each.scores.get(metric.name)) is not None}
     if len(known) < 2:
         return []
-    best = _least({name: -accuracy for name, accuracy in known.items()})
-    percent = 100 * known[best[0]]
+    best = _least({name: -metric.rank(value) for name, value in known.items()})
     after = f" after {number(done[best[0]].seconds)} s" if len(best) == 1 else ""
-    return [f"{_listed(best)} ended with the highest accuracy ({percent:.1f} %{after})"]
+    return [
+        f"{_listed(best)} ended with the {metric.superlative} {metric.words} ({metric.text(known[best[0]])}{after})"
+    ]
 
 
-def _volume(done: Algorithms) -> list[str]:
+def _volume(done: Algorithms, goal: Goal | None) -> list[str]:
     """Who sends and receives the least in a round, where no bytes until a target are spoken of."""
     found = {}
     for name, each in done.items():
         up, down = payload_per_share(each, "up"), payload_per_share(each, "down")
         if up is not None and down is not None:
             found[name] = up + down
-    if _highest(done) or len(found) < 2:
+    if goal or len(found) < 2:
         return []
     least = _least(found)
     if len(least) == len(found):

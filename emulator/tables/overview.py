@@ -19,13 +19,26 @@ from rich.text import Text
 from emulator.analysis import model_memory
 from emulator.analysis.client_memory import budget_share, clients_that_fit
 from emulator.analysis.latency import CAUSES
-from emulator.analysis.summary import AlgorithmSummary, Summary
+from emulator.analysis.metrics import figures
+from emulator.analysis.summary import Algorithms, AlgorithmSummary, Summary
 from emulator.checks.clock_limits import LIMITS, limits_of
 from emulator.processes import CALL
 from emulator.tables import run as tables
 from emulator.tables.figure_columns import figure_column, finished
-from emulator.tables.headline import headline, incomplete_lines, target_of
-from emulator.tables.table import BEST, MARKED, NOTHING, Column, Table, count, figure, from_columns, show, wrapped
+from emulator.tables.headline import headline, incomplete_lines, one_seed, target_of
+from emulator.tables.table import (
+    BEST,
+    MARKED,
+    NOTHING,
+    Column,
+    Table,
+    count,
+    figure,
+    from_columns,
+    number,
+    show,
+    wrapped,
+)
 from emulator.validation import printable
 
 Line = tuple[str, str]  # its style, and its text
@@ -49,6 +62,7 @@ def print_run(summary: Summary, console: Console, more: Sequence[str] = ()) -> N
             console.print(Text(line, style=style), soft_wrap=True)  # a number is never cut off
 
     above, below = _above(summary, console.width), _wrapped(headline(summary), console.width, "bold")
+    below += _wrapped(one_seed(summary), console.width)
     show_lines(above)
     for table in tables.named(summary, more):
         show(table, console)
@@ -134,20 +148,20 @@ def both(summary: Summary) -> list[Table]:
 
 def latency(summary: Summary) -> Table:
     """Seconds of a mean round by cause, until the target, and the accuracy at the end."""
-    algorithms, target = summary.algorithms, target_of(summary)
+    algorithms, goal, of = summary.algorithms, target_of(summary), figures(summary.criteria)
     each = [*algorithms.values()]
     columns = [Column("\nrounds", [count(algorithm.rounds) for algorithm in each])]
-    columns.append(figure_column(algorithms, "s_per_round", "\nround"))
+    columns.append(figure_column(algorithms, of["s_per_round"], "\nround"))
     splits = [algorithm.round_latency_s for algorithm in each]
     for cause in CAUSES:
         columns.append(Column(WORDS[cause], [figure(split[cause] if split else None) for split in splits]))
     until = ""
-    if target:
-        percent = round(100 * target)
-        until = f", and until {percent} % accuracy"
-        columns.append(figure_column(algorithms, f"s_to_{percent}", f"to\n{percent} %"))
-    if any(algorithm.accuracy is not None for algorithm in each):
-        columns.append(figure_column(algorithms, "accuracy_percent", "accu-\nracy %"))
+    if goal:
+        until = f", and until {goal.in_full}"
+        columns.append(figure_column(algorithms, of[f"s_to_{goal.key()}"], f"to\n{goal.short}"))
+    metric = summary.criteria.metric
+    if any(metric.name in algorithm.scores for algorithm in each):
+        columns.append(figure_column(algorithms, of[metric.key], metric.narrow_head))
     caption = "Emulated time, mean over clients. Queueing: for link or server."
     results = tables.unfit(algorithms)
     found = _table("Latency, s: a mean round by cause" + until, summary, columns, caption, results=results)
@@ -156,22 +170,23 @@ def latency(summary: Summary) -> Table:
 
 def volume_and_memory(summary: Summary) -> Table:
     """Communication volume and client memory beside each other."""
-    algorithms, target = summary.algorithms, target_of(summary)
+    algorithms, goal, of = summary.algorithms, target_of(summary), figures(summary.criteria)
     each = [*algorithms.values()]
     groups = {1: "Communication volume"}
-    columns = [figure_column(algorithms, "up_kb", "up\nkB"), figure_column(algorithms, "down_kb", "down\nkB")]
-    columns.append(figure_column(algorithms, "payload_mb", "total\nMB", ranks=False))
-    if target:
-        percent = round(100 * target)
-        columns.append(figure_column(algorithms, f"mb_to_{percent}", f"MB to\n{percent} %"))
+    columns = [figure_column(algorithms, of["up_kb"]), figure_column(algorithms, of["down_kb"])]
+    columns.append(figure_column(algorithms, of["payload_mb"], "total\nMB", ranks=False))
+    if goal:
+        columns.append(figure_column(algorithms, of[f"mb_to_{goal.key()}"], f"MB to\n{goal.short}"))
     dry = any(algorithm.foreseen for algorithm in each)
-    groups[len(columns) + 1] = f"Client memory{f' ({summary.workload.model})' if summary.workload else ''}"
+    model = summary.workload.model.rpartition(":")[2] if summary.workload else ""  # of one's own without its file
+    groups[len(columns) + 1] = f"Client memory{f' ({model})' * bool(model)}"
     key, head = ("needed_mib", "at most\nMiB") if dry else ("peak_mib", "peak\nMiB")
-    columns.append(figure_column(algorithms, key, head, ranks=False))
+    columns.append(figure_column(algorithms, of[key], head, ranks=False))
     columns.append(Column("% of\nbudget", [figure(budget_share(algorithm), 100) for algorithm in each]))
     columns.append(Column("clients\nthat fit", [_fitting(algorithm) for algorithm in each]))
     caption = "kB: a client's payload in a round, without initial weights; MB: of all messages. "
     caption += "Memory: foreseen, at most." if dry else "Peak: measured."
+    caption += _budgets(summary.algorithms)
     if found := model_memory.of(summary):
         groups[len(columns) + 1] = found.model
         needs = [found.methods.get(name) for name in algorithms]
@@ -179,8 +194,18 @@ def volume_and_memory(summary: Summary) -> Table:
         fits = [need and model_memory.fitting(need, a.clients) for need, a in zip(needs, each, strict=True)]
         columns.append(Column("clients\nthat fit", [str(fit) if fit else NOTHING for fit in fits]))
         caption += f" {found.model}: computed, not measured, {found.workload}; from tensors alone to the most that a"
-        caption += " process takes."
+        caption += f" process takes{' (–: not known of methods of your own)' * (None in needs)}."
     return _table("", summary, columns, caption, groups=groups)
+
+
+def _budgets(algorithms: Algorithms) -> str:
+    """What clients that fit are judged by; nothing where no client has a budget."""
+    clients = [client for algorithm in algorithms.values() for client in algorithm.clients]
+    found = {client.device: client.budget_mib for client in clients if client.budget_mib is not None}
+    if not found:
+        return ""
+    each = ", ".join(f"{number(mib)} MiB ({device})" for device, mib in found.items())
+    return f" Budget: {each}; '{CALL} fit' finds the largest batch that fits."
 
 
 def _fitting(algorithm: AlgorithmSummary) -> str:

@@ -12,11 +12,12 @@ from difflib import get_close_matches
 import msgspec
 
 from emulator.analysis.latency import CAUSES
-from emulator.analysis.metrics import largest
+from emulator.analysis.metrics import figures, keys, largest
 from emulator.analysis.summary import Algorithms, AlgorithmSummary, Summary
 from emulator.checks.clock_limits import limits_of
 from emulator.checks.findings import HostBottleneck
 from emulator.errors import UserError
+from emulator.ledger.criteria import Criteria
 from emulator.tables import clients_data, communication, computations
 from emulator.tables import memory as memory_sheets
 from emulator.tables.figure_columns import figure_column, finished
@@ -27,7 +28,7 @@ OUTCOMES = {"does-not-fit": "does not fit", "would-not-fit": "would not fit"}
 DRY_RUN = (
     "Dry run: nothing was trained. Payload and framed bytes are exact where no message's size depends on the values of "
     "tensors, as in all methods that ship; seconds are the model's, without a host's delays; memory is foreseen from "
-    "the tensors of one client, within about 10 % + 1 MiB; accuracy takes a run."
+    "the tensors of one client, within about 10 % + 1 MiB; {} takes a run."
 )
 FULL_PERCENT = 100.0
 
@@ -78,12 +79,16 @@ def run_tables(summary: Summary) -> list[Table]:
 
 
 def _latency_beside_chance(summary: Summary) -> Table:
-    found = _latency(summary.algorithms)
-    beside = clients_data.accuracy_of_the_largest(summary) if trained(summary) else ""
+    found = _latency(summary.algorithms, summary.criteria)
+    beside = clients_data.naive_answer(summary) if trained(summary) else ""
     return msgspec.structs.replace(found, caption=f"{found.caption} {beside}".rstrip())
 
 
-def _latency(algorithms: Algorithms) -> Table:
+def _latency(algorithms: Algorithms, criteria: Criteria) -> Table:
+    of, named = figures(criteria), keys(criteria)
+    reaching = criteria.reaching()
+    until = ", their mean per round, and until the first round whose joined model has {} on the test set"
+    seconds = until.format(reaching) if reaching else ", and their mean per round"
     each = [*algorithms.values()]
     ended = ["foreseen" if one.foreseen and one.outcome == "finished" else one.outcome for one in each]
     return from_columns(
@@ -91,14 +96,13 @@ def _latency(algorithms: Algorithms) -> Table:
             Column("algorithm", [*algorithms]),
             Column("outcome", [outcome(ending) for ending in ended]),
             Column("rounds", [count(algorithm.rounds) for algorithm in each]),
-            figure_column(algorithms, "s_per_round"),
+            figure_column(algorithms, of["s_per_round"]),
             Column("total\ns", [figure(algorithm.seconds) for algorithm in each]),
-            *(figure_column(algorithms, key) for key in ("s_to_85", "s_to_90", "accuracy_percent")),
+            *(figure_column(algorithms, of[key]) for key in (*named.seconds_to, *named.values)),
         ],
         title="Latency",
         label_columns=2,
-        caption="Emulated seconds until the end of the last round, their mean per round, and until the first round "
-        "whose joined model has 85 or 90 % top-1 accuracy on the test set; accuracy after the last round. "
+        caption=f"Emulated seconds until the end of the last round{seconds}; {criteria.words} after the last round. "
         f"{BEST_MEANS}",
         ranked=finished(algorithms),
         results=unfit(algorithms),
@@ -166,7 +170,7 @@ def _alignment(algorithms: Algorithms) -> Table:
 TABLES: dict[str, Callable[[Summary], list[Table]]] = {  # by the names of ``--tables``
     "latency": lambda summary: [_latency_beside_chance(summary)],
     "causes": lambda summary: [_causes(summary.algorithms)],
-    "volume": lambda summary: [communication.in_all(summary.algorithms)],
+    "volume": lambda summary: [communication.in_all(summary.algorithms, summary.criteria)],
     "kinds": lambda summary: [communication.by_kind(summary.algorithms)],
     "memory": lambda summary: [memory_sheets.by_device(summary.algorithms)],
     "memory-parts": lambda summary: memory_sheets.by_category(summary.algorithms),
@@ -198,17 +202,17 @@ def verdict(summary: Summary) -> list[str]:
     health = summary.health
     if not trained(summary):
         doubts = ["Do not trust the figures below:"] if health.reasons else []
-        return [DRY_RUN, *doubts, *(f"- {reason}" for reason in health.reasons)]
+        return [DRY_RUN.format(summary.criteria.metric.words), *doubts, *(f"- {reason}" for reason in health.reasons)]
     if health.verdict == "unplayed":
         return [f"Verdict: {verdict_label(summary)}."]
     if health.verdict in ("good", "partial") and not any(each.rounds for each in health.algorithms.values()):
         return [f"Verdict: {verdict_label(summary)}: no round has ended, so there are no figures."]
     if health.verdict in ("good", "partial"):
-        figures = list(health.algorithms.values())
-        lag = largest(each.lag_max_ms for each in figures)
-        late = largest(each.late_p95_ms for each in figures)
-        clamps = sum(figure.clamps for figure in figures)
-        if not lag and not clamps and not largest(each.late_max_ms for each in figures):
+        judged = list(health.algorithms.values())
+        lag = largest(each.lag_max_ms for each in judged)
+        late = largest(each.late_p95_ms for each in judged)
+        clamps = sum(each.clamps for each in judged)
+        if not lag and not clamps and not largest(each.late_max_ms for each in judged):
             if not limits_of(summary.clock).host_matters:
                 by_rule = "this clock lets everything take place when it is due: seconds are the model's"
                 return [f"Verdict: {verdict_label(summary)}; {by_rule}, without a host's delays."]
@@ -216,7 +220,7 @@ def verdict(summary: Summary) -> list[str]:
             if incomplete_lines(summary):
                 what = "Every round that has ended and every message that arrived did so"
             return [f"Verdict: {verdict_label(summary)}. {what} exactly when it was due."]
-        moved = sum(figure.clamped_ms for figure in figures)
+        moved = sum(each.clamped_ms for each in judged)
         return [
             f"Verdict: {verdict_label(summary)}. Rounds ended at most {number(lag)} ms off; 95 % of messages at most "
             f"{number(late)} ms late; {clamps} clamps ({number(moved)} ms in all)."
@@ -242,7 +246,7 @@ def remarks(summary: Summary) -> list[str]:
     if slowest and slowest[1].dilation_why:
         name, algorithm = slowest
         remarks.append(f"Dilation {algorithm.dilation} ({name}): {algorithm.dilation_why}.")
-    tight = [item for figures in summary.health.algorithms.values() for item in figures.bottlenecks]
+    tight = [item for each in summary.health.algorithms.values() for item in each.bottlenecks]
     spans: dict[tuple[str, str], HostBottleneck] = {}
     for item in sorted(tight, key=lambda item: -item.ratio):
         spans.setdefault((item.function, item.device), item)

@@ -173,9 +173,9 @@ def _plain(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def figure(value: float | None, factor: float = 1.0, *, signed: bool = False) -> TableCell:
+def figure(value: float | None, factor: float = 1.0, *, signed: bool = False, fine: bool = False) -> TableCell:
     """``value * factor`` as it is, and as ``number`` writes it."""
-    return TableCell(None if value is None else value * factor, number(value, factor, signed=signed))
+    return TableCell(None if value is None else value * factor, number(value, factor, signed=signed, fine=fine))
 
 
 def count(value: int) -> TableCell:
@@ -189,11 +189,13 @@ def short(value: float, digits: int = 4) -> str:
     return np.format_float_positional(value, precision=after, unique=False, trim="-")
 
 
-def number(value: float | None, factor: float = 1.0, *, signed: bool = False) -> str:
+def number(value: float | None, factor: float = 1.0, *, signed: bool = False, fine: bool = False) -> str:
     """``value * factor`` with three digits or more, at most seven characters wide up to a million; ``signed``: with a
-    plus where it is more than a zero."""
+    plus where it is more than a zero; ``fine``: below 1 with three digits that count."""
     if value is None:
         return NOTHING
     scaled = value * factor
+    if fine and 0 < abs(scaled) < 1:
+        return f"{'+' if signed and scaled > 0 else ''}{short(scaled, 3)}"
     digits = 0 if abs(scaled) >= 1000 else 1 if abs(scaled) >= 100 else 2
     return f"{'+' if signed and round(scaled, digits) > 0 else ''}{scaled:z.{digits}f}"

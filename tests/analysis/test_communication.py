@@ -12,11 +12,12 @@ from played import play
 from timelines import merged
 from toy import make_manifest
 
-from emulator.analysis.metrics import FIGURES, KB, MB
+from emulator.analysis.metrics import FIGURES, KB, MB, figures
 from emulator.analysis.recorded import RunRecord
 from emulator.analysis.summarize import summarize
 from emulator.analysis.summary import AlgorithmSummary
 from emulator.dashboard.progress import SECOND_NS, Progress
+from emulator.ledger.criteria import OLDER
 from emulator.ledger.events import Evaluated, Posted, Received, RoundEnded, Transmitted
 from emulator.ledger.timeline import Timeline, only
 from emulator.plots.data import curves, done
@@ -126,7 +127,7 @@ def test_bytes_to_an_accuracy_are_the_ledgers_sum_by_time(events: list[Any]) -> 
             continue
         reached = found.to_target[target]
         assert reached.bytes == posted_until(events, score.due_ns)
-        figure = FIGURES[f"mb_to_{target * 100:.0f}"].of(found)
+        figure = figures(OLDER)[f"mb_to_{target * 100:.0f}"].of(found)
         assert figure == pytest.approx(reached.bytes / MB)
     ends = {ended.round: ended.due_ns for ended in only(events, RoundEnded)}
     assert [row.payload_bytes for row in found.history] == [

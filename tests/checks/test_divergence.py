@@ -22,7 +22,7 @@ from algorithms.commands.sweep import records as bench_records
 from algorithms.workload.judging import judge
 from algorithms.workload.loader import Shard
 from algorithms.workload.task import Task
-from emulator.analysis.metrics import FIGURES
+from emulator.analysis.metrics import figures
 from emulator.analysis.summarize import summarize
 from emulator.checks import divergence
 from emulator.checks.health import check_health
@@ -30,6 +30,7 @@ from emulator.compute.finite import is_finite
 from emulator.dashboard.progress import Progress
 from emulator.dashboard.screen import ScreenState, make_screen
 from emulator.errors import UserError
+from emulator.ledger.criteria import ACCURACY, OLDER
 from emulator.ledger.events import AnyEvent, Evaluated, Posted, Reported, RoundEnded
 from emulator.ledger.timeline import Timeline
 from emulator.plots import charts, data
@@ -135,7 +136,7 @@ def test_the_client_whose_values_are_no_numbers_first_is_named_with_its_round_an
     own = [e for e in events if isinstance(e, Posted) and e.node == "client-1" and e.due_ns > began]
     assert found.first.at_s == min(e.due_ns for e in own if e.not_finite) / 1e9
     assert found.first.what == own[0].kind
-    (said,) = divergence.remarks(events)
+    (said,) = divergence.remarks(events, ACCURACY)
     assert f"a message of client-1, {own[0].kind}, in round 2, after {found.first.at_s:.2f} s" in said
     assert "from round 2 on there is no accuracy" in said
     judged = [event for event in events if isinstance(event, Evaluated)]
@@ -173,7 +174,7 @@ def test_a_rate_that_an_optimizer_cannot_take_is_refused(name: str) -> None:
 def test_a_training_of_numbers_has_not_diverged(name: str) -> None:
     events = play(name)
     assert divergence.find_non_finite(events) is None
-    assert divergence.remarks(events) == []
+    assert divergence.remarks(events, ACCURACY) == []
 
 
 def one_step(weight_decay: float) -> list[Any]:
@@ -196,7 +197,7 @@ def test_numbers_so_large_that_the_joined_model_has_no_loss_are_said_to_be_numbe
     events = one_step(0.0)
     found = divergence.find_non_finite(events)
     assert found is not None and (found.round, found.first) == (0, None)
-    (said,) = divergence.remarks(events)
+    (said,) = divergence.remarks(events, ACCURACY)
     assert (
         said
         == "the training has diverged, before values were infinite or no numbers: from round 1 on there is no accuracy;"
@@ -207,7 +208,7 @@ def test_numbers_so_large_that_the_joined_model_has_no_loss_are_said_to_be_numbe
 def test_a_client_that_is_left_out_is_named_and_the_training_has_not_diverged() -> None:
     events = of_toy(lambda e: isinstance(e, Posted) and e.node == "client-1" and e.round == 1, not_finite=["client"])
     assert divergence.find_non_finite(events) is None
-    (said,) = divergence.remarks(events)
+    (said,) = divergence.remarks(events, ACCURACY)
     assert said.startswith("a message of client-1, update, in round 2, after 0.15 s: values are infinite or no numbers")
     assert "the joined models stayed finite; try a smaller" in said
     assert summarize(make_manifest(), {"fedavg": events}).algorithms["fedavg"].outcome == "finished"
@@ -273,8 +274,8 @@ def test_a_summary_has_no_accuracy_after_the_divergence_and_none_to_compare(judg
     }
     for key in ("seconds", "rounds", "bytes", "length_s", "round_latency_s", "official_bytes", "timeline_digest"):
         assert getattr(found, key) == getattr(whole, key)
-    wanted = [key for key, figure in FIGURES.items() if figure.of(whole) is not None]
-    lost = {key for key in wanted if FIGURES[key].of(found) is None}
+    wanted = [key for key, figure in figures(OLDER).items() if figure.of(whole) is not None]
+    lost = {key for key in wanted if figures(OLDER)[key].of(found) is None}
     assert lost == {"s_to_85", "s_to_90", "mb_to_85", "mb_to_90", "accuracy_percent"}
 
 
@@ -372,7 +373,7 @@ def test_the_dashboard_shows_no_accuracy_of_it() -> None:
     progress = Progress(make_manifest())
     progress.begin("fedavg")
     progress.take(diverging())
-    assert progress.accuracies == list(ACCURACIES[:2])
+    assert progress.scores == list(ACCURACIES[:2])
     progress.end()
     (ended,) = progress.results
     assert (ended.outcome, ended.diverged) == ("diverged", True)

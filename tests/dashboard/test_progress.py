@@ -175,7 +175,7 @@ def test_progress_needs_every_kind_of_line_it_shows():
     """Ablation: without a kind of line, what it tells is missing."""
     for kind, missing in (
         (Memory, lambda p: p.nodes["client-0"].peak_bytes is None),
-        (Evaluated, lambda p: p.accuracies == []),
+        (Evaluated, lambda p: p.scores == []),
         (RoundEnded, lambda p: p.ended == {}),
         (Received, lambda p: p.nodes["client-0"].downloads.oldest[0] == "global"),
         (Computed, lambda p: p.nodes["client-0"].function == ""),
@@ -231,8 +231,8 @@ def test_a_recorded_run_is_shown_with_the_figures_of_its_summary(three_clients: 
         peaks = [client["peak_mib"] for client in algorithm["clients"] if client["peak_mib"] is not None]
         assert f"{max(peaks):.2f}" in rows[name]
         if algorithm["accuracy"]:
-            assert f"{100 * result.accuracies[-1]:.2f}" in rows[name]
-            assert result.accuracies == [round["accuracy"] for round in algorithm["history"]]
+            assert f"{100 * result.scores[-1]:.2f}" in rows[name]
+            assert result.scores == [round["accuracy"] for round in algorithm["history"]]
             assert result.length_ns / SECOND_NS == algorithm["seconds"]
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from emulator import sources
-from emulator.analysis.metrics import FIGURES
+from emulator.analysis.metrics import figures
+from emulator.ledger.criteria import OLDER
 from emulator.tables.sweep import (
     SweepResult,
 )
@@ -30,7 +31,6 @@ def images(folder: Path) -> Path:
 
 
 def result(algorithm: str, seed: int, figure: float | None, why: str = "", variant: str = "") -> SweepResult:
-    figures = dict.fromkeys(FIGURES, figure)
     return SweepResult(
         profile="p",
         variant=variant,
@@ -39,7 +39,7 @@ def result(algorithm: str, seed: int, figure: float | None, why: str = "", varia
         folder="f",
         outcome="finished",
         why=why,
-        figures=figures,
+        figures=dict.fromkeys(figures(OLDER), figure),
     )
 
 

@@ -58,7 +58,7 @@ def test_curves_are_the_summarys_history():
     for curve in data.curves(summary):
         algorithm = summary.algorithms[curve.algorithm]
         assert [p.seconds for p in curve.points] == [row.actual_s for row in algorithm.history]
-        assert [p.accuracy for p in curve.points] == [row.accuracy for row in algorithm.history]
+        assert [p.score for p in curve.points] == [row.accuracy for row in algorithm.history]
         assert [p.round for p in curve.points] == [1, 2, 3]
         assert curve.points[-1].mb * data.MB == pytest.approx(algorithm.total_bytes.payload)
         for target, point in curve.reached.items():
@@ -222,7 +222,7 @@ def test_algorithms_differ_in_colour_and_marker_and_look_the_same_in_any_company
         for names in (["sl"], ["fedavg", "sl"]):
             summary = make_run({name: make_timeline() for name in names}).summary
             curves, against = data.curves(summary), charts.AGAINST[0]
-            (axes,) = charts.accuracy(curves, against, summary).body.axes
+            (axes,) = charts.scores(curves, against, summary).body.axes
             lines = {str(line.get_label()).split()[-1]: line for line in axes.lines}
             assert (lines["sl"].get_color(), lines["sl"].get_marker()) == mark_of("sl")
 

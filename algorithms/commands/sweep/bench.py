@@ -321,6 +321,7 @@ def ablations(grid: Grid, profile: str, cells: Sequence[SweepRun]) -> list[Ablat
 
 
 def _result(cell: SweepRun, found: Found, folder: Path) -> SweepResult:
+    from emulator.ledger.census import criteria_of
     from emulator.tables.sweep import SweepResult, figures_of
 
     return SweepResult(
@@ -332,5 +333,6 @@ def _result(cell: SweepRun, found: Found, folder: Path) -> SweepResult:
         outcome=found.entry.outcome,
         why=found.why,
         foreseen=found.entry.foreseen,
-        figures=figures_of(found.entry),
+        judged=found.judged,
+        figures=figures_of(found.entry, criteria_of(found.judged)),
     )

@@ -12,17 +12,19 @@ from algorithms.commands.sweep.grid import SweepRun
 from emulator.analysis.summary import AlgorithmSummary, Summary, read_summary
 from emulator.errors import SplitbedError
 from emulator.ledger import run_folder
+from emulator.ledger.census import Judged
 from emulator.ledger.manifest import Manifest, read_manifest
 
 COUNTED = ("finished", "diverged", "does-not-fit", "would-not-fit")  # outcomes that are results
 
 
 class Found(NamedTuple):
-    """The record of one algorithm. ``why``: why it cannot be counted, or empty."""
+    """The record of one algorithm. ``judged``: by what; ``why``: why it cannot be counted, or empty."""
 
     folder: Path
     algorithm: str
     entry: AlgorithmSummary
+    judged: Judged | None
     why: str
 
 
@@ -63,8 +65,9 @@ class Records:
             if not set(keys.values()) & set(self._wanted):
                 return
             summary = _summary(run)
+            judged = summary.data.judged if summary.data else None
             for name, entry in summary.algorithms.items():
-                key, found = keys[name], Found(run, name, entry, _doubt(name, entry, summary))
+                key, found = keys[name], Found(run, name, entry, judged, _doubt(name, entry, summary))
                 if key and (key not in self.found or self.found[key].why):
                     self.found[key] = found
         except (SplitbedError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
