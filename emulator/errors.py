@@ -8,6 +8,7 @@ outcome (``DoesNotFit``), not a fault.
 from __future__ import annotations
 
 import re
+import sysconfig
 import traceback
 from pathlib import Path
 
@@ -87,11 +88,60 @@ def root_of(error: BaseException) -> BaseException:
     return error
 
 
+_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+_OURS = tuple(str(Path(__file__).parent.parent / wing) for wing in ("algorithms", "emulator"))
+LONGEST = 400  # characters of an exception's text in a line; a traceback has all
+
+
+def is_own(filename: str) -> bool:
+    """Whether a file is a user's: neither the emulator's, nor a method's or model's that ships, nor a library's."""
+    path = Path(filename)
+    inside = any(path.is_relative_to(folder) for folder in (*_OURS, *_LIBRARIES))
+    return path.is_absolute() and not inside and not {"site-packages", "dist-packages"} & {*path.parts}
+
+
 def told(error: BaseException, source: str | None) -> str:
-    """``FILE:LINE: kind: text`` of an error: its last line in the file ``source`` (a method's), else its very last."""
+    """``FILE:LINE: kind: text`` of an error, in one line: its last line in a file of the user's or in ``source`` (a
+    method's file), else its very last."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{Path(error.filename).name}:{error.lineno}: {type(error).__name__}: {error.msg}"
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if frame.filename == source] or frames
+    own = [frame for frame in frames if frame.filename == source or is_own(frame.filename)]
+    ours = isinstance(error, SplitbedError)  # whose text says all but where it was caused
+    own = own or ([] if ours else frames)
     where = f"{Path(own[-1].filename).name}:{own[-1].lineno}: " if own else ""
-    return f"{where}{type(error).__name__}: {error}"
+    text = " ".join(str(error).split())
+    short = f"{text[:LONGEST]}…" if len(text) > LONGEST else text
+    return f"{where}{short}" if ours else f"{where}{type(error).__name__}{f': {short}' if short else ''}"
+
+
+_FRAME = re.compile(r'^  File "(.*)", line (\d+), in (\S+)\n    (.*)', re.MULTILINE)
+MOST_FRAMES = 8  # that are shown: an endless recursion has a thousand
+
+
+def own_frames(traceback_text: str) -> list[str]:
+    """Of a traceback, the frames in files of the user's, outermost first: ``FILE:LINE, in function: source``."""
+    found = [
+        f"{Path(file).name}:{line}, in {function}: {source.strip()}"
+        for file, line, function, source in _FRAME.findall(traceback_text)
+        if is_own(file)
+    ]
+    left = len(found) - MOST_FRAMES
+    return found if left <= 0 else [*found[: MOST_FRAMES // 2], f"… {left} more", *found[-MOST_FRAMES // 2 :]]
+
+
+def traceback_of(error: BaseException) -> str:
+    """The way to an error; "" where it is one of ours, caused in no file of the user's: its text says all."""
+    text = "".join(traceback.format_exception(error)).rstrip()
+    return text if own_frames(text) or not isinstance(error, SplitbedError) else ""
+
+
+class MethodFailed(SplitbedError):
+    """An error in a method, or below it: the text is one line, ``traceback`` the way to it."""
+
+    def __init__(self, text: str, traceback_text: str) -> None:
+        super().__init__(text)
+        self.traceback = traceback_text
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return type(self), (str(self), self.traceback)

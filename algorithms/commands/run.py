@@ -14,7 +14,7 @@ from algorithms import ALGORITHMS
 from algorithms.commands.options.overrides import completed, idle_options, settings_of
 from algorithms.commands.options.run_flags import dropped_groups, read, scenario_of
 from algorithms.experiments.run_config import RunConfig
-from emulator.errors import UserError
+from emulator.errors import UserError, own_frames
 from emulator.ledger import run_folder
 from emulator.ledger.manifest import Manifest, write_manifest
 from emulator.runtime import run_manifest
@@ -188,6 +188,7 @@ def command(argv: list[str], alone: bool = False) -> int:
     config, warnings = read(argv)
     from emulator.dashboard.app import can_draw
     from emulator.dashboard.launch import DashboardProcess, PlainOutput
+    from emulator.ledger.events import Posted
     from emulator.tables import overview
     from emulator.tables import run as tables
     from emulator.tables.table import Output
@@ -203,7 +204,8 @@ def command(argv: list[str], alone: bool = False) -> int:
     run = planned(config, argv)
     run.warnings[:0] = warnings
     folder, recorded, outcomes = play(run, say, view_type, alone)
-    overview.print_run(recorded.summary, console, shown)
+    if any(timeline.of(Posted) for timeline in recorded.timelines.values()):  # else there is no figure
+        overview.print_run(recorded.summary, console, shown)
     if config.report:
         from emulator.report import html, perfetto
 
@@ -219,6 +221,8 @@ def command(argv: list[str], alone: bool = False) -> int:
         say(text)
     for name, outcome in outcomes.items():
         if STATUS.get(outcome.name, 1):
-            what = f"{name}: {outcome.name}" if outcome.name == "refused" else outcome.name
-            say(f"{what}: {outcome.detail}")
+            what = f"{name}: {outcome.name}"
+            say("\n  ".join([f"{what}: {outcome.detail}", *own_frames(outcome.traceback)]))
+            if outcome.traceback:
+                say(f"The whole traceback: {folder / 'ledger' / name / 'supervisor.jsonl'}")
     return status_of(outcome.name for outcome in outcomes.values())

@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from emulator import sources
-from emulator.errors import UserCodeError, UserError
+from emulator.errors import UserCodeError, UserError, is_own
 
 _WORD = re.compile(
     r"(?P<file>.+\.py):(?P<name>[^:]*)|(?P<module>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):(?P<object>[A-Za-z_]\w*)"
@@ -134,15 +134,7 @@ def _is_own(filename: str, word: str) -> bool:
     match = _WORD.fullmatch(word)
     if match and match["file"] and Path(filename) == Path(match["file"]).expanduser().resolve():
         return True
-    ours = Path(__file__).parent.parent.parent
-    path = Path(filename)
-    inside = any(path.is_relative_to(ours / wing) for wing in ("algorithms", "emulator"))
-    return (
-        path.is_file()
-        and not inside
-        and not {"site-packages", "dist-packages"} & {*path.parts}
-        and not (path.is_relative_to(Path(inspect.__file__).parent))
-    )
+    return Path(filename).is_file() and is_own(filename)
 
 
 def _of_name(flag: str, word: str, module: str) -> ModuleType:

@@ -16,6 +16,7 @@ from emulator.ledger.events import (
     Posted,
     Received,
     Refused,
+    Started,
     Transmitted,
     Undelivered,
 )
@@ -72,7 +73,7 @@ def conserved(events: Timeline, ending: str) -> tuple[list[str], list[str]]:
     reasons += _same_sizes(events)
 
     notes = []
-    if events and not network_whole:
+    if events.of(Started) and not network_whole:  # it had begun
         notes.append("network record incomplete: it was killed before its last words")
     if excused:
         notes.append(f"{excused} messages were under way when the timeline was cut short")

@@ -21,15 +21,18 @@ import itertools
 import select
 import selectors
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextvars import Context
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, TypeVar
 
-from emulator.errors import Deadlock, InternalError, SplitbedError
+from emulator.clock import unawaited
+from emulator.errors import Deadlock, InternalError, ProtocolError, SplitbedError
 from emulator.host.liveness import PULSE
 from emulator.network.jitter import SECOND_NS
 
 Sleep = Callable[[float | None], None]  # waits on the host: seconds, or None until there is input
+
+T = TypeVar("T")
 
 NETWORK_RANK = -1  # at one instant the network precedes all nodes
 DELIVERY_RANK = 0  # at one instant a delivery precedes a timer: what arrives at the deadline is received
@@ -84,6 +87,17 @@ class EmulatedLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self.now_ns / SECOND_NS
+
+    def run_until_complete(self, future: Generator[Any, None, T] | Awaitable[T]) -> T:
+        """As asyncio's; ProtocolError where a coroutine was dropped before anybody had awaited it."""
+        with unawaited.told_of(self._fail):
+            result = super().run_until_complete(future)
+        if self.failure is not None:
+            raise self.failure
+        return result
+
+    def _fail(self, why: str) -> None:
+        self.failure = self.failure or ProtocolError(why)
 
     def watch(self, fd: int) -> None:
         """Let input on ``fd`` end a host wait, so that the pacer looks at it."""
@@ -143,7 +157,8 @@ class EmulatedLoop(asyncio.SelectorEventLoop):
         for task in waiting:
             task.cancel()
         if waiting:
-            self.run_until_complete(asyncio.gather(*waiting, return_exceptions=True))
+            with unawaited.told_of(lambda _text: None):
+                super().run_until_complete(asyncio.gather(*waiting, return_exceptions=True))
         self.close()
 
     def advance(self, sleep: Callable[[float | None], list[Any]]) -> list[Any]:

@@ -234,12 +234,14 @@ class ModelSaved(Event, frozen=True, kw_only=True):
 
 
 class Ended(Event, frozen=True, kw_only=True):
-    """A node's last words. ``outcome``: finished, does-not-fit, interrupted, peer-lost, stuck, refused, failed."""
+    """A node's last words. ``outcome``: finished, does-not-fit, interrupted, peer-lost, stuck, refused, failed;
+    ``traceback``: of an error in the method."""
 
     outcome: str
     detail: str = ""
     phase: str = ""
     asked_bytes: int | None = None
+    traceback: str = ""
 
 
 class Host(Event, frozen=True, kw_only=True):
@@ -266,7 +268,8 @@ class Lifecycle(Event, frozen=True, kw_only=True, tag="timeline"):
     """Supervisor: an algorithm's timeline begins (outcome "") or is over; ``wall_s`` from the clock's start to it.
 
     ``why``: what this host needs of a clock that can be slowed, as it begins. ``uncharged``: lines of the method that
-    work on tensors outside its computations, so that their time is in no figure.
+    work on tensors outside its computations, so that their time is in no figure. ``traceback``: of an error in the
+    method, which ended it.
     """
 
     outcome: str
@@ -275,6 +278,7 @@ class Lifecycle(Event, frozen=True, kw_only=True, tag="timeline"):
     why: str = ""
     uncharged: list[str] = []
     wall_s: float | None = None
+    traceback: str = ""
 
 
 AnyEvent = (

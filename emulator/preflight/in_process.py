@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Self
 
 import msgspec
 
+from emulator.clock import unawaited
 from emulator.clock.loop import DELIVERY_RANK, LEFT_RANK, NETWORK_RANK, EmulatedLoop, Entry, InstantPacer
 from emulator.compute.counting import Costs, HostRun
 from emulator.compute.device import Speed, duration_ns
@@ -261,7 +262,8 @@ class InProcessNodes:
 
     def _who_waits(self) -> str:
         """Who waits for what since when, for a deadlock's report."""
-        return "deadlock: " + "; ".join(f"{node.name} {node.awaits()}" for node in self.nodes.values())
+        who = [f"{node.name} {node.awaits()}" for node in self.nodes.values()]
+        return f"deadlock: {'; '.join([*unawaited.kept(), *who])}"
 
     def play(self, *coroutines: Coroutine[Any, Any, Any]) -> list[Any]:
         """Run them side by side to their ends; what they returned."""

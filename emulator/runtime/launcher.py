@@ -23,7 +23,7 @@ import msgspec
 
 from emulator.clock.conductors import CLOCKS
 from emulator.compute.memory import reset_peak
-from emulator.errors import InternalError, SplitbedError, UserError
+from emulator.errors import InternalError, MethodFailed, SplitbedError, UserError
 from emulator.host import cgroups, resources
 from emulator.host.liveness import SLOT_BYTES, Reporter, step_limit_s
 from emulator.ledger import events
@@ -63,12 +63,13 @@ class Plan(msgspec.Struct, frozen=True):
 
 class Outcome(msgspec.Struct, frozen=True):
     """The outcome of a timeline. ``name``: finished, does-not-fit, refused (the user can mend it: ``UserError``),
-    failed, stuck, interrupted. ``wall_s``: as in the ledger's ``Lifecycle``."""
+    failed, stuck, interrupted. ``wall_s`` and ``traceback``: as in the ledger's ``Lifecycle``."""
 
     name: str
     detail: str
     dilation: int
     wall_s: float | None = None
+    traceback: str = ""
 
 
 class Prepared(NamedTuple):
@@ -201,7 +202,7 @@ class Launcher:
         for algorithm, (module, settings) in modules.items():
             folder = self._scratch.new_folder()
             spec = self._specify(algorithm, module, settings, folder, folder, folder)
-            with contextlib.suppress(UserError, InternalError):
+            with contextlib.suppress(UserError, InternalError, MethodFailed):
                 estimate: AlgorithmEstimate = self._profile(spec)
                 self._estimates[algorithm] = estimate
                 cores = cgroups.cores()
@@ -255,7 +256,7 @@ class Launcher:
             _write_breakdowns(ledger, estimate.breakdowns)
             supervision = Supervision(self, spec, ledger, tick, self._limit_s(profiled.slowest_host_ns()))
             outcome, detail = supervision.play()
-            return Outcome(outcome, detail, spec.dilation, supervision.wall_s)
+            return Outcome(outcome, detail, spec.dilation, supervision.wall_s, supervision.traceback)
 
         return self._recorded(algorithm, module, settings, timeline)
 
@@ -294,6 +295,8 @@ class Launcher:
             outcome = Outcome("interrupted", str(interrupted), 1)
         except UserError as error:
             outcome = Outcome("refused", str(error).removeprefix(f"{algorithm}: "), 1)
+        except MethodFailed as error:
+            outcome = Outcome("failed", str(error).removeprefix(f"{algorithm}: "), 1, None, error.traceback)
         except SplitbedError as error:
             outcome = Outcome("failed", str(error), 1)
         ended = events.Lifecycle(
@@ -303,6 +306,7 @@ class Launcher:
             detail=outcome.detail,
             dilation=outcome.dilation,
             wall_s=outcome.wall_s,
+            traceback=outcome.traceback,
         )
         ledger.write(ended)
         ledger.close()

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import traceback
+import types
+import typing
+from collections import Counter
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
-from emulator.errors import InternalError, told
+import msgspec
+
+from emulator.errors import UserCodeError, UserError, told
 
 if TYPE_CHECKING:
     from emulator.node import ClientNode, Message, ServerNode
@@ -34,21 +38,19 @@ class Method(Protocol):
 
 
 def load_method(name: str, module_name: str) -> Method:
-    """A method's module; InternalError, which names the method and the line, where it cannot be imported or is none."""
+    """A method's module; UserCodeError, which names the method and the line, where it cannot be imported, UserError
+    with what to write where it is none."""
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
-        lines = "".join(traceback.format_exception(error)).rstrip()
-        raise InternalError(f"{name}: cannot be imported: {told(error, None)}\n{lines}") from None
+        raise UserCodeError(f"{name}: cannot be imported: {told(error, None)}") from None
     if lacks := _lacks(module):
-        raise InternalError(f"{name}: {module.__file__}: {'; '.join(lacks)}")
+        raise UserError(f"{name}: {module.__file__}: {'; '.join(lacks)}")
     return cast("Method", module)
 
 
 def _lacks(module: Any) -> list[str]:
     """What keeps a module from being a method, each with what to write."""
-    from emulator.node import Message
-
     found: list[str] = []
     config = getattr(module, "Config", None)
     fields = getattr(config, "__struct_fields__", ())
@@ -58,21 +60,81 @@ def _lacks(module: Any) -> list[str]:
     if not isinstance(messages, tuple):
         found.append("has no MESSAGES: write a tuple of the types of its messages")
     else:
-        strange = [each for each in messages if not (isinstance(each, type) and issubclass(each, Message))]
-        found += [
-            f"MESSAGES: {each!r} is no type of messages: write class {_called(each)}(Message)" for each in strange
-        ]
-        found += [
-            f"MESSAGES: {each.__name__}.official names {name!r}, which is no field of it"
-            for each in messages
-            if each not in strange
-            for name in sorted({*each.official} - {*each.__struct_fields__})
-        ]
+        found += _wrong_messages(module, messages)
     for role in ("client", "server"):
         play = getattr(module, role, None)
         if not inspect.iscoroutinefunction(play) or not _takes_two(play):
             found.append(f"has no {role}: write async def {role}(node, config)")
     return found
+
+
+def _wrong_messages(module: Any, messages: tuple[Any, ...]) -> list[str]:
+    """What is wrong with the messages of a module, each by its class."""
+    from emulator.node import Message
+    from emulator.transport.messages import kind_of
+
+    strange = [each for each in messages if not (isinstance(each, type) and issubclass(each, Message))]
+    found = [f"MESSAGES: {each!r} is no type of messages: write class {_called(each)}(Message)" for each in strange]
+    sound = [each for each in dict.fromkeys(messages) if each not in strange]
+    own = [each for each in vars(module).values() if isinstance(each, type) and issubclass(each, Message)]
+    found += [
+        f"MESSAGES lacks {each.__name__}: add it"
+        for each in dict.fromkeys(own)
+        if each.__module__ == module.__name__ and not any(issubclass(known, each) for known in sound)
+    ]
+    for kind, count in Counter(map(kind_of, sound)).items():
+        if count > 1:
+            named = ", ".join(each.__name__ for each in sound if kind_of(each) == kind)
+            found.append(f"MESSAGES: {named} have the same tag {kind!r}: give each its own")
+    for each in sound:
+        fields = sorted({*each.official} - {*each.__struct_fields__})
+        found += [f"MESSAGES: {each.__name__}.official names {name!r}, which is no field of it" for name in fields]
+        found += _uncarried(each)
+    return found
+
+
+def _uncarried(message_type: Any) -> list[str]:
+    """Fields of types that no message carries, or not the same in every process, each with what to write."""
+    from emulator.node import StateDict
+
+    try:
+        hints = typing.get_type_hints(message_type)
+    except (NameError, AttributeError, TypeError) as error:
+        why = f"types of its fields are not found ({error}): import them, and not below TYPE_CHECKING alone"
+        return [f"{message_type.__name__}: {why}"]
+    return [
+        f"{message_type.__name__}.{name}: no message carries {_shown(hints[name])}: give it one of int, float, bool,"
+        " str, torch.Tensor and StateDict"
+        for name in message_type.__struct_fields__
+        if getattr(hints[name], "__name__", "") != "Tensor" and hints[name] != StateDict and not _scalar(hints[name])
+    ]
+
+
+def _scalar(hint: Any) -> bool:
+    """Whether a value of this type travels in a message's header and arrives as it was sent."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return all(value is None or type(value) in (int, str) for value in arguments)
+    if origin in (typing.Union, types.UnionType, list, tuple):
+        return all(each is Ellipsis or _scalar(each) for each in arguments) and _understood(hint)
+    if origin is dict:
+        return arguments[0] is str and _scalar(arguments[1])
+    return hint in (int, float, bool, str, type(None))
+
+
+def _understood(hint: Any) -> bool:
+    """Whether a receiver can tell the types of a union apart."""
+    try:
+        msgspec.convert(None, hint)
+    except msgspec.ValidationError:
+        return True
+    except TypeError:
+        return False
+    return True
+
+
+def _shown(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
 
 
 def _called(each: Any) -> str:

@@ -93,6 +93,7 @@ class Supervision:
         self._processes: dict[str, BaseProcess] = {}
         self._deadlock = ("", 0.0)
         self._broken = ""
+        self.traceback = ""  # of the method's error that ended it
         self._lost: dict[str, float] = {}  # connections that broke, and when
 
     def play(self) -> tuple[str, str]:
@@ -170,6 +171,9 @@ class Supervision:
                 return "does-not-fit", f"{name}: {words}"
             case launch_spec.REFUSED:
                 return "refused", words
+            case launch_spec.FAILED if ended and words:
+                self.traceback = ended.traceback
+                return "failed", f"{name}: {words}"
             case _:
                 where = f" in {struck.function} ({struck.line})" if struck and struck.function else ""
                 return "failed", f"{name} {self._describe_exit(process)}{where}{': ' + words if words else ''}"
@@ -229,7 +233,8 @@ class Supervision:
     def _end_nodes(self, outcome: str, detail: str) -> None:
         """End the nodes, then the network."""
         if outcome != "finished":
-            self._tell("abort", f"the run ends {detail}" if outcome == "interrupted" else f"the run ends: {detail}")
+            short = f"{detail.partition(':')[0]} failed" if self.traceback else detail  # a line of each node's
+            self._tell("abort", f"the run ends {short}" if outcome == "interrupted" else f"the run ends: {short}")
         deadline_s = time.monotonic() + GRACE_S
         for process in self._nodes().values():
             _end(process, deadline_s)

@@ -14,7 +14,19 @@ from typing import Any
 
 import msgspec
 
-from emulator.errors import InternalError, SplitbedError, UserError, root_of, told
+from emulator.errors import (
+    Deadlock,
+    InternalError,
+    MethodFailed,
+    ProtocolError,
+    SplitbedError,
+    UserCodeError,
+    UserError,
+    own_frames,
+    root_of,
+    told,
+    traceback_of,
+)
 from emulator.host import liveness, resources
 from emulator.preflight.dilation import AlgorithmEstimate, MemoryBreakdown, reorder_window_ns
 from emulator.runtime.launch_spec import FAILED, LaunchSpec
@@ -109,14 +121,13 @@ def _in_one_thread(work: Callable[[], Any], algorithm: str, module: str, what: s
         root = root_of(error)
         if isinstance(root, UserError):
             return UserError(f"{algorithm}: {root}")
-        if isinstance(root, SplitbedError):
+        if isinstance(root, SplitbedError) and not isinstance(root, ProtocolError | Deadlock):
             return root
         if isinstance(root, OSError) and root.errno in resources.FULL:
             where = root.filename or tempfile.gettempdir()
             return UserError(f"{where}: cannot be written ({root.strerror}); make room, or say another --out")
         source = getattr(sys.modules.get(module), "__file__", None)
-        lines = "".join(traceback.format_exception(root)).rstrip()
-        return InternalError(f"{algorithm}: {what} failed: {told(root, source)}\n{lines}")
+        return MethodFailed(f"{algorithm}: {what} failed: {told(root, source)}", traceback_of(root))
 
 
 def prepare_data(
@@ -174,4 +185,5 @@ def _why_not_prepared(error: Exception) -> SplitbedError:
         first = " ".join(str(error).split("\n")[0].split()) or type(error).__name__
         return UserError(f"the data or the model are too large for this host's memory ({first}); take smaller ones")
     lines = "".join(traceback.format_exception(error)).rstrip()
-    return InternalError(f"the preparation failed: {told(error, None)}\n{lines}")
+    said, own = f"the preparation failed: {told(error, None)}", own_frames(lines)
+    return UserCodeError("\n  ".join([said, *own])) if own else InternalError(f"{said}\n{lines}")

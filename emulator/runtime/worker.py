@@ -20,7 +20,7 @@ from emulator.clock.conductors import CLOCKS
 from emulator.clock.loop import EmulatedLoop
 from emulator.compute.counting import ComputeThread, Costs
 from emulator.compute.memory import KEEPING, MALLOC, MemoryCap, bytes_asked, is_out_of_memory, tune_malloc
-from emulator.errors import DoesNotFit, NoRoom, PeerLost, UserError, root_of, told
+from emulator.errors import DoesNotFit, NoRoom, PeerLost, UserError, root_of, told, traceback_of
 from emulator.host import liveness
 from emulator.ledger import events
 from emulator.ledger.files import Ledger
@@ -81,7 +81,13 @@ def run_worker(spec: LaunchSpec, watchdog: Watchdog) -> int:
         node.on_part = partial(write_part, Path(spec.snapshot_folder))
 
     def last_words(
-        outcome: str, detail: str = "", phase: str = "", asked_bytes: int | None = None, *, orderly: bool = True
+        outcome: str,
+        detail: str = "",
+        phase: str = "",
+        asked_bytes: int | None = None,
+        *,
+        trace: str = "",
+        orderly: bool = True,
     ) -> None:
         growth_bytes, peak_bytes = cap.growth_bytes()
         now: dict[str, Any] = {"due_ns": loop.now_ns, "actual_ns": loop.pacer.actual_ns()}
@@ -90,7 +96,8 @@ def run_worker(spec: LaunchSpec, watchdog: Watchdog) -> int:
         ledger.write(
             events.Memory(**now, growth_bytes=growth_bytes, peak_bytes=peak_bytes, budget_bytes=cap.budget_bytes)
         )
-        ledger.write(events.Ended(**now, outcome=outcome, detail=detail, phase=phase, asked_bytes=asked_bytes))
+        said: dict[str, Any] = {"outcome": outcome, "detail": detail, "phase": phase, "asked_bytes": asked_bytes}
+        ledger.write(events.Ended(**now, **said, traceback=trace))
 
     watchdog.last_words = lambda reason: last_words("interrupted", reason, orderly=False)
     watchdog.doing = partial(_doing, thread)
@@ -122,7 +129,7 @@ def run_worker(spec: LaunchSpec, watchdog: Watchdog) -> int:
             last_words("refused", str(error))
         else:
             status = launch_spec.FAILED
-            last_words("failed", told(error, module.__file__))
+            last_words("failed", told(error, module.__file__), trace=traceback_of(error))
     snapshots.shutdown(wait=True)
     endpoint.close()
     context.term()

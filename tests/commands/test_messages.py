@@ -6,6 +6,7 @@ import asyncio
 import errno
 import json
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from algorithms.commands.options.run_flags import dropped_groups, read
 from algorithms.training.settings import rare_uploads
 from algorithms.workload.task import Task
 from emulator.analysis.summarize import summarize
-from emulator.errors import SplitbedError, UserError, root_of, told
+from emulator.errors import SplitbedError, UserError, own_frames, root_of, told
 from emulator.ledger.events import SCHEMA, Reported
 from emulator.ledger.files import Ledger, read_node
 from emulator.ledger.manifest import Manifest, read_manifest
@@ -112,7 +113,9 @@ def test_an_error_of_a_method_says_its_own_last_line_first() -> None:
     line = Path(faulty.__file__).read_text().splitlines().index('    {}["labels"]  # the mistake') + 1
     assert told(root_of(caught.value), faulty.__file__) == f"faulty.py:{line}: KeyError: 'labels'"
     found = targets._in_one_thread(lambda: asyncio.run(main()), "mine", "players.faulty", "profiling")
-    assert str(found).splitlines()[0] == f"mine: profiling failed: faulty.py:{line}: KeyError: 'labels'"
+    assert str(found) == f"mine: profiling failed: faulty.py:{line}: KeyError: 'labels'"
+    frame = f'faulty.py:{line}, in stumble: {{}}["labels"]  # the mistake'
+    assert own_frames(pickle.loads(pickle.dumps(found)).traceback) == [frame]
 
 
 BROKEN = {
@@ -131,7 +134,7 @@ def test_a_method_that_cannot_be_imported_is_told_by_its_name_and_line(
     (tmp_path / "broken_method.py").write_text(f"import json\n{text}\n")
     with pytest.raises(SplitbedError) as caught:
         methods.load_method("mine", "broken_method")
-    assert str(caught.value).splitlines()[0] == f"mine: cannot be imported: broken_method.py:2: {BROKEN[text]}"
+    assert str(caught.value) == f"mine: cannot be imported: broken_method.py:2: {BROKEN[text]}"
     with pytest.raises(SplitbedError, match=r"mine: .*json.*: has no Config: write class Config\(Settings\)"):
         methods.load_method("mine", "json")
 

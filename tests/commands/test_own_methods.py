@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any, Literal
 
+import msgspec
 import pytest
+import torch
+from torch.utils._pytree import tree_map
 
 import run
 from algorithms import ALGORITHMS, config_of, registry
 from algorithms.commands.options.overrides import chosen_algorithms, option_names
-from emulator.errors import InternalError, UserError
+from emulator.errors import UserError
+from emulator.node import Message, StateDict
+from emulator.runtime import methods
 from emulator.runtime.methods import load_method
 from emulator.testing import make_scenario, record
+from emulator.transport.messages import Incoming, Parcel, decode_header
 
 FEDAVG = Path(registry.__file__).with_name("fedavg.py").read_text()
 
@@ -77,6 +85,7 @@ def test_what_is_no_method_is_refused_with_the_remedy(tmp_path: Path, file: str,
 
 
 CONFIG = "from algorithms.training.settings import Settings\nclass Config(Settings, frozen=True): pass\n"
+MESSAGE = "from __future__ import annotations\nfrom emulator.node import Message\nclass Up(Message): x: int = 0\n"
 ROLES = "async def client(node, config): pass\nasync def server(node, config): pass\n"
 
 
@@ -93,6 +102,21 @@ ROLES = "async def client(node, config): pass\nasync def server(node, config): p
             "MESSAGES = (Up,)",
             ["MESSAGES: Up.official names 'z', which is no field of it"],
         ),
+        (
+            MESSAGE + CONFIG + ROLES + "class Down(Up): pass\nclass Left(Message): pass\nMESSAGES = (Down,)",
+            ["MESSAGES lacks Left: add it"],
+        ),
+        (
+            MESSAGE + CONFIG + ROLES + "class Down(Message, tag='up'): pass\nMESSAGES = (Up, Down)",
+            ["MESSAGES: Up, Down have the same tag 'up': give each its own"],
+        ),
+        (
+            MESSAGE.replace("x: int = 0", "x: Tensor") + CONFIG + ROLES + "MESSAGES = (Up,)",
+            [
+                "Up: types of its fields are not found (name 'Tensor' is not defined): import them, and not below"
+                " TYPE_CHECKING alone"
+            ],
+        ),
         (ROLES + "MESSAGES = ()", ["has no Config: write class Config(Settings), with its options"]),
         (
             CONFIG + "MESSAGES = ()\ndef client(node, config): pass\nasync def server(node): pass",
@@ -108,9 +132,65 @@ def test_each_lack_of_a_method_is_named(
 ) -> None:
     path = write(tmp_path / "half_of_it.py", text)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(InternalError) as caught:
+    with pytest.raises(UserError) as caught:
         load_method("half", "half_of_it")
     assert str(caught.value) == f"half: {path}: {'; '.join(lacks)}"
+
+
+STATE = {"w": torch.arange(3)}
+CARRIED: dict[Any, Any] = {
+    int: -3,
+    float: 0.5,
+    bool: True,
+    str: "ä",
+    int | None: None,
+    Literal["a", 2]: 2,
+    list[float]: [0.5, 2.0],
+    tuple[int, ...]: (1, 2),
+    dict[str, list[int]]: {"a": [1], "b": []},
+    torch.Tensor: STATE["w"],
+    StateDict: STATE,
+}
+NOT_CARRIED = [
+    set[int],  # whose order is each process's own
+    bytes,
+    complex,
+    Any,
+    list,
+    list[set[int]],
+    dict[int, int],
+    dict[str, torch.Tensor | int],
+    torch.Tensor | None,
+    StateDict | None,
+    list[torch.Tensor],
+    list[int] | tuple[int, ...],
+    Literal[True],
+    Path,
+]
+
+
+def message_with(hint: Any) -> type[Message]:
+    return msgspec.defstruct("Up", [("x", hint)], bases=(Message,), frozen=True, kw_only=True)
+
+
+@pytest.mark.parametrize("hint", CARRIED, ids=str)
+def test_what_a_message_may_have_arrives_as_it_was_sent(hint: Any) -> None:
+    kind = message_with(hint)
+    assert methods._uncarried(kind) == []
+    parcel = Parcel(kind(round=0, x=CARRIED[hint]), 0)
+    incoming = Incoming(decode_header(parcel.encoded), len(parcel.encoded), {"up": kind}, "client-0")
+    incoming.adopt(parcel.tensors)
+    arrived = incoming.message().x
+    assert tree_map(lambda leaf: leaf.tolist() if isinstance(leaf, torch.Tensor) else leaf, arrived) == tree_map(
+        lambda leaf: leaf.tolist() if isinstance(leaf, torch.Tensor) else leaf, CARRIED[hint]
+    )
+    assert type(arrived) is type(CARRIED[hint])
+
+
+@pytest.mark.parametrize("hint", NOT_CARRIED, ids=str)
+def test_what_no_message_carries_is_refused_by_class_and_field(hint: Any) -> None:
+    (said,) = methods._uncarried(message_with(hint))
+    assert re.fullmatch(r"Up\.x: no message carries .+: give it one of int, float, .* and StateDict", said)
 
 
 def test_it_is_played_and_benched_like_one_inside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

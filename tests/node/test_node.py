@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from relay import play
 
+from emulator.clock.conductors import CLOCKS
 from emulator.errors import Deadlock, ProtocolError
 from emulator.ledger.events import Blocked, Clamped, Posted, Received, Refused, Reported, RoundEnded, Waiting
+from emulator.node.node import ClientNode, ServerNode
 from emulator.testing.stage import (
     MS,
     WAY_NS,
@@ -273,6 +277,50 @@ def test_when_all_wait_for_each_other_the_report_says_who_waits_for_what_and_sin
         assert str(caught.value) == (
             "deadlock: client-0 awaits blob from server since 0.030 s; server awaits note or blob since 0.000 s"
         )
+
+
+@pytest.mark.parametrize("verb", ["post", "compute", "recv"])
+def test_a_verb_that_is_not_awaited_is_told_by_file_and_line_where_it_is_dropped_and_where_it_is_kept(
+    verb: str,
+) -> None:
+    """Also as the very last that a method does, when nothing is waited for any more."""
+    arguments: tuple[Any, ...] = {"post": ("server", note(0)), "compute": (operations, 1), "recv": (Note,)}[verb]
+    for awaits in (True, False):
+
+        async def dropped(stage: Stage, awaits: bool = awaits) -> None:
+            getattr(stage.client, verb)(*arguments)
+            await (stage.client.recv(Note) if awaits else asyncio.sleep(0))
+
+        async def kept(stage: Stage) -> None:
+            coroutine = getattr(stage.client, verb)(*arguments)
+            try:
+                await stage.client.recv(Note)
+            finally:
+                coroutine.close()
+
+        line = dropped.__code__.co_firstlineno + 1
+        with Stage(make_scenario(clients=1)) as stage, pytest.raises(ProtocolError) as caught:
+            stage.play(dropped(stage))
+        told = f"test_node.py:{line}: Node.{verb}(…) was never awaited: write await before it"
+        assert str(caught.value) == told
+    with Stage(make_scenario(clients=1)) as stage, pytest.raises(Deadlock) as deadlocked:
+        stage.play(kept(stage))
+    told = told.replace(f":{line}:", f":{kept.__code__.co_firstlineno + 1}:")
+    assert str(deadlocked.value).startswith(f"deadlock: {told}; client-0 awaits note since 0.000 s")
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+def test_a_verb_that_is_not_awaited_is_told_on_either_clock(clock: str, folder: Path) -> None:
+    async def forgetful(node: ServerNode) -> None:
+        node.post("client-0", note(0))  # type: ignore[unused-coroutine]
+        await asyncio.sleep(0.01)
+
+    async def client(_node: ClientNode) -> None:
+        await asyncio.sleep(0.02)
+
+    line = forgetful.__code__.co_firstlineno + 1
+    with pytest.raises(ProtocolError, match=rf"^test_node\.py:{line}: Node\.post\(…\) was never awaited"):
+        play(folder, 1, forgetful, client, clock=CLOCKS[clock])
 
 
 # --- records and failures ---------------------------------------------------------------------------------------------
