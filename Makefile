@@ -14,15 +14,15 @@ ARGS ?=
 run: $(VENV)/ready
 	$(VENV)/bin/python run.py --profile iot-4g --report $(ARGS)
 
-test: $(VENV)/ready lint
+test: export PYTHONDONTWRITEBYTECODE =
+test: $(VENV)/ready lint  # bytecode is kept, or each process would compile what it loads anew
 	$(VENV)/bin/python -m pytest -m 'not processes' -n auto --dist loadfile --no-loadscope-reorder --durations=10 $(ARGS) || [ $$? -eq 5 ]
 	$(VENV)/bin/python -m pytest -m processes --durations=10 $(ARGS) || [ $$? -eq 5 ]
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy
-	$(VENV)/bin/lint-imports
+	$(VENV)/bin/mypy & types=$$!; $(VENV)/bin/lint-imports; imports=$$?; wait $$types && exit $$imports
 
 bench: $(VENV)/ready
 	$(VENV)/bin/python -m benchmarks $(ARGS)

@@ -33,6 +33,13 @@ torch.set_num_threads(1)
 LONG = ("laws", "methods", "runtime", "commands", "preflight", "compute")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With ``-m processes`` the files without such a test, which would be loaded and rewritten for nothing."""
+    if config.option.markexpr == "processes" and collection_path.suffix == ".py":
+        return "mark.processes" not in collection_path.read_text() or None
+    return None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONG.index(name) if (name := item.path.parent.name) in LONG else len(LONG))
     for item in items:
