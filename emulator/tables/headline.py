@@ -134,11 +134,15 @@ def _target(done: Algorithms, criteria: Criteria, goal: Goal | None) -> list[str
         only = "only " if len(done) > 1 else ""
         return [f"{only}{soonest[0]} reached {target}, after {seconds} and {bytes_}"]
     if fewest == soonest:
-        return [f"{_listed(fewest)} reached {target} first ({seconds}) and with the fewest bytes ({bytes_})"]
+        return [f"{_who(fewest, done)} reached {target} first ({seconds}) and with the fewest bytes ({bytes_})"]
     return [
-        f"{_listed(soonest)} reached {target} first ({seconds})",
-        f"{_listed(fewest)} with the fewest bytes ({bytes_})",
+        f"{_who(soonest, done)} reached {target} first ({seconds})",
+        f"{_who(fewest, done)} with the fewest bytes ({bytes_})",
     ]
+
+
+def _who(names: list[str], done: Algorithms) -> str:
+    return "all" if len(names) == len(done) > 2 else _listed(names)
 
 
 def _value(done: Algorithms, metric: Metric) -> list[str]:
@@ -148,7 +152,7 @@ def _value(done: Algorithms, metric: Metric) -> list[str]:
     best = _least({name: -metric.rank(value) for name, value in known.items()})
     after = f" after {number(done[best[0]].seconds)} s" if len(best) == 1 else ""
     return [
-        f"{_listed(best)} ended with the {metric.superlative} {metric.words} ({metric.text(known[best[0]])}{after})"
+        f"{_who(best, done)} ended with the {metric.superlative} {metric.words} ({metric.text(known[best[0]])}{after})"
     ]
 
 

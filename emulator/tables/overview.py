@@ -35,7 +35,7 @@ from emulator.tables.table import (
     count,
     figure,
     from_columns,
-    number,
+    short,
     show,
     wrapped,
 )
@@ -185,16 +185,16 @@ def volume_and_memory(summary: Summary) -> Table:
     columns.append(Column("% of\nbudget", [figure(budget_share(algorithm), 100) for algorithm in each]))
     columns.append(Column("clients\nthat fit", [_fitting(algorithm) for algorithm in each]))
     caption = "kB: a client's payload in a round, without initial weights; MB: of all messages. "
-    caption += "Memory: foreseen, at most." if dry else "Peak: measured."
-    caption += _budgets(summary.algorithms)
+    caption += "Memory: foreseen, at most" if dry else "Peak: measured"
+    caption += f"{_budgets(summary.algorithms)}."
     if found := model_memory.of(summary):
         groups[len(columns) + 1] = found.model
         needs = [found.methods.get(name) for name in algorithms]
         columns.append(Column("needs\nMiB", [model_memory.span_mib(need) if need else NOTHING for need in needs]))
         fits = [need and model_memory.fitting(need, a.clients) for need, a in zip(needs, each, strict=True)]
         columns.append(Column("clients\nthat fit", [str(fit) if fit else NOTHING for fit in fits]))
-        caption += f" {found.model}: computed, not measured, {found.workload}; from tensors alone to the most that a"
-        caption += f" process takes{' (–: not known of methods of your own)' * (None in needs)}."
+        caption += f" {found.model} (least-most): computed, {found.workload}."
+        caption += f" {NOTHING} there: a method of your own, which nobody has computed." * (None in needs)
     return _table("", summary, columns, caption, groups=groups)
 
 
@@ -204,8 +204,8 @@ def _budgets(algorithms: Algorithms) -> str:
     found = {client.device: client.budget_mib for client in clients if client.budget_mib is not None}
     if not found:
         return ""
-    each = ", ".join(f"{number(mib)} MiB ({device})" for device, mib in found.items())
-    return f" Budget: {each}; '{CALL} fit' finds the largest batch that fits."
+    each = [f"{short(mib, 4)} MiB ({device})" for device, mib in sorted(found.items(), key=lambda item: item[1])]
+    return f"; budget: {', '.join(each) if len(each) < 3 else f'{each[0]} to {each[-1]}'}, see run.py fit"
 
 
 def _fitting(algorithm: AlgorithmSummary) -> str:

@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from sweeps import result
+from toy import ACCURACIES, edit, make_manifest, make_timeline
 
 from algorithms.workload.census import metrics_of
 from algorithms.workload.objectives import KINDS, objective_of
@@ -24,8 +26,6 @@ from emulator.tables import overview, sweep
 from emulator.tables import run as tables
 from emulator.tables.headline import headline, one_seed, target_of
 from emulator.tables.table import number
-from tests.support.sweeps import result
-from tests.support.toy import ACCURACIES, edit, make_manifest, make_timeline
 
 ERROR = Metric("mean_squared_error", "lower", percent=False, targets=(3.0, 2.5))
 PERPLEXITY = Metric("perplexity", "lower", percent=False)

@@ -51,7 +51,7 @@ def printed(summary: Summary, width: int = 80, more: tuple[str, ...] = ()) -> li
 def varied(summary: Summary) -> dict[str, Any]:
     """Methods with figures of their own, so that a column taken for another shows."""
     for place, algorithm in enumerate(summary.algorithms.values()):
-        algorithm.accuracy = 0.9 + place / 1000
+        algorithm.scores["accuracy"] = 0.9 + place / 1000
         algorithm.seconds = 17.3 + 0.37 * place
         algorithm.total_bytes.payload += 12_345 * place
         algorithm.round_latency_s = {c: s + 0.11 * place for c, s in algorithm.round_latency_s.items()}
@@ -199,13 +199,16 @@ def test_fedavg_does_not_fit_a_pi_zero_2w_with_resnet_18_and_split_learning_does
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (["fedavg"], "fedavg would not fit a pi-zero-2w."),
+        (["fedavg"], "fedavg would not fit a pi-zero-2w (162.0 MiB)."),
         (["sl"], "sl would fit."),
-        (["fedavg", "sl"], "fedavg would not fit a pi-zero-2w, sl would."),
+        (["fedavg", "sl"], "fedavg would not fit a pi-zero-2w (162.0 MiB), sl would."),
         (["sl", "cse-fsl"], "cse-fsl may not fit, sl would."),
         (["cse-fsl"], "cse-fsl may not fit."),
         (["mine", "sl"], "sl would fit."),
-        ([*ALGORITHMS], "fedavg would not fit a pi-zero-2w, local-loss and cse-fsl may not, the others would."),
+        (
+            [*ALGORITHMS],
+            "fedavg would not fit a pi-zero-2w (162.0 MiB), local-loss and cse-fsl may not, the others would.",
+        ),
     ],
 )
 def test_the_sentence_says_who_would_fit_with_the_papers_model(names: list[str], said: str) -> None:
