@@ -57,6 +57,7 @@ OTHER: dict[str, Any] = {  # than the default
     "aux": "pool",
     "save": "best",
     "frozen": "preinstalled",
+    "target": "0.5",
     "data_dir": "elsewhere",
 }
 BY_FILES = {  # a file, a measured host or data of another kind would be needed; their own tests have them
