@@ -153,7 +153,7 @@ def test_who_would_not_fit_is_said_as_foreseen() -> None:
         in said
     )
     assert "would not (2)" in said
-    assert "fedavg would not fit in memory (foreseen)" in headline(summary)
+    assert "fedavg would not fit in memory of 100.0 MiB (foreseen)" in headline(summary)
 
 
 def test_the_sentence_says_who_would_need_the_least() -> None:
@@ -195,7 +195,7 @@ def test_what_is_foreseen_is_compared_with_no_measured_peak(tmp_path: Path, caps
 def test_the_page_of_a_dry_run_says_that_nothing_was_trained_or_measured(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "dry", {"fedavg": dry_events()}, clock="dry-run", memory={"cap": "account"})
     text = html.write(folder, record.rebuild(folder)).read_text()
-    assert "Nothing was trained: there is no accuracy." in text
+    assert "Nothing was trained, so nothing is judged." in text
     assert "Peaks are measured by the kernel" not in text
     assert "those of real training" not in text
     page = html._clients("fedavg", recorded.recorded(folder).summary.algorithms["fedavg"])
