@@ -147,7 +147,7 @@ def both(summary: Summary) -> list[Table]:
 
 
 def latency(summary: Summary) -> Table:
-    """Seconds of a mean round by cause, until the target, and the accuracy at the end."""
+    """Seconds of a mean round by cause, until the target, and the metric at the end."""
     algorithms, goal, of = summary.algorithms, target_of(summary), figures(summary.criteria)
     each = [*algorithms.values()]
     columns = [Column("\nrounds", [count(algorithm.rounds) for algorithm in each])]
