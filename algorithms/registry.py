@@ -11,6 +11,7 @@ from pathlib import Path
 
 from algorithms import ALGORITHMS
 from emulator.errors import UserError
+from emulator.validation import nearest
 
 GROUP = "splitbed.methods"  # of entry points: name = "package.module"
 SHIPPED = tuple(ALGORITHMS)
@@ -40,9 +41,11 @@ def resolve(word: str) -> str:
         module, origin = word, _origin(word, word)
     else:
         known = ", ".join(SHIPPED)
+        beside = f"{word}.py" in {path.name for path in Path().glob("*.py")}
+        guess = f"did you mean ./{word}.py? " if beside else nearest(word, ["all", *SHIPPED])
         raise UserError(
-            f"--algorithm {word}: there is none of this name; say all, any of {known}, or a method of your own by its"
-            " file, such as ./mine.py, or its module, such as package.mine"
+            f"--algorithm {word}: there is none of this name; {guess}say all, any of {known}, or a method of your own"
+            " by its file, such as ./mine.py, or its module, such as package.mine"
         )
     return _register(word, _name(origin), module)
 

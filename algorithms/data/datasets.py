@@ -22,6 +22,7 @@ from algorithms.data import labels as classes
 from algorithms.data.streams import stream
 from emulator.errors import UserError
 from emulator.host.resources import fill_holes
+from emulator.validation import nearest
 
 _DIGITS = Path(__file__).parent / "digits" / "digits.npz"
 _DIGITS_TRAIN = 1500  # of 1,797; the file's order is a fixed random one
@@ -182,7 +183,8 @@ def _archive(dataset: str, data_dir: str) -> Path:
     path = Path(data_dir) / f"{dataset}.npz"
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", dataset) or not path.is_file():
         raise UserError(
-            f"dataset: there is no {dataset!r}: say digits, {', '.join(torchvision_sets.KNOWN)}, {windows.NAME},"
+            f"dataset: there is no {dataset!r}: {nearest(dataset, ['digits', *torchvision_sets.KNOWN, windows.NAME])}"
+            f"say digits, {', '.join(torchvision_sets.KNOWN)}, {windows.NAME},"
             " folder:CxHxW,"
             " synthetic:CxHxW:CLASSES:SAMPLES (such as synthetic:3x32x32:10:5000), or NAME for a file NAME.npz in the"
             f" folder {data_dir!r}{_others(dataset, data_dir)}"

@@ -37,6 +37,7 @@ from emulator.profiles.schema import (
     TraceFile,
     find_profile,
     is_path,
+    meant,
     shipped_profiles,
     to_integer_unit,
     unit_of,
@@ -96,7 +97,8 @@ def describe_profile(name_or_path: str) -> list[Profile]:
         kinds = [kind for kind in KINDS if name_or_path in shipped_profiles(kind)]
         if not kinds:
             known = "; ".join(f"{kind}s: {', '.join(shipped_profiles(kind))}" for kind in KINDS)
-            raise profile_error(f"profiles {name_or_path}", "", f"no profile of this name; {known}")
+            guess = meant(name_or_path, [name for kind in KINDS for name in shipped_profiles(kind)])
+            raise profile_error(f"profiles {name_or_path}", "", f"no profile of this name{guess}; {known}")
     found = [find_profile(kind, name_or_path, f"profiles {name_or_path}") for kind in kinds]
     return [_profile(document) for document in found]
 

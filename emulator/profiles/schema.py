@@ -7,6 +7,7 @@ mean in ns, bytes and bit/s is for ``profiles`` to say, through ``to_integer_uni
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from decimal import Decimal
 from difflib import get_close_matches
 from fractions import Fraction
@@ -197,6 +198,14 @@ def is_path(name: str) -> bool:
     return "/" in name or name.endswith(".toml")
 
 
+def meant(name: str, known: Collection[str], base: Path | None = None) -> str:
+    """What ``name`` was to be, in words: a file in ``base`` that is called so, else the nearest of ``known``; or ""."""
+    if any(path.stem == name for path in (base or Path()).glob("*.toml")):
+        return f"; there is a file of this name: write {name}.toml"
+    close = get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
 def find_profile(kind: str | None, name: str, asker: str, key: str = "", base: Path | None = None) -> Document:
     """The profile ``name``, as ``asker`` (a file or a flag) asks for it in ``key``; paths are relative to ``base``."""
     known = f"shipped {kind}s: {', '.join(shipped_profiles(kind))}" if kind else ""
@@ -208,9 +217,8 @@ def find_profile(kind: str | None, name: str, asker: str, key: str = "", base: P
         path, shown = ROOT / listed, f"netprofiles/{listed}"
     else:
         others = [other for other in KINDS if other != kind and name in shipped_profiles(other)]
-        close = get_close_matches(name, shipped_profiles(kind or ""), n=1)
         problem = f"is a {others[0]}, not a {kind}" if others else f"no such {kind}"
-        guess = f"; did you mean {close[0]}?" if close else ""
+        guess = meant(name, shipped_profiles(kind or ""), base)
         quoted = f'"{name}" ' if key else ""
         raise profile_error(asker, key, f"{quoted}{problem}{guess}; give a path ending in .toml, or one of the {known}")
     try:

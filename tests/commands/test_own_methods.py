@@ -70,6 +70,7 @@ def test_a_module_and_an_entry_point_are_found(tmp_path: Path, monkeypatch: pyte
     ("file", "text", "said"),
     [
         ("nowhere", "", "there is none of this name; say all, any of fedavg, .*or a method of your own by its file"),
+        ("fedavgg", "", "there is none of this name; did you mean fedavg[?] say all, any of fedavg"),
         ("no.such.module", "", "cannot be found|there is no such module"),
         ("absent.py", None, "there is no such file; give the path"),
         ("my-own.py", "", "'my-own' cannot be imported; name the file in letters, digits and _"),
@@ -82,6 +83,15 @@ def test_what_is_no_method_is_refused_with_the_remedy(tmp_path: Path, file: str,
     word = str(write(tmp_path / file, text)) if file.endswith(".py") and text is not None else file
     with pytest.raises(UserError, match=f"--algorithm .*{said}"):
         registry.resolve(word)
+
+
+def test_a_file_that_is_named_without_its_ending_is_found_for_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "sl2.py")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"--algorithm sl2: there is none of this name; did you mean \./sl2\.py\?"):
+        registry.resolve("sl2")
 
 
 CONFIG = "from algorithms.training.settings import Settings\nclass Config(Settings, frozen=True): pass\n"

@@ -17,7 +17,7 @@ from emulator.errors import ProfileError
 from emulator.inputs.shipped import ROOT
 from emulator.profiles.reading import describe_profile, load_device, load_network, load_scenario, share_out
 from emulator.profiles.scenario import Network
-from emulator.profiles.schema import shipped_profiles
+from emulator.profiles.schema import find_profile, shipped_profiles
 
 NETWORK = {"kind": '"network"', "description": '"a test"', "up_mbps": "2", "down_mbps": "5", "one_way_ms": "35"}
 DEVICE = {
@@ -348,6 +348,19 @@ def test_shares_add_up_and_miss_proportion_by_less_than_one(counts: list[int], t
 def test_showing_an_unknown_profile_says_which_there_are() -> None:
     with pytest.raises(
         ProfileError,
-        match=r"^profiles pi-9: no profile of this name; scenarios: factory.*; networks",
+        match=r"^profiles pi-9: no profile of this name; did you mean pi-.*\?; scenarios: factory.*; networks",
     ):
         profiles.show_profiles("pi-9")
+
+
+def test_a_file_that_is_named_without_its_ending_is_found_for_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the working directory for a command, beside the scenario for a scenario."""
+    (tmp_path / "lan2.toml").touch()
+    found = "there is a file of this name: write lan2.toml"
+    with pytest.raises(ProfileError, match=rf"^--host-device: no such device; {found}; give a path"):
+        find_profile("device", "lan2", "--host-device", base=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ProfileError, match=rf"^profiles lan2: no profile of this name; {found}; scenarios"):
+        profiles.show_profiles("lan2")
