@@ -21,6 +21,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     messages: int = 1
     payload_bytes: int = 100
 
+    def for_profiling(self) -> Config:
+        """No message: nothing is computed, and what a client needs is found out without its pair."""
+        return msgspec.structs.replace(self, messages=0)
+
 
 class Drop(Message, frozen=True, kw_only=True):
     """One of many."""

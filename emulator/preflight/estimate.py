@@ -36,7 +36,7 @@ def estimate_algorithm(module: str, settings: dict[str, Any], scenario: Scenario
 
 def _events(profiled: ProfilingResult, settings: dict[str, Any], scenario: Scenario) -> int:
     """The number of events of a run: as many a round and client as in profiling; a lower bound where no round ended."""
-    rounds, stop_after_s = int(settings["rounds"]), settings.get("stop_after_s")
+    rounds, stop_after_s = int(settings.get("rounds", 1)), settings.get("stop_after_s")
     if stop_after_s is not None and profiled.rounds:
         rounds = min(rounds, int(stop_after_s * SECOND_NS * profiled.rounds / max(profiled.elapsed_ns, 1)) + 1)
     clients = len(scenario.clients) / max(sum(profiled.clients.values()), 1)
@@ -76,7 +76,7 @@ def _estimate_time(module: str, settings: dict[str, Any], scenario: Scenario, se
 def _rounds_of(settings: dict[str, Any], rounds: list[RoundEnded]) -> float:
     """How many rounds there will be, by how long those so far took."""
     stop_after_s: float | None = settings.get("stop_after_s")
-    wanted = int(settings["rounds"])
+    wanted = int(settings.get("rounds", 1))
     if stop_after_s is None:
         return wanted
     return min(wanted, stop_after_s * SECOND_NS / rounds[-1].due_ns * len(rounds) + 1)
