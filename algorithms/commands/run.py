@@ -159,7 +159,7 @@ def play(run: Planned, say: Callable[[str], None], view_type: Callable[..., View
             complete = {"settings": in_full(prepared), "data": prepared.data, "depends": depends}
             manifest = msgspec.structs.replace(manifest, **complete)
             write_manifest(folder, manifest)
-            for text in clients_data.first_lines(manifest.census):
+            for text in clients_data.first_lines(manifest.data):
                 say(text)
             for warning in [*run.warnings, *prepared.warnings]:
                 say(f"warning: {warning}")

@@ -75,7 +75,7 @@ def summarize(manifest: Manifest, recorded: Mapping[str, Iterable[AnyEvent]]) ->
         dilation=max((events.dilation for events in timelines.values()), default=1),
         health=health,
         workload=_workload(manifest),
-        data=manifest.census,
+        data=manifest.data,
         not_played=absent,
         algorithms=algorithms,
     )
@@ -235,7 +235,7 @@ def _client_scores(names: Sequence[str], events: Timeline, round: int) -> dict[s
 
 
 def _spread(manifest: Manifest, scores: Mapping[str, float]) -> ClientSpread | None:
-    judged = manifest.census.judged if manifest.census else None
+    judged = manifest.data.judged if manifest.data else None
     if not scores or judged is None:
         return None
     worst = (min if judged.better == "higher" else max)(scores, key=lambda name: scores[name])

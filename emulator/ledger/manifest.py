@@ -110,7 +110,7 @@ class Dependencies(Struct, frozen=True, kw_only=True):
 
 class Manifest(Struct, frozen=True, kw_only=True, dict=True):
     """``run``: the configuration, by knob. ``clock``: "dry-run" where nothing is trained. ``settings``: of each method,
-    its ``task`` among them; complete once the data are prepared. ``data``: the census of the data. ``rounds`` and
+    its ``task`` among them; complete once the data are prepared. ``data``: their census, from then on. ``rounds`` and
     ``stop_after_s`` are those of older records, in which all methods had the same."""
 
     schema: str
@@ -138,18 +138,13 @@ class Manifest(Struct, frozen=True, kw_only=True, dict=True):
     versions: dict[str, Any] = {}
     host: dict[str, Any] = {}
     experiment: dict[str, Any] | None = None
-    data: dict[str, Any] | None = None
+    data: Census | None = None
     depends: Dependencies | None = None
-
-    @cached_property
-    def census(self) -> Census | None:
-        """The data, where they have been prepared and the record says it."""
-        return msgspec.convert(self.data, Census) if self.data else None
 
     @cached_property
     def criteria(self) -> Criteria:
         """What models are judged by; until the data are prepared, and of older records, accuracy."""
-        return criteria_of(self.census.judged if self.census else None)
+        return criteria_of(self.data.judged if self.data else None)
 
     @cached_property
     def by_name(self) -> dict[str, NodeFacts]:
@@ -224,6 +219,7 @@ def read_manifest(folder: Path) -> Manifest:
         found: dict[str, Any] = json.loads(read(path, LARGEST_BYTES))
         schema = found["schema"]
         found["algorithms"], found["nodes"]
+        found["data"] = found.get("data") or None  # {} in older records where nothing was prepared yet
     except OSError:
         if (folder / "bench.json").exists():
             raise UserError(f"{folder}: is a bench: see its tables.md, or name one of its runs, in runs/") from None
@@ -238,8 +234,6 @@ def read_manifest(folder: Path) -> Manifest:
         raise UserError(f"{path}: schema: is {schema!r}, and this version reads {SCHEMA!r}; take the one that wrote it")
     try:
         manifest = msgspec.convert(_scrubbed(found), Manifest)
-        if manifest.data:  # {} where nothing was prepared yet
-            msgspec.convert({"data": manifest.data}, _Data)
         if wrong := _misnamed(manifest):
             raise UserError(f"{path}: {wrong}: restore it")
         assert manifest.scenario is None or manifest.scenario.members
@@ -250,10 +244,6 @@ def read_manifest(folder: Path) -> Manifest:
     except (AssertionError, LookupError, TypeError, ValueError):
         raise UserError(f"{path}: scenario: does not belong to the nodes: restore it") from None
     return manifest
-
-
-class _Data(Struct):
-    data: Census
 
 
 def _misnamed(manifest: Manifest) -> str:

@@ -27,6 +27,7 @@ from emulator.errors import InternalError, MethodFailed, SplitbedError, UserErro
 from emulator.host import cgroups, resources
 from emulator.host.liveness import SLOT_BYTES, Reporter, step_limit_s
 from emulator.ledger import events
+from emulator.ledger.census import Census
 from emulator.ledger.files import Ledger
 from emulator.network.topology import Topology
 from emulator.preflight.dilation import (
@@ -79,7 +80,7 @@ class Prepared(NamedTuple):
     warnings: list[str]
     settings: dict[str, dict[str, Any]]
     task: dict[str, Any]
-    data: dict[str, Any]
+    data: Census | None
     arithmetic: dict[str, Any]
 
 
@@ -150,7 +151,7 @@ class Launcher:
         what = "the preparation of the data"
         found = self._ask(what, "prepare_data", where, self._plan.prepare, modules)
         self._task, warnings, settings, facts, arithmetic = found
-        return Prepared(warnings, settings, self._task, facts, arithmetic)
+        return Prepared(warnings, settings, self._task, msgspec.convert(facts, Census) if facts else None, arithmetic)
 
     def set_run_folder(self, run_folder: Path) -> None:
         """Record what is played from now on in another run's folder."""

@@ -275,6 +275,8 @@ def test_a_value_of_a_manifest_that_somebody_edited_is_named_by_its_key(key: str
 
 def test_a_census_that_somebody_edited_and_a_manifest_that_is_none_are_named(tmp_path: Path) -> None:
     path = tmp_path / "manifest.json"
+    path.write_text(manifest_of(data={}))  # as it was where nothing was prepared
+    assert read_manifest(tmp_path).data is None
     path.write_text(manifest_of(data={"dataset": "digits"}))
     with pytest.raises(UserError, match=r"manifest\.json: data: Object missing required field"):
         read_manifest(tmp_path)

@@ -207,7 +207,7 @@ def test_runs_are_compared_by_their_own_metric() -> None:
 
 
 def test_a_bench_ranks_by_the_metrics_direction() -> None:
-    judged = manifest_of(Criteria((ERROR,)), ["a"]).census.judged
+    judged = manifest_of(Criteria((ERROR,)), ["a"]).data.judged
     some = [
         msgspec.structs.replace(
             result(name, seed, None), judged=judged, figures={ERROR.key: value + seed / 1000, "s_per_round": 1.0}
