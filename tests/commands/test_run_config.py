@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import msgspec
 import pytest
 from processes import ROOT
+from sweeps import images
 from words import config_of_words, settings_of_words
 
 import algorithms
@@ -59,10 +60,37 @@ OTHER: dict[str, Any] = {  # than the default
     "frozen": "preinstalled",
     "target": "0.5",
     "data_dir": "elsewhere",
+    "ignore_index": 255,
 }
-BY_FILES = {  # a file, a measured host or data of another kind would be needed; their own tests have them
-    *("experiment", "compute", "host_device", "init", "bad_images", "normalise", "task_kind", "ignore_index"),
-}
+
+OWN = """import numpy
+
+def load():
+    return [(numpy.ones((n, 1, 8, 8), "f4"), numpy.ones((n, 3), "f4")) for n in (20, 4)]
+"""
+
+
+def beside(folder: Path) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+    """What else has to be said for a knob to be turned, and what is said then: by files, of data of another kind, of
+    a measured host."""
+    (folder / "e.toml").write_text('kind = "experiment"\ndescription = "d"\n[task]\nbatch = 8\n')
+    (folder / "w.pt").write_bytes(b"weights")
+    pictures = {"dataset": "folder:1x8x8", "data_dir": str(images(folder / "pictures")), "samples_per_client": 2}
+    (folder / "own.py").write_text(OWN)
+    own = {"dataset": f"{folder}/own.py:load"}
+    coloured = {"dataset": "synthetic:3x8x8:10:900"}
+    measured = {"compute": "measured", "host_device": "pi-4b"}
+    return {
+        "experiment": ({}, {"experiment": str(folder / "e.toml")}),
+        "init": ({}, {"init": str(folder / "w.pt")}),
+        "compute": ({}, measured),
+        "host_device": (measured, measured | {"host_device": "pi-5"}),
+        "bad_images": (pictures, pictures | {"bad_images": "skip"}),
+        "task_kind": (own, own | {"task_kind": "regression"}),
+        "normalise": (coloured, coloured | {"normalise": "imagenet"}),
+    }
+
+
 NOT_COUNTING = {  # no figure depends on them; data count by their content, and data of no file are in no folder
     *("force", "step_limit", "out", "save", "seeds", "tables", "track", "report", "no_dashboard", "data_dir"),
 }
@@ -75,22 +103,20 @@ def key_of(config: RunCommand, name: str = "fsl-sage", profile: str = "iot-4g") 
     return cell.key
 
 
-@pytest.fixture(scope="module")
-def base() -> tuple[RunCommand, str]:
-    config = config_of_words("--algorithm", "fsl-sage")
-    return config, key_of(config)
+def key_where(said: dict[str, Any]) -> str:
+    config = RunCommand.of({"profile": "iot-4g", "algorithm": "fsl-sage", **said})
+    return key_of(config, said.get("algorithm", "fsl-sage"), said.get("profile", "iot-4g"))
 
 
-def test_each_knob_changes_the_key_of_a_result_or_is_said_not_to(base: tuple[RunCommand, str]) -> None:
+def test_each_knob_changes_the_key_of_a_result_or_is_said_not_to(tmp_path: Path) -> None:
     knobs = RunCommand.knobs()
-    assert OTHER.keys() | BY_FILES == knobs.keys()
-    unchanged = set()
-    for name, value in OTHER.items():
-        said = {"profile": "iot-4g", "algorithm": "fsl-sage", name: list(value) if knobs[name].is_list else value}
-        config = RunCommand.of(said)
-        key = key_of(config, said["algorithm"], said["profile"])
-        if key == base[1]:
-            unchanged.add(name)
+    turned = {name: ({}, {name: list(value) if knobs[name].is_list else value}) for name, value in OTHER.items()}
+    turned |= beside(tmp_path)
+    assert turned.keys() == knobs.keys()
+    plain = key_where({})
+    unchanged = {
+        name for name, (before, after) in turned.items() if key_where(after) == (key_where(before) if before else plain)
+    }
     assert unchanged == NOT_COUNTING
     assert {name for name, each in knobs.items() if each.counts_in in ("nothing", "data")} == NOT_COUNTING
 
@@ -195,8 +221,21 @@ def _added(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "RunConfig", Added)
 
 
+@pytest.fixture
+def played(monkeypatch: pytest.MonkeyPatch) -> list[Manifest]:
+    """The manifests of what would be played; UserError in its place."""
+    seen: list[Manifest] = []
+
+    def play(run: run_command.Planned, *_: Any) -> Any:
+        seen.append(run.manifest)
+        raise UserError("played")
+
+    monkeypatch.setattr(run_command, "play", play)
+    return seen
+
+
 @pytest.mark.usefixtures("_added")
-def test_a_knob_of_a_run_that_is_added_is_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_knob_of_a_run_that_is_added_is_everywhere(tmp_path: Path, played: list[Manifest]) -> None:
     assert "--grain GRAIN" in run_flags.parser().format_help()
     words = ["--profile", "iot-4g", "--algorithm", "sl"]
     config, _ = read([*words, "--grain", "3"])
@@ -209,19 +248,14 @@ def test_a_knob_of_a_run_that_is_added_is_everywhere(tmp_path: Path, monkeypatch
     assert varied.manifest.run["grain"] == 5
     assert plain.key != varied.key
     assert dependencies.parts_of(varied.manifest, "sl")["option grain"] == 5
-    seen: list[Manifest] = []
-
-    def play(run: run_command.Planned, *_: Any) -> Any:
-        seen.append(run.manifest)
-        raise UserError("played")
-
-    monkeypatch.setattr(run_command, "play", play)
     with pytest.raises(UserError, match=r"^played$"):
         algorithms.play("iot-4g", "sl", grain=6)
-    assert seen[0].run["grain"] == 6
+    assert played[0].run["grain"] == 6
 
 
-def test_an_option_of_a_method_that_is_added_is_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_option_of_a_method_that_is_added_is_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, played: list[Manifest]
+) -> None:
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(algorithms.registry, "_words", {})
     file = tmp_path / "grainy.py"
@@ -241,8 +275,11 @@ def test_an_option_of_a_method_that_is_added_is_everywhere(tmp_path: Path, monke
         plain, varied = Grid(config_of_words(*words), ("iot-4g",), variants, (1,)).cells()
         assert (varied.manifest.settings["grainy"]["grain"], plain.key != varied.key) == (5, True)
         assert dependencies.parts_of(plain.manifest, "grainy")["setting grain"] == 1
-        config = RunConfig.of({"profile": "iot-4g", "algorithm": str(file), "options": ["grain=6"]})
-        assert run_command.planned(config, []).manifest.settings["grainy"]["grain"] == 6
+        with pytest.raises(UserError, match=r"^played$"):
+            algorithms.play("iot-4g", str(file), settings={"grain": 6})
+        assert played[0].settings["grainy"]["grain"] == 6
+        with pytest.raises(UserError, match=r"unknown key.*\bgrain\b"):  # an option's help: the line that lists them
+            settings_of_words(*words, "--set", "nothing-like-it=3")
     finally:
         ALGORITHMS.clear()
         ALGORITHMS.update(before)
