@@ -352,7 +352,7 @@ class InstantPacer:
 
     def may_run(self, entry: Entry | None, sleep: Sleep) -> bool:
         if entry is None:
-            raise Deadlock(self._who_waits())
+            raise Deadlock(f"deadlock: {'; '.join([*unawaited.kept(), self._who_waits()])}")
         if entry.ready is not None and not entry.ready():
             sleep(None)
             return False

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -184,6 +184,12 @@ class HostRun:
         """The value that the computation returned, or its exception raised; no reference to it is kept."""
         future, self._future = self._future, Future()
         return future.result()
+
+
+class ComputeHost(Protocol):
+    """The part of the host that runs a node's computations: one thread, one at a time, in order of submission."""
+
+    def submit(self, fn: Callable[[], Any], clock: Callable[[], int], wake: Callable[[], None]) -> HostRun: ...
 
 
 class ComputeThread:

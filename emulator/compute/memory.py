@@ -15,15 +15,17 @@ Sources: proc(5) (status: VmHWM, VmRSS, RssFile, VmData; clear_refs 5 resets the
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import re
 import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
-from emulator.errors import UserError
+from emulator.errors import DoesNotFit, UserError
 
 STATUS = Path("/proc/self/status")
 CLEAR_REFS = Path("/proc/self/clear_refs")  # 5: the peak begins anew, proc(5)
@@ -141,3 +143,14 @@ def bytes_asked(error: BaseException) -> int | None:
     """The size of the failed allocation in bytes; None where its error does not say it."""
     found = _TORCH_ASKED.search(str(error))
     return int(found.group(1)) if found else None
+
+
+@contextlib.contextmanager
+def out_of_memory_explained(phase: str, cap: MemoryCap | None) -> Iterator[None]:
+    """An allocation that fails becomes DoesNotFit with its phase; any other error stays what it is."""
+    try:
+        yield
+    except Exception as error:
+        if is_out_of_memory(error, cap):
+            raise DoesNotFit(phase, bytes_asked(error)) from error
+        raise

@@ -11,13 +11,13 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar, overload
 
-from emulator.clock.loop import EmulatedLoop
-from emulator.compute.counting import Costs, HostRun, cost_key, tag_of
-from emulator.compute.memory import MIB, MemoryCap, bytes_asked, is_out_of_memory
+from emulator.clock.loop import EmulatedLoop, Pacer
+from emulator.compute.counting import ComputeHost, Costs, HostRun, cost_key, tag_of
+from emulator.compute.memory import MIB, MemoryCap, out_of_memory_explained
 from emulator.compute.tensor_account import MESSAGES, mark
 from emulator.errors import DoesNotFit, ProtocolError
 from emulator.ledger import events
@@ -28,7 +28,6 @@ from emulator.node.queueing import Queueing, ServerQueueing
 from emulator.profiles.scenario import ClientSpec, Device, Member
 from emulator.transport.messages import Incoming, Message, Parcel, SharedCopies, StateDict, kind_of
 
-M = TypeVar("M", bound=Message)
 M1 = TypeVar("M1", bound=Message)
 M2 = TypeVar("M2", bound=Message)
 M3 = TypeVar("M3", bound=Message)
@@ -47,14 +46,10 @@ class Transport(Protocol):
     def post(self, destination: str, parcel: Parcel, stamp_ns: int) -> None: ...
 
 
-class ComputeHost(Protocol):
-    """The part of the host that runs a node's computations: one thread, one at a time, in order of submission."""
-
-    def submit(self, fn: Callable[[], Any], clock: Callable[[], int], wake: Callable[[], None]) -> HostRun: ...
-
-
 class Node:
     """The state and the verbs that a client and the server have in common."""
+
+    role: str  # and the name of the coroutine function of a method's module that the node runs
 
     def __init__(
         self,
@@ -95,11 +90,6 @@ class Node:
         due_ns = self._loop.now_ns if due_ns is None else due_ns
         self._record(event_type(due_ns=due_ns, actual_ns=self._loop.pacer.actual_ns(), **fields))
 
-    @property
-    def awaiting(self) -> list[Awaiting]:
-        """The tasks of the node that wait in ``recv``."""
-        return self._inbox.awaiting
-
     def awaits(self) -> str:
         """The messages that its tasks wait for, in words, for the report of a deadlock."""
         return str(self._inbox)
@@ -132,7 +122,7 @@ class Node:
                     held_bytes=self._outbox.held_bytes,
                     room_bytes=self._outbox.room_bytes,
                 )
-        with _out_of_memory_explained(f"send {kind}", self._cap):
+        with out_of_memory_explained(f"send {kind}", self._cap):
             parcel = self.pack(message, self._counter)
             mark(parcel.tensors, MESSAGES)
         self._counter += 1
@@ -286,7 +276,7 @@ class Node:
                 unknown=work.unknown,
             )
         try:
-            with _out_of_memory_explained(tag, self._cap):
+            with out_of_memory_explained(tag, self._cap):
                 results: list[Any] = run.result()
                 return results
         finally:
@@ -344,6 +334,8 @@ class Node:
 class ClientNode(Node):
     """A client's node. ``index``: the number of the client in the scenario, from 0."""
 
+    role = "client"
+
     def __init__(self, *args: Any, index: int, **options: Any) -> None:
         super().__init__(*args, **options)
         self.index = index
@@ -357,6 +349,8 @@ class ClientNode(Node):
 
 class ServerNode(Node):
     """The server's node. ``clients``: the names of the clients, in order."""
+
+    role = "server"
 
     def __init__(self, *args: Any, clients: tuple[str, ...], **options: Any) -> None:
         super().__init__(*args, **options)
@@ -380,20 +374,26 @@ class ServerNode(Node):
         self._write(events.RoundEnded, round=round, started_ns=self.round_started_ns)
 
 
-def make_node(spec: Member, clients: Iterable[ClientSpec], *parts: Any, cap: MemoryCap | None = None) -> Node:
-    """The node of ``spec`` among ``clients``. ``parts``: loop, transport, host, costs, record, as ``Node`` has them."""
-    if isinstance(spec, ClientSpec):
-        return ClientNode(spec.name, spec.device, *parts, cap=cap, index=spec.index)
-    names = tuple(client.name for client in clients)
-    return ServerNode(spec.name, spec.device, *parts, cap=cap, workers=spec.workers, clients=names)
+class Assembly:
+    """An event loop and the nodes in it by name: the one of a process of a run, or all of an in-process run.
 
+    ``pacer``: the clock, given a function that says what the nodes await, for the report of a deadlock.
+    """
 
-@contextlib.contextmanager
-def _out_of_memory_explained(phase: str, cap: MemoryCap | None) -> Iterator[None]:
-    """An allocation that fails becomes DoesNotFit with its phase; any other error stays what it is."""
-    try:
-        yield
-    except Exception as error:
-        if is_out_of_memory(error, cap):
-            raise DoesNotFit(phase, bytes_asked(error)) from error
-        raise
+    def __init__(self, clients: Sequence[ClientSpec], pacer: Callable[[Callable[[], str]], Pacer]) -> None:
+        self.clients = clients
+        self.loop = EmulatedLoop(pacer(self._awaits))
+        self.nodes: dict[str, Node] = {}
+
+    def add(self, spec: Member, *parts: Any, cap: MemoryCap | None = None) -> Node:
+        """Wire the node of ``spec``. ``parts``: transport, host, costs, record, as ``Node`` has them."""
+        parts = spec.name, spec.device, self.loop, *parts
+        if isinstance(spec, ClientSpec):
+            self.nodes[spec.name] = ClientNode(*parts, cap=cap, index=spec.index)
+        else:
+            names = tuple(client.name for client in self.clients)
+            self.nodes[spec.name] = ServerNode(*parts, cap=cap, workers=spec.workers, clients=names)
+        return self.nodes[spec.name]
+
+    def _awaits(self) -> str:
+        return "; ".join(f"{node.name} {node.awaits()}" for node in self.nodes.values())

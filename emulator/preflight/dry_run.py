@@ -30,7 +30,7 @@ from emulator.ledger.events import Ended, Event, Posted, Reported, Started, Unre
 from emulator.network.jitter import SECOND_NS, Transmission
 from emulator.node.node import Node
 from emulator.preflight.dilation import ProfilingResult
-from emulator.preflight.in_process import REFERENCE, InlineHost, InProcessNodes, InProcessTransport, role_of
+from emulator.preflight.in_process import REFERENCE, InlineHost, InProcessNodes, InProcessTransport
 from emulator.profiles.scenario import Device, Scenario
 from emulator.transport.delivery import transmitted, undelivered
 from emulator.transport.messages import Incoming, Parcel
@@ -197,7 +197,7 @@ def dry_run(
 
     async def take_part(node: Node) -> None:
         node.pack = partial(Parcel, copy=torch.Tensor.detach)
-        await role_of(module, node)(node, config)
+        await getattr(module, node.role)(node, config)
         await node.drained()
         run.transports[node.name].ended = True
         ledgers[node.name](Ended(due_ns=loop.now_ns, actual_ns=loop.now_ns, outcome="finished"))

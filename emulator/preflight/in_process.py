@@ -16,9 +16,8 @@ from typing import Any, NamedTuple, Self
 
 import msgspec
 
-from emulator.clock import unawaited
 from emulator.clock.loop import DELIVERY_RANK, LEFT_RANK, NETWORK_RANK, EmulatedLoop, Entry, InstantPacer
-from emulator.compute.counting import Costs, HostRun
+from emulator.compute.counting import ComputeHost, Costs, HostRun
 from emulator.compute.device import Speed, duration_ns
 from emulator.compute.memory import MemoryCap
 from emulator.compute.tensor_account import RECEIVED, TEMPORARIES, owned_by
@@ -28,10 +27,10 @@ from emulator.host.liveness import PULSE
 from emulator.ledger.events import Computed, Event, Posted, RoundEnded
 from emulator.network.fabric import Fabric, LinkEvent
 from emulator.network.jitter import Transmission
-from emulator.node.node import ComputeHost, Node, ServerNode, make_node
+from emulator.node.node import Assembly, Node
 from emulator.profiles.scenario import ClientSpec, Member, Scenario
 from emulator.transport.endpoint import CHUNK_BYTES
-from emulator.transport.messages import Incoming, Message, Parcel, decode_header, kind_of
+from emulator.transport.messages import Incoming, Message, Parcel, decode_header, types_of
 
 
 class InProcessFabric:
@@ -190,7 +189,7 @@ class InProcessTransport:
         messages: Iterable[type[Message]],
     ) -> None:
         self.name, self._loop, self._fabric, self._transports = name, loop, fabric, transports
-        self.types = {kind_of(message_type): message_type for message_type in messages}
+        self.types = types_of(messages)
         self.on_delivery: Callable[[Incoming, str, int], None]
         self.on_left: Callable[[int], None]
         self.on_failure: Callable[[Exception], None]
@@ -229,8 +228,8 @@ class InProcessTransport:
             self.on_delivery(incoming, source, counter)
 
 
-class InProcessNodes:
-    """The nodes of ``members``, of the clients and the server of a scenario, in one loop: every in-process run's.
+class InProcessNodes(Assembly):
+    """The nodes of ``clients`` and of the server of a scenario in one loop: every in-process run's.
 
     What differs from run to run is handed in: ``costs``, ``host_of`` and ``record_of`` a node by its name, and the
     ``transport`` (name, loop, fabric, the transports of all, types of messages) that carries what it posts.
@@ -249,21 +248,15 @@ class InProcessNodes:
         transport: Callable[..., InProcessTransport] = InProcessTransport,
         cap: MemoryCap | None = None,
     ) -> None:
-        self.loop = EmulatedLoop(InstantPacer(self._who_waits))
+        super().__init__(clients, InstantPacer)
         self.network = Fabric(scenario, seed)
-        self.nodes: dict[str, Node] = {}
         self.transports: dict[str, InProcessTransport] = {}
         fabric = InProcessFabric(self.loop, self.network)
         members: list[Member] = [*clients, scenario.server]
         for spec in members:
             carrier = transport(spec.name, self.loop, fabric, self.transports, messages)
-            parts = self.loop, carrier, host_of(spec.name), costs, record_of(spec.name)
-            self.nodes[spec.name] = make_node(spec, clients, *parts, cap=cap if spec.role == "client" else None)
-
-    def _who_waits(self) -> str:
-        """Who waits for what since when, for a deadlock's report."""
-        who = [f"{node.name} {node.awaits()}" for node in self.nodes.values()]
-        return f"deadlock: {'; '.join([*unawaited.kept(), *who])}"
+            parts = carrier, host_of(spec.name), costs, record_of(spec.name)
+            self.add(spec, *parts, cap=cap if spec.role == "client" else None)
 
     def play(self, *coroutines: Coroutine[Any, Any, Any]) -> list[Any]:
         """Run them side by side to their ends; what they returned."""
@@ -288,14 +281,6 @@ async def _together(coroutines: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(coroutine) for coroutine in coroutines]
     return [task.result() for task in tasks]
-
-
-def role_of(module: Any, node: Node) -> Callable[[Any, Any], Coroutine[Any, Any, None]]:
-    """The coroutine function of a method that a node runs: ``server`` or ``client``."""
-    role: Callable[[Any, Any], Coroutine[Any, Any, None]] = (
-        module.server if isinstance(node, ServerNode) else module.client
-    )
-    return role
 
 
 class InProcessRun(NamedTuple):
@@ -369,7 +354,7 @@ def run_in_process(
 
     async def take_part(name: str, node: Node) -> None:
         with owned_by(name):
-            await role_of(module, node)(node, config)
+            await getattr(module, node.role)(node, config)
 
     async def arm() -> None:  # begins when each of the others has, and built what it needs
         watch.arm()

@@ -127,6 +127,10 @@ class Scenario(Struct, frozen=True):
         """The clients in order, then the server."""
         return [*self.clients, self.server]
 
+    def member(self, name: str) -> Member:
+        """The client of that name, or the server."""
+        return next(member for member in self.members if member.name == name)
+
     def without_traces(self) -> Scenario:
         """The scenario without traces, for processes that carry no messages: an hour of a trace is many megabytes."""
         bare: dict[int, Network] = {}  # clients share them

@@ -40,13 +40,6 @@ class LaunchSpec(msgspec.Struct, frozen=True):
     costs: dict[str, Work]
     measured_ns: dict[str, int]
 
-    @property
-    def budget_bytes(self) -> int | None:
-        for client in self.scenario.clients:
-            if client.name == self.node:
-                return client.device.budget_bytes
-        return None
-
 
 def run_target(name: str, *arguments: Any) -> None:
     """In the child: call ``name`` of ``targets``, which only a child loads."""

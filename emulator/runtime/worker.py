@@ -25,13 +25,13 @@ from emulator.host import liveness
 from emulator.ledger import events
 from emulator.ledger.files import Ledger
 from emulator.node import playing
-from emulator.node.node import ClientNode, Node, ServerNode, make_node
+from emulator.node.node import Assembly, ClientNode, Node, ServerNode
 from emulator.runtime import launch_spec, postmortem
 from emulator.runtime.evaluator import write_part, write_snapshot
 from emulator.runtime.launch_spec import LaunchSpec
 from emulator.runtime.watchdog import Watchdog
-from emulator.transport.endpoint import Endpoint, new_context
-from emulator.transport.messages import StateDict, kind_of
+from emulator.transport.endpoint import Endpoint
+from emulator.transport.messages import StateDict
 
 MOST_SNAPSHOTS = 32  # that wait for the evaluator
 SNAPSHOT_POLL_S = 0.05
@@ -45,20 +45,19 @@ def run_worker(spec: LaunchSpec, watchdog: Watchdog) -> int:
     postmortem.install_crash_recorder(Path(spec.snapshot_folder), spec.node)
     module = importlib.import_module(spec.module)
     tune_malloc(MALLOC if spec.role == "client" else KEEPING)
-    context = new_context()
-    types = {kind_of(message_type): message_type for message_type in module.MESSAGES}
-    endpoint = Endpoint(context, spec.address, spec.node, types)
+    endpoint = Endpoint(spec.address, spec.node, module.MESSAGES)
     thread = ComputeThread()
     thread.submit(_throw_away_step, time.monotonic_ns, lambda: None).settle()
-    loop = EmulatedLoop(CLOCKS[spec.clock].pacer(endpoint, lambda: node.awaits()))
+    scenario, member = spec.scenario, spec.scenario.member(spec.node)
+    assembly = Assembly(scenario.clients, partial(CLOCKS[spec.clock].pacer, endpoint))
+    loop = assembly.loop
     endpoint.attach(loop)
     asyncio.set_event_loop(loop)
 
-    cap = MemoryCap(spec.budget_bytes, enforced=spec.memory_cap == "rlimit")
-    scenario = spec.scenario
-    member = next(member for member in scenario.members if member.name == spec.node)
+    budget_bytes = member.device.budget_bytes if spec.role == "client" else None
+    cap = MemoryCap(budget_bytes, enforced=spec.memory_cap == "rlimit")
     costs = Costs(spec.costs, spec.measured_ns, scenario.host)
-    node = make_node(member, scenario.clients, loop, endpoint, thread, costs, ledger.write, cap=cap)
+    node = assembly.add(member, endpoint, thread, costs, ledger.write, cap=cap)
     ledger.write(
         events.Started(
             due_ns=0,
@@ -103,8 +102,7 @@ def run_worker(spec: LaunchSpec, watchdog: Watchdog) -> int:
     watchdog.doing = partial(_doing, thread)
     try:
         config = msgspec.convert(spec.settings, module.Config)
-        role = module.server if spec.role == "server" else module.client
-        loop.run_until_complete(playing.play(node, role(node, config)))
+        loop.run_until_complete(playing.play(node, getattr(module, node.role)(node, config)))
         if written:
             written[-1].result()  # the last one too
         status = launch_spec.FINISHED
@@ -132,7 +130,6 @@ def run_worker(spec: LaunchSpec, watchdog: Watchdog) -> int:
             last_words("failed", told(error, module.__file__), trace=traceback_of(error))
     snapshots.shutdown(wait=True)
     endpoint.close()
-    context.term()
     return status
 
 

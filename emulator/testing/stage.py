@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 
 import torch
 
+from emulator.compute.counting import ComputeHost
 from emulator.ledger.events import Event
-from emulator.node.node import ClientNode, ComputeHost, ServerNode
+from emulator.node.node import ClientNode, ServerNode
 from emulator.preflight.in_process import InProcessHost, InProcessNodes, ProfiledCosts
 from emulator.profiles.scenario import ClientSpec, Device, Direction, Network, Scenario, ServerSpec
 from emulator.transport.messages import Message, Parcel

@@ -12,7 +12,7 @@ import select
 import socket
 from typing import Any
 
-import msgpack
+from msgspec import msgpack
 
 LONGEST_PROMISE_BYTES = 64 * 1024  # far above LONGEST_AWAITS characters
 LONGEST_AWAITS = 4000  # of the text about what its tasks await
@@ -38,7 +38,7 @@ class ControlChannel:
     def promise(self, sent: int, heard: int, until_ns: int | None, rank: int, awaits: str) -> None:
         """Send the counts of messages sent and heard by ZeroMQ, and until when the node does nothing."""
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self._socket.send(msgpack.packb((sent, heard, until_ns, rank, awaits[:LONGEST_AWAITS])))
+            self._socket.send(msgpack.encode((sent, heard, until_ns, rank, awaits[:LONGEST_AWAITS])))
 
     def grant(self) -> tuple[int, int] | None:
         """The count of messages by ZeroMQ before it, and the time granted; None: not yet. EOFError: it broke."""
@@ -50,7 +50,7 @@ class ControlChannel:
             packet = b""
         if not packet:
             raise EOFError
-        told, due_ns = msgpack.unpackb(packet)
+        told, due_ns = msgpack.decode(packet)
         return told, due_ns
 
     def close(self) -> None:
@@ -97,7 +97,7 @@ class ControlHub:
                 found.append((self._named[fd][0], None))
             self._hang_up(fd, channel)
         elif fd in self._named:
-            found.append((self._named[fd][0], msgpack.unpackb(packet)))
+            found.append((self._named[fd][0], msgpack.decode(packet)))
         else:
             name = packet.decode()
             self._named[fd] = name, self._unnamed.pop(fd)
@@ -106,7 +106,7 @@ class ControlHub:
     def send(self, node: str, fields: object) -> None:
         """Send ``fields`` to a node; one that has ended gets nothing."""
         with contextlib.suppress(KeyError, OSError):
-            self._of[node].send(msgpack.packb(fields))
+            self._of[node].send(msgpack.encode(fields))
 
     def _hang_up(self, fd: int, channel: socket.socket) -> None:
         self._poll.unregister(fd)

@@ -28,13 +28,13 @@ fails is the receiver's catchable outcome; libzmq never holds more than a few ch
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-import msgpack
 import numpy
 import zmq
+from msgspec import msgpack
 
 from emulator.clock.loop import DELIVERY_RANK, LEFT_RANK, EmulatedLoop, Entry, Sleep, WallTime
 from emulator.compute.memory import bytes_asked, is_out_of_memory
@@ -42,7 +42,7 @@ from emulator.errors import DoesNotFit, PeerLost, WireError
 from emulator.ledger.events import Undelivered
 from emulator.transport.control_channel import ControlChannel
 from emulator.transport.delivery import undelivered
-from emulator.transport.messages import Incoming, Message, Parcel, decode_header
+from emulator.transport.messages import Incoming, Message, Parcel, decode_header, types_of
 
 CHUNK_BYTES = 256 * 1024
 WINDOW_CHUNKS = 4  # granted to the network at a time, so at most 1 MiB of chunks waits in libzmq
@@ -86,17 +86,13 @@ def file_of(socket: zmq.Socket[Any]) -> int:
     return int(socket.getsockopt(zmq.FD))
 
 
-def new_context() -> zmq.Context[Any]:
-    """The ZeroMQ context of a process, for all its sockets."""
-    return zmq.Context(io_threads=1)
-
-
 class Endpoint:
     """A node's transport in a process of its own. The node sets the ``on_`` callbacks before the loop runs."""
 
-    def __init__(self, context: zmq.Context[Any], address: str, name: str, types: dict[str, type[Message]]) -> None:
-        self._name, self._types = name, types
-        self._socket = open_socket(context, zmq.DEALER)
+    def __init__(self, address: str, name: str, messages: Iterable[type[Message]]) -> None:
+        self._name, self._types = name, types_of(messages)
+        self._context: zmq.Context[Any] = zmq.Context()
+        self._socket = open_socket(self._context, zmq.DEALER)
         self._socket.setsockopt(zmq.IDENTITY, name.encode())
         self._socket.setsockopt(zmq.RECONNECT_IVL, -1)  # a lost connection ends the run, by name
         self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
@@ -142,7 +138,7 @@ class Endpoint:
     def post(self, destination: str, parcel: Parcel, stamp_ns: int) -> None:
         """Hand a parcel to the network; its buffers must stay as they are until its LEFT."""
         self._send(POST, destination, stamp_ns, parcel.encoded)
-        envelope = msgpack.packb([CHUNK, parcel.header.counter])
+        envelope = msgpack.encode([CHUNK, parcel.header.counter])
         for chunk in parcel.chunks(CHUNK_BYTES):
             self._socket.send(envelope, SNDMORE)
             self._socket.send(chunk, copy=False)
@@ -228,14 +224,15 @@ class Endpoint:
         self._socket.close()
         if self._channel is not None:
             self._channel.close()
+        self._context.term()
 
     def _send(self, *fields: object) -> None:
-        self._socket.send(msgpack.packb(fields))
+        self._socket.send(msgpack.encode(fields))
         self._sent += 1
 
     def _receive(self, flags: int = 0) -> tuple[list[Any], Chunk]:
         frames, chunk = receive(self._socket, 1, flags)
-        return msgpack.unpackb(frames[0]), chunk
+        return msgpack.decode(frames[0]), chunk
 
     def _handle(self, fields: list[Any], chunk: Chunk) -> None:
         assert self._loop is not None

@@ -21,11 +21,10 @@ import functools
 import math
 import re
 import typing
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
-import msgpack
 import msgspec
 import torch
 
@@ -77,6 +76,11 @@ def kind_of(message_type: type[Message]) -> str:
     """
     tag = message_type.__struct_config__.tag
     return tag if isinstance(tag, str) else re.sub(r"(?<!^)(?=[A-Z])", "-", message_type.__name__).lower()
+
+
+def types_of(messages: Iterable[type[Message]]) -> dict[str, type[Message]]:
+    """Types of messages by kind."""
+    return {kind_of(message_type): message_type for message_type in messages}
 
 
 @functools.cache
@@ -235,7 +239,7 @@ def _scalar(message: Message, name: str, hint: Any) -> Any:
 
 def encode_header(header: Header) -> bytes:
     """msgpack bytes of a header; WireError when it exceeds 64 KiB."""
-    encoded: bytes = msgpack.packb(msgspec.to_builtins(header))
+    encoded = msgspec.msgpack.encode(header)
     if len(encoded) > MAX_HEADER_BYTES:
         raise WireError(f"{header.kind}: header of {len(encoded)} bytes exceeds {MAX_HEADER_BYTES}")
     return encoded
@@ -246,8 +250,8 @@ def decode_header(encoded: bytes) -> Header:
     if len(encoded) > MAX_HEADER_BYTES:
         raise WireError(f"header of {len(encoded)} bytes exceeds {MAX_HEADER_BYTES}")
     try:
-        header = msgspec.convert(msgpack.unpackb(encoded, strict_map_key=True), Header, strict=True)
-    except (msgspec.ValidationError, ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
+        header = msgspec.msgpack.decode(encoded, type=Header)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise WireError(f"malformed header: {str(error) or type(error).__name__}") from None
     for spec in header.tensors:
         if spec.dtype not in _DTYPES:

@@ -17,8 +17,8 @@ from collections import deque
 from multiprocessing.connection import Connection as Pipe
 from typing import Any
 
-import msgpack
 import zmq
+from msgspec import MsgspecError, msgpack
 
 from emulator.clock.conductors import Conductor
 from emulator.clock.loop import DELIVERY_RANK, LEFT_RANK
@@ -46,6 +46,8 @@ from emulator.transport.endpoint import (
     receive,
 )
 from emulator.transport.messages import Header, decode_header, sizes_of
+
+HANG_UP_TURNS = 64  # of the network process until a node that has hung up is lost, however much the others send
 
 
 class RelayedMessage:
@@ -85,11 +87,12 @@ class Router:
         self._early: dict[str, list[Any]] = {}  # promises that came before what their nodes had sent
         self._present: set[str] = set()
         self._gone: set[str] = set()
-        self._hung_up: list[str] = []
+        self._turns = 0
+        self._hung_up: dict[str, int] = {}  # the turn by which it is lost
         self._ready: set[str] = set()
         self._left_in_order: set[str] = set()
         self._notified = dict.fromkeys(nodes, 0)  # LEFT and ARRIVING sent
-        self._idle: dict[str, str] = {}  # what the tasks of an idle node await
+        self._idle: dict[str, str] = {}  # what the tasks of an idle node await, with its name
         self._started = False
         self._messages: dict[tuple[str, int], RelayedMessage] = {}
         self._stopped = False
@@ -98,18 +101,21 @@ class Router:
         """Serve until told to close."""
         files = [file_of(self._socket), self._control.fileno(), self._control_hub.fileno()]
         while not self._stopped:
+            self._turns += 1
             busy = self._take_input()
             for node, promise in self._control_hub.read():
                 if promise is None:
-                    self._hung_up.append(node)
+                    self._hung_up[node] = self._turns + HANG_UP_TURNS
                 else:
                     self._take_promise(node, promise)
                 busy = True
             busy = self._act() or busy
             self._note_absences()
-            while self._hung_up and not busy:  # what they had said before is handled before
-                self._lose(self._hung_up.pop())
-                busy = True
+            for node, turn in list(self._hung_up.items()):
+                if not busy or self._turns >= turn:  # what it had said before is handled before
+                    del self._hung_up[node]
+                    self._lose(node)
+                    busy = True
             planned = [ns for ns in (self._fabric.next_ns(), self._fabric.next_absence_ns) if ns is not None]
             rest_s = 0.0 if busy else self._conductor.rest_s(min(planned, default=None))
             readable, _, _ = select.select(files, [], [], rest_s)
@@ -144,8 +150,8 @@ class Router:
             try:
                 if source in self._received:
                     self._received[source] += 1
-                self._handle(source, msgpack.unpackb(frames[1]), chunk)
-            except (WireError, ValueError, TypeError, KeyError, IndexError, msgpack.UnpackException) as error:
+                self._handle(source, msgpack.decode(frames[1]), chunk)
+            except (WireError, ValueError, TypeError, KeyError, IndexError, MsgspecError, RecursionError) as error:
                 actual_ns = self._conductor.actual_ns()
                 reason = str(error) if isinstance(error, WireError) else repr(error)
                 self._ledger.write(events.Refused(due_ns=actual_ns, actual_ns=actual_ns, source=source, reason=reason))
@@ -310,9 +316,9 @@ class Router:
         try:
             self._socket.send(node.encode(), SNDMORE)
             if chunk is None:
-                self._socket.send(msgpack.packb(fields))
+                self._socket.send(msgpack.encode(fields))
             else:
-                self._socket.send(msgpack.packb(fields), SNDMORE)
+                self._socket.send(msgpack.encode(fields), SNDMORE)
                 self._socket.send(chunk, copy=False)
         except zmq.ZMQError as error:
             if error.errno != zmq.EHOSTUNREACH:
@@ -347,7 +353,7 @@ class Router:
         left = [node for node in self._nodes if node not in self._gone]
         if left and self._fabric.next_ns() is None and all(node in self._idle for node in left):
             ended = [f"{node} has ended" for node in self._nodes if node in self._gone]
-            self._control.send(("deadlock", "; ".join([f"{node} {self._idle[node]}" for node in left] + ended)))
+            self._control.send(("deadlock", "; ".join([self._idle[node] for node in left] + ended)))
 
     def _close(self) -> None:
         self._note_absences()

@@ -314,4 +314,4 @@ def test_a_broken_off_round_leaves_no_task_behind(name: str, settings: dict[str,
 
             assert stage.play(broken_off()) == [[True] * 4]
             assert asyncio.all_tasks(stage.loop) == set()
-            assert all(node.awaiting == [] for node in stage.nodes.values())
+            assert all(node._inbox.awaiting == [] for node in stage.nodes.values())

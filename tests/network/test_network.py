@@ -15,6 +15,7 @@ from emulator.ledger.events import Ended, Refused, Transmitted, Undelivered
 from emulator.testing.stage import blob, make_scenario, note
 from emulator.transport.endpoint import CHUNK_BYTES, MAX_FRAME_BYTES
 from emulator.transport.messages import Parcel
+from emulator.transport.router import Router
 
 
 @pytest.fixture
@@ -288,6 +289,25 @@ def test_a_connection_that_broke_by_itself_is_reported_to_the_supervisor(
         if relay.control.poll():
             break
     assert relay.hear() == ("lost", "server")
+
+
+class BusyRouter(Router):
+    """A network process that always has something to do."""
+
+    def _take_input(self) -> bool:
+        super()._take_input()
+        return True
+
+
+def test_a_node_that_hangs_up_is_reported_also_while_there_is_always_something_to_do(folder: Path) -> None:
+    relay = Relay(folder, make_scenario(clients=1), make=BusyRouter)
+    context: zmq.Context[Any] = zmq.Context()
+    server = Peer(context, relay, "server")
+    server.settle()
+    server.hang_up()
+    assert relay.hear() == ("lost", "server")
+    relay.close()
+    context.term()
 
 
 def orders(relay: Relay, *peers: Peer, expected: int = 0) -> list[tuple[str, str]]:

@@ -42,7 +42,7 @@ def test_cancelling_a_recv_loses_no_message() -> None:
             waiting.cancel()
             await asyncio.gather(waiting, return_exceptions=True)
             assert waiting.cancelled()
-            assert stage.server.awaiting == []
+            assert stage.server._inbox.awaiting == []
             await stage.client.post("server", note(5))
             assert (await stage.server.recv(Note)).number == 5
 

@@ -47,7 +47,7 @@ def played(name: str, **settings: Any) -> dict[str, list[Event]]:
     with Stage(scenario, *module.MESSAGES, members=members) as stage:
         roles = [module.client(stage.nodes[member], config) for member in members]
         stage.play(*roles, module.server(stage.server, config))
-        assert all(node.awaiting == [] for node in stage.nodes.values())
+        assert all(node._inbox.awaiting == [] for node in stage.nodes.values())
     return stage.events
 
 
@@ -146,7 +146,7 @@ def play(
             await module.client(stage.nodes[name], config)
 
         stage.play(*map(client, names), module.server(stage.server, config))
-        assert all(node.awaiting == [] for node in stage.nodes.values())
+        assert all(node._inbox.awaiting == [] for node in stage.nodes.values())
         assert asyncio.all_tasks(stage.loop) == set()
     return Play(stage.events, models)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import threading
 from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +14,23 @@ import msgspec
 import zmq
 
 from emulator.clock.conductors import CLOCKS, Clock
-from emulator.clock.loop import EmulatedLoop
 from emulator.ledger import events
 from emulator.ledger.events import Ended
 from emulator.ledger.files import Ledger, read_node
 from emulator.ledger.timeline import only
 from emulator.network.fabric import Fabric
 from emulator.node import playing
-from emulator.node.node import Node, make_node
+from emulator.node.node import Assembly
 from emulator.preflight.in_process import InProcessHost, ProfiledCosts
 from emulator.profiles.availability import Absence
 from emulator.profiles.scenario import Device, Scenario
 from emulator.testing.stage import BYTE_NS, WAY_NS, Blob, Note, make_scenario
 from emulator.transport.control_channel import ControlChannel
 from emulator.transport.endpoint import CHUNK_BYTES, Endpoint, open_socket
-from emulator.transport.messages import Message, Parcel, kind_of
+from emulator.transport.messages import Message, Parcel
 from emulator.transport.router import Router
 
 PATIENCE_S = 60.0  # until a test that waits for something is called failed
-TYPES: dict[str, type[Message]] = {kind_of(message_type): message_type for message_type in (Blob, Note)}
 
 
 class Place:
@@ -108,7 +107,7 @@ class Peer:
     def wait(self, heard: int, awaits: str) -> None:
         """Promise to do nothing until something comes; the network has handled that when this returns."""
         assert self._channel is not None
-        self._channel.promise(self._sent, heard, None, 0, awaits)
+        self._channel.promise(self._sent, heard, None, 0, f"{self.name} {awaits}")
 
     def say(self, *fields: object, chunk: bytes | None = None) -> None:
         self.say_raw(msgpack.packb(fields), *([chunk] if chunk is not None else []))
@@ -173,13 +172,15 @@ class NodeThread:
         return result
 
     def _run(self) -> None:
-        context: zmq.Context[Any] = zmq.Context()
         ledger = Ledger(self._place.folder, self._name)
-        endpoint = Endpoint(context, self._place.address, self._name, TYPES)
-        loop = EmulatedLoop(self._place.clock.pacer(endpoint, lambda: node.awaits()))
+        endpoint = Endpoint(self._place.address, self._name, (Blob, Note))
+        scenario, costs = self._place.scenario, ProfiledCosts(1)
+        assembly = Assembly(scenario.clients, partial(self._place.clock.pacer, endpoint))
+        loop = assembly.loop
         try:
             endpoint.attach(loop)
-            node = self._node(loop, endpoint, ledger)
+            member = scenario.member(self._name)
+            node = assembly.add(member, endpoint, InProcessHost(costs), costs, ledger.write)
             self._outcome = loop.run_until_complete(playing.play(node, self._role(node))), None
         except BaseException as error:
             self._outcome = None, error
@@ -190,12 +191,6 @@ class NodeThread:
         ledger.close()
         loop.close()
         endpoint.close()
-        context.term()
-
-    def _node(self, loop: EmulatedLoop, endpoint: Endpoint, ledger: Ledger) -> Node:
-        scenario, costs = self._place.scenario, ProfiledCosts(1)
-        spec = next(member for member in scenario.members if member.name == self._name)
-        return make_node(spec, scenario.clients, loop, endpoint, InProcessHost(costs), costs, ledger.write)
 
 
 def play(

@@ -207,7 +207,7 @@ def test_a_node_whose_connection_breaks_hangs_up_also_where_more_was_promised(fo
     network.bind(f"ipc://{folder}/s")
     lines = ControlHub(f"ipc://{folder}/s", 1)
     with ThreadPoolExecutor(1) as thread:
-        connecting = thread.submit(Endpoint, context, f"ipc://{folder}/s", "server", {})
+        connecting = thread.submit(Endpoint, f"ipc://{folder}/s", "server", {})
         assert network.poll(PATIENCE_S * 1000)
         network.send_multipart([network.recv_multipart()[0], msgpack.packb(["welcome"])])
         endpoint = connecting.result(PATIENCE_S)
