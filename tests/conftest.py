@@ -18,7 +18,7 @@ import torch
 import zmq
 import zmq.utils.garbage
 from hypothesis import HealthCheck, settings
-from processes import BATCH, LARGE_BATCH, NARROW_MIB, ROUNDS, Board, Played, Wire, options, play, write_scenario
+from processes import BATCH, NARROW_MIB, ROUNDS, Board, Played, Wire, options, play, write_scenario
 
 for ignored in (signal.SIGHUP, signal.SIGINT):
     # Under nohup or in a script's background they are ignored, and commands would inherit that; a handler they do not.
@@ -154,31 +154,6 @@ def unthrottled(runs: Path) -> Played:
     scenario = write_scenario(runs / "unthrottled", [(3, Board())], wire, server)
     arguments = "--profile", scenario, "--algorithm", "fedavg", "--rounds", 1, "--batch", BATCH
     return finished(play(runs / "unthrottled-run", *arguments))
-
-
-@pytest.fixture(scope="session")
-def one_client(runs: Path) -> Played:
-    """SL and both SplitFeds on one client."""
-    scenario = write_scenario(runs / "one", [(1, Board())], Wire(up_mbps=1000, down_mbps=1000))
-    names = "sl,splitfed-v1,splitfed-v2"
-    arguments = "--profile", scenario, "--algorithm", names, "--rounds", ROUNDS, "--batch", LARGE_BATCH
-    return finished(play(runs / "one-run", *arguments, *VIRTUAL, "--force"))
-
-
-@pytest.fixture(scope="session")
-def blocked(runs: Path) -> Played:
-    """What follows from a local loss, on two clients whose uploads the server takes one client after the other."""
-    scenario = write_scenario(runs / "two", [(2, Board())])
-    settings = {
-        "cse-fsl-1": {"q": 1},
-        "cse-fsl-5": {"q": 5},
-        "cse-fsl-frozen": {"aux_lr": 0},
-        "fsl-sage-never": {"l": 0},
-    }
-    names = ",".join(["local-loss", *settings])
-    arguments = "--profile", scenario, "--algorithm", names, "--rounds", ROUNDS, "--batch", BATCH
-    flags = "--set", "server_order=blocked", *VIRTUAL, "--force", *options(settings)
-    return finished(play(runs / "two-run", *arguments, *flags))
 
 
 @pytest.fixture(scope="session")

@@ -201,21 +201,11 @@ def test_a_setting_that_an_algorithm_does_not_have_is_named_and_nothing_is_left(
     setting: str, words: list[str], tmp_path: Path, scenario: Path
 ) -> None:
     """Which settings there are is known to a child that has torch."""
-    command = [
-        sys.executable,
-        "run.py",
-        "--profile",
-        str(scenario),
-        "--algorithm",
-        "sl,cse-fsl,fsl-sage",
-        "--set",
-        setting,
-    ]
-    out = tmp_path / "run"
-    done = subprocess.run([*command, "--out", str(out)], cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
-    assert_names(done.stderr, words)
-    assert not out.exists()
+    flags = "--profile", scenario, "--algorithm", "sl,cse-fsl,fsl-sage", "--set", setting
+    played = play(tmp_path / "run", *flags, warm=True)
+    assert (played.status, played.out, played.err.count("\n")) == (2, "", 1), played.err
+    assert_names(played.err, words)
+    assert not played.folder.exists()
 
 
 # What is known where torch is: in the child that prepares a run, or profiles it.
@@ -247,12 +237,10 @@ MISTAKES_OF_THE_WORKLOAD = {
 @pytest.mark.parametrize("case", MISTAKES_OF_THE_WORKLOAD)
 def test_a_mistake_that_only_a_child_can_see_is_one_line_too(case: str, tmp_path: Path, scenario: Path) -> None:
     flags, words = MISTAKES_OF_THE_WORKLOAD[case]
-    out = tmp_path / "run"
-    command = [sys.executable, str(ROOT / "run.py"), "--profile", str(scenario), "--algorithm", "cse-fsl", *flags]
-    command += ["--clock", "virtual", "--no-dashboard", "--out", str(out)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stdout + done.stderr
-    assert_names(done.stderr, words)
+    command = "--profile", scenario, "--algorithm", "cse-fsl", *flags, "--clock", "virtual"
+    played = play(tmp_path / "run", *command, warm=True)
+    assert (played.status, played.err.count("\n")) == (2, 1), played.out + played.err
+    assert_names(played.err, words)
 
 
 @pytest.mark.parametrize("refused", ["sl", "cse-fsl"])
@@ -262,7 +250,7 @@ def test_a_method_that_is_refused_does_not_stop_the_others_and_stays_in_sight(
 ) -> None:
     """Before it or after it: what only it is told (such as a deadline) is its own mistake."""
     flags = "--profile", scenario, "--algorithm", "sl,cse-fsl", "--rounds", 1, "--batch", BATCH
-    played = play(tmp_path / "run", *flags, *how, "--set", f"{refused}:deadline_s=0.001")
+    played = play(tmp_path / "run", *flags, *how, "--set", f"{refused}:deadline_s=0.001", warm=True)
     (other,) = {"sl", "cse-fsl"} - {refused}
     outcomes = {name: algorithm["outcome"] for name, algorithm in played.summary["algorithms"].items()}
     assert (played.status, played.err, outcomes) == (2, "", {refused: "refused", other: "finished"})

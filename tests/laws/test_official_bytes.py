@@ -53,7 +53,7 @@ def official(runs: Path) -> Played:
     scenario = write_scenario(runs / "official", [(CLIENTS, Board())], Wire(up_mbps=1000, down_mbps=1000))
     workload = "--model", "resnet18", "--dataset", DATASET, "--batch", BATCH, "--rounds", 1
     arguments = "--profile", scenario, "--algorithm", ",".join(PRINTED), *workload, "--dry-run", *options(SETTINGS)
-    return finished(play(runs / "official-run", *arguments, program="run.py", within_s=10 * HANG_S))
+    return finished(play(runs / "official-run", *arguments, program="run.py", within_s=2 * HANG_S))
 
 
 @pytest.mark.parametrize("algorithm", PRINTED)

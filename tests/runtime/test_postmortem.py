@@ -131,7 +131,7 @@ def test_a_dead_clients_last_words_follow_its_last_whole_line(tmp_path: Path) ->
 
 def test_a_client_that_fits_by_far_and_is_struck_crashed_and_says_where(tmp_path: Path) -> None:
     scenario = write_scenario(tmp_path / "scenario", [(1, Board(1024))])
-    played = play(tmp_path / "run", "--profile", scenario, "--algorithm", "struck", "--clock", "virtual")
+    played = play(tmp_path / "run", "--profile", scenario, "--algorithm", "struck", "--clock", "virtual", warm=True)
     assert played.status == 1
     result = played.summary["algorithms"]["struck"]
     assert (result["outcome"], result["does_not_fit"]) == ("failed", None)

@@ -63,11 +63,11 @@ def test_a_run_that_begins_with_a_saved_model_goes_on_where_the_other_ended(tmp_
     """Where nothing is learnt, its first judgement is the other's last, to the last bit."""
     scenario = write_scenario(tmp_path / "scenario", [(2, Board())])
     flags = "--profile", scenario, "--algorithm", "fedavg", "--clock", "virtual"
-    first = play(tmp_path / "first", *flags, "--rounds", 2, "--save", "final")
+    first = play(tmp_path / "first", *flags, "--rounds", 2, "--save", "final", warm=True)
     path = tmp_path / "first" / "models" / "fedavg.pt"
     assert f"Models: {path.parent} (fedavg.pt: round 2)" in first.out.replace("\n", " ")
     rates = "--set", "client_lr=0"
-    second = play(tmp_path / "second", *flags, "--rounds", 1, "--seed", 9, "--init", path, *rates)
+    second = play(tmp_path / "second", *flags, "--rounds", 1, "--seed", 9, "--init", path, *rates, warm=True)
     assert (first.status, second.status) == (0, 0), second.err
     last, begin = (each.events("fedavg", Evaluated, "evaluator") for each in (first, second))
     assert (begin[0].accuracy, begin[0].loss) == (last[-1].accuracy, last[-1].loss)

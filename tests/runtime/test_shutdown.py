@@ -46,11 +46,13 @@ BLOWS = {
 }
 
 
-def start(folder: Path, rounds: int = 10**6, clock: tuple[object, ...] = ("--dilation", 1)) -> Command:
+def start(
+    folder: Path, rounds: int = 10**6, clock: tuple[object, ...] = ("--dilation", 1), warm: bool = True
+) -> Command:
     """A run that would go on for very long."""
     scenario = write_scenario(folder / "scenario", [(len(CLIENTS), Board())])
     arguments = "--profile", scenario, "--algorithm", "fedavg,sl", "--rounds", rounds, "--force", *clock
-    return Command(folder / "run", *arguments, program="run.py")
+    return Command(folder / "run", *arguments, program="run.py", warm=warm)
 
 
 @pytest.fixture
@@ -141,7 +143,7 @@ def test_a_killed_supervisor_takes_every_process_with_it_and_the_ledger_is_reada
 
 
 def test_ctrl_c_before_anything_plays_is_silent_and_leaves_nothing(tmp_path: Path) -> None:
-    with start(tmp_path) as command:
+    with start(tmp_path, warm=False) as command:
         wait_for(lambda: bool(command.look()) or command.process.poll() is not None, "the first process is started")
         wait_for(lambda: bool(list(command.scratch.glob("splitbed-*"))), "the launcher is at work")
         os.killpg(command.process.pid, signal.SIGINT)
@@ -179,7 +181,7 @@ def test_a_mistake_in_verify_is_one_line_and_leaves_no_folder(tmp_path: Path) ->
 @pytest.mark.parametrize("clock", ["real", "virtual"])
 def test_a_connection_that_breaks_ends_the_run_by_name(clock: str, tmp_path: Path) -> None:
     scenario = write_scenario(tmp_path / "scenario", [(2, Board())])
-    played = play(tmp_path / "run", "--profile", scenario, "--algorithm", "cut-off", "--clock", clock)
+    played = play(tmp_path / "run", "--profile", scenario, "--algorithm", "cut-off", "--clock", clock, warm=True)
     result = played.summary["algorithms"]["cut-off"]
     assert (played.status, result["outcome"]) == (1, "failed")
     assert "client-1" in result["detail"]
@@ -189,7 +191,7 @@ def test_a_connection_that_breaks_ends_the_run_by_name(clock: str, tmp_path: Pat
 @pytest.mark.parametrize("clock", ["real", "virtual"])
 def test_a_deadlock_ends_the_run_and_says_who_waits_for_what(clock: str, tmp_path: Path) -> None:
     scenario = write_scenario(tmp_path / "scenario", [(2, Board())])
-    played = play(tmp_path / "run", "--profile", scenario, "--algorithm", "forgetful", "--clock", clock)
+    played = play(tmp_path / "run", "--profile", scenario, "--algorithm", "forgetful", "--clock", clock, warm=True)
     result = played.summary["algorithms"]["forgetful"]
     assert (played.status, result["outcome"]) == (1, "failed")
     assert result["detail"].startswith("deadlock: client-1 awaits hello since 0.000 s; server awaits hello since")

@@ -23,8 +23,6 @@ ALGORITHMS |= {
     "overwrite": "players.overwrite",
     **dict.fromkeys(("over-model", "over-budget", "over-limit", "message", "large-message"), "players.hold"),
     **dict.fromkeys(("fits", "fits-again"), "players.hold"),
-    **dict.fromkeys(("cse-fsl-1", "cse-fsl-5", "cse-fsl-frozen"), "algorithms.cse_fsl"),
-    "fsl-sage-never": "algorithms.fsl_sage.method",
     "sl-peer": "algorithms.sl",
     "splitfed-v1-network": "algorithms.splitfed_v1",
     "dice": "players.dice",

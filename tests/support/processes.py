@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 
 import psutil
+from warm import Copy
 
 from emulator.ledger.events import AnyEvent, Event, Started
 from emulator.ledger.files import Tail, read_timeline
@@ -27,9 +28,8 @@ from emulator.ledger.timeline import only
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent.parent
 ROUNDS, BATCH = 2, 64  # of the runs that several tests read
-LARGE_BATCH = 250  # where one client has all samples
 NARROW_MIB = 40  # budget of the small client in the runs about memory
-HANG_S = 90.0
+HANG_S = 300.0
 POLL_S = 0.02
 
 E = TypeVar("E", bound=Event)
@@ -112,6 +112,7 @@ class Command:
     """A started command; use as a context, which ends whatever is left of it.
 
     It has a session and a folder for temporary files of its own (a short one: it will hold the path of a socket).
+    ``warm``: it is a copy of a process that has loaded everything (``support/warm.py``), and not a program of its own.
     """
 
     def __init__(
@@ -121,6 +122,7 @@ class Command:
         program: str = "tests/support/command.py",
         cwd: Path = ROOT,
         prefix: tuple[str, ...] = (),
+        warm: bool = False,
         **variables: str,
     ) -> None:
         self.folder = folder
@@ -132,16 +134,21 @@ class Command:
         if program != "run.py":
             environment["PYTHONPATH"] = str(ROOT)  # tests/support is there by itself, as the folder of the program
         self._out, self._err = self.scratch / "out", self.scratch / "err"
-        with self._out.open("w") as out, self._err.open("w") as err:
-            self.process = subprocess.Popen(
-                [*prefix, sys.executable, str(ROOT / program), *shown, "--out", str(folder), "--no-dashboard"],
-                cwd=cwd,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                start_new_session=True,
-            )
+        words = [*shown, "--out", str(folder), "--no-dashboard"]
+        self.process: subprocess.Popen[bytes] | Copy
+        if warm:
+            self.process = Copy(words, environment, self._out, self._err)
+        else:
+            with self._out.open("w") as out, self._err.open("w") as err:
+                self.process = subprocess.Popen(
+                    [*prefix, sys.executable, str(ROOT / program), *words],
+                    cwd=cwd,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=err,
+                    start_new_session=True,
+                )
         self.supervisor = psutil.Process(self.process.pid)
 
     def __enter__(self) -> Self:
