@@ -8,13 +8,13 @@ bias. Depthwise convolutions are not in question.
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from scipy.optimize import nnls
 
 from algorithms.training import steps
 from emulator.compute.counting import WorkCounter
@@ -131,14 +131,8 @@ def fit(found: Sequence[Timed]) -> Rates:
     terms = np.array([[t.work.operations, t.work.dense_flops, t.work.moved_bytes] for t in found], float)
     target = np.sqrt(np.array([t.seconds for t in found]))
     weighted = terms / target[:, None]
-    best, chosen = float("inf"), np.zeros(3)
-    for count in (1, 2, 3):
-        for some in itertools.combinations(range(3), count):
-            part, *_ = np.linalg.lstsq(weighted[:, some], target, rcond=None)
-            error = float(np.square(weighted[:, some] @ part - target).sum())
-            if (part >= 0).all() and error < best - 1e-15:
-                best, chosen = error, np.zeros(3)
-                chosen[list(some)] = part
-    dispatch_s, per_flop_s, per_byte_s = chosen
+    sizes = weighted.max(axis=0)  # the terms are solved as multiples of these
+    sizes[sizes == 0] = 1
+    dispatch_s, per_flop_s, per_byte_s = nnls(weighted / sizes, target)[0] / sizes
     rates = (1e-9 / each if each * FREE * 1e9 > 1 else FREE for each in (per_flop_s, per_byte_s))
-    return Rates(dispatch_s * 1e6, *(float(rate) for rate in rates))
+    return Rates(float(dispatch_s) * 1e6, *(float(rate) for rate in rates))

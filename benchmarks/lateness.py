@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from emulator.checks.health import percentile
 from emulator.ledger.events import AnyEvent, Posted, Received, Transmitted
 from emulator.profiles.scenario import Scenario
 
@@ -92,17 +93,12 @@ def _pair(post: Posted) -> tuple[str, str]:
 
 def spread(some: Sequence[Transfer], spare_ns: int) -> Spread:
     """How late ``some`` (at least one) were; in time: at most ``spare_ns`` + 1 % of the due duration late."""
-    late_ms = [transfer.late_ns / MS for transfer in some]
+    late_ns, left_late_ns = [transfer.late_ns for transfer in some], [transfer.left_late_ns for transfer in some]
     return Spread(
         transfers=len(some),
-        p50_ms=statistics.median(late_ms),
-        p95_ms=percentile(late_ms, 95),
-        max_ms=max(late_ms),
-        left_p95_ms=percentile([transfer.left_late_ns / MS for transfer in some], 95),
+        p50_ms=statistics.median(late_ns) / MS,
+        p95_ms=(percentile(late_ns, 0.95) or 0) / MS,
+        max_ms=max(late_ns) / MS,
+        left_p95_ms=(percentile(left_late_ns, 0.95) or 0) / MS,
         share=sum(transfer.within(spare_ns) for transfer in some) / len(some),
     )
-
-
-def percentile(values: Sequence[float], percent: int) -> float:
-    """The smallest value that ``percent`` % of the values do not exceed."""
-    return sorted(values)[max(-(-len(values) * percent // 100) - 1, 0)]

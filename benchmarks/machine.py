@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
-from pathlib import Path
 from typing import Any
 
 from benchmarks.report import Section
+from emulator.host.device_profile import cpu_name
 from emulator.host.load import cpu_pressure
 
 BUSY_LOAD = 0.75  # load average of the last minute, above which the start is called busy; our own imports add some
@@ -23,7 +23,7 @@ def describe() -> Section:
 
     busy = psutil.cpu_percent(1.0)
     figures: dict[str, Any] = {
-        "cpu": _cpu_model(),
+        "cpu": cpu_name() or platform.machine(),
         "cores": os.cpu_count() or 1,
         "memory_mib": psutil.virtual_memory().total // 2**20,
         "kernel": platform.release(),
@@ -41,10 +41,3 @@ def describe() -> Section:
         remarks.append("The machine was not idle at the start: lateness and start-up will look worse than they are.")
     rows = [["machine", "value"], *([key.replace("_", " "), str(value)] for key, value in figures.items())]
     return Section("machine", "what the figures were taken on", rows, figures, remarks=remarks)
-
-
-def _cpu_model() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()

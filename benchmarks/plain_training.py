@@ -8,13 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import os
 import socket
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
-from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,9 +19,8 @@ from benchmarks import calibration
 from benchmarks.namespaces import Laboratory, enter, join
 from benchmarks.report import Section, Target, rate_text
 from benchmarks.scenes import scenario_text
-from emulator.analysis.recorded import recorded
+from emulator.analysis.latency import union
 from emulator.errors import UserError
-from emulator.processes import die_with_parent
 
 CLIENTS = 4
 UP_BPS, DOWN_BPS = 2_000_000, 5_000_000  # those of iot-4g, without its delay
@@ -179,6 +174,8 @@ def network_text(up_bps: int, down_bps: int) -> str:
 def emulate(method: str, rounds: int, client: Any, server: Any, folder: Path) -> Outcome:
     """The same training, emulated in virtual time."""
     from benchmarks.plain_wire import Span
+    from benchmarks.stage import Broken
+    from benchmarks.virtual import play_virtual
     from emulator.ledger.events import Computed, RoundEnded, Transmitted
     from emulator.ledger.timeline import only
 
@@ -188,19 +185,11 @@ def emulate(method: str, rounds: int, client: Any, server: Any, folder: Path) ->
     for name, text in {**files, "client": device_text(client), "server": device_text(server)}.items():
         (folder / f"{name}.toml").write_text(text)
     flags = [word for key, value in TASK.items() for word in (f"--{key.replace('_', '-')}", str(value))]
-    command = ["run.py", "--profile", str(folder / "scenario.toml"), "--algorithm", method, "--clock", "virtual"]
-    command += ["--rounds", str(rounds), "--seed", "1", "--no-dashboard", "--out", str(folder / "run"), *flags]
-    ended = subprocess.run(
-        [sys.executable, *command],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parent.parent,
-        preexec_fn=partial(die_with_parent, os.getpid()),
-    )
-    if ended.returncode:
-        said = (ended.stderr.strip() or ended.stdout.strip()).splitlines()
-        raise UserError(f"kernel-check: the emulated run failed: {said[-1] if said else ended.returncode}")
-    events = recorded(folder / "run").timelines[method]
+    flags += ["--profile", str(folder / "scenario.toml"), "--algorithm", method, "--rounds", str(rounds), "--seed", "1"]
+    try:
+        events = play_virtual(folder / "run", flags).timelines[method]
+    except Broken as broken:
+        raise UserError(f"kernel-check: the emulated run failed: {broken}") from None
     spans = [Span(e.node, "compute", e.function, e.start_ns / 1e9, e.due_ns / 1e9) for e in only(events, Computed)]
     for e in only(events, Transmitted):
         up = e.destination == "server"
@@ -219,12 +208,8 @@ def emulate(method: str, rounds: int, client: Any, server: Any, folder: Path) ->
 
 def covered_s(spans: Sequence[Any], length_s: float) -> float:
     """Seconds of 0 to ``length_s`` that lie in any of the spans."""
-    total_s = reached_s = 0.0
-    for span in sorted(spans, key=lambda span: span.start_s):
-        end_s = min(span.end_s, length_s)
-        total_s += max(end_s - max(span.start_s, reached_s), 0.0)
-        reached_s = max(reached_s, end_s)
-    return total_s
+    spans_ns = [(round(span.start_s * 1e9), round(span.end_s * 1e9)) for span in spans]
+    return sum(end_ns - start_ns for start_ns, end_ns in union(spans_ns, round(length_s * 1e9))) / 1e9
 
 
 def parts_s(outcome: Outcome) -> dict[str, float]:

@@ -6,8 +6,10 @@ run. ``emulated s per wall s`` says how much faster than its links a scenario pl
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from benchmarks.stage import Broken, Stage
 from emulator.analysis.recorded import RunRecord, recorded
 from emulator.ledger.events import Reported
 from emulator.ledger.timeline import only
+from emulator.processes import die_with_parent
 
 ROOT = Path(__file__).parent.parent
 PROCESSES = 2
@@ -79,7 +82,8 @@ def play_virtual(folder: Path, flags: list[str]) -> RunRecord:
 def play_run(folder: Path, flags: list[str]) -> RunRecord:
     """The record of one command."""
     command = [sys.executable, str(ROOT / "run.py"), *flags, "--no-dashboard", "--out", str(folder)]
-    ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    alone = partial(die_with_parent, os.getpid())
+    ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=alone)
     if ended.returncode:
         raise Broken(f"run.py {' '.join(flags)}: {ended.stdout[-500:]}")
     return recorded(folder)

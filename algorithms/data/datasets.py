@@ -122,17 +122,12 @@ def describe(dataset: str, data_dir: str, kind: str = "", ignore_index: int = -1
     return Description(archive.shape, archive.classes, len(train), len(test), archives.WHITE)
 
 
-def load_dataset(dataset: str, data_dir: str) -> tuple[Samples, Samples]:
-    """The train and the test part; images of folders are decoded when they are taken, others are in memory.
+def load_all(dataset: str, data_dir: str, skip_bad: bool = False, kind: str = "", ignore_index: int = -100) -> Loaded:
+    """The train and the test part, and all else that is known of it; ``skip_bad``: without the images of a folder that
+    cannot be read. Images of folders are decoded when they are taken, others are in memory.
 
     A data set depends on its name alone, never on a task's seed.
     """
-    loaded = load_all(dataset, data_dir)
-    return loaded.train, loaded.test
-
-
-def load_all(dataset: str, data_dir: str, skip_bad: bool = False, kind: str = "", ignore_index: int = -100) -> Loaded:
-    """The same with all that is known of it; ``skip_bad``: without the images of a folder that cannot be read."""
     if own := _own(dataset, data_dir, kind, ignore_index):
         train, test = (Samples(x, y) for x, y in zip(own.inputs, own.labels, strict=True))
         return Loaded(train, test, own.names, own.remarks, own.owners, own.test_owners)

@@ -22,7 +22,7 @@ def test_a_named_archive_is_read_from_the_data_folder(tmp_path: Path) -> None:
     images, labels = np.arange(10 * 64, dtype=np.uint8).reshape(10, 8, 8), np.arange(10) % 3
     np.savez(tmp_path / "mine.npz", images=images, labels=labels, test_images=images[:4], test_labels=labels[:4])
     assert datasets.describe("mine", str(tmp_path)) == datasets.Description((1, 8, 8), 3, 10, 4, 255)
-    train, test = datasets.load_dataset("mine", str(tmp_path))
+    train, test, *_ = datasets.load_all("mine", str(tmp_path))
     assert (train.images.reshape(10, 8, 8) == images).all()
     assert len(test.labels) == 4
 
@@ -92,7 +92,7 @@ def test_arrays_as_people_save_them_are_read_as_meant_and_it_is_said(case: str, 
     write(tmp_path, **changes)
     about = datasets.describe("mine", str(tmp_path))
     assert about == datasets.Description(meant.shape[1:], 3, 60, 60, 255)
-    train, test = datasets.load_dataset("mine", str(tmp_path))
+    train, test, *_ = datasets.load_all("mine", str(tmp_path))
     assert (np.asarray(train.images[np.arange(60)]) == meant).all()
     assert (np.asarray(test.images[np.arange(60)]) == meant).all()
     assert train.images.dtype == np.uint8 and train.labels.dtype == np.int64
@@ -116,7 +116,7 @@ def test_arrays_have_the_names_that_others_give_them_and_a_third_part_is_said_to
     with np.load(tmp_path / "mine.npz") as archive:
         arrays = {names.get(key, key): archive[key] for key in archive.files}
     np.savez(tmp_path / "mine.npz", **arrays, val_images=BYTES, val_labels=LABELS)
-    train, _ = datasets.load_dataset("mine", str(tmp_path))
+    train, *_ = datasets.load_all("mine", str(tmp_path))
     assert (train.images[:, 0] == BYTES).all()
     assert "unused in mine.npz: val_images, val_labels" in prepared(tmp_path)[1]["remarks"]
 

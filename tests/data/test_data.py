@@ -25,7 +25,7 @@ import hashlib, sys
 from algorithms.data import datasets, streams
 from algorithms.data import partition as partition_of
 digest = hashlib.sha256()
-train, _ = datasets.load_dataset("synthetic:1x4x4:7:300", "data")
+train, *_ = datasets.load_all("synthetic:1x4x4:7:300", "data")
 digest.update(train.images.tobytes())
 for partition in ("iid", "dirichlet:0.1", "shards:2"):
     for shard in partition_of.divide(train.labels, 6, partition, 3):
@@ -37,7 +37,7 @@ print(digest.hexdigest())
 
 
 def test_digits_are_1500_to_train_and_297_to_test_with_every_class_in_both() -> None:
-    train, test = datasets.load_dataset("digits", "data")
+    train, test, *_ = datasets.load_all("digits", "data")
     assert train.images.shape == (1500, 1, 8, 8)
     assert test.images.shape == (297, 1, 8, 8)
     assert (train.images.max(), train.images.dtype, train.labels.dtype) == (16, np.uint8, np.int64)
@@ -67,7 +67,7 @@ def test_a_partition_gives_each_sample_to_one_client_in_shards_of_equal_size(
 
 
 def test_a_small_alpha_gives_the_first_client_fewer_classes_than_iid_does() -> None:
-    train, _ = datasets.load_dataset("digits", "data")
+    train, *_ = datasets.load_all("digits", "data")
 
     def largest_share(partition: str) -> float:
         first = partition_of.divide(train.labels, 10, partition, 1)[0]
@@ -78,7 +78,7 @@ def test_a_small_alpha_gives_the_first_client_fewer_classes_than_iid_does() -> N
 
 
 def test_shards_give_a_client_few_classes() -> None:
-    train, _ = datasets.load_dataset("digits", "data")
+    train, *_ = datasets.load_all("digits", "data")
     for parts, most in (("shards:1", 2), ("shards:2", 4)):
         shards = partition_of.divide(train.labels, 10, parts, 1)
         assert max(len(set(train.labels[shard].tolist())) for shard in shards) <= most
@@ -161,7 +161,7 @@ def test_prepared_files_hold_what_a_node_would_load_and_no_other_client_s_sample
 
 
 def test_synthetic_data_are_classes_that_a_nearest_mean_tells_apart() -> None:
-    train, test = datasets.load_dataset("synthetic:1x8x8:5:1000", "data")
+    train, test, *_ = datasets.load_all("synthetic:1x8x8:5:1000", "data")
     assert (len(train.labels), len(test.labels)) == (1000, 200)
     means = np.stack([train.images[train.labels == label].mean(0) for label in range(5)])
     distances = ((test.images[:, None].astype(float) - means) ** 2).sum((2, 3, 4))

@@ -39,12 +39,12 @@ def write_folder(
 def test_a_folder_of_images_is_read_and_resized(tmp_path: Path) -> None:
     write_folder(tmp_path)
     assert data.describe("folder:3x4x5", str(tmp_path)) == data.Description((3, 4, 5), 2, 4, 4, 255)
-    train, test = data.load_dataset("folder:3x4x5", str(tmp_path))
+    train, test, *_ = data.load_all("folder:3x4x5", str(tmp_path))
     images = train.images[np.array([3, 0, 0])]
     assert (train.images.shape, images.shape, images.dtype) == ((4, 3, 4, 5), (3, 3, 4, 5), np.uint8)
     assert train.labels.tolist() == test.labels.tolist() == [0, 0, 1, 1]
     assert [sorted(set(image.ravel().tolist())) for image in images] == [[81], [40], [40]]
-    grey, _ = data.load_dataset("folder:1x4x5", str(tmp_path))
+    grey, *_ = data.load_all("folder:1x4x5", str(tmp_path))
     assert grey.images[np.array([1])].tolist() == np.full((1, 1, 4, 5), 41).tolist()
 
 
@@ -52,7 +52,7 @@ def test_pixels_of_a_folder_have_their_channels_first_and_their_places(tmp_path:
     write_folder(tmp_path)
     pixels = make_images((4, 5, 3), 1)[0]
     Image.fromarray(pixels).save(tmp_path / "train" / "cat" / "0.png")
-    train, _ = data.load_dataset("folder:3x4x5", str(tmp_path))
+    train, *_ = data.load_all("folder:3x4x5", str(tmp_path))
     assert (train.images[np.array([0])][0] == pixels.transpose(2, 0, 1)).all()
 
 
@@ -66,7 +66,7 @@ def test_a_folder_is_counted_as_torchvision_counts_it(tmp_path: Path) -> None:
     (tmp_path / "train" / "read-me.png").touch()
     about = data.describe("folder:3x4x5", str(tmp_path))
     assert about.train == 6 == len(datasets.ImageFolder(str(tmp_path / "train")))
-    train, _ = data.load_dataset("folder:3x4x5", str(tmp_path))
+    train, *_ = data.load_all("folder:3x4x5", str(tmp_path))
     assert train.labels.tolist() == [0, 0, 0, 0, 1, 1]
 
 
@@ -154,7 +154,7 @@ def test_an_image_cut_short_is_named(tmp_path: Path) -> None:
     file = tmp_path / "images" / "test" / "dog" / "1.png"
     file.write_bytes(file.read_bytes()[:45])
     with pytest.raises(UserError, match=r"dog/1\.png: not an image that can be read"):
-        data.load_dataset("folder:3x8x8", str(tmp_path / "images"))[1].images[np.array([3])]
+        data.load_all("folder:3x8x8", str(tmp_path / "images"))[1].images[np.array([3])]
 
 
 def grey(path: Path, array: np.ndarray) -> None:

@@ -34,7 +34,7 @@ def write_ramps(root: Path) -> None:
 def first(root: Path, channels: int = 1) -> tuple[np.ndarray, list[str]]:
     """The first training image as it is read, and what is said of the data."""
     task = Task(dataset=f"folder:{channels}x8x8", data_dir=str(root), clients=1)
-    train, _ = datasets.load_dataset(task.dataset, task.data_dir)
+    train, *_ = datasets.load_all(task.dataset, task.data_dir)
     remarks = facts(prepare(task, root.parent / "made"))["remarks"]
     return train.images[np.array([0])][0], [remark for remark in remarks if "training images too" not in remark]
 

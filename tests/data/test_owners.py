@@ -31,7 +31,7 @@ def archive(folder: Path, **arrays: object) -> Task:
 
 def prepared(task: Task, folder: Path) -> list[list[int]]:
     """The rows of each client, found by its images."""
-    train, _ = datasets.load_dataset(task.dataset, task.data_dir)
+    train, *_ = datasets.load_all(task.dataset, task.data_dir)
     row = {image.tobytes(): index for index, image in enumerate(train.images)}
     made = prepare(task, folder / "made")
     assert made.shard_samples() == task.shard_samples() == [len(made.shard(index)) for index in range(task.clients)]

@@ -67,7 +67,7 @@ def test_mnist_and_its_kin_are_read_as_they_were_written(
 ) -> None:
     write_mnist(tmp_path / torchvision_sets.KNOWN[name].files, name)
     sized(name, monkeypatch)
-    train, test = data.load_dataset(name, str(tmp_path))
+    train, test, *_ = data.load_all(name, str(tmp_path))
     assert (train.images[:, 0] == make_images((28, 28), 12)).all()
     assert train.labels.tolist() == [i % 10 for i in range(12)]
     assert (train.images.dtype, train.labels.dtype, test.images.shape) == (np.uint8, np.int64, (5, 1, 28, 28))
@@ -79,7 +79,7 @@ def test_cifar_has_its_channels_first_and_reaches_the_clients(tmp_path: Path, mo
     sized("cifar10", monkeypatch)
     task = Task(dataset="cifar10", data_dir=str(tmp_path / "data"), clients=3, batch=2)
     task.check()
-    train, _ = data.load_dataset("cifar10", task.data_dir)
+    train, *_ = data.load_all("cifar10", task.data_dir)
     assert (train.images[:7] == make_images((3, 32, 32), 7)).all()
     shards = [prepare(task, tmp_path / "made").shard(index) for index in range(3)]
     assert [len(shard) for shard in shards] == [4, 4, 4]
@@ -96,7 +96,7 @@ def test_a_data_set_that_is_nowhere_is_one_line_with_folder_and_remedy(
 
     monkeypatch.setattr("urllib.request.urlopen", offline)
     with pytest.raises(UserError) as caught:
-        data.load_dataset(name, str(tmp_path / "nowhere"))
+        data.load_all(name, str(tmp_path / "nowhere"))
     text = str(caught.value)
     assert text.startswith(
         f"dataset: {name} is not in {tmp_path / 'nowhere' / torchvision_sets.KNOWN[name].files}: put "

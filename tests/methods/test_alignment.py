@@ -69,7 +69,7 @@ def measured(seed: int, monkeypatch: pytest.MonkeyPatch) -> dict[int, list[tuple
     The samples are smashed by the client's half as it is then: it waits for its auxiliary.
     """
     task, found, hosts = Task(seed=seed), dict[int, list[tuple[float, float]]](), dict[str, RecordingHost]()
-    test = datasets.load_dataset(task.dataset, task.data_dir)[1]
+    test = datasets.load_all(task.dataset, task.data_dir)[1]
     x, y = tensors(test, np.arange(HELD_OUT), Preprocessing(datasets.describe(task.dataset, task.data_dir).levels))
     align = alignment.align
 

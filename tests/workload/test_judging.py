@@ -35,7 +35,7 @@ def test_by_labels_a_recall_counts_as_often_as_its_class_and_an_unjudged_class_d
 
 def test_clients_whose_labels_are_distributed_as_the_test_part_s_have_its_accuracy_each(tmp_path: Path) -> None:
     name = "synthetic:1x8x8:4:80"
-    train, test = datasets.load_dataset(name, "data")
+    train, test, *_ = datasets.load_all(name, "data")
     assert np.bincount(test.labels).tolist() == [4] * 4
     even = np.argsort(np.argsort(train.labels, kind="stable"), kind="stable") % 2  # ten of each class for each of two
     for whose, equal in ((even, True), ((train.labels > 1).astype(int), False)):

@@ -182,7 +182,7 @@ def test_augmentation_is_repeatable_differs_by_epoch_and_spares_the_test_part() 
     plain = [x for x, _ in Task(dataset=task.dataset, clients=2).shard(0).batches(0)]
     assert not any(map(torch.equal, once, plain))
     assert [x.shape for x in once] == [x.shape for x in plain]
-    test, rows = datasets.load_dataset(task.dataset, "data")[1], np.arange(4)
+    test, rows = datasets.load_all(task.dataset, "data")[1], np.arange(4)
     assert torch.equal(tensors(test, rows, task._preprocessing())[0], tensors(test, rows, GREY)[0])
 
 
