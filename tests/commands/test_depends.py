@@ -185,6 +185,30 @@ def test_torchvisions_files_are_known_by_their_bytes(tmp_path: Path) -> None:
 # --- the rest ---------------------------------------------------------------------------------------------------------
 
 
+def test_a_model_and_data_of_a_user_s_own_are_known_by_their_source_wherever_they_are_named_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "brought_width.py").write_text("WIDTH = 8")
+    source = "from torch import nn\nimport brought_width\ndef Net(shape, classes):\n    width = brought_width.WIDTH\n"
+    source += "    return nn.Sequential(nn.Linear(shape[0], width), nn.ReLU(), nn.Linear(width, classes))\n"
+    (tmp_path / "deep" / "brought.py").write_text(source)
+    own = str(ROOT / "tests" / "support" / "own_workloads.py")
+
+    def named(folder: str) -> SweepRun:
+        words = ("--model", f"{folder}/brought.py:Net", "--dataset", f"{own}:vectors", "--algorithm", "sl")
+        return cells(words=(*words, "--clock", "virtual"))["sl"]
+
+    monkeypatch.chdir(tmp_path)
+    here = named("deep")
+    monkeypatch.chdir(tmp_path / "deep")
+    there = named("../deep")
+    assert (here.key == there.key, why(here, there)) == (True, "")
+    (tmp_path / "deep" / "brought_width.py").write_text("WIDTH = 9")
+    forget()
+    assert why(here, named(".")) == "brought_width.py changed"
+
+
 def test_a_scenario_is_what_its_files_say_and_not_how_or_under_which_name(tmp_path: Path) -> None:
     one = write_scenario(tmp_path / "one", [(2, Board())])
     other = write_scenario(tmp_path / "two", [(2, Board())])

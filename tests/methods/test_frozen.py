@@ -19,6 +19,7 @@ from algorithms.training.settings import OptimizerSpec
 from algorithms.workload.objectives import Classification
 from algorithms.workload.task import Task, facts, prepare
 from emulator.compute.counting import WorkCounter
+from emulator.compute.tensor_account import TEMPORARIES, TensorAccount, owned_by
 from emulator.errors import UserError
 from emulator.ledger.events import Posted
 from emulator.testing import record
@@ -145,6 +146,33 @@ def test_no_gradient_and_no_state_of_an_optimizer_is_kept_for_a_frozen_weight(tm
         assert (id(parameter) in state) == (name not in FIRST), name
     assert {*steps.weights(part)} == {*part.module.state_dict()} - KEPT
     assert {*steps.frozen_weights(part)} == KEPT
+
+
+@pytest.mark.parametrize("frozen", [(), (0,), (0, 1), (1,), (1, 2)])
+def test_the_account_has_gradients_state_and_activations_of_what_is_trained_alone(frozen: tuple[int, ...]) -> None:
+    """Of five layers [W, W] in a row: the input of a trained one is kept for its gradient, that of a frozen one is
+    not; x, which is the first one's, is the batch."""
+    width, classes, batch = 64, 4, 1024
+    trained = [layer for layer in range(5) if layer not in frozen]
+    weights = sum(width * (classes if layer == 4 else width) for layer in trained)
+
+    def peak(samples: int) -> dict[str, int]:
+        sizes = [width] * 4 + [classes]
+        layers = torch.nn.Sequential(*(torch.nn.Linear(width, size, bias=False) for size in sizes))
+        for layer in frozen:
+            layers[layer].requires_grad_(False)
+        with TensorAccount() as account, owned_by("client", TEMPORARIES):
+            part = steps.Part(layers, OptimizerSpec("adam", 1e-3), objective=Classification())
+            for _ in range(2):
+                with owned_by("client"):
+                    x, y = torch.rand(samples, width), torch.zeros(samples, dtype=torch.int64)
+                steps.train_step(part, x, y)
+            return account.peaks["client"].by_kind
+
+    of_one, of_many = peak(1), peak(batch)  # when most: in the optimizer's step, and in the forward pass
+    assert of_one["gradients"] == 4 * weights
+    assert of_one["optimizer"] == 2 * 4 * weights + 4 * len(trained)  # two moments, and a counter for each
+    assert of_many["activations"] == 4 * batch * width * len([layer for layer in trained if layer > 0])
 
 
 def test_a_run_says_what_is_frozen_and_refuses_a_model_that_trains_nothing(tmp_path: Path) -> None:

@@ -31,13 +31,14 @@ VERSIONS = ("python", "torch", "torchvision", "pillow", "numpy", "msgspec", "pyz
 AS_THEY_ARE = ("clock", "dilation", "memory", "compute")
 OLDER = "recorded by an earlier version, which did not note all that a result depends on"
 MOST_FILES = 3  # that are named
+BROUGHT = ("dataset", "model", "aux")  # may be a user's own, which are known by their source and not by their folder
 
 
 def stamp(scenario: Scenario, settings: Mapping[str, Mapping[str, Any]], arithmetic: Mapping[str, Any]) -> Dependencies:
     """The part of a manifest that says what its figures depend on; UserError where there are no such data."""
     task = next(iter(settings.values()))["task"]
     playing = sources.digests(*sources.PLAYING)
-    brought = user_objects.digests(*(task.get(key, "") for key in ("dataset", "model", "aux")))
+    brought = user_objects.digests(*(task.get(key, "") for key in BROUGHT))
     own = {name: sources.digests(ALGORITHMS[name]) | brought for name in settings}
     return Dependencies(
         scenario=scenario_digest(scenario),
@@ -100,6 +101,7 @@ def parts_of(manifest: Manifest, name: str) -> Parts:
     settings = msgspec.to_builtins(config)
     task = settings.pop("task")
     task |= {"aux": task["aux"] if config.has_auxiliary else "", "data_dir": "", "folder": ""}
+    task |= {key: user_objects.short(task[key]) for key in BROUGHT if user_objects.is_named(task[key])}
     found: Parts = {"method": name, "module": ALGORITHMS[name]}
     found |= {part: msgspec.to_builtins(getattr(manifest, part)) for part in AS_THEY_ARE}
     found |= {f"setting {key}": value for key, value in (*settings.items(), *task.items())}
