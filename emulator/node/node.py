@@ -122,6 +122,7 @@ class Node:
                     held_bytes=self._outbox.held_bytes,
                     room_bytes=self._outbox.room_bytes,
                 )
+        self._expect(f"{kind} of {size_bytes} bytes", computes=False)
         with out_of_memory_explained(f"send {kind}", self._cap):
             parcel = self.pack(message, self._counter)
             mark(parcel.tensors, MESSAGES)
@@ -214,6 +215,7 @@ class Node:
             framed_bytes=sizes.framed,
             wire_bytes=sizes.wire,
         )
+        self._expect(f"{incoming.kind} of {sizes.payload} bytes", computes=False)
         try:
             self._check_memory(f"receive {incoming.kind}")
         except DoesNotFit as error:
@@ -244,6 +246,7 @@ class Node:
             if times > 1 and any(cost_key(fn, args) != key for args in arguments[1:]):
                 raise ValueError(f"compute_repeated: {tag} does not cost the same for all of its arguments")
             counted = not self._costs.knows(key)
+            self._expect(key)
             run = self._run_on_host(partial(self._costs.carry_out, key, fn, arguments, counted=counted))
             if counted:  # its cost is known when the host has run it
                 run.settle()
@@ -301,17 +304,21 @@ class Node:
         self._write(events.Reported, round=round, values=finite, not_finite=sorted(values.keys() - finite.keys()))
         self._check_memory("report", 0.0)
 
+    def _expect(self, what: str, *, computes: bool = True) -> None:
+        if self._cap is not None:
+            self._cap.expect(what, computes=computes)
+
     def _check_memory(self, phase: str, every_s: float = MEMORY_EVERY_S) -> None:
         """Raise DoesNotFit when the peak has passed the budget; write a memory line every MEMORY_EVERY_S."""
         if self._cap is None:
             return
         if self._cap.limit_bytes is None and time.monotonic() - self._memory_at < every_s:
             return  # nothing to check against
-        growth_bytes, peak_bytes = self._cap.growth_bytes()
+        _, peak_bytes = self._cap.growth_bytes()
         budget_bytes = self._cap.budget_bytes
         if time.monotonic() - self._memory_at >= every_s:
             self._memory_at = time.monotonic()
-            self._write(events.Memory, growth_bytes=growth_bytes, peak_bytes=peak_bytes, budget_bytes=budget_bytes)
+            self._write(events.Memory, **self._cap.reading())
         if self._cap.limit_bytes is not None and budget_bytes is not None and peak_bytes > budget_bytes:
             needed = f"needed {peak_bytes / MIB:.1f} MiB, the budget is {budget_bytes / MIB:.1f} MiB"
             raise DoesNotFit(phase, None, needed)

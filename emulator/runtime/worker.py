@@ -55,7 +55,7 @@ def run_worker(spec: LaunchSpec, watchdog: Watchdog) -> int:
     asyncio.set_event_loop(loop)
 
     budget_bytes = member.device.budget_bytes if spec.role == "client" else None
-    cap = MemoryCap(budget_bytes, enforced=spec.memory_cap == "rlimit")
+    cap = MemoryCap(budget_bytes, enforced=spec.memory_cap == "rlimit", tight=spec.role == "client")
     costs = Costs(spec.costs, spec.measured_ns, scenario.host)
     node = assembly.add(member, endpoint, thread, costs, ledger.write, cap=cap)
     ledger.write(
@@ -88,7 +88,7 @@ def run_worker(spec: LaunchSpec, watchdog: Watchdog) -> int:
         trace: str = "",
         orderly: bool = True,
     ) -> None:
-        growth_bytes, peak_bytes = cap.growth_bytes()
+        memory = cap.reading()
         now: dict[str, Any] = {"due_ns": loop.now_ns, "actual_ns": loop.pacer.actual_ns()}
         for event in endpoint.sign_off(**now) if orderly else ():
             ledger.write(event)
