@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
-from emulator.clock.loop import Entry, Pacer, RealPacer, Sleep, VirtualPacer, WallTime
+from emulator.clock.pacers import Entry, Pacer, RealPacer, Sleep, VirtualPacer, WallTime
 from emulator.errors import InternalError
 from emulator.network.jitter import SECOND_NS
 
@@ -38,8 +38,9 @@ class Conductor(Protocol):
     def on_post(self, node: str, stamp_ns: int) -> None:
         """``node`` has posted a message at ``stamp_ns``."""
 
-    def on_promise(self, node: str, until_ns: int | None, rank: int) -> None:
-        """``node`` does nothing before ``until_ns`` (None: at all) unless it is told of something."""
+    def on_promise(self, node: str, until_ns: int | None, rank: int, *, deaf: bool = False) -> None:
+        """``node`` does nothing before ``until_ns`` (None: at all) unless it is told of something; ``deaf``: also
+        then."""
 
     def on_stale_promise(self, node: str) -> None:
         """``node`` has waited without having heard all that it was told; it will wait again when it has."""
@@ -102,6 +103,7 @@ class VirtualConductor(Conductor):
     def __init__(self) -> None:
         self._index: dict[str, int] = {}
         self._running: set[str] = set()  # not waiting: everything waits for them
+        self._deaf: set[str] = set()  # what they are told leaves their promise as it is
         self._promises: dict[str, tuple[int, int] | None] = {}
         self._versions: dict[str, int] = {}
         self._heap: list[tuple[int, int, int, int, str]] = []
@@ -119,10 +121,11 @@ class VirtualConductor(Conductor):
         if stamp_ns != self._now_ns:
             raise InternalError(f"{node} posted at {stamp_ns} ns what it could only post at {self._now_ns} ns")
 
-    def on_promise(self, node: str, until_ns: int | None, rank: int) -> None:
+    def on_promise(self, node: str, until_ns: int | None, rank: int, *, deaf: bool = False) -> None:
         if until_ns is not None and until_ns < self._now_ns:
             raise InternalError(f"{node} promised {until_ns} ns when it was {self._now_ns} ns")
         self._running.discard(node)
+        (self._deaf.add if deaf else self._deaf.discard)(node)
         self._promise(node, None if until_ns is None else (until_ns, rank))
 
     def on_stale_promise(self, node: str) -> None:
@@ -130,7 +133,7 @@ class VirtualConductor(Conductor):
 
     def on_scheduled(self, node: str, due_ns: int, rank: int) -> None:
         promise = self._promises.get(node)
-        if node in self._index and (promise is None or (due_ns, rank) < promise):
+        if node in self._index and node not in self._deaf and (promise is None or (due_ns, rank) < promise):
             self._promise(node, (due_ns, rank))
 
     def on_exit(self, node: str) -> None:
@@ -171,6 +174,7 @@ class VirtualConductor(Conductor):
             return None
         due_ns, node = first
         self._advance(due_ns)
+        self._deaf.discard(node)
         self._promise(node, None)
         self._running.add(node)
         return node, due_ns
@@ -192,8 +196,8 @@ class PacerEndpoint(Protocol):
 
     def start(self, sleep: Sleep) -> WallTime | None: ...
     def take_input(self) -> bool: ...
-    def wait(self, entry: Entry | None, awaits: Callable[[], str]) -> None: ...
-    def granted(self) -> int | None: ...
+    def wait(self, entry: Entry | None, awaits: Callable[[], str], *, deaf: bool = False) -> None: ...
+    def granted(self, least_ns: int) -> int | None: ...
 
 
 class Clock(NamedTuple):
@@ -208,6 +212,24 @@ class Clock(NamedTuple):
     dilation: Callable[[int | None, int], int]
 
 
+STRICT = "virtual-strict"  # the virtual clock with a grant for every event, by which the other is checked
+
+
+def _virtual(*, runs_ahead: bool) -> Clock:
+    return Clock(
+        dilates=False,
+        conductor=lambda _dilation, _patience_ns: VirtualConductor(),
+        pacer=lambda endpoint, awaits: VirtualPacer(
+            endpoint.start,
+            endpoint.take_input,
+            lambda entry, deaf: endpoint.wait(entry, awaits, deaf=deaf),
+            endpoint.granted,
+            runs_ahead=runs_ahead,
+        ),
+        dilation=lambda _asked, _needed: 1,
+    )
+
+
 CLOCKS: dict[str, Clock] = {
     "real": Clock(
         dilates=True,
@@ -217,12 +239,6 @@ CLOCKS: dict[str, Clock] = {
         ),
         dilation=lambda asked, needed: asked or needed,
     ),
-    "virtual": Clock(
-        dilates=False,
-        conductor=lambda _dilation, _patience_ns: VirtualConductor(),
-        pacer=lambda endpoint, awaits: VirtualPacer(
-            endpoint.start, endpoint.take_input, lambda entry: endpoint.wait(entry, awaits), endpoint.granted
-        ),
-        dilation=lambda _asked, _needed: 1,
-    ),
+    "virtual": _virtual(runs_ahead=True),
+    STRICT: _virtual(runs_ahead=False),
 }

@@ -20,55 +20,24 @@ import heapq
 import itertools
 import select
 import selectors
-import time
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextvars import Context
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from emulator.clock import unawaited
-from emulator.errors import Deadlock, InternalError, ProtocolError, SplitbedError
+from emulator.clock.pacers import TIMER_RANK, Entry, Pacer
+from emulator.errors import ProtocolError, SplitbedError
 from emulator.host.liveness import PULSE
 from emulator.network.jitter import SECOND_NS
 
-Sleep = Callable[[float | None], None]  # waits on the host: seconds, or None until there is input
-
 T = TypeVar("T")
 
-NETWORK_RANK = -1  # at one instant the network precedes all nodes
-DELIVERY_RANK = 0  # at one instant a delivery precedes a timer: what arrives at the deadline is received
-LEFT_RANK = 1
-TIMER_RANK = 2
 LONGEST_SLEEP_S = 3600.0  # a loop that has slept so long looks at its clock, and sleeps on
 
 
 def to_ns(seconds: float) -> int:
     """Integer nanoseconds of a time in float seconds."""
     return round(seconds * SECOND_NS)
-
-
-class Entry:
-    """Something that happens at ``due_ns``; not before ``ready()`` says that the host has done its part of it."""
-
-    __slots__ = ("callback", "cancelled", "due_ns", "rank", "ready", "what")
-
-    def __init__(
-        self, due_ns: int, rank: int, callback: Callable[[], None], ready: Callable[[], bool] | None, what: str
-    ) -> None:
-        self.due_ns, self.rank, self.callback, self.ready, self.what = due_ns, rank, callback, ready, what
-        self.cancelled = False
-
-
-class Pacer(Protocol):
-    """A clock: decides when the next event of a loop may happen."""
-
-    def may_run(self, entry: Entry | None, sleep: Sleep) -> bool:
-        """True: run ``entry`` now. Otherwise ``sleep`` has been called, or new events were scheduled; ask again.
-
-        ``sleep(seconds)`` waits on the host until that time has passed or there is input; None: until input.
-        """
-
-    def actual_ns(self) -> int:
-        """The emulated time that the clock shows at this moment."""
 
 
 class EmulatedLoop(asyncio.SelectorEventLoop):
@@ -79,7 +48,9 @@ class EmulatedLoop(asyncio.SelectorEventLoop):
         self.now_ns = 0
         self.failure: Exception | None = None  # ends the loop; asyncio only logs what a callback raises
         self.on_clamp: Callable[[int, str], None] = lambda _by_ns, _what: None
+        self.listens: Callable[[], bool] = lambda: True  # whether what the network says could wake a task
         self._heap: list[tuple[int, int, int, Entry]] = []
+        self._catching_up: Entry | None = None
         self._created = itertools.count()
         self._input = _Input(self)
         PULSE.begin("coroutine")
@@ -114,9 +85,11 @@ class EmulatedLoop(asyncio.SelectorEventLoop):
         rank: int = TIMER_RANK,
         ready: Callable[[], bool] | None = None,
         what: str = "timer",
+        *,
+        computes: bool = False,
     ) -> Entry:
         """Schedule ``callback`` for ``due_ns``; set ``cancelled`` on the result to withdraw it."""
-        entry = Entry(due_ns, rank, callback, ready, what)
+        entry = Entry(due_ns, rank, callback, ready, what, computes)
         heapq.heappush(self._heap, (due_ns, rank, next(self._created), entry))
         return entry
 
@@ -150,6 +123,28 @@ class EmulatedLoop(asyncio.SelectorEventLoop):
     sock_connect = sock_accept = sock_recv = sock_recv_into = sock_recvfrom = refuse
     sock_recvfrom_into = sock_sendall = sock_sendto = sock_sendfile = refuse
 
+    async def caught_up(self) -> None:
+        """Return when everything is here that reaches the node until now: before it looks at that, or says anything."""
+        if self.pacer.is_ahead(self.now_ns):
+            there = asyncio.Event()
+            self._catch_up(there.set)
+            await there.wait()
+
+    def _catch_up(self, then: Callable[[], None]) -> Entry:
+        self._catching_up = self.at(self.now_ns, then, what="catching up")
+        return self._catching_up
+
+    def _alone(self) -> Entry | None:
+        """The one event that comes next whatever the network says; None: there is no such event."""
+        if not self.pacer.runs_ahead:
+            return None
+        if self._catching_up is not None:
+            return self._catching_up
+        timers = [entry for _, rank, _, entry in self._heap if rank == TIMER_RANK and not entry.cancelled]
+        if len(timers) == 1 and timers[0].computes and not self.listens():
+            return timers[0]
+        return self._catch_up(lambda: None) if self.pacer.is_ahead(self.now_ns) else None
+
     def wind_up(self) -> None:
         """Cancel all that waits, and close: also after a failure."""
         self.failure = None
@@ -170,13 +165,21 @@ class EmulatedLoop(asyncio.SelectorEventLoop):
             while self._heap and self._heap[0][3].cancelled:
                 heapq.heappop(self._heap)
             entry = self._heap[0][3] if self._heap else None
+            alone = self._alone()
+            if alone is not None and alone.computes:
+                entry = alone
             found: list[Any] = []
-            may_run = self.pacer.may_run(entry, lambda seconds: found.extend(sleep(seconds)))  # noqa: B023
+            may_run = self.pacer.may_run(entry, lambda seconds: found.extend(sleep(seconds)), alone)  # noqa: B023
             if may_run and entry is not None:
-                heapq.heappop(self._heap)
-                if entry.due_ns < self.now_ns:
+                entry.cancelled = True  # it may not be the first of the heap
+                if entry is self._catching_up:
+                    self._catching_up = None
+                if alone is not None:
+                    self.now_ns = entry.due_ns  # also back, to what it only hears of now
+                elif entry.due_ns < self.now_ns:
                     self.on_clamp(self.now_ns - entry.due_ns, entry.what)
-                self.now_ns = max(self.now_ns, entry.due_ns)
+                else:
+                    self.now_ns = entry.due_ns
                 self.call_soon(entry.callback)
                 PULSE.begin()
                 return []
@@ -236,128 +239,3 @@ class _Input(selectors.BaseSelector):
 
     def close(self) -> None:
         self._own.close()
-
-
-class WallTime:
-    """Emulated time as wall time since an origin, divided by the dilation. CLOCK_MONOTONIC is one for all processes."""
-
-    def __init__(self, origin_ns: int, dilation: int) -> None:
-        self.origin_ns, self.dilation = origin_ns, dilation
-
-    def actual_ns(self) -> int:
-        return (time.monotonic_ns() - self.origin_ns) // self.dilation
-
-    def seconds_until(self, due_ns: int) -> float:
-        """Host seconds until ``due_ns``; negative when it has passed."""
-        return (self.origin_ns + due_ns * self.dilation - time.monotonic_ns()) / SECOND_NS
-
-
-class RealPacer:
-    """The real clock: an event happens when wall time has reached it and the host has done its part.
-
-    Events happen in due order even when the host is late: an event that is due but not ready holds up those after it,
-    so due times stay exact and only the lag grows. ``take_input`` reads what the network has sent and returns whether
-    there was anything; ``start`` is called while the loop has nothing to do, until it returns the wall time;
-    ``idle`` whenever there is no event to wait for, so that only input can go on.
-    """
-
-    def __init__(
-        self, start: Callable[[Sleep], WallTime | None], take_input: Callable[[], bool], idle: Callable[[], None]
-    ) -> None:
-        self._start = start
-        self._take_input = take_input
-        self._idle = idle
-        self._wall: WallTime | None = None
-
-    def may_run(self, entry: Entry | None, sleep: Sleep) -> bool:
-        if self._wall is None:
-            self._wall = self._start(sleep)
-            return False
-        if self._take_input():
-            return False
-        if entry is None:
-            self._idle()
-            if not self._take_input():  # sending may have taken in what came meanwhile
-                sleep(None)
-            return False
-        seconds = self._wall.seconds_until(entry.due_ns)
-        if seconds > 0:
-            sleep(seconds)
-            return False
-        if entry.ready is not None and not entry.ready():
-            sleep(None)
-            return False
-        return True
-
-    def actual_ns(self) -> int:
-        return self._wall.actual_ns() if self._wall else 0
-
-
-class VirtualPacer:
-    """The virtual clock: an event happens when the network process has granted it and the host has done its part.
-
-    ``wait(entry)`` promises the network that nothing happens here before ``entry`` (None: nothing at all) unless the
-    network delivers something first; it is called once after each event, before any input is read: nothing is delivered
-    to a node that runs. ``granted`` is the time of the event that the network has granted, or None. Host work of a
-    computation goes on while the node waits: its end was promised.
-    """
-
-    def __init__(
-        self,
-        start: Callable[[Sleep], WallTime | None],
-        take_input: Callable[[], bool],
-        wait: Callable[[Entry | None], None],
-        granted: Callable[[], int | None],
-    ) -> None:
-        self._start, self._take_input, self._wait, self._granted = start, take_input, wait, granted
-        self._started = False
-        self._waiting = False
-        self._now_ns = 0
-
-    def may_run(self, entry: Entry | None, sleep: Sleep) -> bool:
-        if not self._started:
-            self._started = self._start(sleep) is not None
-            return False
-        if not self._waiting:
-            self._waiting = True
-            self._wait(entry)
-        if self._take_input():
-            return False
-        granted_ns = self._granted()
-        if granted_ns is None:
-            sleep(None)
-            return False
-        if entry is None or entry.due_ns > granted_ns:  # what was to arrive then was refused
-            self._waiting = False
-            return False
-        if entry.due_ns < granted_ns:
-            raise InternalError(f"{entry.what} is due at {entry.due_ns} ns, but {granted_ns} ns was granted")
-        if entry.ready is not None and not entry.ready():
-            sleep(None)
-            return False
-        self._waiting = False
-        self._now_ns = granted_ns
-        return True
-
-    def actual_ns(self) -> int:
-        return self._now_ns
-
-
-class InstantPacer:
-    """Profiling's clock: the next event happens at once. ``who_waits`` describes a deadlock."""
-
-    def __init__(self, who_waits: Callable[[], str]) -> None:
-        self._who_waits = who_waits
-        self._now_ns = 0
-
-    def may_run(self, entry: Entry | None, sleep: Sleep) -> bool:
-        if entry is None:
-            raise Deadlock(f"deadlock: {'; '.join([*unawaited.kept(), self._who_waits()])}")
-        if entry.ready is not None and not entry.ready():
-            sleep(None)
-            return False
-        self._now_ns = entry.due_ns
-        return True
-
-    def actual_ns(self) -> int:
-        return self._now_ns

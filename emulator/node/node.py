@@ -15,7 +15,8 @@ from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar, overload
 
-from emulator.clock.loop import EmulatedLoop, Pacer
+from emulator.clock.loop import EmulatedLoop
+from emulator.clock.pacers import Pacer
 from emulator.compute.counting import ComputeHost, Costs, HostRun, cost_key, tag_of
 from emulator.compute.memory import MIB, MemoryCap, out_of_memory_explained
 from emulator.compute.tensor_account import MESSAGES, mark
@@ -79,6 +80,7 @@ class Node:
         transport.on_delivery, transport.on_left = self._deliver, self._outbox.on_transmitted
         transport.on_failure, transport.on_refused = self._fail, self._refuse
         loop.on_clamp = self._clamp
+        loop.listens = lambda: bool(self._inbox.awaiting) or self._outbox.waits
 
     # -- time ---------------------------------------------------------------------------------------------------
 
@@ -108,6 +110,7 @@ class Node:
         await self._outbox.until(await self._enqueue(destination, message))
 
     async def _enqueue(self, destination: str, message: Message) -> asyncio.Future[None]:
+        await self._loop.caught_up()
         kind, size_bytes, asked_ns = kind_of(type(message)), payload_bytes(message), self._loop.now_ns
         try:
             await self._outbox.room_for(size_bytes)
@@ -147,6 +150,7 @@ class Node:
 
     async def drained(self) -> None:
         """Return when everything that was posted has left."""
+        await self._loop.caught_up()
         await self._outbox.drained()
 
     @overload
@@ -184,6 +188,7 @@ class Node:
         asked for); ProtocolError if the message is of none of ``types``, unless the task ``leave_others`` to tasks that
         await them.
         """
+        await self._loop.caught_up()
         sources = frozenset((source,) if isinstance(source, str) else source or ())
         waiting = Awaiting(types, sources, self._loop.now_ns, leave_others=leave_others)
         if (arrived := self._inbox.take(waiting, until_ns)) is not None:
@@ -252,7 +257,7 @@ class Node:
                 run.settle()
             end_ns = start_ns + times * self._costs.duration_ns(key, self.device)
             finished: asyncio.Future[None] = self._loop.create_future()
-            entry = self._loop.at(end_ns, partial(finished.set_result, None), ready=run.ready, what=tag)
+            entry = self._loop.at(end_ns, partial(finished.set_result, None), ready=run.ready, what=tag, computes=True)
             with self._queueing.turn(arguments, asked_ns, start_ns) as turn:
                 try:
                     await finished

@@ -20,6 +20,7 @@ class Outbox:
         self._held: dict[int, tuple[Parcel, asyncio.Future[None]]] = {}
         self._sending = 0  # tasks that wait for their message to have left
         self._turn = asyncio.Lock()
+        self._draining = False
 
     @property
     def parcels(self) -> list[Parcel]:
@@ -30,6 +31,11 @@ class Outbox:
     def awaited(self) -> bool:
         """Whether a task waits for something to have left."""
         return self._sending > 0 or self._turn.locked()
+
+    @property
+    def waits(self) -> bool:
+        """Whether a task waits for anything here."""
+        return self.awaited or self._draining
 
     async def room_for(self, size_bytes: int) -> None:
         """Return when it is the caller's turn and there is room; it must then ``put`` its message without a wait.
@@ -63,6 +69,7 @@ class Outbox:
 
     async def drained(self) -> None:
         """Return when everything has left."""
+        self._draining = True
         while self._held:
             await asyncio.shield(next(iter(self._held.values()))[1])
 

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple, Self
 
 import msgspec
 
-from emulator.clock.loop import DELIVERY_RANK, LEFT_RANK, NETWORK_RANK, EmulatedLoop, Entry, InstantPacer
+from emulator.clock.loop import EmulatedLoop
+from emulator.clock.pacers import DELIVERY_RANK, LEFT_RANK, NETWORK_RANK, Entry, InstantPacer
 from emulator.compute.counting import ComputeHost, Costs, HostRun
 from emulator.compute.device import Speed, duration_ns
 from emulator.compute.memory import MemoryCap

@@ -92,9 +92,7 @@ def run_worker(spec: LaunchSpec, watchdog: Watchdog) -> int:
         now: dict[str, Any] = {"due_ns": loop.now_ns, "actual_ns": loop.pacer.actual_ns()}
         for event in endpoint.sign_off(**now) if orderly else ():
             ledger.write(event)
-        ledger.write(
-            events.Memory(**now, growth_bytes=growth_bytes, peak_bytes=peak_bytes, budget_bytes=cap.budget_bytes)
-        )
+        ledger.write(events.Memory(**now, **memory))
         said: dict[str, Any] = {"outcome": outcome, "detail": detail, "phase": phase, "asked_bytes": asked_bytes}
         ledger.write(events.Ended(**now, **said, traceback=trace))
 

@@ -35,8 +35,9 @@ class ControlChannel:
     def fileno(self) -> int:
         return self._socket.fileno()
 
-    def promise(self, sent: int, heard: int, until_ns: int | None, rank: int, awaits: str) -> None:
-        """Send the counts of messages sent and heard by ZeroMQ, and until when the node does nothing."""
+    def promise(self, sent: int, heard: int | None, until_ns: int | None, rank: int, awaits: str) -> None:
+        """Send the counts of messages sent and heard by ZeroMQ, and until when the node does nothing; ``heard`` None:
+        whatever it is told."""
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._socket.send(msgpack.encode((sent, heard, until_ns, rank, awaits[:LONGEST_AWAITS])))
 

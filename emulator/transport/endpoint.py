@@ -36,7 +36,8 @@ import numpy
 import zmq
 from msgspec import msgpack
 
-from emulator.clock.loop import DELIVERY_RANK, LEFT_RANK, EmulatedLoop, Entry, Sleep, WallTime
+from emulator.clock.loop import EmulatedLoop
+from emulator.clock.pacers import DELIVERY_RANK, LEFT_RANK, Entry, Sleep, WallTime
 from emulator.compute.memory import bytes_asked, is_out_of_memory
 from emulator.errors import DoesNotFit, PeerLost, WireError
 from emulator.ledger.events import Undelivered
@@ -144,15 +145,19 @@ class Endpoint:
             self._socket.send(chunk, copy=False)
             self._sent += 1
 
-    def wait(self, entry: Entry | None, awaits: Callable[[], str]) -> None:
-        """Promise that nothing happens here before ``entry``, or None: unless it hears something."""
+    def wait(self, entry: Entry | None, awaits: Callable[[], str], *, deaf: bool = False) -> None:
+        """Promise that nothing happens here before ``entry``, or None: unless it hears something; ``deaf``: also
+        then."""
         self._granted_ns = None
         promise = (None, 0, awaits()) if entry is None else (entry.due_ns, entry.rank, "")
         if self._channel is not None:
-            self._channel.promise(self._sent, self._heard, *promise)
+            self._channel.promise(self._sent, None if deaf else self._heard, *promise)
 
-    def granted(self) -> int | None:
-        """The time that the network has granted since the last ``wait``."""
+    def granted(self, least_ns: int = 0) -> int | None:
+        """The time that the network has granted since the last ``wait``; one before ``least_ns`` answered an older
+        promise."""
+        if self._granted_ns is not None and self._granted_ns < least_ns:
+            self._granted_ns = None
         return self._granted_ns
 
     def take_input(self) -> bool:

@@ -21,7 +21,7 @@ import zmq
 from msgspec import MsgspecError, msgpack
 
 from emulator.clock.conductors import Conductor
-from emulator.clock.loop import DELIVERY_RANK, LEFT_RANK
+from emulator.clock.pacers import DELIVERY_RANK, LEFT_RANK
 from emulator.errors import WireError
 from emulator.ledger import events
 from emulator.ledger.files import Ledger
@@ -166,10 +166,10 @@ class Router:
             return
         if self._received[node] < sent:
             self._early[node] = promise
-        elif heard != self._notified[node]:
+        elif heard is not None and heard != self._notified[node]:
             self._conductor.on_stale_promise(node)
         else:
-            self._conductor.on_promise(node, until_ns, rank)
+            self._conductor.on_promise(node, until_ns, rank, deaf=heard is None)
             if until_ns is None:
                 self._idle[node] = awaits
                 self._report_deadlock()

@@ -11,18 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.clock.loop import (
-    DELIVERY_RANK,
-    LEFT_RANK,
-    TIMER_RANK,
-    EmulatedLoop,
-    Entry,
-    InstantPacer,
-    RealPacer,
-    Sleep,
-    WallTime,
-    to_ns,
-)
+from emulator.clock.loop import EmulatedLoop, to_ns
+from emulator.clock.pacers import DELIVERY_RANK, LEFT_RANK, TIMER_RANK, Entry, InstantPacer, RealPacer, Sleep, WallTime
 from emulator.errors import Deadlock, SplitbedError
 from emulator.testing.stage import MS, SECOND
 
@@ -314,7 +304,7 @@ def test_an_event_that_is_due_waits_until_the_host_has_done_its_part(host: Host)
 
 @pytest.mark.parametrize("dilation", [1, 7])
 def test_wall_time_is_slowed_by_the_dilation(dilation: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emulator.clock.loop.time.monotonic_ns", lambda: 1000 + dilation * 3 * SECOND)
+    monkeypatch.setattr("emulator.clock.pacers.time.monotonic_ns", lambda: 1000 + dilation * 3 * SECOND)
     wall = WallTime(1000, dilation)
     assert wall.actual_ns() == 3 * SECOND
     assert wall.seconds_until(5 * SECOND) == dilation * 2.0

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emulator.clock.conductors import CLOCKS, VirtualConductor
-from emulator.clock.loop import DELIVERY_RANK, LEFT_RANK, TIMER_RANK
+from emulator.clock.pacers import DELIVERY_RANK, LEFT_RANK, TIMER_RANK
 from emulator.errors import InternalError
 
 
