@@ -40,6 +40,7 @@ STATUS = Path("/proc/self/status")
 CLEAR_REFS = Path("/proc/self/clear_refs")  # 5: the peak begins anew, proc(5)
 MIB = 2**20
 LIMIT_FACTOR = 1.10
+LOOK_EVERY = 32  # expectations under the roomy allocator, whose chunks take long to add up
 TIGHT_TIMES = 2  # the second time a computation finds the optimizer's state, and the model as the first one left it
 # Address space that is reserved and hardly touched: the code that oneDNN generates for each shape (26 MiB seen for
 # ResNet-18), the allocator's rounding.
@@ -115,6 +116,7 @@ class MemoryCap:
         self.limit_bytes = int((budget_bytes or 0) * LIMIT_FACTOR) + LIMIT_SPARE_BYTES if limited else None
         self.allocator: Allocator = "tight" if tight else "roomy"
         self._known: Counter[str] = Counter()
+        self._expected = 0
         self._tight_left = TIGHT_TIMES  # expectations that are still to be measured
         _trim()
         reset_peak()
@@ -133,15 +135,24 @@ class MemoryCap:
         if not self._tight:
             return
         self._known[what] += 1
+        self._expected += 1
         if self._known[what] <= TIGHT_TIMES:
             self._tight_left = max(self._tight_left, 2)
-        elif self.allocator == "roomy" and in_use_bytes() > self._most_in_use_bytes + MIB:
+        elif self.allocator == "roomy" and self._expected % LOOK_EVERY == 0 and self._grows():
             self._tight_left = 2
         if self._tight_left:
             self._tighten()
             self._tight_left -= computes
         elif self.allocator == "tight":
             self._loosen()
+
+    def _grows(self) -> bool:
+        """Whether more is in use than was seen under the tight allocator."""
+        return in_use_bytes() > self._most_in_use_bytes + MIB
+
+    def peak_bytes(self) -> int:
+        """The peak of the growth so far."""
+        return self._peak_bytes if self._tight and self.allocator == "roomy" else self.growth_bytes()[1]
 
     def growth_bytes(self) -> tuple[int, int]:
         """Growth above the baseline now, and at its peak so far."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import time
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar, overload
@@ -18,12 +17,13 @@ from typing import Any, Protocol, TypeVar, overload
 from emulator.clock.loop import EmulatedLoop
 from emulator.clock.pacers import Pacer
 from emulator.compute.counting import ComputeHost, Costs, HostRun, cost_key, tag_of
-from emulator.compute.memory import MIB, MemoryCap, out_of_memory_explained
+from emulator.compute.memory import MemoryCap, out_of_memory_explained
 from emulator.compute.tensor_account import MESSAGES, mark
 from emulator.errors import DoesNotFit, ProtocolError
 from emulator.ledger import events
 from emulator.ledger.events import Event
 from emulator.node.inbox import Arrived, Awaiting, Inbox
+from emulator.node.memory_watch import MemoryWatch
 from emulator.node.outbox import Outbox, payload_bytes
 from emulator.node.queueing import Queueing, ServerQueueing
 from emulator.profiles.scenario import ClientSpec, Device, Member
@@ -32,8 +32,6 @@ from emulator.transport.messages import Incoming, Message, Parcel, SharedCopies,
 M1 = TypeVar("M1", bound=Message)
 M2 = TypeVar("M2", bound=Message)
 M3 = TypeVar("M3", bound=Message)
-
-MEMORY_EVERY_S = 0.25  # host seconds between two memory lines
 
 
 class Transport(Protocol):
@@ -75,7 +73,7 @@ class Node:
         self._inbox = Inbox()
         self._queueing = Queueing()
         self.failed: asyncio.Future[None] = loop.create_future()
-        self._memory_at = 0.0
+        self._memory = MemoryWatch(cap, partial(self._write, events.Memory))
         self.phase = "build the model"  # until the first computation
         transport.on_delivery, transport.on_left = self._deliver, self._outbox.on_transmitted
         transport.on_failure, transport.on_refused = self._fail, self._refuse
@@ -125,7 +123,7 @@ class Node:
                     held_bytes=self._outbox.held_bytes,
                     room_bytes=self._outbox.room_bytes,
                 )
-        self._expect(f"{kind} of {size_bytes} bytes", computes=False)
+        self._memory.expect(f"{kind} of {size_bytes} bytes", computes=False)
         with out_of_memory_explained(f"send {kind}", self._cap):
             parcel = self.pack(message, self._counter)
             mark(parcel.tensors, MESSAGES)
@@ -194,7 +192,7 @@ class Node:
         if (arrived := self._inbox.take(waiting, until_ns)) is not None:
             return self._expected(arrived, types)
         if self.phase:
-            self._check_memory(self.phase)
+            self._memory.check(self.phase)
         if not leave_others:  # the node does something else meanwhile
             self._write(events.Waiting, kinds=[kind_of(t) for t in types], sources=sorted(sources))
         with self._inbox.await_by(waiting):
@@ -220,9 +218,9 @@ class Node:
             framed_bytes=sizes.framed,
             wire_bytes=sizes.wire,
         )
-        self._expect(f"{incoming.kind} of {sizes.payload} bytes", computes=False)
+        self._memory.expect(f"{incoming.kind} of {sizes.payload} bytes", computes=False)
         try:
-            self._check_memory(f"receive {incoming.kind}")
+            self._memory.check(f"receive {incoming.kind}")
         except DoesNotFit as error:
             self._fail(error)
             return
@@ -251,7 +249,7 @@ class Node:
             if times > 1 and any(cost_key(fn, args) != key for args in arguments[1:]):
                 raise ValueError(f"compute_repeated: {tag} does not cost the same for all of its arguments")
             counted = not self._costs.knows(key)
-            self._expect(key)
+            self._memory.expect(key)
             run = self._run_on_host(partial(self._costs.carry_out, key, fn, arguments, counted=counted))
             if counted:  # its cost is known when the host has run it
                 run.settle()
@@ -289,7 +287,7 @@ class Node:
                 return results
         finally:
             self.phase = ""
-            self._check_memory(tag)
+            self._memory.check(tag)
 
     def _run_on_host(self, fn: Callable[[], Any]) -> HostRun:
         def wake() -> None:
@@ -307,26 +305,7 @@ class Node:
                 raise TypeError(f"report: {name} is a {type(value).__name__}: give a number, as a tensor's .item()")
         finite = {name: value for name, value in values.items() if math.isfinite(value)}
         self._write(events.Reported, round=round, values=finite, not_finite=sorted(values.keys() - finite.keys()))
-        self._check_memory("report", 0.0)
-
-    def _expect(self, what: str, *, computes: bool = True) -> None:
-        if self._cap is not None:
-            self._cap.expect(what, computes=computes)
-
-    def _check_memory(self, phase: str, every_s: float = MEMORY_EVERY_S) -> None:
-        """Raise DoesNotFit when the peak has passed the budget; write a memory line every MEMORY_EVERY_S."""
-        if self._cap is None:
-            return
-        if self._cap.limit_bytes is None and time.monotonic() - self._memory_at < every_s:
-            return  # nothing to check against
-        _, peak_bytes = self._cap.growth_bytes()
-        budget_bytes = self._cap.budget_bytes
-        if time.monotonic() - self._memory_at >= every_s:
-            self._memory_at = time.monotonic()
-            self._write(events.Memory, **self._cap.reading())
-        if self._cap.limit_bytes is not None and budget_bytes is not None and peak_bytes > budget_bytes:
-            needed = f"needed {peak_bytes / MIB:.1f} MiB, the budget is {budget_bytes / MIB:.1f} MiB"
-            raise DoesNotFit(phase, None, needed)
+        self._memory.check("report", every_s=0.0)
 
     # -- what goes wrong ----------------------------------------------------------------------------------------
 

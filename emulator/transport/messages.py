@@ -21,7 +21,7 @@ import functools
 import math
 import re
 import typing
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
@@ -219,12 +219,29 @@ class Parcel:
         )
         return list(dict.fromkeys(unfit))
 
-    def chunks(self, chunk_bytes: int) -> Iterator[memoryview]:
-        """The payload in pieces of at most ``chunk_bytes``; no piece spans two tensors."""
-        for tensor in self.tensors:
-            view = byte_view(tensor)
-            for offset in range(0, len(view), chunk_bytes):
-                yield view[offset : offset + chunk_bytes]
+    def chunks(self, chunk_bytes: int) -> Iterator[memoryview | bytes]:
+        """The payload in pieces of at most ``chunk_bytes``: of one tensor without a copy, or several small ones."""
+        views = [byte_view(tensor) for tensor in self.tensors]
+        for piece in _pieces([len(view) for view in views], chunk_bytes):
+            parts = [views[index][begin:end] for index, begin, end in piece]
+            yield parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _pieces(sizes: Sequence[int], most: int) -> Iterator[list[tuple[int, int, int]]]:
+    """Pieces of at most ``most`` bytes, each a list of (which of ``sizes``, from, to): whole small ones together."""
+    together: list[tuple[int, int, int]] = []
+    taken = 0
+    for index, size in enumerate(sizes):
+        if taken + size > most and together:
+            yield together
+            together, taken = [], 0
+        if size > most:
+            yield from ([(index, begin, min(begin + most, size))] for begin in range(0, size, most))
+        elif size:
+            together.append((index, 0, size))
+            taken += size
+    if together:
+        yield together
 
 
 def _scalar(message: Message, name: str, hint: Any) -> Any:
@@ -291,6 +308,7 @@ class Incoming:
         self._type, self.header, self._header_bytes, self._sender = message_type, header, header_bytes, sender
         self._views: list[memoryview] = []
         self._tensors: list[torch.Tensor] = []
+        self._payload_bytes = header.payload_bytes
         self._filled = 0
         self._at = 0  # which tensor, and how far into it, the next chunk goes
         self._offset = 0
@@ -298,13 +316,13 @@ class Incoming:
     def _is_state(self, name: str) -> bool:
         return self._tensor_fields.get(name.split("/", 1)[0], False)
 
-    @property
+    @functools.cached_property
     def sizes(self) -> Sizes:
         return sizes_of(self.header, self._header_bytes, self._type.official)
 
     @property
     def missing_bytes(self) -> int:
-        return self.header.payload_bytes - self._filled
+        return self._payload_bytes - self._filled
 
     @property
     def kind(self) -> str:
@@ -312,7 +330,7 @@ class Incoming:
 
     def chunk_count(self, chunk_bytes: int) -> int:
         """In how many pieces the payload comes."""
-        return sum(-(-spec.payload_bytes // chunk_bytes) for spec in self.header.tensors)
+        return sum(1 for _ in _pieces([spec.payload_bytes for spec in self.header.tensors], chunk_bytes))
 
     def release(self) -> None:
         """Give back what ``allocate`` could get."""
@@ -328,14 +346,19 @@ class Incoming:
         self._tensors, self._filled = tensors, sum(tensor.nbytes for tensor in tensors)
 
     def fill(self, chunk: memoryview | bytes) -> None:
-        """The next piece of the payload, as the sender cut it: no piece spans two tensors."""
-        while self._at < len(self._views) and self._offset == len(self._views[self._at]):
-            self._at, self._offset = self._at + 1, 0
-        if self._at == len(self._views) or self._offset + len(chunk) > len(self._views[self._at]):
+        """The next piece of the payload."""
+        if len(chunk) > self.missing_bytes:
             raise WireError(f"{self.header.kind} from {self._sender}: more payload than its header announced")
-        self._views[self._at][self._offset : self._offset + len(chunk)] = chunk
-        self._offset += len(chunk)
         self._filled += len(chunk)
+        rest = memoryview(chunk)
+        while rest:
+            view = self._views[self._at]
+            here = min(len(rest), len(view) - self._offset)
+            if here:  # else a tensor without elements, whose view takes nothing
+                view[self._offset : self._offset + here] = rest[:here]
+            rest, self._offset = rest[here:], self._offset + here
+            if self._offset == len(view):
+                self._at, self._offset = self._at + 1, 0
 
     def message(self) -> Message:
         """The complete message."""
