@@ -29,8 +29,8 @@ async def client(node: ClientNode) -> list[tuple[str, int]]:
         for _ in range(draws.randint(0, 6)):
             await node.compute(operations, draws.choice((1, 2, 3, 7)))
         await node.post("server", blob(draws.choice((10, 900, 4000)), fill=round))
-        for _ in range(draws.randint(0, 4)):
-            await node.compute(operations, draws.choice((1, 4)))
+        for _ in range(draws.randint(0, 8)):
+            await node.compute(operations, draws.choice((1, 4, 25)))  # the way there and back takes 40
         if draws.random() < 0.5:
             both = [asyncio.create_task(node.compute(operations, 2)), asyncio.create_task(node.compute(operations, 2))]
             await asyncio.gather(*both)
