@@ -24,7 +24,7 @@ from emulator.profiles.scenario import ClientSpec, Device, Network, Scenario, Se
 LIMIT = f"RLIMIT_DATA: budget x {LIMIT_FACTOR} + {LIMIT_SPARE_BYTES} B"
 
 
-PACKAGES = (*("splitbed", "torch", "torchvision", "pillow", "pyzmq", "msgspec", "numpy", "psutil", "rich"),)
+PACKAGES = (*("splitbed", "torch", "torchvision", "pillow", "pyzmq", "msgpack", "msgspec", "numpy", "psutil", "rich"),)
 
 
 def make_manifest(

@@ -25,6 +25,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
+import msgpack
 import msgspec
 import torch
 
@@ -256,7 +257,7 @@ def _scalar(message: Message, name: str, hint: Any) -> Any:
 
 def encode_header(header: Header) -> bytes:
     """msgpack bytes of a header; WireError when it exceeds 64 KiB."""
-    encoded = msgspec.msgpack.encode(header)
+    encoded: bytes = msgpack.packb(msgspec.to_builtins(header))
     if len(encoded) > MAX_HEADER_BYTES:
         raise WireError(f"{header.kind}: header of {len(encoded)} bytes exceeds {MAX_HEADER_BYTES}")
     return encoded
@@ -267,8 +268,8 @@ def decode_header(encoded: bytes) -> Header:
     if len(encoded) > MAX_HEADER_BYTES:
         raise WireError(f"header of {len(encoded)} bytes exceeds {MAX_HEADER_BYTES}")
     try:
-        header = msgspec.msgpack.decode(encoded, type=Header)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        header = msgspec.convert(msgpack.unpackb(encoded, strict_map_key=True), Header, strict=True)
+    except (msgspec.ValidationError, ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
         raise WireError(f"malformed header: {str(error) or type(error).__name__}") from None
     for spec in header.tensors:
         if spec.dtype not in _DTYPES:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Parts = dict[str, Any]
 
-VERSIONS = ("python", "torch", "torchvision", "pillow", "numpy", "msgspec", "pyzmq")
+VERSIONS = ("python", "torch", "torchvision", "pillow", "numpy", "msgpack", "msgspec", "pyzmq")
 AS_THEY_ARE = ("clock", "dilation", "memory", "compute")
 OLDER = "recorded by an earlier version, which did not note all that a result depends on"
 MOST_FILES = 3  # that are named
