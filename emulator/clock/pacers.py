@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from emulator.clock import unawaited
 from emulator.errors import Deadlock, InternalError
 from emulator.network.jitter import SECOND_NS
 
@@ -215,7 +216,7 @@ class InstantPacer:
     def may_run(self, entry: Entry | None, sleep: Sleep, alone: Entry | None = None) -> bool:
         del alone
         if entry is None:
-            raise Deadlock(f"deadlock: {self._who_waits()}")
+            raise Deadlock(f"deadlock: {'; '.join([*unawaited.kept(), self._who_waits()])}")
         if not entry.is_ready:
             sleep(None)
             return False
