@@ -98,9 +98,11 @@ def images(archive: Archive) -> tuple[Array, Array, list[str]]:
 
 def owners(archive: Archive) -> tuple[Array | None, Array | None]:
     """Whose each training and each test sample is, numbers or names [N], where the archive says it."""
-    names = [archive.names.get(f"{part}owners") for part in PARTS]
-    train, test = (_array(archive.path, name) if name else None for name in names)
-    return of_both(str(archive.path), train, test, (len(archive.labels[0]), len(archive.labels[1])))
+    keys = [f"{part}owners" for part in PARTS]
+    train, test = (_array(archive.path, archive.names[key]) if key in archive.names else None for key in keys)
+    first, second = (archive.names.get(key, key) for key in keys)
+    counts = len(archive.labels[0]), len(archive.labels[1])
+    return of_both(str(archive.path), train, test, counts, (first, second))
 
 
 def holds_inputs(path: Path) -> bool:

@@ -92,11 +92,15 @@ def numbered(owners: Array) -> Array:
 
 
 def of_both(
-    where: str, train: Array | None, test: Array | None, samples: tuple[int, int]
+    where: str,
+    train: Array | None,
+    test: Array | None,
+    samples: tuple[int, int],
+    names: tuple[str, str] = ("owners", "test_owners"),
 ) -> tuple[Array | None, Array | None]:
     """The owners of the training and of the test samples as numbers or names; UserError, naming ``where``, unless each
     sample has one and both parts name them alike."""
-    for key, whose, count in (("owners", train, samples[0]), ("test_owners", test, samples[1])):
+    for key, whose, count in zip(names, (train, test), samples, strict=True):
         if whose is not None and (whose.shape != (count,) or whose.dtype.kind not in "biuU"):
             raise UserError(
                 f"{where}: {key}: must be a number or a name for each of {count} samples, not {whose.dtype} of shape"
@@ -104,10 +108,10 @@ def of_both(
             )
     if train is None or test is None:
         if test is not None:
-            raise UserError(f"{where}: test_owners: there are no owners of the training samples: give both")
+            raise UserError(f"{where}: {names[1]}: there are no owners of the training samples: give both")
         return None if train is None else numbered(train), None
     if (train.dtype.kind == "U") != (test.dtype.kind == "U"):
-        raise UserError(f"{where}: test_owners: are {test.dtype}, and owners {train.dtype}: name both alike")
+        raise UserError(f"{where}: {names[1]}: are {test.dtype}, and {names[0]} {train.dtype}: name both alike")
     both = numbered(np.concatenate([train, test]))
     return both[: len(train)], both[len(train) :]
 

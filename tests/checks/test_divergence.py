@@ -356,11 +356,12 @@ def test_a_plot_draws_it_until_then_and_ranks_it_last() -> None:
     assert [point.round for point in curves["fedavg"].points] == [1, 2]
     assert curves["fedavg"].diverged and not curves["sl"].diverged
     assert set(curves["fedavg"].reached.values()) == {None}
+    goal = summary.criteria.of(ACCURACY)[-1]
     for against in charts.AGAINST:
-        assert charts._winner(list(curves.values()), against).startswith("sl is first at 90 %")
+        assert charts._winner(list(curves.values()), against, ACCURACY, goal).startswith("sl is first at 90 %")
         none = [without_targets(curve) for curve in curves.values()]
-        assert "; sl ended at" in charts._winner(none, against)
-        assert sorted(none, key=lambda curve: charts._rank(curve, against))[-1].algorithm == "fedavg"
+        assert "; sl ended at" in charts._winner(none, against, ACCURACY, goal)
+        assert sorted(none, key=lambda curve: charts._rank(curve, against, ACCURACY, goal))[-1].algorithm == "fedavg"
     assert doubts(summary) == ("Diverged, so without accuracy: fedavg", "")
 
 

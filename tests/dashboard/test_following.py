@@ -67,7 +67,7 @@ def test_an_algorithm_follows_when_the_one_before_it_has_ended(tmp_path):
         for event in lines["supervisor"]:
             ledger.write(event)
     assert source.advance(progress)
-    assert (progress.number, progress.scores, progress.payload_bytes) == (2, {}, 0)
+    assert (progress.number, progress.scores, progress.payload_bytes) == (2, [], 0)
     assert [(result.algorithm, result.line) for result in progress.results] == [("fedavg", "finished")]
     assert not source.over
 

@@ -119,9 +119,7 @@ def test_files_that_are_none_and_keys_that_are_missing_are_refused(tmp_path: Pat
             owners.read_owners(tmp_path / name, 6)
     with pytest.raises(UserError, match="natural: this data set does not say whose its samples are"):
         prepare(Task(dataset=SYNTHETIC, partition="natural", clients=2), tmp_path / "made")
-    with pytest.raises(
-        UserError, match=r"users: must be a number or a name for each of 6 training samples, not .* \[2\]"
-    ):
+    with pytest.raises(UserError, match=r"npz: users: must be a number or a name for each of 6 samples, not .* \[2\]"):
         prepare(archive(tmp_path, users=np.arange(2)), tmp_path / "made")
     with pytest.raises(UserError, match="has owners and groups: leave one of them out"):
         prepare(archive(tmp_path, owners=np.arange(6), groups=np.arange(6)), tmp_path / "made")
