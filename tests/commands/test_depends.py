@@ -125,6 +125,20 @@ def test_another_archive_of_the_same_name_is_another_result_and_the_same_elsewhe
     assert why(before, of(archive(tmp_path / "one", 2))) == "the data changed"
 
 
+def test_files_of_a_partition_and_of_initial_weights_are_known_by_content_from_whatever_folder(tmp_path: Path) -> None:
+    def brought(name: str, client: str, weights: bytes) -> SweepRun:
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "parts.csv").write_text(f"sample,client\n0,{client}\n")
+        (folder / "w.pt").write_bytes(weights)
+        return cells(words=(*WORDS, "--partition", f"file:{folder}/parts.csv", "--init", f"{folder}/w.pt"))["sl"]
+
+    before = brought("one", "a", b"1")
+    assert brought("two", "a", b"1").key == before.key
+    for name, *other in (("three", "b", b"1"), ("four", "a", b"2")):
+        assert why(before, brought(name, *other)) == "the data changed"
+
+
 def test_a_folder_is_its_names_and_bytes(tmp_path: Path) -> None:
     folder, other = images(tmp_path / "one"), images(tmp_path / "two")
     first = identity.identity("folder:3x8x8", str(folder))

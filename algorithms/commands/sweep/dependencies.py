@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from algorithms import ALGORITHMS, config_of
 from algorithms.data import identity, user_objects
+from algorithms.data.partition import parse_partition
 from algorithms.experiments.run_config import RunConfig
 from emulator import sources
 from emulator.ledger.manifest import Dependencies, Manifest
@@ -102,6 +103,9 @@ def parts_of(manifest: Manifest, name: str) -> Parts:
     task = settings.pop("task")
     task |= {"aux": task["aux"] if config.has_auxiliary else "", "data_dir": "", "folder": ""}
     task |= {key: user_objects.short(task[key]) for key in BROUGHT if user_objects.is_named(task[key])}
+    if parse_partition(task["partition"]).path:
+        task["partition"] = "file"  # whose content is part of the data's digest, as that of initial weights is
+    task["init"] = "file" if task["init"] else ""
     found: Parts = {"method": name, "module": ALGORITHMS[name]}
     found |= {part: msgspec.to_builtins(getattr(manifest, part)) for part in AS_THEY_ARE}
     found |= {f"setting {key}": value for key, value in (*settings.items(), *task.items())}
