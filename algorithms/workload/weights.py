@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -65,10 +66,11 @@ def _read(path: Path) -> Any:
         reader = partial(torch.load, map_location="cpu", weights_only=True)
     try:
         return reader(path)
-    except Exception as error:  # whatever pickle, zipfile and the libraries make of bytes
-        said = " ".join(str(error).split()) or type(error).__name__
+    except Exception:  # whatever pickle, zipfile and the libraries make of bytes: their words name no remedy
+        objects = path.suffix != ".safetensors" and zipfile.is_zipfile(path)
+        why = "is damaged, or has more in it than tensors" if objects else "is no file of weights, or a part of one"
         how = "save model.state_dict() with torch.save, or as .safetensors"
-        raise UserError(f"init: {path}: is no file of weights alone ({said[:100]}): {how}") from None
+        raise UserError(f"init: {path}: {why}: {how}") from None
 
 
 def _tensors(path: Path, found: Any) -> StateDict:

@@ -77,8 +77,8 @@ def test_every_node_begins_with_the_weights_of_the_file_and_a_result_depends_on_
         ({"state_dict": model().state_dict(), "epoch": 3}, "(it has epoch, state_dict): save its ['state_dict'] alone"),
         ({}, "is no state dict of tensors (it has nothing): save model.state_dict()"),
         ([torch.zeros(1)], "is no state dict of tensors (it has list): save model.state_dict()"),
-        (model(), "is no file of weights alone"),
-        (b"no zip", "is no file of weights alone"),
+        (model(), "is damaged, or has more in it than tensors: save model.state_dict() with torch.save, or as"),
+        (b"no zip", "is no file of weights, or a part of one: save model.state_dict() with torch.save, or as"),
         (None, "cannot be read: No such file or directory"),
     ],
 )
