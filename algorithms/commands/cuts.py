@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 
+import msgspec
+
 from algorithms.commands.options.flags import Flags
+from algorithms.commands.options.run_flags import add_flag
 from algorithms.workload.cut_costs import CLASSES, cuts, default_cut
+from algorithms.workload.knobs import knobs_of
 from algorithms.workload.models import ModelShapes, Shape
+from algorithms.workload.task import Task
 from emulator.errors import UserError
 from emulator.tables.table import Table, TableCell, TableRow
+
+OF_DATA = ("dataset", "data_dir", "task_kind", "ignore_index")  # flags of a run that say what the samples are
 
 
 def parse_shape(text: str) -> Shape:
@@ -17,6 +25,13 @@ def parse_shape(text: str) -> Shape:
     if min(sides) < 1:
         raise UserError(f"--input {text}: say the axes of a sample with positive numbers, such as 3x32x32 or 6x128")
     return tuple(sides)
+
+
+def check_unsaid(flags: argparse.Namespace, *names: str) -> None:
+    """UserError for the first of these flags that is said beside a data set, which says it."""
+    for name in names:
+        if flags.dataset and getattr(flags, name) is not None:
+            raise UserError(f"--{name}: --dataset {flags.dataset} says it: leave one of them out")
 
 
 def cuts_table(model: str, sizes: ModelShapes) -> Table:
@@ -38,7 +53,7 @@ def cuts_table(model: str, sizes: ModelShapes) -> Table:
     ]
     headers = ["cut after", "smashed", "client\nparams", "server\nparams", "forward\nMFLOP", "kept\nkB"]
     return Table(
-        title=f"Cuts of {model} for {what} of {sizes}, {sizes.classes} classes",
+        title=f"Cuts of {model} for {what} of {sizes}, output {'x'.join(map(str, sizes.result))}",
         headers=[*headers, "smashed\nkB"],
         label_columns=2,
         rows=rows,
@@ -54,18 +69,31 @@ def command(argv: list[str]) -> int:
     flags.add_argument(
         "model", help="cnn, cnn1d, simple_conv, a classification model of torchvision, or your own FILE.py:NAME"
     )
-    flags.add_argument("--input", default="3x32x32", metavar="CxHxW", help="axes of a sample (default 3x32x32)")
-    flags.add_argument("--classes", type=int, default=CLASSES, help="classes, or values of a sample (default 10)")
-    flags.add_argument("--vocabulary", type=int, default=0, help="samples are tokens below it (default: numbers)")
-    flags.add_argument(
-        "--output", default="", metavar="LxC", help="axes of what the model returns for a sample (default: classes)"
-    )
+    flags.add_argument("--input", metavar="CxHxW", help="axes of a sample (default 3x32x32)")
+    flags.add_argument("--classes", type=int, help="classes, or values of a sample (default 10)")
+    flags.add_argument("--vocabulary", type=int, help="samples are tokens below it (default: numbers)")
+    flags.add_argument("--output", metavar="LxC", help="axes of what the model returns for a sample (default: classes)")
+    for name in OF_DATA:
+        add_flag(flags, knobs_of(Task)[name])
     chosen = flags.parse_args(argv)
-    if chosen.classes < 1 or chosen.vocabulary < 0:
-        raise UserError("--classes must be at least 1, and --vocabulary at least 0")
-    output = parse_shape(chosen.output) if chosen.output else ()
-    sizes = ModelShapes(parse_shape(chosen.input), chosen.classes, chosen.vocabulary, output)
+    check_unsaid(chosen, "input", "classes", "vocabulary", "output")
     from emulator.tables.table import show
 
-    show(cuts_table(chosen.model, sizes))
+    show(cuts_table(chosen.model, _of_data(chosen) if chosen.dataset else _said(chosen)))
     return 0
+
+
+def _of_data(chosen: argparse.Namespace) -> ModelShapes:
+    """Of the samples of a data set."""
+    said = {name: getattr(chosen, name) for name in OF_DATA if getattr(chosen, name) is not None}
+    return msgspec.convert(said, Task, strict=False).sizes()
+
+
+def _said(chosen: argparse.Namespace) -> ModelShapes:
+    """Of samples that are described by flags; the classes of an output are on its last axis, of a map on its first."""
+    output = parse_shape(chosen.output) if chosen.output else ()
+    usual = output[0 if len(output) == 3 else -1] if output else CLASSES
+    classes, vocabulary = usual if chosen.classes is None else chosen.classes, chosen.vocabulary or 0
+    if classes < 1 or vocabulary < 0:
+        raise UserError("--classes must be at least 1, and --vocabulary at least 0")
+    return ModelShapes(parse_shape(chosen.input or "3x32x32"), classes, vocabulary, output)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from algorithms import ALGORITHMS, registry
-from algorithms.commands.cuts import parse_shape
+from algorithms.commands.cuts import check_unsaid, parse_shape
 from algorithms.commands.options import overrides
 from algorithms.commands.options.flags import Flags
 from algorithms.commands.options.run_flags import add_flag
@@ -219,11 +219,9 @@ def _parsed(argv: list[str]) -> argparse.Namespace:
 
 def _described(flags: argparse.Namespace) -> Description:
     """Shapes and types of the samples: the data set's, or those that are said; UserError for what cannot be."""
-    said = [f"--{name}" for name in ("input", "classes", "vocabulary") if getattr(flags, name) is not None]
+    check_unsaid(flags, "input", "classes", "vocabulary")
     ignored = int(flags.ignore_index or Task().ignore_index)
     if flags.dataset:
-        if said:
-            raise UserError(f"{said[0]}: --dataset {flags.dataset} says it: leave one of them out")
         return describe(flags.dataset, flags.data_dir or Task().data_dir, flags.task_kind or "", ignored)
     classes, vocabulary = 10 if flags.classes is None else flags.classes, flags.vocabulary or 0
     if classes < 1 or vocabulary < 0:

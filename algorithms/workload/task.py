@@ -170,7 +170,7 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         about = self._about()
         types = {"regression": torch.float32, "multilabel": torch.uint8}
         y = torch.zeros(samples, *about.positions, dtype=types.get(about.kind, torch.int64))
-        return self._sizes().example(samples), y
+        return self.sizes().example(samples), y
 
     def client_half(self) -> nn.Module:
         """The model up to the cut."""
@@ -228,7 +228,7 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
         if self.allow_batch_of_one is not None:
             return self.allow_batch_of_one
-        return not has_batch_norm(meta_model(self.model, self._sizes()))
+        return not has_batch_norm(meta_model(self.model, self.sizes()))
 
     def shard_samples(self) -> list[int]:
         """How many samples each client has; of unequal parts, where they are prepared or the data set is at hand."""
@@ -264,7 +264,8 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         layout = self._parts().layout()
         return msgspec.structs.replace(self, cut=layout.cut, aux=layout.kind)
 
-    def _sizes(self) -> ModelShapes:
+    def sizes(self) -> ModelShapes:
+        """What goes into the model and comes out of it."""
         from algorithms.workload.models import ModelShapes
 
         about = self._about()
@@ -274,7 +275,7 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def _parts(self) -> Parts:
         from algorithms.workload.parts import Parts
 
-        return Parts(self.model, self.cut, self.aux, self._sizes(), self.seed, self.folder, self.init)
+        return Parts(self.model, self.cut, self.aux, self.sizes(), self.seed, self.folder, self.init)
 
 
 def prepare(task: Task, folder: Path, loaded: datasets.Loaded | None = None) -> Task:

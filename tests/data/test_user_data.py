@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from algorithms import fedavg, splitfed_v1
+from algorithms.commands.cuts import command as cuts_command
 from algorithms.commands.sweep import dependencies
 from algorithms.data import datasets, identity, user_data
 from algorithms.workload.judging import judge
@@ -103,7 +104,7 @@ def written(tmp_path: Path, body: str) -> str:
 
 
 REFUSED = {
-    "return x, y, 1, 2": r"must return \(train, test\), each a Dataset or a pair \(inputs, labels\)$",
+    "return x, y, 1, 2, 3": r"must return \(train, test\), each a Dataset or a pair \(inputs, labels\)$",
     "return x, y": r"train must be a Dataset or a pair \(inputs, labels\), not ndarray$",
     "return (x, y[:7]), (x, y)": r"train must have a label for each of its inputs: there are 8 and 7$",
     "return (x, y - 1), (x, y)": r"train labels: must be class numbers from 0: a label is -1$",
@@ -183,3 +184,25 @@ def test_an_archive_of_inputs_takes_floats_and_tokens_of_any_shape(tmp_path: Pat
     np.savez(tmp_path / "half.npz", inputs=own.inputs[0], labels=own.labels[0])
     with pytest.raises(UserError, match=r"half\.npz: has inputs, and no test_inputs: save inputs, labels, test_inputs"):
         datasets.describe("half", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["Tagger", "--dataset", "{data}:tokens", "--ignore-index=-7"], "samples of 64 tokens of 30, output 64x4"),
+        (
+            ["Tagger", "--input", "64", "--vocabulary", "30", "--output", "64x4"],
+            "samples of 64 tokens of 30, output 64x4",
+        ),
+        (["mlp", "--dataset", "{data}:vectors"], "samples of 20, output 1"),
+        (["mlp", "--dataset", "{data}:vectors", "--classes", "1"], ""),
+    ],
+)
+def test_cuts_takes_the_samples_of_a_data_set(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    model, *flags = (word.format(data=OWN) for word in words)
+    if not said:
+        with pytest.raises(UserError, match=r"--classes: --dataset .*vectors says it: leave one of them out"):
+            cuts_command([f"{OWN}:{model}", *flags])
+    else:
+        assert cuts_command([f"{OWN}:{model}", *flags]) == 0
+        assert said in " ".join(capsys.readouterr().out.split())
