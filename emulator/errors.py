@@ -33,8 +33,8 @@ class NoRoom(UserError):
     """A disk is full. Before anything is played nothing is lost; what a run has recorded until then stays."""
 
 
-class UserCodeError(SplitbedError):
-    """A fault in Python that a user brings: one line, that of their file first; exit status 1."""
+class UserCodeError(UserError):
+    """A fault in Python that a user brings, before anything is played: one line, that of their file first."""
 
 
 class ProfileError(UserError):

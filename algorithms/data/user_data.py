@@ -44,7 +44,7 @@ class UserData(NamedTuple):
 @functools.lru_cache(maxsize=1)
 def read(word: str, data_dir: str, kind: str, ignore_index: int) -> UserData:
     """The data of the callable ``word``; ``kind``: of the task, "" for what the labels show. Read once in a process;
-    UserError, UserCodeError where it cannot be."""
+    UserError where it cannot be."""
     where = f"dataset: {word}"
     return _meant(where, word, user_objects.call("dataset", word, {"data_dir": data_dir}), kind, ignore_index)
 

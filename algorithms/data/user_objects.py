@@ -87,9 +87,7 @@ def guarded(flag: str, word: str, work: Callable[[], Any]) -> Any:
     """What ``work`` returns, which runs a user's code; UserCodeError, one line, where that fails."""
     try:
         return work()
-    except (UserError, UserCodeError):
-        raise
-    except MemoryError:
+    except (UserError, MemoryError):
         raise
     except (Exception, SystemExit) as error:
         raise UserCodeError(f"{where(error, word)}: {flag}: {word} fails: {said(error)}") from None

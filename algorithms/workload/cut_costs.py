@@ -20,7 +20,7 @@ from algorithms.workload.models import ModelShapes
 from algorithms.workload.split import CutPoint, Traced, named
 from emulator.compute.counting import WorkCounter
 from emulator.compute.imagined import Imagined
-from emulator.errors import UserCodeError, UserError
+from emulator.errors import UserError
 
 BATCH = 8  # batch norm needs more than one; what is kept once for a batch counts an eighth a sample
 CLASSES = 10
@@ -59,7 +59,7 @@ def _measured(model: str, sizes: ModelShapes) -> tuple[Cut, ...]:
     made = cuttable(models.meta_model(model, sizes), model)
     try:
         readings, output = _of_graph(made, sizes) if isinstance(made, Traced) else _of_halves(model, sizes)
-    except (UserError, UserCodeError):
+    except UserError:
         raise
     except Exception as error:  # whatever a layer says to a shape that it does not take
         what = "images" if len(sizes.shape) == 3 and not sizes.vocabulary else "samples"

@@ -138,5 +138,6 @@ def _check_joined(parts: Parts, about: AuxiliarySpec, whole: nn.Module, modules:
     for module in (whole, *modules.values()):
         module.train()
     if sorted(keys) != sorted(whole.state_dict()) or not torch.equal(expected, joined):
-        raise UserError(f"cut: {parts.model} cut after {about.cut} is not the model it was: take another cut")
+        how = "take another cut, or let split(model, cut) return halves that do in turn what forward does"
+        raise UserError(f"cut: {parts.model} cut after {about.cut} is not the model it was: {how}")
     result_shape(about.kind, parts.sizes, guessed, len(x), "aux")

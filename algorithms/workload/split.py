@@ -88,9 +88,10 @@ def _why(error: Exception, model: str) -> str:
     """What torch said of a model, and what to do; a user's model by its own line."""
     if not user_objects.is_named(model):
         return f"({first_line(error)}); take another"
+    where, said = user_objects.where(error, model), user_objects.said(error)
     return (
-        f"at {user_objects.where(error, model)}: {first_line(error)}; write split(model, cut) -> (client, server)"
-        " beside it, or make it an nn.Sequential, which is cut between its layers"
+        f"at {where}: {said}; write split(model, cut) -> (client, server) beside it, or make it an nn.Sequential,"
+        " which is cut between its layers"
     )
 
 

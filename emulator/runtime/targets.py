@@ -185,5 +185,5 @@ def _why_not_prepared(error: Exception) -> SplitbedError:
         first = " ".join(str(error).split("\n")[0].split()) or type(error).__name__
         return UserError(f"the data or the model are too large for this host's memory ({first}); take smaller ones")
     lines = "".join(traceback.format_exception(error)).rstrip()
-    said, own = f"the preparation failed: {told(error, None)}", own_frames(lines)
-    return UserCodeError("\n  ".join([said, *own])) if own else InternalError(f"{said}\n{lines}")
+    said = f"the preparation failed: {told(error, None)}"
+    return UserCodeError(said) if own_frames(lines) else InternalError(f"{said}\n{lines}")

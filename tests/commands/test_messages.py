@@ -135,6 +135,7 @@ def test_a_method_that_cannot_be_imported_is_told_by_its_name_and_line(
     with pytest.raises(SplitbedError) as caught:
         methods.load_method("mine", "broken_method")
     assert str(caught.value) == f"mine: cannot be imported: broken_method.py:2: {BROKEN[text]}"
+    assert isinstance(caught.value, UserError)  # exit status 2
     with pytest.raises(SplitbedError, match=r"mine: .*json.*: has no Config: write class Config\(Settings\)"):
         methods.load_method("mine", "json")
 
