@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -65,7 +66,8 @@ def _read(path: Path) -> Any:
     else:
         reader = partial(torch.load, map_location="cpu", weights_only=True)
     try:
-        return reader(path)
+        with warnings.catch_warnings(action="ignore"):
+            return reader(path)
     except Exception:  # whatever pickle, zipfile and the libraries make of bytes: their words name no remedy
         objects = path.suffix != ".safetensors" and zipfile.is_zipfile(path)
         why = "is damaged, or has more in it than tensors" if objects else "is no file of weights, or a part of one"
