@@ -107,6 +107,7 @@ async def server(node: ServerNode, config: Config) -> None:
     half = steps.Part(config.task.server_half(), config.server_optimizer, objective=config.task.objective())
     whole = steps.Part(config.task.client_half(), None)
     client, frozen = steps.weights(whole), rounds.FrozenWeights(node, config, whole)
+    wanted = steps.trains(whole)
     update = Done if config.relay == "peer" else Update
     round = 0
 
@@ -127,7 +128,7 @@ async def server(node: ServerNode, config: Config) -> None:
                 if first:
                     await node.post(name, Initial(round=-1, client=client))
             async for smashed in collector.messages(Smashed, clients=(name,)):
-                loss, dz = await node.compute(steps.cut_step, half, smashed.z, smashed.y)
+                loss, dz = await node.compute(steps.cut_step, half, smashed.z, smashed.y, wanted)
                 await node.post(name, Gradient(round=round, step=smashed.step, loss=loss.item(), dz=dz))
             if isinstance(done := collector.updates.get(name), Update):
                 client = done.client

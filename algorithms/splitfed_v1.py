@@ -74,10 +74,12 @@ async def train(node: ClientNode, shard: Shard, half: steps.Part, round: int) ->
     await node.post("server", Update(round=round, samples=len(shard), client=steps.weights(half)))
 
 
-async def serve(node: ServerNode, collector: rounds.RoundCollector[Update], name: str, half: steps.Part) -> None:
-    """One client's round against its own server half."""
+async def serve(
+    node: ServerNode, collector: rounds.RoundCollector[Update], name: str, half: steps.Part, wanted: bool
+) -> None:
+    """One client's round against its own server half; ``wanted``: whether the client has use for dz."""
     async for smashed in collector.messages(Smashed, clients=(name,)):
-        loss, dz = await node.compute(steps.cut_step, half, smashed.z, smashed.y)
+        loss, dz = await node.compute(steps.cut_step, half, smashed.z, smashed.y, wanted)
         await node.post(name, Gradient(round=smashed.round, step=smashed.step, loss=loss.item(), dz=dz))
 
 
@@ -106,7 +108,7 @@ async def server(node: ServerNode, config: Config) -> None:
         collector = rounds.RoundCollector(node, config, round, cohort, Update)
         async with asyncio.TaskGroup() as group:
             for name in cohort:
-                group.create_task(serve(node, collector, name, halves[name]))
+                group.create_task(serve(node, collector, name, halves[name], steps.trains(whole)))
         updates = await collector.conclude()
         client = await rounds.mean(node, [update.client for update in updates], updates, client)
         trained = [steps.weights(halves[update.sender]) for update in updates]

@@ -60,6 +60,7 @@ async def server(node: ServerNode, config: Config) -> None:
     half = steps.Part(config.task.server_half(), config.server_optimizer, objective=config.task.objective())
     whole = steps.Part(config.task.client_half(), None)
     client, frozen = steps.weights(whole), rounds.FrozenWeights(node, config, whole)
+    wanted = steps.trains(whole)
     round, cohort = 0, config.cohort(node.clients, 0)
 
     node.begin_round(0)
@@ -69,7 +70,7 @@ async def server(node: ServerNode, config: Config) -> None:
     while cohort:
         collector = rounds.RoundCollector(node, config, round, cohort, Update)
         async for smashed in collector.messages(Smashed):
-            loss, dz = await node.compute(steps.cut_step, half, smashed.z, smashed.y)
+            loss, dz = await node.compute(steps.cut_step, half, smashed.z, smashed.y, wanted)
             await node.post(smashed.sender, Gradient(round=round, step=smashed.step, loss=loss.item(), dz=dz))
         updates = await collector.conclude()
         client = await rounds.mean(node, [update.client for update in updates], updates, client)

@@ -147,15 +147,15 @@ def backward(client: Part, z: Tensor, dz: Tensor) -> None:
 
 
 @computation("cut_step")
-def cut_step(server: Part, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """One step of the layers after the cut; returns the loss, and dz, the gradient at the cut from before the step."""
-    cut = z.detach().requires_grad_()
+def cut_step(server: Part, z: Tensor, y: Tensor, wanted: bool = True) -> tuple[Tensor, Tensor]:
+    """One step of the layers after the cut; returns the loss, and dz, the gradient at the cut from before the step,
+    empty unless it is ``wanted``: a client that trains nothing has no use for it."""
+    cut = z.detach().requires_grad_(wanted)
     loss = server.loss(cut, y)
-    torch.autograd.backward(loss)
-    dz = cut.grad
-    assert dz is not None
+    if loss.requires_grad:
+        torch.autograd.backward(loss)
     server.step()
-    return loss.detach(), dz
+    return loss.detach(), z.new_empty(0) if cut.grad is None else cut.grad
 
 
 @computation("server_step")
@@ -358,6 +358,11 @@ def weights(part: Part) -> StateDict:
 def frozen_weights(part: Part) -> StateDict:
     """The parameters and buffers that ``weights`` leaves out."""
     return {key: tensor.detach() for key, tensor in part.module.state_dict().items() if key in part.kept}
+
+
+def trains(part: Part) -> bool:
+    """Whether the module has a parameter that it has not frozen, trained here or not."""
+    return any(name not in part.kept for name, _ in part.module.named_parameters())
 
 
 @computation("load_weights")
