@@ -212,9 +212,6 @@ class Clock(NamedTuple):
     dilation: Callable[[int | None, int], int]
 
 
-STRICT = "virtual-strict"  # the virtual clock with a grant for every event, by which the other is checked
-
-
 def _virtual(*, runs_ahead: bool) -> Clock:
     return Clock(
         dilates=False,
@@ -240,5 +237,6 @@ CLOCKS: dict[str, Clock] = {
         dilation=lambda asked, needed: asked or needed,
     ),
     "virtual": _virtual(runs_ahead=True),
-    STRICT: _virtual(runs_ahead=False),
 }
+
+STRICT = _virtual(runs_ahead=False)  # a grant for every event: the other is checked by it

@@ -132,17 +132,22 @@ class Cap:
     budget_bytes = limit_bytes = 100
 
     def __init__(self) -> None:
-        self.reading = (10, 20)
+        self.at = (10, 20)
 
-    def growth_bytes(self) -> tuple[int, int]:
-        return self.reading
+    def expect(self, what: str, *, computes: bool = True) -> None: ...
+
+    def peak_bytes(self) -> int:
+        return self.at[1]
+
+    def reading(self) -> dict[str, int]:
+        return {"growth_bytes": self.at[0], "peak_bytes": self.at[1], "budget_bytes": 100}
 
 
 def test_a_peak_above_the_budget_does_not_fit_after_the_computation_that_reached_it() -> None:
     cap = Cap()
 
     def grow(peak_bytes: int) -> None:
-        cap.reading = (30, peak_bytes)
+        cap.at = (30, peak_bytes)
 
     with Stage(make_scenario(), cap=cap) as stage:
 
