@@ -154,7 +154,7 @@ def play(name, module_name):
         profiled = profile_costs(module_name, settings, scenario, 1, budget_ns=10**6)
         dry_run(module_name, settings, scenario, 1, profiled, lambda _node: lambda _event: None)
         parts = {"client": made.client_half().state_dict(), "server": made.server_half().state_dict()}
-        judging.evaluate(made, parts)
+        judging.judge(made, parts)
 
 torch.set_num_threads(1)
 found = {}
