@@ -38,7 +38,7 @@ BROUGHT = ("dataset", "model", "aux")  # may be a user's own, which are known by
 def stamp(scenario: Scenario, settings: Mapping[str, Mapping[str, Any]], arithmetic: Mapping[str, Any]) -> Dependencies:
     """The part of a manifest that says what its figures depend on; UserError where there are no such data."""
     task = next(iter(settings.values()))["task"]
-    playing = sources.digests(*sources.PLAYING)
+    playing = sources.digests(*sources.PLAYING, "algorithms.workload.judging")
     brought = user_objects.digests(*(task.get(key, "") for key in BROUGHT))
     own = {name: sources.digests(ALGORITHMS[name]) | brought for name in settings}
     return Dependencies(
