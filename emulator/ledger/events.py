@@ -171,16 +171,11 @@ class Reported(Event, frozen=True, kw_only=True):
 
 
 class Memory(Event, frozen=True, kw_only=True):
-    """Memory of a node above its baseline, at this moment and at its peak so far.
-
-    ``allocator``: "tight" gives freed memory back at once, and a client's peak is what was resident under it; under the
-    "roomy" one, that of a server always, ``growth_bytes`` of a client is by what is in use.
-    """
+    """Memory of a node above its baseline, at this moment and at its peak so far."""
 
     growth_bytes: int
     peak_bytes: int
     budget_bytes: int | None = None
-    allocator: str = "tight"
 
 
 MEMORY_KINDS = (

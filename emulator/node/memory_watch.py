@@ -18,22 +18,18 @@ class MemoryWatch:
         self._cap, self._write = cap, write
         self._written_at = 0.0
 
-    def expect(self, what: str, *, computes: bool = True) -> None:
-        """Before a computation, or a message that is sent or received, ``computes`` False."""
-        if self._cap is not None:
-            self._cap.expect(what, computes=computes)
-
     def check(self, phase: str, every_s: float = EVERY_S) -> None:
         """Raise DoesNotFit when the peak has passed the budget; write a line where the last is ``every_s`` old."""
         if self._cap is None:
             return
-        if time.monotonic() - self._written_at >= every_s:
-            self._written_at = time.monotonic()
-            self._write(**self._cap.reading())
-        budget_bytes = self._cap.budget_bytes
-        if self._cap.limit_bytes is None or budget_bytes is None:
+        due = time.monotonic() - self._written_at >= every_s
+        if self._cap.limit_bytes is None and not due:
             return  # nothing to check against
-        peak_bytes = self._cap.peak_bytes()
-        if peak_bytes > budget_bytes:
+        reading = self._cap.reading()
+        if due:
+            self._written_at = time.monotonic()
+            self._write(**reading)
+        budget_bytes, peak_bytes = self._cap.budget_bytes, reading["peak_bytes"]
+        if self._cap.limit_bytes is not None and budget_bytes is not None and peak_bytes > budget_bytes:
             needed = f"needed {peak_bytes / MIB:.1f} MiB, the budget is {budget_bytes / MIB:.1f} MiB"
             raise DoesNotFit(phase, None, needed)

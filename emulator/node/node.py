@@ -123,7 +123,6 @@ class Node:
                     held_bytes=self._outbox.held_bytes,
                     room_bytes=self._outbox.room_bytes,
                 )
-        self._memory.expect(f"{kind} of {size_bytes} bytes", computes=False)
         with out_of_memory_explained(f"send {kind}", self._cap):
             parcel = self.pack(message, self._counter)
             mark(parcel.tensors, MESSAGES)
@@ -218,7 +217,6 @@ class Node:
             framed_bytes=sizes.framed,
             wire_bytes=sizes.wire,
         )
-        self._memory.expect(f"{incoming.kind} of {sizes.payload} bytes", computes=False)
         try:
             self._memory.check(f"receive {incoming.kind}")
         except DoesNotFit as error:
@@ -249,7 +247,6 @@ class Node:
             if times > 1 and any(cost_key(fn, args) != key for args in arguments[1:]):
                 raise ValueError(f"compute_repeated: {tag} does not cost the same for all of its arguments")
             counted = not self._costs.knows(key)
-            self._memory.expect(key)
             run = self._run_on_host(partial(self._costs.carry_out, key, fn, arguments, counted=counted))
             if counted:  # its cost is known when the host has run it
                 run.settle()

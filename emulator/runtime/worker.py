@@ -55,7 +55,7 @@ def run_worker(spec: LaunchSpec, watchdog: Watchdog) -> int:
     asyncio.set_event_loop(loop)
 
     budget_bytes = member.device.budget_bytes if spec.role == "client" else None
-    cap = MemoryCap(budget_bytes, enforced=spec.memory_cap == "rlimit", tight=spec.role == "client")
+    cap = MemoryCap(budget_bytes, enforced=spec.memory_cap == "rlimit")
     costs = Costs(spec.costs, spec.measured_ns, scenario.host)
     node = assembly.add(member, endpoint, thread, costs, ledger.write, cap=cap)
     ledger.write(
