@@ -240,7 +240,8 @@ def test_a_dry_run_says_what_the_virtual_clock_says(name: str, commands: tuple[P
     assert ends == pytest.approx(real_ends, rel=1e-3)
     assert (dry["accuracy"], dry["loss"]) == (None, None)
     for foreseen, real in zip(dry["clients"], virtual["clients"], strict=True):
-        assert abs(foreseen["needed_mib"] - real["peak_mib"]) < 0.15 * real["peak_mib"] + 1.5
+        # What oneDNN keeps beside the tensors depends on the CPU's kernels: with AVX2 alone up to 2.8 MiB more.
+        assert abs(foreseen["needed_mib"] - real["peak_mib"]) < 0.15 * real["peak_mib"] + 2.5
         assert (foreseen["peak_mib"], foreseen["budget_mib"]) == (None, real["budget_mib"])
         assert (foreseen["outcome"], real["outcome"]) == ("would-fit", "fits")
 
