@@ -3,7 +3,7 @@
 fedavg sl splitfed_v1 splitfed_v2 local_loss cse_fsl fsl_sage heron_sfl
           one method each: ``Config``, messages, ``MESSAGES``, ``client`` and ``server``
 training  what methods share
-workload, data  what is trained, on what
+workload, models, data  what is trained, of what it is made, on what
 experiments     papers' settings
 commands  the command line
 

@@ -13,5 +13,4 @@ parts        The parts of one task's model, client half, server half and auxilia
 protocol     What a method may ask of what it trains: the ``Workload`` protocol, which ``Task`` implements
 split        A model cut in two wherever one tensor alone is what the rest needs
 task         What is trained: data set, model, cut, auxiliary, partition, batch and seed; and how a result is judged
-weights      Weights that a user brings: a file with the state dict of a whole model, checked against the model
 """

@@ -84,7 +84,7 @@ def default_auxiliary(model: str, cut: Cut) -> str:
 
 def build_auxiliary(about: AuxiliarySpec, sizes: ModelShapes, seed: int) -> nn.Module:
     """The auxiliary with initial weights of a stream of its own."""
-    model, kind = (user_objects.short(w) if user_objects.is_named(w) else w for w in (about.model, about.kind))
+    model, kind = map(models.stream_name, (about.model, about.kind))
     purpose = f"{model}:{about.cut}:auxiliary:{kind}"
     return models.seeded(lambda: make(about, sizes), seed, purpose)
 

@@ -157,13 +157,17 @@ def build_model(model: str, sizes: ModelShapes, seed: int) -> nn.Module:
     The stages of the cnn have streams ``weights:cnn:STAGE``; other models are drawn from one, ``weights:MODEL``.
     """
     if model != "cnn":
-        purpose = user_objects.short(model) if user_objects.is_named(model) else model
-        return seeded(lambda: _make(model, sizes), seed, purpose)
+        return seeded(lambda: _make(model, sizes), seed, stream_name(model))
     check_images(model, sizes)
     stages = {
         name: seeded(partial(make, sizes.shape, sizes.classes), seed, f"cnn:{name}") for name, make in CNN.items()
     }
     return nn.Sequential(OrderedDict(stages))
+
+
+def stream_name(word: str) -> str:
+    """What the streams of a model or an auxiliary are named by."""
+    return user_objects.short(word) if user_objects.is_named(word) else word
 
 
 def reinitialised(model: str, module: str, sizes: ModelShapes) -> nn.Module:

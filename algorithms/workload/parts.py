@@ -16,12 +16,14 @@ import torch
 from torch import nn
 
 from algorithms.data.user_objects import guarded
+from algorithms.models.lora import adapt, is_matrix
+from algorithms.models.lora_options import lora_options
+from algorithms.models.weights import read_weights
 from algorithms.workload import auxiliaries, models, split
 from algorithms.workload.auxiliaries import AuxiliarySpec
 from algorithms.workload.cut_costs import chosen, cuts
 from algorithms.workload.cutting import Given, Layered, cuttable, result_shape
 from algorithms.workload.models import ModelShapes
-from algorithms.workload.weights import read_weights
 from emulator.compute.counting import uncounted
 from emulator.errors import UserError
 from emulator.host.resources import filling
@@ -32,7 +34,7 @@ LAYOUT = "auxiliary.json"
 
 class Parts(NamedTuple):
     """Model, cut and auxiliary by name, "" for the defaults; ``folder``: where ``write`` wrote them, or "";
-    ``init``: a file of the whole model's weights, or "" for those that the seed draws."""
+    ``init``: a file of the whole model's weights, or "" for those that the seed draws; ``lora``: its adapters."""
 
     model: str
     cut: str
@@ -41,6 +43,7 @@ class Parts(NamedTuple):
     seed: int
     folder: str = ""
     init: str = ""
+    lora: str = ""
 
     def half(self, which: str) -> nn.Module:
         """The ``client``'s or the ``server``'s half, in train mode."""
@@ -51,7 +54,7 @@ class Parts(NamedTuple):
     def full_model(self) -> nn.Module:
         """The model in one piece, in train mode."""
         if self.folder:
-            return self._filled(models.meta_model(self.model, self.sizes), *split.HALVES)
+            return self._filled(self._bare(), *split.HALVES)
         return self._whole()
 
     def auxiliary(self) -> nn.Module:
@@ -87,7 +90,7 @@ class Parts(NamedTuple):
 
     def frozen(self) -> tuple[int, int]:
         """How many of how many parameters the model does not train."""
-        parameters = list(models.meta_model(self.model, self.sizes).parameters())
+        parameters = list(self._bare().parameters())
         return sum(p.numel() for p in parameters if not p.requires_grad), sum(p.numel() for p in parameters)
 
     def layout(self) -> AuxiliarySpec:
@@ -96,7 +99,7 @@ class Parts(NamedTuple):
         return auxiliaries.auxiliary_spec(self.aux, self.model, cut, self.sizes)
 
     def _skeleton(self) -> split.Traced | Layered | Given:
-        return cuttable(models.meta_model(self.model, self.sizes), self.model)
+        return cuttable(self._bare(), self.model)
 
     def _built(self) -> split.Traced | Layered | Given:
         return cuttable(self._whole(), self.model)
@@ -104,9 +107,20 @@ class Parts(NamedTuple):
     def _whole(self) -> nn.Module:
         """The model with its initial weights: the seed's, or those of ``init``."""
         model = models.build_model(self.model, self.sizes, self.seed)
+        if self.lora:
+            model = models.seeded(lambda: self._adapted(model), self.seed, f"{models.stream_name(self.model)}:lora")
         if self.init:
-            models.load_state(model, read_weights(self.init, model.state_dict()))
+            state = model.state_dict()
+            models.load_state(model, {**state, **read_weights(self.init, state, may_lack=is_matrix)})
         return model
+
+    def _bare(self) -> nn.Module:
+        """The model on the meta device, without weights."""
+        with models.on_meta_device():
+            return self._adapted(models.meta_model(self.model, self.sizes))
+
+    def _adapted(self, model: nn.Module) -> nn.Module:
+        return adapt(model, lora_options(self.lora), self.model) if self.lora else model
 
     @uncounted()
     def _stored(self, name: str) -> StateDict:

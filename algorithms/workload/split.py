@@ -19,6 +19,7 @@ from torch import fx, nn
 from torchvision.models.feature_extraction import DualGraphModule
 
 from algorithms.data import user_objects
+from algorithms.models.lora import Adapted
 from algorithms.workload.models import first_line
 from emulator.errors import UserError
 from emulator.transport.messages import StateDict
@@ -55,7 +56,9 @@ class _Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         # torchvision's building blocks, as in its own feature extraction: stochastic depth depends on the mode
-        return m.__module__.startswith("torchvision.ops") or super().is_leaf_module(m, module_qualified_name)
+        # an adapted layer is one layer, as it is without
+        by_itself = isinstance(m, Adapted) or m.__module__.startswith("torchvision.ops")
+        return by_itself or super().is_leaf_module(m, module_qualified_name)
 
 
 class Traced:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 
 from algorithms.data import datasets, image_folders, partition
+from algorithms.models.lora_options import lora_options
 from algorithms.workload import census
 from algorithms.workload.knobs import knob
 from emulator.errors import UserError
@@ -45,7 +46,8 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cannot have. ``bad_images``: whether images of a folder that cannot be read are refused, or skipped. ``init``: a
     file with the weights that the model begins with; empty: the seed draws them. ``frozen``: whether clients are sent
     the weights that the model does not train, once, or have them. ``task_kind``: what is learned (``objectives``);
-    empty: what the labels show. ``ignore_index``: a label of a position that does not count.
+    empty: what the labels show. ``ignore_index``: a label of a position that does not count. ``lora``: low-rank
+    adapters, which are then what is trained (``lora_options``).
     """
 
     batch: Annotated[int, knob("samples in a batch")] = 16
@@ -74,6 +76,15 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Literal["sent", "preinstalled"],
         knob("weights that the model does not train: sent once (default), or preinstalled"),
     ] = "sent"
+    lora: Annotated[
+        str,
+        knob(
+            "train low-rank adapters alone: rank=4,alpha=8,dropout=0.1,target=NAME+NAME,train=NAME (default target:"
+            " every linear layer)",
+            metavar="rank=R,...",
+            not_in=("vary",),
+        ),
+    ] = ""
     init: Annotated[str, knob("the whole model's initial weights: a state dict, or .safetensors", metavar="FILE")] = ""
     task_kind: Annotated[
         str, knob("of your own data: classification, multilabel, regression, per-position; default: by labels")
@@ -116,6 +127,8 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.bad_images == "skip" and not self.dataset.startswith("folder:"):
             raise UserError(f"bad_images: skip is for folders of images, not for {self.dataset}: leave it out")
         census.targets_of(self.target)
+        if self.lora:
+            lora_options(self.lora)
         if self.init and not Path(self.init).is_file():
             raise UserError(f"init: there is no file {self.init}: name one with the weights of the whole model")
         if not datasets.is_own(self.dataset):  # known when it is prepared, where torch may be imported
@@ -275,7 +288,7 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def _parts(self) -> Parts:
         from algorithms.workload.parts import Parts
 
-        return Parts(self.model, self.cut, self.aux, self.sizes(), self.seed, self.folder, self.init)
+        return Parts(self.model, self.cut, self.aux, self.sizes(), self.seed, self.folder, self.init, self.lora)
 
 
 def prepare(task: Task, folder: Path, loaded: datasets.Loaded | None = None) -> Task:

@@ -181,6 +181,25 @@ def test_with_one_client_a_workload_of_a_user_s_own_is_trained_as_in_plain_torch
         assert close(mine["server"], server, within)
 
 
+@pytest.mark.parametrize("case", ALGORITHMS)
+@pytest.mark.parametrize("clients", [1, 3])
+def test_adapters_are_trained_as_in_plain_torch(clients: int, case: str) -> None:
+    """With masks of dropout none: those of a node are drawn from its own stream."""
+    options = {"lora": "rank=2,alpha=8,target=0+2", "cut": "conv2"}
+    task = Task(dataset="synthetic:1x8x8:4:80", clients=clients, batch=BATCH, seed=3, **options).named()
+    name, settings, transcription = CASES[case]
+    recorded = played(name, clients, "adam", task=task, **settings)
+    expected = transcription(Scene(task, "adam"))
+    found = [recorded.hosts[f"client-{i}"].losses(CLIENT_LOSSES) for i in range(clients)]
+    within = 1e-3 if name == "heron-sfl" else 1e-5
+    for mine, its in zip([*found, *by_half(recorded)], [*expected.clients, *sorted(expected.servers)], strict=True):
+        assert mine == pytest.approx(its, rel=within)
+    for mine, halves in zip(recorded.snapshots, expected.halves, strict=True):
+        for part, state in zip(("client", "server"), halves, strict=True):
+            assert mine[part] and {key.rpartition(".")[2] for key in mine[part]} == {"lora_A", "lora_B"}
+            assert close(mine[part], {key: state[key] for key in mine[part]}, within)
+
+
 def test_behind_a_recurrent_layer_a_cut_trains_as_plain_torch_does_with_a_dense_z() -> None:
     dataset, model, loss, terms = WORKLOADS["tagging"]
     words = {"dataset": f"{OWN}:{dataset}", "model": f"{OWN}:{model}", "cut": "lstm"}

@@ -35,9 +35,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def optimizer(rule: str, module: nn.Module, lr: float, decay: bool = True) -> torch.optim.Optimizer:
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     if rule == "adam":
-        return torch.optim.Adam(module.parameters(), lr=lr)
-    return torch.optim.SGD(module.parameters(), lr=lr, momentum=0.5, weight_decay=0.05 if decay else 0)
+        return torch.optim.Adam(trained, lr=lr)
+    return torch.optim.SGD(trained, lr=lr, momentum=0.5, weight_decay=0.05 if decay else 0)
 
 
 class Learner:
@@ -232,7 +233,8 @@ def heron(scene: Scene, directions: int) -> Trace:
 def two_point_step(
     scene: Scene, model: nn.Module, x: Tensor, y: Tensor, draws: torch.Generator, directions: int
 ) -> float:
-    weights, moves, losses = dict(model.named_parameters()), [], []
+    weights = {key: weight for key, weight in model.named_parameters() if weight.requires_grad}
+    moves, losses = [], []
     for _ in range(directions):
         u = {key: torch.randn(weight.shape, generator=draws) for key, weight in weights.items()}
         ahead, behind = (

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from algorithms.data.identity import identity
+from algorithms.models.weights import digest_of, read_weights
 from algorithms.workload.task import Task, prepare
-from algorithms.workload.weights import digest_of, read_weights
 from emulator.errors import UserError
 
 

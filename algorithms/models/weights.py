@@ -28,13 +28,17 @@ def digest_of(path: str | Path) -> str:
         raise UserError(f"init: {path}: cannot be read: {error.strerror}") from None
 
 
-def read_weights(path: str | Path, model: Mapping[str, torch.Tensor]) -> StateDict:
+def read_weights(
+    path: str | Path, model: Mapping[str, torch.Tensor], may_lack: Callable[[str], bool] = lambda _: False
+) -> StateDict:
     """The state of the file, for a model with this state (of any device); UserError unless it fits by name and shape.
 
+    ``may_lack``: names that it need not have.
     ``.safetensors``, or what ``torch.save`` wrote, of which nothing but tensors is read.
     """
     found = _tensors(Path(path), _read(Path(path)))
-    missing, strange = [[*keys] for keys in (model.keys() - found.keys(), found.keys() - model.keys())]
+    missing = [key for key in model if key not in found and not may_lack(key)]
+    strange = [key for key in found if key not in model]
     if missing or strange:
         both = [
             f"{len(keys)} {what} ({some(sorted(keys), 3)})"
@@ -52,7 +56,7 @@ def read_weights(path: str | Path, model: Mapping[str, torch.Tensor]) -> StateDi
             raise UserError(f"init: {path}: {name} is {tensor.dtype}, and the model's {model[name].dtype}")
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise UserError(f"init: {path}: {name} has values that are infinite or no numbers")
-    return {name: found[name].to(model[name].dtype) for name in model}
+    return {name: found[name].to(model[name].dtype) for name in model if name in found}
 
 
 def _read(path: Path) -> Any:
