@@ -56,6 +56,8 @@ def _lacks(module: Any) -> list[str]:
     fields = getattr(config, "__struct_fields__", ())
     if not {"rounds", "task"} <= {*fields} or not callable(getattr(config, "check", None)):
         found.append("has no Config: write class Config(Settings), with its options")
+    else:
+        found += _wrong_options(config)
     messages = getattr(module, "MESSAGES", None)
     if not isinstance(messages, tuple):
         found.append("has no MESSAGES: write a tuple of the types of its messages")
@@ -66,6 +68,46 @@ def _lacks(module: Any) -> list[str]:
         if not inspect.iscoroutinefunction(play) or not _takes_two(play):
             found.append(f"has no {role}: write async def {role}(node, config)")
     return found
+
+
+def _wrong_options(config: Any) -> list[str]:
+    """Options that no command line can say, or that are played without being said and cannot be, each with what to
+    write."""
+    hints, unknown = _hints_of(config)
+    if unknown:
+        return [unknown]
+    found = []
+    for field in msgspec.structs.fields(config):
+        name, kind = f"Config.{field.name}", hints[field.name]
+        if field.name == "task":
+            continue
+        if not _scalar(kind, tables=False):
+            found.append(
+                f"{name}: no command line says {_shown(kind)}: give it one of int, float, bool, str, Literal, or a"
+                " tuple of these"
+            )
+        elif field.required:
+            found.append(f"{name}: has no default: write {field.name}: {_shown(kind)} = and the value to play without")
+        elif field.default is not msgspec.NODEFAULT and not _is_a(field.default, kind):
+            found.append(f"{name}: its default {field.default!r} is no {_shown(kind)}: write one that is")
+    return found
+
+
+def _is_a(value: Any, kind: Any) -> bool:
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _hints_of(struct: Any) -> tuple[dict[str, Any], str]:
+    """The types of a struct's fields, or what to write where Python does not find them."""
+    try:
+        return typing.get_type_hints(struct), ""
+    except (NameError, AttributeError, TypeError) as error:
+        why = f"types of its fields are not found ({error}): import them, and not below TYPE_CHECKING alone"
+        return {}, f"{struct.__name__}: {why}"
 
 
 def _wrong_messages(module: Any, messages: tuple[Any, ...]) -> list[str]:
@@ -97,12 +139,8 @@ def _uncarried(message_type: Any) -> list[str]:
     """Fields of types that no message carries, or not the same in every process, each with what to write."""
     from emulator.node import StateDict
 
-    try:
-        hints = typing.get_type_hints(message_type)
-    except (NameError, AttributeError, TypeError) as error:
-        why = f"types of its fields are not found ({error}): import them, and not below TYPE_CHECKING alone"
-        return [f"{message_type.__name__}: {why}"]
-    return [
+    hints, unknown = _hints_of(message_type)
+    return [unknown] * bool(unknown) or [
         f"{message_type.__name__}.{name}: no message carries {_shown(hints[name])}: give it one of int, float, bool,"
         " str, torch.Tensor and StateDict"
         for name in message_type.__struct_fields__
@@ -110,14 +148,15 @@ def _uncarried(message_type: Any) -> list[str]:
     ]
 
 
-def _scalar(hint: Any) -> bool:
-    """Whether a value of this type travels in a message's header and arrives as it was sent."""
+def _scalar(hint: Any, *, tables: bool = True) -> bool:
+    """Whether a value of this type travels in a message's header and arrives as it was sent; ``tables``: which may be
+    a ``dict``."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Literal:
         return all(value is None or type(value) in (int, str) for value in arguments)
     if origin in (typing.Union, types.UnionType, list, tuple):
-        return all(each is Ellipsis or _scalar(each) for each in arguments) and _understood(hint)
-    if origin is dict:
+        return all(each is Ellipsis or _scalar(each, tables=tables) for each in arguments) and _understood(hint)
+    if origin is dict and tables:
         return arguments[0] is str and _scalar(arguments[1])
     return hint in (int, float, bool, str, type(None))
 

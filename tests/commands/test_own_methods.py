@@ -147,6 +147,44 @@ def test_each_lack_of_a_method_is_named(
     assert str(caught.value) == f"half: {path}: {'; '.join(lacks)}"
 
 
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("x: dict[str, int] = {}", "x: no command line says dict[str, int]: give it one of int, float, bool, str, Lit"),
+        ("x: type = int", "x: no command line says type: "),
+        ("x: Settings | None = None", "x: no command line says algorithms.training.settings.Settings | None: "),
+        ("x: object = None", "x: no command line says object: "),
+        ("x: set[int] = set()", "x: no command line says set[int]: "),
+        ("x: list[int] | tuple[int, ...] = ()", "x: no command line says list[int] | tuple[int, ...]: "),
+        ("x: float", "x: has no default: write x: float = and the value to play without"),
+        ("x: int = 1.5", "x: its default 1.5 is no int: write one that is"),
+        ("x: 'Nope' = 3", "types of its fields are not found (name 'Nope' is not defined): import them"),
+    ],
+)
+def test_an_option_that_no_command_line_says_is_refused_by_file_and_field(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, said: str
+) -> None:
+    config = CONFIG.replace("frozen=True): pass", f"frozen=True, kw_only=True): {option}")
+    path = write(tmp_path / "half_of_it.py", f"{config}MESSAGES = ()\n{ROLES}")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match=re.escape(f"half: {path}: Config") + "[.:] ?" + re.escape(said)) as caught:
+        load_method("half", "half_of_it")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["int | None = None", "Literal['a', 2] = 'a'", "tuple[float, float] = (0.1, 1)", "list[str] = []", "float = 1"],
+)
+def test_an_option_that_a_command_line_says_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    config = CONFIG.replace("frozen=True): pass", f"frozen=True): x: {option}")
+    write(tmp_path / "half_of_it.py", f"from typing import Literal\n{config}MESSAGES = ()\n{ROLES}")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert load_method("half", "half_of_it").Config().x is not ...
+
+
 STATE = {"w": torch.arange(3)}
 CARRIED: dict[Any, Any] = {
     int: -3,
