@@ -169,6 +169,8 @@ def play(run: Planned, say: Callable[[str], None], view_type: Callable[..., View
                     say(f"warning: {warning}")
             with view_type(manifest, folder) as view:
                 outcomes = play_all(launcher, settings, view, config.dry_run)
+            if abandoned := {name: outcome.abandoned for name, outcome in outcomes.items() if outcome.abandoned}:
+                write_manifest(folder, msgspec.structs.replace(manifest, abandoned=abandoned))
     except BaseException as error:  # where nothing was played, nothing stays
         run_folder.discard_run_folder(folder, settings if isinstance(error, UserError) else ())
         raise

@@ -16,8 +16,8 @@ import msgspec
 
 from emulator.analysis.metrics import seconds_per_round
 from emulator.analysis.summary import Summary
-from emulator.checks.health import LAG_NS, LAG_SHARE
 from emulator.ledger.events import Received
+from emulator.ledger.round_lag import LAG_NS, LAG_SHARE
 from emulator.ledger.timeline import Timeline
 
 PLAYED = ("virtual", "real")  # in this order

@@ -124,6 +124,7 @@ def _algorithm(manifest: Manifest, events: Timeline) -> AlgorithmSummary:
         diverged=diverged,
         dilation=events.dilation,
         dilation_why=next((event.why for event in timelines if event.why), ""),
+        abandoned=[text for event in timelines for text in event.abandoned],
         does_not_fit=does_not_fit(events, clients),
         timeline_digest=timeline,
         no_timeline_digest=no_timeline,

@@ -195,6 +195,7 @@ class AlgorithmSummary(msgspec.Struct, kw_only=True):
     diverged: Divergence | None = None
     dilation: int = 1
     dilation_why: str = ""
+    abandoned: list[str] = []  # attempts at smaller dilations, of which no figure is made
     does_not_fit: Unfit | None = None
     timeline_digest: str | None = None
     no_timeline_digest: str = ""

@@ -32,6 +32,7 @@ from emulator.checks.invariants import conserved, in_order, tally, whole_ledgers
 from emulator.checks.omissions import uncharged, unknown_arithmetic
 from emulator.checks.round_limits import unequal_limits
 from emulator.checks.send_queues import beyond_memory, blocked, unused_limits
+from emulator.ledger import round_lag
 from emulator.ledger.events import (
     AnyEvent,
     Clamped,
@@ -48,8 +49,6 @@ from emulator.ledger.manifest import Manifest
 from emulator.ledger.timeline import Timeline, timelines_of
 
 MS = 10**6
-LAG_SHARE, LAG_NS, LAG_ROUNDS_SHARE = 0.01, 5 * MS, 0.95
-LAG_WORST_SHARE, LAG_WORST_NS = 0.05, 50 * MS
 EARLY_NS = 1 * MS
 LATE_NS, HOST_LATE_NS = 10 * MS, 50 * MS
 NOTED_SHARE, BEHIND_SHARE = 0.05, 0.5
@@ -125,22 +124,17 @@ def percentile(values: Iterable[int], share: float) -> int | None:
 
 def lagging(rounds: Sequence[RoundEnded]) -> list[str]:
     """Ends of one algorithm's rounds against their due times."""
-    beyond = [r for r in rounds if _off(r) > LAG_SHARE * (r.due_ns - r.started_ns) + LAG_NS]
-    far = [r for r in rounds if _off(r) > LAG_WORST_SHARE * (r.due_ns - r.started_ns) + LAG_WORST_NS]
+    beyond, far = round_lag.beyond(rounds), round_lag.far(rounds)
     reasons = []
-    if len(beyond) > (1 - LAG_ROUNDS_SHARE) * len(rounds):
+    if len(beyond) > (1 - round_lag.LAG_ROUNDS_SHARE) * len(rounds):
         off = f"{len(beyond)} of {len(rounds)} rounds ended more than 1 % + 5 ms off their due time"
         reasons.append(f"lag: {off}; {SLOWER}")
     if far:
-        worst = max(_off(r) for r in far)
+        worst = max(map(round_lag.off_ns, far))
         reasons.append(
             f"lag: {len(far)} rounds ended more than 5 % + 50 ms off, the worst by {worst / MS:.1f} ms; {SLOWER}"
         )
     return reasons
-
-
-def _off(ended: RoundEnded) -> int:
-    return abs(ended.actual_ns - ended.due_ns)
 
 
 def _early(events: Timeline) -> list[str]:
@@ -248,8 +242,8 @@ def _figures(events: Timeline, bottlenecks: list[HostBottleneck]) -> Figures:
     hosts = events.of(Host)
     return Figures(
         rounds=len(rounds),
-        lag_p95_ms=_ms(percentile(map(_off, rounds), 0.95)),
-        lag_max_ms=_ms(max(map(_off, rounds), default=None)),
+        lag_p95_ms=_ms(percentile(map(round_lag.off_ns, rounds), 0.95)),
+        lag_max_ms=_ms(max(map(round_lag.off_ns, rounds), default=None)),
         late_p50_ms=_ms(percentile(late, 0.50)),
         late_p95_ms=_ms(percentile(late, 0.95)),
         late_max_ms=_ms(max(late, default=None)),

@@ -51,6 +51,8 @@ class Follower:
         nodes = [node.name for node in manifest.nodes]
         self._names = ["evaluator", "server", "network", "supervisor", *(name for name in nodes if name != "server")]
         self._tails: list[Tail] = []
+        self._folder: Path | None = None
+        self._inode = 0  # of the folder that is followed: an attempt that is abandoned is moved out of the way
         self._player = player(manifest)
         self.cut = False  # its process is gone, without an end
 
@@ -62,7 +64,7 @@ class Follower:
         return changed
 
     def _read_on(self, progress: Progress) -> bool:
-        changed = False
+        changed = self._begin_again(progress)
         while self._tails or self._next(progress):
             events = self._read()
             changed |= bool(events)
@@ -83,8 +85,23 @@ class Follower:
         if not self._to_come or not (self._ledger / self._to_come[0]).is_dir():
             return False
         algorithm = self._to_come.pop(0)
-        self._tails = [Tail(self._ledger / algorithm / f"{name}.jsonl") for name in self._names]
-        progress.begin(algorithm)
+        self._folder = self._ledger / algorithm
+        self._open(progress)
+        return True
+
+    def _open(self, progress: Progress) -> None:
+        assert self._folder is not None
+        self._inode = self._folder.stat().st_ino
+        self._tails = [Tail(self._folder / f"{name}.jsonl") for name in self._names]
+        progress.begin(self._folder.name)
+
+    def _begin_again(self, progress: Progress) -> bool:
+        """Start over where another attempt has taken the followed one's place; whether that is so."""
+        if not self._tails or self._folder is None or not self._folder.is_dir():
+            return False
+        if self._folder.stat().st_ino == self._inode:
+            return False
+        self._open(progress)
         return True
 
     @property

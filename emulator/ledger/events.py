@@ -267,7 +267,8 @@ class Lasting(Event, frozen=True, kw_only=True):
 class Lifecycle(Event, frozen=True, kw_only=True, tag="timeline"):
     """Supervisor: an algorithm's timeline begins (outcome "") or is over; ``wall_s`` from the clock's start to it.
 
-    ``why``: what this host needs of a clock that can be slowed, as it begins. ``uncharged``: lines of the method that
+    ``why``: what this host needs of a clock that can be slowed, as it begins; ``abandoned``: attempts at smaller
+    dilations, and what was late in each. ``uncharged``: lines of the method that
     work on tensors outside its computations, so that their time is in no figure. ``traceback``: of an error in the
     method, which ended it.
     """
@@ -276,6 +277,7 @@ class Lifecycle(Event, frozen=True, kw_only=True, tag="timeline"):
     detail: str = ""
     dilation: int = 1
     why: str = ""
+    abandoned: list[str] = []
     uncharged: list[str] = []
     wall_s: float | None = None
     traceback: str = ""

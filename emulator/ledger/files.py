@@ -46,6 +46,12 @@ class Ledger:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
             self._seq += 1
 
+    def begin_anew(self) -> None:
+        """Go on with an empty file in the same place, where the old one has been moved away."""
+        with self._lock:
+            self._file.close()
+            self._file, self._seq = self.path.open("ab", buffering=0), 0
+
     def close(self) -> None:
         self._file.close()
 

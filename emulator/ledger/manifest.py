@@ -110,7 +110,8 @@ class Dependencies(Struct, frozen=True, kw_only=True):
 
 class Manifest(Struct, frozen=True, kw_only=True, dict=True):
     """``run``: the configuration, by knob. ``clock``: "dry-run" where nothing is trained. ``settings``: of each method,
-    its ``task`` among them; complete once the data are prepared. ``data``: their census, from then on. ``rounds`` and
+    its ``task`` among them; complete once the data are prepared. ``data``: their census, from then on.
+    ``abandoned``: by method, attempts at dilations that were too small, of which no figure is made. ``rounds`` and
     ``stop_after_s`` are those of older records, in which all methods had the same."""
 
     schema: str
@@ -124,6 +125,7 @@ class Manifest(Struct, frozen=True, kw_only=True, dict=True):
     clock: Literal["real", "virtual", "dry-run"] | None = None
     seed: int = 1
     dilation: int | None = None
+    abandoned: dict[str, list[str]] = {}
     algorithms: list[str]
     settings: dict[str, dict[str, Any]] = {}
     rounds: int | None = None

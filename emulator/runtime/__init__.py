@@ -1,5 +1,6 @@
 """The processes of a run: launched, supervised, ended; what each child does; the manifest that says what was played.
 
+attempts      A dilation that the host shows to be too small: an attempt is abandoned, and the next one slowed
 evaluator     The evaluator: loss and metrics of each round's joined model, from snapshot files, off the clock
 fork_server   The process of which all others are copies: it has loaded torch, the emulator and the methods once
 launch_spec   What a child process is told when it starts, and the exit statuses by which it answers

@@ -40,6 +40,7 @@ from emulator.preflight.dilation import (
     choose_dilation,
 )
 from emulator.profiles.scenario import Scenario
+from emulator.runtime import attempts
 from emulator.runtime.fork_server import ForkServer
 from emulator.runtime.launch_spec import LaunchSpec
 from emulator.runtime.supervision import TICK_S, ChildTask, Interrupted, Supervision
@@ -64,13 +65,14 @@ class Plan(msgspec.Struct, frozen=True):
 
 class Outcome(msgspec.Struct, frozen=True):
     """The outcome of a timeline. ``name``: finished, does-not-fit, refused (the user can mend it: ``UserError``),
-    failed, stuck, interrupted. ``wall_s`` and ``traceback``: as in the ledger's ``Lifecycle``."""
+    failed, stuck, interrupted. ``wall_s``, ``traceback`` and ``abandoned``: as in the ledger's ``Lifecycle``."""
 
     name: str
     detail: str
     dilation: int
     wall_s: float | None = None
     traceback: str = ""
+    abandoned: list[str] = []
 
 
 class Prepared(NamedTuple):
@@ -245,19 +247,29 @@ class Launcher:
             if estimate is None:
                 estimate = self._profile(spec, tick=tick, report=_writer(ledger))
             profiled, choice = estimate.profiled, self._choose_dilation(estimate.profiled)
-            spec = msgspec.structs.replace(
-                spec,
-                dilation=CLOCKS[plan.clock].dilation(plan.dilation, choice.dilation),
-                costs=profiled.costs,
-                measured_ns=profiled.measured_ns,
-            )
-            why = choice.explain(cgroups.cores()) if CLOCKS[plan.clock].dilates else ""
-            begun = events.Lifecycle(due_ns=0, actual_ns=0, outcome="", dilation=spec.dilation, why=why)
-            ledger.write(msgspec.structs.replace(begun, uncharged=profiled.uncharged))
-            _write_breakdowns(ledger, estimate.breakdowns)
-            supervision = Supervision(self, spec, ledger, tick, self._limit_s(profiled.slowest_host_ns()))
-            outcome, detail = supervision.play()
-            return Outcome(outcome, detail, spec.dilation, supervision.wall_s, supervision.traceback)
+            clock, limit_s = CLOCKS[plan.clock], self._limit_s(profiled.slowest_host_ns())
+            dilation, abandoned = clock.dilation(plan.dilation, choice.dilation), list[str]()
+            why = choice.explain(cgroups.cores()) if clock.dilates else ""
+            while True:
+                known = {"costs": profiled.costs, "measured_ns": profiled.measured_ns}
+                spec = msgspec.structs.replace(spec, dilation=dilation, **known)
+                begun = events.Lifecycle(due_ns=0, actual_ns=0, outcome="", dilation=dilation, why=why)
+                ledger.write(msgspec.structs.replace(begun, uncharged=profiled.uncharged, abandoned=abandoned))
+                _write_breakdowns(ledger, estimate.breakdowns)
+                may_abandon = clock.dilates and plan.dilation is None and len(abandoned) + 1 < attempts.MOST
+                watch = attempts.LatenessWatch(spec, len(plan.scenario.clients)) if may_abandon else None
+                supervision = Supervision(self, spec, ledger, tick, limit_s, watch)
+                outcome, detail = supervision.play()
+                if outcome != attempts.ABANDONED:
+                    ended = Outcome(outcome, detail, dilation, supervision.wall_s, supervision.traceback)
+                    return msgspec.structs.replace(ended, abandoned=abandoned)
+                abandoned.append(f"at dilation {dilation} {detail}")
+                attempts.set_aside(spec)
+                ledger.begin_anew()
+                _writer(ledger)(f"abandoned, since {abandoned[-1]}; begins again at {supervision.next_dilation}")
+                dilation, where = supervision.next_dilation, Path(spec.ledger_folder)
+                folder = self._scratch.new_folder()
+                spec = self._specify(algorithm, module, settings, where, folder, folder)
 
         return self._recorded(algorithm, module, settings, timeline)
 

@@ -31,6 +31,7 @@ from emulator.host.load import HostLoad
 from emulator.ledger import events
 from emulator.ledger.files import Ledger, Tail
 from emulator.runtime import launch_spec, postmortem
+from emulator.runtime.attempts import ABANDONED, LatenessWatch
 from emulator.runtime.launch_spec import LaunchSpec
 
 TICK_S = 0.25
@@ -70,7 +71,7 @@ def liveness_problem(signs: Sequence[LivenessReading], limit_s: float) -> str:
 class Supervision:
     """One algorithm's processes, from start to the last reaped; ``starter`` starts them.
 
-    ``limit_s``: how long one step may take on the host.
+    ``limit_s``: how long one step may take on the host; ``watch``: what abandons it where the host is too slow.
     """
 
     def __init__(
@@ -80,9 +81,11 @@ class Supervision:
         ledger: Ledger,
         tick: Callable[[], None],
         limit_s: float = STEP_LEAST_S,
+        watch: LatenessWatch | None = None,
     ) -> None:
         self._starter, self._spec, self._ledger, self._tick = starter, spec, ledger, tick
-        self._limit_s = limit_s
+        self._limit_s, self._watched = limit_s, watch
+        self.next_dilation = 0  # where the attempt was abandoned
         self._kills = cgroups.memory_kills()
         self._signs, self._teller = LivenessMonitor(Path(spec.heartbeat_file)), DurationReporter()
         self._control, self._theirs = multiprocessing.Pipe()
@@ -152,6 +155,10 @@ class Supervision:
                     return "failed", f"the connection between {name} and the network broke"
             if stuck := self._stuck():
                 return "stuck", stuck
+            if self._watched and self._started_wall_ns and (late := self._watched.look(self._processes)):
+                dilation, cores = self._spec.dilation, cgroups.cores()
+                self.next_dilation = self._watched.next_dilation(dilation, self._processes, cores)
+                return ABANDONED, late
             self._note_load()
         self._take_news()
         return "finished", ""

@@ -246,6 +246,8 @@ def remarks(summary: Summary) -> list[str]:
     if slowest and slowest[1].dilation_why:
         name, algorithm = slowest
         remarks.append(f"Dilation {algorithm.dilation} ({name}): {algorithm.dilation_why}.")
+    for name, each in summary.algorithms.items():
+        remarks += [f"Abandoned ({name}): {text}; nothing of it is counted." for text in each.abandoned]
     tight = [item for each in summary.health.algorithms.values() for item in each.bottlenecks]
     spans: dict[tuple[str, str], HostBottleneck] = {}
     for item in sorted(tight, key=lambda item: -item.ratio):
