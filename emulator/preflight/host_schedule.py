@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 LATE_NS, LATE_SHARE = 5_000_000, 0.01  # as the end of a round may be: of emulated time, and of a round's length
-CORE_SHARE = 0.8  # of the cores: the rest is the network's, the evaluator's and the system's
+CORE_SHARE = 0.9  # of the cores: the rest is the evaluator's and the system's
 MOST = 100_000  # no dilation is larger
 
 
