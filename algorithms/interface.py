@@ -6,6 +6,7 @@ A run is played, or read from its folder; then its figures are columns that pand
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from emulator.dashboard.follow import Follower
 from emulator.dashboard.launch import READ_S
 from emulator.dashboard.plain_lines import PlainLines
 from emulator.dashboard.progress import Progress
+from emulator.errors import UserError
 from emulator.ledger.events import Event
 from emulator.ledger.manifest import Manifest
 
@@ -81,12 +83,14 @@ class Run:
 
 def load(folder: str | Path) -> Run:
     """A run that was recorded; UserError where the folder holds none."""
+    if not isinstance(folder, str | os.PathLike):
+        raise UserError(f"load({folder!r}): say a run's folder, as under runs/")
     return Run(Path(folder), recorded(Path(folder)))
 
 
 def play(
     profile: str | Path,
-    algorithms: str | Iterable[str] = "all",
+    algorithms: str | Path | Iterable[str | Path] = "all",
     *,
     settings: Mapping[str, Any] | None = None,
     progress: Callable[[str], None] | None = None,
@@ -100,14 +104,36 @@ def play(
     played; a method that does not fit, or fails, is an outcome in ``summary``. Signal handlers, environment and
     priority of the caller are its own again afterwards.
     """
-    options = [
-        f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in (settings or {}).items()
-    ]
-    named = algorithms if isinstance(algorithms, str) else ",".join(algorithms)
+    named, options = _named(algorithms), _options({} if settings is None else settings)
+    if profile is None:
+        raise UserError("profile=None: say a scenario's name or file, such as 'iot-4g'")
     config = RunConfig.of({"profile": profile, "algorithm": named, "options": options, **knobs})
     say = progress or (lambda _text: None)
     played = run_command.play(run_command.planned(config, config.words()), say, _view(say))
     return Run(played.folder, played.recorded)
+
+
+def _named(algorithms: Any) -> str:
+    """What ``--algorithm`` takes."""
+    if isinstance(algorithms, str | os.PathLike):
+        return str(algorithms)
+    each = [*algorithms] if isinstance(algorithms, Iterable) else [algorithms]
+    if not isinstance(algorithms, Iterable) or not all(isinstance(one, str | os.PathLike) for one in each):
+        raise UserError(f"algorithms={algorithms!r}: say the name or the file of a method, or a list of them")
+    return ",".join(map(str, each))
+
+
+def _options(settings: Any) -> list[str]:
+    """What ``--set`` takes."""
+    if not isinstance(settings, Mapping):
+        raise UserError(f"settings={settings!r}: say options with their values, such as {{'fsl-sage:l': 10}}")
+    found = []
+    for key, value in settings.items():
+        try:
+            found.append(f"{key}={str(value) if isinstance(value, str | os.PathLike) else json.dumps(value)}")
+        except (TypeError, ValueError):
+            raise UserError(f"--set {key}={value!r}: say a number, a word, true, false, null or a list") from None
+    return found
 
 
 def _view(say: Callable[[str], None]) -> type[Any]:

@@ -88,6 +88,11 @@ def root_of(error: BaseException) -> BaseException:
     return error
 
 
+def notes(error: BaseException) -> list[str]:
+    """What was added to an error on its way (``add_note``)."""
+    return list(getattr(error, "__notes__", ()))
+
+
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 _OURS = tuple(str(Path(__file__).parent.parent / wing) for wing in ("algorithms", "emulator"))
 LONGEST = 400  # characters of an exception's text in a line; a traceback has all
@@ -112,6 +117,7 @@ def told(error: BaseException, source: str | None) -> str:
     where = f"{Path(own[-1].filename).name}:{own[-1].lineno}: " if own else ""
     text = " ".join(str(error).split())
     short = f"{text[:LONGEST]}…" if len(text) > LONGEST else text
+    short = "; ".join([*([short] if short else []), *(" ".join(note.split()) for note in notes(error))])
     return f"{where}{short}" if ours else f"{where}{type(error).__name__}{f': {short}' if short else ''}"
 
 

@@ -223,8 +223,9 @@ def command(argv: list[str], alone: bool = False) -> int:
         say(text)
     for name, outcome in outcomes.items():
         if STATUS.get(outcome.name, 1):
-            what = f"{name}: {outcome.name}"
-            say("\n  ".join([f"{what}: {outcome.detail}", *own_frames(outcome.traceback)]))
             if outcome.traceback:
-                say(f"The whole traceback: {folder / 'ledger' / name / 'supervisor.jsonl'}")
+                say(f"{name}: the whole traceback is in {folder / 'ledger' / name / 'supervisor.jsonl'}; your lines:")
+            for frame in own_frames(outcome.traceback):
+                say(f"  {frame}")
+            say(f"{name}: {outcome.name}: {outcome.detail}")  # last, as in Python
     return status_of(outcome.name for outcome in outcomes.values())

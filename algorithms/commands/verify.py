@@ -18,7 +18,7 @@ VERIFY = "Plays a run under both clocks, each as a command of its own, and shows
 
 def command(argv: list[str]) -> int:
     """Play the algorithms of ``argv`` under both clocks, each as a command of its own, and compare; 0: they agree."""
-    config, warnings = read(argv, parser("run.py verify", VERIFY))
+    config, warnings = read(argv, parser("run.py verify", VERIFY, hidden=("clock", "dry_run")))
     from emulator.analysis import clock_agreement as both
     from emulator.clock.conductors import CLOCKS
     from emulator.report import record

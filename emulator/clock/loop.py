@@ -26,7 +26,7 @@ from typing import Any, NoReturn, TypeVar
 
 from emulator.clock import unawaited
 from emulator.clock.pacers import TIMER_RANK, Entry, Pacer
-from emulator.errors import ProtocolError, SplitbedError
+from emulator.errors import ProtocolError, SplitbedError, root_of
 from emulator.host.liveness import PULSE
 from emulator.network.jitter import SECOND_NS
 
@@ -62,7 +62,11 @@ class EmulatedLoop(asyncio.SelectorEventLoop):
     def run_until_complete(self, future: Generator[Any, None, T] | Awaitable[T]) -> T:
         """As asyncio's; ProtocolError where a coroutine was dropped before anybody had awaited it."""
         with unawaited.told_of(self._fail):
-            result = super().run_until_complete(future)
+            try:
+                result = super().run_until_complete(future)
+            except Exception as error:
+                unawaited.explain(root_of(error), self.failure, asyncio.all_tasks(self))
+                raise
         if self.failure is not None:
             raise self.failure
         return result

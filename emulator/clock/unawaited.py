@@ -5,16 +5,19 @@ Python says so when such a coroutine is freed, as a warning on stderr; one that 
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import inspect
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import CoroutineType
-from typing import TextIO
+from typing import Any, TextIO
+
+from emulator.errors import SplitbedError
 
 _WORDS = "was never awaited"
 _tell: dict[int, Callable[[str], None]] = {}  # by thread: several loops may be in one process
@@ -69,13 +72,25 @@ def _heard() -> Iterator[None]:
         yield
 
 
-def kept() -> list[str]:
-    """In words, the coroutines of this process that are kept somewhere and that nobody has awaited yet."""
+def explain(error: BaseException, dropped: Exception | None, tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Notes on an error that a coroutine in place of its result has caused: where ``await`` was left out.
+
+    ``dropped``: what was told of one that was freed; ``tasks``: whose coroutines may yet begin.
+    """
+    if "coroutine" in str(error) and not isinstance(error, SplitbedError):  # Python's words, and torch's: its type
+        to_begin = [task.get_coro() for task in tasks]
+        for note in dict.fromkeys([*([str(dropped)] if dropped else []), *kept(to_begin)]):
+            error.add_note(note)
+
+
+def kept(but: Sequence[object] = ()) -> list[str]:
+    """In words, the coroutines of this process that are kept somewhere and that nobody has awaited yet; ``but``: those
+    that are meant to be."""
     return [
         _in_words(each.__qualname__, *each.cr_origin[-1][:2])
         for each in gc.get_objects()
         if type(each) is CoroutineType and inspect.getcoroutinestate(each) == inspect.CORO_CREATED
-        if each.cr_origin
+        if each.cr_origin and not any(each is other for other in but)
     ]
 
 

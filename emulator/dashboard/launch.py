@@ -105,7 +105,7 @@ class PlainOutput:
     def __init__(self, manifest: Manifest, folder: Path) -> None:
         self._queue: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write, name="lines", daemon=True)
-        self._lines = PlainLines(Progress(manifest), Follower(folder, manifest), self._queue.put)
+        self._lines = PlainLines(Progress(manifest, explains=False), Follower(folder, manifest), self._queue.put)
         self._next_s = 0.0
 
     def __enter__(self) -> Self:

@@ -42,6 +42,7 @@ from emulator.validation import printable
 
 SECOND_NS = 10**9
 MB = 10**6
+LEAVES_OTHERS = ("finished", "diverged", "does-not-fit", "refused")  # outcomes after which other methods are played
 TOLD = 1000  # lines of the log that are kept
 WINDOWS_NS = tuple(seconds * SECOND_NS for seconds in (5, 10, 20, 30))  # until there is a minute to show
 
@@ -65,8 +66,9 @@ class AlgorithmProgress(NamedTuple):
 class Progress:
     """State of the run; ``begin`` opens an algorithm's timeline, ``take`` folds in what was read of it."""
 
-    def __init__(self, manifest: Manifest) -> None:
-        self.manifest = manifest
+    def __init__(self, manifest: Manifest, *, explains: bool = True) -> None:
+        """``explains``: the log says why a method ended the run; else whoever plays it says so at its end."""
+        self.manifest, self._explains = manifest, explains
         self.metric = manifest.criteria.metric
         self.algorithms: list[str] = list(manifest.algorithms)
         self._measures = limits_of(manifest.clock).trains  # older dry runs recorded what they foresaw like a reading
@@ -253,7 +255,8 @@ class Progress:
     def end(self) -> None:
         """All of the algorithm's events have been read: keep its result."""
         self.results.append(self.result())
-        self._say(self.results[-1].line)
+        its = self.results[-1]
+        self._say(its.line if self._explains or its.outcome in LEAVES_OTHERS else its.outcome)
 
     def apply(self, event: AnyEvent) -> None:
         """Fold one event in; events of nodes that the manifest does not name (network, evaluator) count too."""

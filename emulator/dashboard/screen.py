@@ -31,6 +31,7 @@ from emulator.dashboard.progress import SECOND_NS, AlgorithmProgress, Progress
 from emulator.ledger.criteria import Metric
 
 VIEWS = ("clients", "links", "algorithms", "log")
+LEAST_SPARK = 8
 SLIM, SHORT = 60, 12  # below this there is only the header
 
 
@@ -210,14 +211,15 @@ def _algorithms(progress: Progress, width: int, _room: int, _choice: ScreenState
     known = {result.algorithm: result for result in progress.results}
     if progress.algorithm and progress.algorithm not in known:
         known[progress.algorithm] = progress.result()
-    spark = max(width - 62 - len(words), 8)
+    spark = width - 62 - max(len(words), 8)
+    by_round = [ColumnHeader("by round", spark)] if spark >= LEAST_SPARK else []  # else the metric's name needs it
     columns = [
         ColumnHeader("algorithm", 14),
         ColumnHeader("outcome", 12),
         ColumnHeader("rounds", 6, True),
         ColumnHeader("s", 7, True),
         ColumnHeader(words, max(len(words), 8), True),
-        ColumnHeader("by round", spark),
+        *by_round,
         ColumnHeader("MB", 8, True),
         ColumnHeader("peak MiB", 8, True),
     ]
@@ -229,7 +231,7 @@ def _algorithms(progress: Progress, width: int, _room: int, _choice: ScreenState
         else:
             lines.append(
                 row(
-                    [name, *_result(result, spark, progress.metric)],
+                    [name, *_result(result, spark if by_round else 0, progress.metric)],
                     columns,
                     "bold" if result.outcome == "running" else "",
                 )
@@ -245,7 +247,7 @@ def _result(result: AlgorithmProgress, spark: int, metric: Metric) -> list[Text 
         str(result.rounds),
         f"{result.length_ns / SECOND_NS:.2f}",
         metric.text(result.scores[-1], digits=2) if result.scores and not result.diverged else NOTHING,
-        levels(shares(result.scores, metric)[-spark:], "green"),
+        *([levels(shares(result.scores, metric)[-spark:], "green")] if spark else []),
         f"{result.payload_bytes / MB:.2f}",
         f"{result.peak_bytes / MIB:.2f}" if result.peak_bytes is not None else NOTHING,
     ]

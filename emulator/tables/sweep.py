@@ -242,8 +242,9 @@ def differences(results: Results, profile: str, reference: str) -> list[Table]:
     others = [name for name in results.algorithms if name != reference and results.played(profile, "", name)]
     there = results.played(profile, "", reference)
     found = []
-    for some in (results.shown(group.keys) for group in results.groups()):
+    for group in results.groups():
         rows: list[TableRow] = []
+        some = results.shown(group.keys)
         for name in others:
             played = results.played(profile, "", name)
             pairs = [(result, there[seed]) for seed, result in played.items() if seed in there]
@@ -251,14 +252,14 @@ def differences(results: Results, profile: str, reference: str) -> list[Table]:
             differ = (difference(paired(each), results.figures[key].fine) for key, each in cells.items())
             rows.append([name, count(len(pairs)), *differ])
         table = Table(
-            title=f"{profile}: difference to {reference}",
+            title=f"{profile}: difference to {reference}, {group.title.lower()}",
             headers=["algorithm", "seeds", *some.values()],
             label_columns=1,
             rows=rows,
             caption=f"The other's figure minus that of {reference} within each seed: mean and half width of its 95 % "
             "interval (Student's t). An interval without 0 is a difference that the seeds do not explain.",
         )
-        found.append(table)
+        found += [table] if rows else []
     return found
 
 

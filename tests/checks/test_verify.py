@@ -13,6 +13,7 @@ from processes import ROOT, Board, Command, write_scenario
 from runs import make_run
 from toy import MS, edit, is_message, make_timeline, renumber
 
+import run as command
 from emulator.analysis.clock_agreement import compare, reordered, verdict_of
 from emulator.analysis.recorded import RunRecord
 from emulator.checks.digest import numerics_digest, timeline_digest
@@ -181,3 +182,12 @@ def test_verify_plays_both_clocks_and_keeps_what_it_found(tmp_path: Path) -> Non
     ]
     assert clocks == ["real", "virtual"]
     assert (tmp_path / "run" / "verify.md").read_text().startswith("## Both clocks")
+
+
+def test_its_help_names_no_flag_that_it_sets(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command.main(["verify", "--help"])
+    said = capsys.readouterr().out
+    assert "--dilation" in said
+    assert "--clock" not in said
+    assert "--dry-run" not in said

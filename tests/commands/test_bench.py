@@ -24,7 +24,7 @@ from words import config_of_words
 
 import run
 from algorithms.commands.sweep.bench import ablations
-from algorithms.commands.sweep.grid import BASE, Grid, Variant, variants
+from algorithms.commands.sweep.grid import BASE, Grid, Variant, unvaried, variants
 from emulator.analysis.statistics import estimate_mean, paired
 from emulator.analysis.summary import read_summary
 from emulator.errors import UserError
@@ -176,6 +176,22 @@ def test_a_difference_is_the_others_figure_less_the_references_within_a_seed() -
     (row,) = differences(Results(some, (1, 2, 3)), "p", "a")[0].texts()
     half = math.tan(math.pi * 0.475) * math.sqrt(0.5) / math.sqrt(2)  # of 8 and 7
     assert row[:3] == ["b", "2", f"+7.50 ± {half:.2f}"]
+
+
+def test_no_two_tables_of_differences_have_one_title_and_none_is_empty() -> None:
+    some = [result(name, seed, 1.0) for name in "ab" for seed in (1, 2)]
+    titles = [table.title for table in differences(Results(some, (1, 2)), "p", "a")]
+    assert len({*titles}) == len(titles) == 3
+    assert differences(Results(some[:2], (1, 2)), "p", "a") == []
+
+
+def test_a_setting_is_written_alike_whether_it_is_varied_or_not() -> None:
+    base = config_of_words(*WORDS)
+    grid = Grid(base, ("lan",), variants(["participation=0.5", "client_lr=1,0.01"], cross=False), (1,))
+    assert [unvaried(grid, "lan", "sl", key) for key in ("participation", "client_lr")] == [
+        "participation=1",
+        "client_lr=0.001",
+    ]
 
 
 def test_of_a_training_that_memory_ended_only_memory_is_a_figure() -> None:

@@ -97,6 +97,13 @@ def test_columns_add_up_to_the_summary(played: tuple[interface.Run, list[str]]) 
         ({"round": 3}, "round: unknown key; did you mean rounds"),
         ({"seeds": 3}, "seeds: unknown key"),
         ({"settings": {"sl:q": 1}}, "--set for sl: q: unknown key"),
+        ({"profile": None}, "profile=None: say a scenario's name"),
+        ({"algorithms": 3}, "algorithms=3: say the name or the file of a method"),
+        ({"algorithms": ["sl", 3]}, "algorithms=.*'sl', 3.*: say the name or the file"),
+        ({"algorithms": Path("absent.py")}, "--algorithm absent.py: there is no such file"),
+        ({"algorithms": ["sl", Path("absent.py")]}, "--algorithm absent.py: there is no such file"),
+        ({"settings": 3}, "settings=3: say options with their values"),
+        ({"settings": {"sl:client_lr": object()}}, "--set sl:client_lr=<object .*: say a number, a word"),
     ],
 )
 def test_a_mistake_is_the_command_s_line(tmp_path: Path, arguments: dict[str, Any], said: str) -> None:
@@ -105,6 +112,8 @@ def test_a_mistake_is_the_command_s_line(tmp_path: Path, arguments: dict[str, An
     assert not (tmp_path / "x").exists()
     with pytest.raises(UserError, match=r"no manifest\.json of a run"):
         algorithms.load(tmp_path)
+    with pytest.raises(UserError, match=r"load\(3\): say a run's folder"):
+        algorithms.load(3)  # type: ignore[arg-type]
 
 
 def test_the_caller_stays_as_it_was(tmp_path: Path) -> None:

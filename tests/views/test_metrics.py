@@ -16,7 +16,7 @@ from emulator.analysis.summarize import summarize
 from emulator.analysis.summary import Summary, read_summary, to_json
 from emulator.checks import divergence
 from emulator.dashboard.progress import Progress
-from emulator.dashboard.screen import shares
+from emulator.dashboard.screen import ScreenState, make_screen, shares
 from emulator.errors import UserError
 from emulator.ledger.criteria import OLDER, Criteria, Goal, Metric
 from emulator.ledger.events import Evaluated
@@ -194,6 +194,15 @@ def test_the_dashboard_tells_the_metric() -> None:
     assert any("mean squared error 0.25, test loss 0.300" in line for line in progress.log)
     assert shares([4.0, 1.0], ERROR) == [1.0, 0.25]
     assert shares([0.5], OLDER.metric) == [0.5]
+
+
+@pytest.mark.parametrize("metric", [ERROR, OLDER.metric, Metric("mean_absolute_err")], ids=str)
+def test_the_dashboard_shows_a_metrics_whole_name_in_eighty_columns(metric: Metric) -> None:
+    progress = Progress(manifest_of(Criteria((metric,)), ["fedavg"]))
+    progress.begin("fedavg")
+    head = make_screen(progress, 80, 24, ScreenState(view="algorithms"))[5].plain
+    assert head.split("rounds")[1].split()[: 1 + len(metric.words.split())] == ["s", *metric.words.split()]
+    assert head.rstrip().endswith("MB peak MiB")
 
 
 def test_runs_are_compared_by_their_own_metric() -> None:

@@ -67,11 +67,18 @@ class RunCommand(RunConfig, frozen=True, kw_only=True):
     no_dashboard: Annotated[bool, knob("plain lines instead of the live dashboard", **NO_FIGURE)] = False
 
 
-def add_flag(flags: argparse._ActionsContainer, knob: Knob, *, required: bool = False) -> None:
-    """The flag of a knob, which takes any text: ``Knob.value_of`` converts and checks it."""
+def add_flag(flags: argparse._ActionsContainer, knob: Knob, *, required: bool = False, hidden: bool = False) -> None:
+    """The flag of a knob, which takes any text: ``Knob.value_of`` converts and checks it. ``hidden``: no help names
+    it."""
     default = f" (default {knob.default})" * (knob.kind is int and bool(knob.default))
     if knob.kind is bool:
-        flags.add_argument(knob.flag, dest=knob.name, action="store_true", default=None, help=knob.help)
+        flags.add_argument(
+            knob.flag,
+            dest=knob.name,
+            action="store_true",
+            default=None,
+            help=argparse.SUPPRESS if hidden else knob.help,
+        )
         return
     words = get_args(get_args(knob.kind)[0] if knob.is_list else knob.kind)
     flags.add_argument(
@@ -80,12 +87,12 @@ def add_flag(flags: argparse._ActionsContainer, knob: Knob, *, required: bool = 
         action="append" if knob.is_list else "store",
         required=required,
         metavar=knob.metavar or (f"{{{','.join(words)}}}" if words else None),
-        help=knob.help + default,
+        help=argparse.SUPPRESS if hidden else knob.help + default,
     )
 
 
-def parser(prog: str = "run.py", about: str = ABOUT) -> Flags:
-    """The flags of a run, for it or for a command that plays one."""
+def parser(prog: str = "run.py", about: str = ABOUT, hidden: Sequence[str] = ()) -> Flags:
+    """The flags of a run, for it or for a command that plays one, which sets those that are ``hidden`` itself."""
     flags = Flags(
         prog=prog,
         description=about,
@@ -94,7 +101,7 @@ def parser(prog: str = "run.py", about: str = ABOUT) -> Flags:
         allow_abbrev=False,
     )
     for name, each in RunCommand.knobs().items():
-        add_flag(flags, each, required=name == "profile")
+        add_flag(flags, each, required=name == "profile", hidden=name in hidden)
     for flag in REPLACED:
         flags.add_argument(flag, type=partial(_replaced, flag), default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     flags.add_argument("--version", action="version", version=f"splitbed {importlib.metadata.version('splitbed')}")

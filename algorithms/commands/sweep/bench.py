@@ -232,7 +232,7 @@ class Bench:
         head = [f"{', '.join(self.grid.profiles)}; {_seeds(self.grid.seeds)}{dry}"]
         if absent or left_out:
             head.append(f"PARTIAL: {len(results) - len(left_out)} of {len(self.cells)} results can be counted.")
-        head += [f"- left out: {each.folder}, {each.algorithm}: {each.why}" for each in left_out]
+        head += dict.fromkeys(f"- left out: {each.folder}, {each.algorithm}: {each.why}" for each in left_out)
         for cell in absent[:MOST_NAMED]:
             where = ", ".join(filter(None, (cell.profile, cell.variant.name)))
             head.append(f"- not played: {where}, {cell.algorithm}, seed {cell.seed}")

@@ -111,7 +111,8 @@ def unvaried(grid: Grid, profile: str, algorithm: str, field: str) -> str:
     settings = settings_of(config, experiment, len(scenario_of(config).clients))[algorithm]
     named = dependencies.named_config(algorithm, settings)
     value = next((getattr(part, field) for part in (named, named.task, config) if hasattr(part, field)), None)
-    return f"{field}={value if isinstance(value, str) else json.dumps(value)}"
+    shown = value if isinstance(value, str) else json.dumps(value).removesuffix(".0")  # 1, as it is varied
+    return f"{field}={shown}"
 
 
 def check_names(settings: Mapping[str, Mapping[str, Any]]) -> None:
