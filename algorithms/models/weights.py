@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
@@ -73,10 +74,16 @@ def _read(path: Path) -> Any:
         with warnings.catch_warnings(action="ignore"):
             return reader(path)
     except Exception:  # whatever pickle, zipfile and the libraries make of bytes: their words name no remedy
-        objects = path.suffix != ".safetensors" and zipfile.is_zipfile(path)
+        objects = path.suffix != ".safetensors" and (zipfile.is_zipfile(path) or _is_pickle(path))
         why = "is damaged, or has more in it than tensors" if objects else "is no file of weights, or a part of one"
         how = "save model.state_dict() with torch.save, or as .safetensors"
         raise UserError(f"init: {path}: {why}: {how}") from None
+
+
+def _is_pickle(path: Path) -> bool:
+    """Whether it begins as ``pickle`` does, and what ``torch.save`` wrote before it wrote archives."""
+    with path.open("rb") as file:
+        return file.read(1) == pickle.PROTO
 
 
 def _tensors(path: Path, found: Any) -> StateDict:

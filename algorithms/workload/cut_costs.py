@@ -15,7 +15,7 @@ from torch import fx, nn
 
 from algorithms.data import user_objects
 from algorithms.workload import models
-from algorithms.workload.cutting import cuttable, result_shape
+from algorithms.workload.cutting import SPLIT, cuttable, result_shape
 from algorithms.workload.models import ModelShapes
 from algorithms.workload.split import CutPoint, Traced, named
 from emulator.compute.counting import WorkCounter
@@ -56,7 +56,12 @@ def cuts(model: str, sizes: ModelShapes) -> list[Cut]:
 
 @functools.lru_cache(maxsize=64)
 def _measured(model: str, sizes: ModelShapes) -> tuple[Cut, ...]:
-    made = cuttable(models.meta_model(model, sizes), model)
+    try:
+        made = cuttable(models.meta_model(model, sizes), model)
+    except UserError:
+        if user_objects.is_named(model) and user_objects.beside("model", model, SPLIT) is None:
+            _run(models.build_model(model, sizes, 1), sizes, model)  # a fault of its own, on real samples too, is told
+        raise
     try:
         readings, output = _of_graph(made, sizes) if isinstance(made, Traced) else _of_halves(model, sizes)
     except UserError:

@@ -212,6 +212,11 @@ NET = "import torch\nfrom torch import nn\nclass Net(nn.Module):\n    def __init
 NET += "        super().__init__()\n        self.a, self.b = nn.Linear(shape[0], 9), nn.Linear(9, classes)\n"
 FORWARD = NET + "    def forward(self, x):\n        return "
 SPLIT = FORWARD + "self.b(self.a(x))\ndef split(model, cut):\n    return "
+BROKEN |= {
+    FORWARD + "self.b(self.c(x))": r"^m\.py:8 \(return self\.b\(self\.c\(x\)\)\): model: .*m\.py:Net fails:"
+    r" AttributeError: 'Net' object has no attribute 'c'$",
+    FORWARD + "self.b(self.a(x) if x.sum() < 0 else {}[1])": r"^m\.py:8 \(return .*\): model: .* fails: KeyError: 1$",
+}
 REFUSED = {
     "Net = 3": r"model: .*m\.py:Net: is int, and must be callable",
     "Other = 3": r"model: .*m\.py:Net: m\.py has no Net",

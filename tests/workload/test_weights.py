@@ -79,6 +79,7 @@ def test_every_node_begins_with_the_weights_of_the_file_and_a_result_depends_on_
         ([torch.zeros(1)], "is no state dict of tensors (it has list): save model.state_dict()"),
         (model(), "is damaged, or has more in it than tensors: save model.state_dict() with torch.save, or as"),
         (b"no zip", "is no file of weights, or a part of one: save model.state_dict() with torch.save, or as"),
+        (b"\x80\x02ctorch.nn\nLinear\n.", "is damaged, or has more in it than tensors: save model.state_dict() with"),
         (None, "cannot be read: No such file or directory"),
     ],
 )
@@ -94,3 +95,10 @@ def test_what_does_not_fit_is_one_line_with_the_file(tmp_path: Path, content: ob
     assert text.startswith(f"init: {path}: ")
     assert said in text
     assert "\n" not in text
+
+
+def test_a_state_dict_in_the_form_before_archives_is_read(tmp_path: Path) -> None:
+    state = model().state_dict()
+    torch.save(state, tmp_path / "w.pt", _use_new_zipfile_serialization=False)
+    found = read_weights(tmp_path / "w.pt", state)
+    assert all(torch.equal(found[key], tensor) for key, tensor in state.items())
