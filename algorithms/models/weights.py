@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from algorithms.data.labels import some
 from emulator.errors import UserError
 from emulator.transport.messages import StateDict
 
+PICKLED = b"\x80"  # what a pickle of protocol 2 or later begins with
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # under which checkpoints keep it
 
 
@@ -83,7 +83,7 @@ def _read(path: Path) -> Any:
 def _is_pickle(path: Path) -> bool:
     """Whether it begins as ``pickle`` does, and what ``torch.save`` wrote before it wrote archives."""
     with path.open("rb") as file:
-        return file.read(1) == pickle.PROTO
+        return file.read(1) == PICKLED
 
 
 def _tensors(path: Path, found: Any) -> StateDict:

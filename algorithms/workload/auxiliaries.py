@@ -1,7 +1,8 @@
 """The auxiliary heads that stand in for the server's half at a client: z -> what the model returns.
 
-z is [B, D], a sequence [B, L, D], or a map, [B, C, H, W] or, inside Swin transformers, [B, H, W, C]. Where each
-position has an output, a sequence's head is one layer for all positions, and a map's a 1x1 convolution, resized.
+z is [B, D], a sequence [B, L, D], of a convolution [B, D, L], or a map, [B, C, H, W] or, inside Swin transformers,
+[B, H, W, C]. Where each position has an output, a sequence's head is one layer for all positions, and a map's a 1x1
+convolution, resized.
 """
 
 from __future__ import annotations
@@ -52,6 +53,13 @@ class DimensionMean(nn.Module):
 
     def extra_repr(self) -> str:
         return f"over={self.over}"
+
+
+class FeaturesLast(nn.Module):
+    """[B, D, L] -> [B, L, D]."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        return z.transpose(1, 2)
 
 
 def auxiliary_spec(kind: str, model: str, cut: Cut, sizes: ModelShapes) -> AuxiliarySpec:
@@ -137,6 +145,8 @@ def _of_positions(smashed: tuple[int, ...], sizes: ModelShapes) -> nn.Module:
     result, classes = sizes.result, sizes.classes
     if len(result) == len(smashed) == 2 and smashed[0] == result[0]:
         return nn.Linear(smashed[1], classes)
+    if len(result) == len(smashed) == 2 and smashed[1] == result[0]:  # as of a convolution over the sequence
+        return nn.Sequential(FeaturesLast(), nn.Linear(smashed[0], classes))
     if len(result) == len(smashed) == 3:
         return nn.Sequential(nn.Conv2d(smashed[0], classes, 1), nn.Upsample(result[1:], mode="bilinear"))
     values = torch.Size(smashed).numel()

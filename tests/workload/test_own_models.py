@@ -269,3 +269,13 @@ def test_the_digests_of_a_model_are_of_its_file_and_what_it_imports_beside_it(tm
     assert {*before} == {"digested_net.py", "beside_digested.py"}
     (tmp_path / "digested_net.py").write_text("import beside_digested\nNet = 2")
     assert user_objects.digests(word)["digested_net.py"] != before["digested_net.py"]
+
+
+def test_a_linear_head_is_one_layer_for_all_positions_wherever_z_has_its_features() -> None:
+    from algorithms.workload.auxiliaries import AuxiliarySpec, make
+
+    sizes = ModelShapes((64,), 6, vocabulary=50, output=(64, 6))
+    for smashed in ((64, 24), (24, 64)):
+        head = make(AuxiliarySpec("linear", "m.py:Net", "mix", smashed, ""), sizes)
+        assert sum(tensor.numel() for tensor in head.parameters()) == 24 * 6 + 6
+        assert head(torch.rand(2, *smashed)).shape == (2, 64, 6)
