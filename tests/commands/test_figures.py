@@ -9,21 +9,37 @@ from typing import Any
 
 import pytest
 from runs import slower, write_run
-from toy import make_timeline
+from toy import edit, make_manifest, make_timeline
 
 from algorithms import load
 from emulator.analysis import model_memory
 from emulator.analysis.metrics import FIGURES
+from emulator.ledger.events import Evaluated, MemoryEstimated
+from emulator.ledger.timeline import Timeline
 from emulator.report import record
 
 LABELS = {"row", "algorithm", "name"}
 SIZES, WAYS = ("payload", "framed", "wire"), ("up", "down")
 Row = dict[str, str]
+ACCOUNTS = [
+    MemoryEstimated(
+        node="supervisor",
+        seq=1000 + i,
+        due_ns=0,
+        actual_ns=0,
+        device=name,
+        kinds={"parameters": 2**19},
+        during="",
+        needed_bytes=2**20,
+    )
+    for i, name in enumerate(sorted({node.device for node in make_manifest().nodes}))
+]
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    made = write_run(tmp_path / "mine", {"fedavg": make_timeline(), "sl": slower(make_timeline(), 20)}, clock="virtual")
+    toy = Timeline([*edit(make_timeline(), lambda e: isinstance(e, Evaluated), lambda _: {"balanced": 0.5}), *ACCOUNTS])
+    made = write_run(tmp_path / "mine", {"fedavg": toy, "sl": slower(toy, 20)}, clock="virtual")
     record.rebuild(made)
     return made
 
@@ -43,6 +59,7 @@ def test_every_figure_of_the_table_is_what_load_gives(folder: Path) -> None:
     with (folder / "tables.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {row["row"] for row in rows} == expected.keys()
+    assert [head for head in rows[0] if not any(row[head] for row in rows)] == []  # no column goes unseen
     for row in rows:
         given = {key: value for key, value in expected[row["row"]](row).items() if value is not None}
         printed = {key: text for key, text in row.items() if text and key not in LABELS}
