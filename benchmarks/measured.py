@@ -61,7 +61,8 @@ def run(stage: Stage, quick: bool) -> Section:
         rows.append([model, str(workload["batch"]), *cells, f"{off:+.1f}", spread, f"{cpu_ms:.2f}"])
         targets.append(Target(f"{model}, emulated step off a plain one", abs(off), "%", 10, False))
     remarks = [
-        "Medians of the turns. Plain: CPU times. The client's own steps are slower: its allocator gives memory back."
+        "Medians of the turns. Plain: CPU times. The client's own steps are slower: its allocator gives memory back"
+        " in the first rounds."
     ]
     title = "steps of --compute measured on a device calibrated here"
     return Section("measured", title, rows, figures, targets, remarks)

@@ -171,11 +171,16 @@ class Reported(Event, frozen=True, kw_only=True):
 
 
 class Memory(Event, frozen=True, kw_only=True):
-    """Memory of a node above its baseline, at this moment and at its peak so far."""
+    """Memory of a node above its baseline, at this moment and at its peak so far.
+
+    ``allocator``: "tight" gives freed memory back at once, and a client's growth and peak are what was resident under
+    it; under the "roomy" one, that of a server always, they stay what they were.
+    """
 
     growth_bytes: int
     peak_bytes: int
     budget_bytes: int | None = None
+    allocator: str = "tight"
 
 
 MEMORY_KINDS = (

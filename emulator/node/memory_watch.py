@@ -18,6 +18,16 @@ class MemoryWatch:
         self._cap, self._write = cap, write
         self._written_at = 0.0
 
+    def expect_computation(self, key: str) -> None:
+        """Before a computation begins on the host."""
+        if self._cap is not None:
+            self._cap.expect(key)
+
+    def expect_message(self, kind: str, size_bytes: int, round: int, *, computing: bool) -> None:
+        """Before a message is copied to be sent, or is handed to the method; meanwhile the host is ``computing``."""
+        if self._cap is not None:
+            self._cap.expect(f"{kind} of {size_bytes} bytes", round=round, computing=computing)
+
     def check(self, phase: str, every_s: float = EVERY_S) -> None:
         """Raise DoesNotFit when the peak has passed the budget; write a line where the last is ``every_s`` old."""
         if self._cap is None:

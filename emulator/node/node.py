@@ -123,6 +123,7 @@ class Node:
                     held_bytes=self._outbox.held_bytes,
                     room_bytes=self._outbox.room_bytes,
                 )
+        self._memory.expect_message(kind, size_bytes, message.round, computing=self._workers.locked())
         with out_of_memory_explained(f"send {kind}", self._cap):
             parcel = self.pack(message, self._counter)
             mark(parcel.tensors, MESSAGES)
@@ -217,6 +218,8 @@ class Node:
             framed_bytes=sizes.framed,
             wire_bytes=sizes.wire,
         )
+        round, computing = int(incoming.header.scalars["round"]), self._workers.locked()
+        self._memory.expect_message(incoming.kind, sizes.payload, round, computing=computing)
         try:
             self._memory.check(f"receive {incoming.kind}")
         except DoesNotFit as error:
@@ -247,6 +250,7 @@ class Node:
             if times > 1 and any(cost_key(fn, args) != key for args in arguments[1:]):
                 raise ValueError(f"compute_repeated: {tag} does not cost the same for all of its arguments")
             counted = not self._costs.knows(key)
+            self._memory.expect_computation(key)
             run = self._run_on_host(partial(self._costs.carry_out, key, fn, arguments, counted=counted))
             if counted:  # its cost is known when the host has run it
                 run.settle()

@@ -19,7 +19,15 @@ import torch
 from emulator.clock.conductors import CLOCKS
 from emulator.clock.loop import EmulatedLoop
 from emulator.compute.counting import ComputeThread, Costs
-from emulator.compute.memory import KEEPING, MALLOC, MemoryCap, bytes_asked, is_out_of_memory, tune_malloc
+from emulator.compute.memory import (
+    KEEPING,
+    MALLOC,
+    ClientMemoryCap,
+    MemoryCap,
+    bytes_asked,
+    is_out_of_memory,
+    tune_malloc,
+)
 from emulator.errors import DoesNotFit, NoRoom, PeerLost, UserError, root_of, told, traceback_of
 from emulator.host import liveness
 from emulator.ledger import events
@@ -55,7 +63,7 @@ def run_worker(spec: LaunchSpec, watchdog: Watchdog) -> int:
     asyncio.set_event_loop(loop)
 
     budget_bytes = member.device.budget_bytes if spec.role == "client" else None
-    cap = MemoryCap(budget_bytes, enforced=spec.memory_cap == "rlimit")
+    cap = (ClientMemoryCap if spec.role == "client" else MemoryCap)(budget_bytes, enforced=spec.memory_cap == "rlimit")
     costs = Costs(spec.costs, spec.measured_ns, scenario.host)
     node = assembly.add(member, endpoint, thread, costs, ledger.write, cap=cap)
     ledger.write(

@@ -134,6 +134,8 @@ class Cap:
     def __init__(self) -> None:
         self.at = (10, 20)
 
+    def expect(self, what: str) -> None: ...
+
     def reading(self) -> dict[str, int]:
         return {"growth_bytes": self.at[0], "peak_bytes": self.at[1], "budget_bytes": 100}
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from processes import NARROW_MIB, ROOT, Played
 
+from emulator.compute.memory import LOOK_EVERY, TIGHT_ROUNDS
 from emulator.ledger.events import Ended, Reported, Started
 
 MIB = 2**20
@@ -110,3 +111,59 @@ def test_a_cap_stops_what_goes_beyond_its_limit_until_it_is_lifted() -> None:
     *found, peak_mib = json.loads(done.stdout)
     assert found == [True, True, False, True, True]
     assert peak_mib == pytest.approx(200, abs=1)
+
+
+ALLOCATORS = """
+import json, sys
+from emulator.compute.memory import LOOK_EVERY, MALLOC, MIB, TIGHT_ROUNDS, ClientMemoryCap, MemoryCap, tune_malloc
+
+tune_malloc(MALLOC)
+cap = {"tight": MemoryCap, "both": ClientMemoryCap}[sys.argv[1]](None)
+kept, found, allocators = [], [], []
+
+def compute(what, mib):
+    cap.expect(what)
+    allocators.append(cap.allocator)
+    pieces = []
+    for i in range(mib):
+        pieces.append(b"x" * MIB)
+        if len(allocators) == 6 * TIGHT_ROUNDS + 1 and i % 4 == 3:  # the first under the roomy one
+            kept.append(b"x" * 200_000)  # leaves holes of 4 MiB
+    del pieces
+    if what == "larger":
+        large = [b"x" * (16 * MIB) for _ in range(6)]  # which fit into no hole
+    cap.growth_bytes()
+
+for round in range(TIGHT_ROUNDS + 2):
+    cap.expect("weights", round=round)
+    for step in range(6):
+        compute("step", 64)
+    found.append(cap.growth_bytes()[1] / MIB)
+compute("larger", 64)
+compute("step", 64)
+found.append(cap.growth_bytes()[1] / MIB)
+for _ in range(3 * LOOK_EVERY):
+    compute("step", 64)
+    kept.append(b"x" * MIB)
+found.append(cap.growth_bytes()[1] / MIB)
+print(json.dumps([found, allocators]))
+"""
+
+
+def test_a_peak_under_two_allocators_is_that_of_the_tight_one_and_sees_what_is_new_and_what_grows() -> None:
+    (tight, _), (both, allocators) = (
+        json.loads(
+            subprocess.run(
+                [sys.executable, "-c", ALLOCATORS, regime], cwd=ROOT, capture_output=True, text=True, check=True
+            ).stdout
+        )
+        for regime in ("tight", "both")
+    )
+    steps = 6 * TIGHT_ROUNDS
+    assert allocators[:steps] == ["tight"] * steps
+    assert allocators[steps : 2 * steps] == ["roomy"] * steps
+    assert allocators[2 * steps] == "tight"  # the larger one
+    assert [both[1], both[-2]] == pytest.approx([tight[1], tight[-2]], rel=0.02)
+    assert tight[-2] == pytest.approx(96, abs=4)
+    assert tight[-1] == pytest.approx(64 + 3 * LOOK_EVERY, abs=5)
+    assert both[-1] >= 64 + LOOK_EVERY  # at the latest look
