@@ -8,6 +8,7 @@ labels            What labels say: the classes of a data set, or why they cannot
 owners            Whose each training sample is, as a file or the data set itself says
 partition         How samples are divided among clients
 streams           Named random streams: each random draw of a run comes from one of its own
+texts             A small text, its characters as tokens: ten books of the King James Bible
 torchvision_sets  torchvision's data sets, as arrays; downloaded by torchvision where there is a network
 user_data         Data of a user's own: a callable's training and test part, read once, as arrays
 user_objects      What a user names in Python of their own, as ``FILE.py:NAME`` or ``package.module:NAME``

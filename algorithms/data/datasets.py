@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 import psutil
 
-from algorithms.data import archives, image_folders, torchvision_sets, user_data, user_objects, windows
+from algorithms.data import archives, image_folders, texts, torchvision_sets, user_data, user_objects, windows
 from algorithms.data import labels as classes
 from algorithms.data.streams import stream
 from emulator.errors import UserError
@@ -114,6 +114,10 @@ def describe(dataset: str, data_dir: str, kind: str = "", ignore_index: int = -1
     if dataset == windows.NAME:
         trains, tests = map(sum, windows.sizes())
         return Description(windows.SHAPE, len(windows.ACTIVITIES), trains, tests, 0)
+    if dataset == texts.NAME:
+        text, length = texts.load(), (texts.LENGTH,)
+        tokens, numbers = len(text.characters), (len(text.train.x), len(text.test.x))
+        return Description(length, tokens, *numbers, 0, "per-position", tokens, length)
     if dataset in torchvision_sets.KNOWN:
         known = torchvision_sets.KNOWN[dataset]
         return Description(known.shape, known.classes, known.train, known.test, 255)
@@ -146,6 +150,10 @@ def load_all(dataset: str, data_dir: str, skip_bad: bool = False, kind: str = ""
         made = windows.load()
         train, test = (Samples(part.x, part.y) for part in made)
         return Loaded(train, test, windows.ACTIVITIES, owners=made[0].subjects)
+    if dataset == texts.NAME:
+        text = texts.load()
+        train, test = (Samples(part.x, part.y) for part in (text.train, text.test))
+        return Loaded(train, test, owners=text.train.books, test_owners=text.test.books)
     if dataset in torchvision_sets.KNOWN:
         train, test = (Samples(*part) for part in torchvision_sets.load_torchvision(dataset, data_dir))
         return Loaded(train, test)
@@ -177,9 +185,9 @@ def _folder(dataset: str, data_dir: str, skip_bad: bool) -> Loaded:
 def _archive(dataset: str, data_dir: str) -> Path:
     path = Path(data_dir) / f"{dataset}.npz"
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", dataset) or not path.is_file():
+        named = ["digits", *torchvision_sets.KNOWN, windows.NAME, texts.NAME]
         raise UserError(
-            f"dataset: there is no {dataset!r}: {nearest(dataset, ['digits', *torchvision_sets.KNOWN, windows.NAME])}"
-            f"say digits, {', '.join(torchvision_sets.KNOWN)}, {windows.NAME},"
+            f"dataset: there is no {dataset!r}: {nearest(dataset, named)}say {', '.join(named)},"
             " folder:CxHxW,"
             " synthetic:CxHxW:CLASSES:SAMPLES (such as synthetic:3x32x32:10:5000), or NAME for a file NAME.npz in the"
             f" folder {data_dir!r}{_others(dataset, data_dir)}"

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from algorithms.data import datasets, torchvision_sets, user_objects, windows
+from algorithms.data import datasets, texts, torchvision_sets, user_objects, windows
 from algorithms.data.partition import parse_partition
 
 CONTENT_BYTES = 256 * 2**20  # read in about a second
@@ -58,7 +58,10 @@ def identity(dataset: str, data_dir: str, partition: str = "iid", init: str = ""
 
 
 def _files(dataset: str, folder: Path) -> Iterator[File]:
-    if dataset == "digits":
+    if dataset == texts.NAME:
+        yield _file(texts.FILE, dataset)
+        yield _file(Path(texts.__file__), "texts.py")
+    elif dataset == "digits":
         yield _file(_DIGITS, "digits")
     elif dataset.startswith("folder:"):
         for part in PARTS:

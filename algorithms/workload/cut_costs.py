@@ -25,7 +25,7 @@ from emulator.errors import UserError
 BATCH = 8  # batch norm needs more than one; what is kept once for a batch counts an eighth a sample
 CLASSES = 10
 
-DEFAULTS = {"cnn": "conv2", "cnn1d": "conv1", "simple_conv": "flatten"}
+DEFAULTS = {"cnn": "conv2", "cnn1d": "conv1", "simple_conv": "flatten", "tiny-gpt": "blocks.0"}
 RESNETS = "layer2"  # the FSL-SAGE authors' cut of ResNet-18
 LEAST_SHARE = 0.05  # of the forward FLOPs: a client that computes less has hardly a model
 

@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 from algorithms.data import user_objects
 from algorithms.data.streams import stream_seed
+from algorithms.models.language import LanguageModel
 from emulator.errors import UserError
 
 GROUPS = 8  # of GroupNorm: the most that divide 16, 48 and 72 channels
@@ -132,7 +133,7 @@ def _simple_conv(shape: Shape, classes: int) -> nn.Sequential:
     )
 
 
-OWN = ("cnn", "cnn1d", "simple_conv")
+OWN = ("cnn", "cnn1d", "simple_conv", "tiny-gpt")
 LEAST_LENGTH = 8  # of a window, which cnn1d halves three times
 
 
@@ -241,6 +242,13 @@ def check_images(model: str, sizes: ModelShapes) -> None:
                 f" samples are {sizes}: take another model"
             )
         return
+    if model == "tiny-gpt":
+        if not sizes.vocabulary or len(sizes.shape) != 1 or sizes.result != (*sizes.shape, sizes.classes):
+            raise UserError(
+                f"model: tiny-gpt takes tokens and returns values for each position, and the samples are {sizes}: take"
+                " another model"
+            )
+        return
     if len(sizes.shape) != 3 or sizes.vocabulary or len(sizes.result) != 1:
         raise UserError(
             f"model: {model} takes images CxHxW and returns a value a class, and the samples are {sizes}: bring a model"
@@ -266,6 +274,8 @@ def _make(model: str, sizes: ModelShapes) -> nn.Module:
         return nn.Sequential(OrderedDict((name, make(shape, classes)) for name, make in CNN.items()))
     if model == "cnn1d":
         return _cnn1d(shape, classes)
+    if model == "tiny-gpt":
+        return LanguageModel(sizes.vocabulary, shape[0], classes)
     if model == "simple_conv":
         return _simple_conv(shape, classes)
     channels, height, width = shape

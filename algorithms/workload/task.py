@@ -106,7 +106,8 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = "refuse"
     normalise: Annotated[Literal["none", "imagenet"], knob("imagenet: by ImageNet's mean and deviation")] = "none"
     model: Annotated[
-        str, knob("cnn, cnn1d, simple_conv, any of torchvision's classification models, or your own, FILE.py:NAME")
+        str,
+        knob("cnn, cnn1d, simple_conv, tiny-gpt, a classification model of torchvision, or your own, FILE.py:NAME"),
     ] = "cnn"
     cut: Annotated[str, knob("the module after which the model is cut ('run.py cuts MODEL')")] = ""
     aux: Annotated[str, knob("linear, pool, stage, server, or your own, FILE.py:NAME; default: the cut's")] = ""

@@ -200,6 +200,25 @@ def test_adapters_are_trained_as_in_plain_torch(clients: int, case: str) -> None
             assert close(mine[part], {key: state[key] for key in mine[part]}, within)
 
 
+@pytest.mark.parametrize("case", ALGORITHMS)
+@pytest.mark.parametrize("lora", ["", "rank=2,target=qkv+fc1"], ids=["whole", "adapters"])
+def test_with_one_client_a_language_model_is_trained_as_in_plain_torch(lora: str, case: str) -> None:
+    """By plain descent: the gradient of a key's bias is rounding alone, which Adam would make steps of its rate of."""
+    words = {"dataset": "king-james", "model": "tiny-gpt", "samples_per_client": 24, "lora": lora}
+    task = Task(**words, clients=1, batch=BATCH, seed=3).named()
+    name, settings, transcription = CASES[case]
+    recorded = played(name, 1, "sgd", task=task, **settings)
+    scene = Scene(task, "sgd", lambda output, y: cross_entropy(output.transpose(1, 2), y), torch.Tensor.numel)
+    expected = transcription(scene)
+    within = 5e-3 if name == "heron-sfl" else 1e-4
+    found = [recorded.hosts["client-0"].losses(CLIENT_LOSSES), *by_half(recorded)]
+    for mine, its in zip(found, [*expected.clients, *sorted(expected.servers)], strict=True):
+        assert mine == pytest.approx(its, rel=within)
+    for mine, halves in zip(recorded.snapshots, expected.halves, strict=True):
+        for part, state in zip(("client", "server"), halves, strict=True):
+            assert mine[part] and close(mine[part], {key: state[key] for key in mine[part]}, within)
+
+
 def test_behind_a_recurrent_layer_a_cut_trains_as_plain_torch_does_with_a_dense_z() -> None:
     dataset, model, loss, terms = WORKLOADS["tagging"]
     words = {"dataset": f"{OWN}:{dataset}", "model": f"{OWN}:{model}", "cut": "lstm"}
