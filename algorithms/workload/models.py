@@ -61,6 +61,12 @@ class ModelShapes(NamedTuple):
             return torch.randint(self.vocabulary, (samples, *self.shape), generator=draws)
         return torch.rand(samples, *self.shape, generator=draws)
 
+    def other_examples(self, samples: int) -> list[torch.Tensor]:
+        """Samples of other values than ``example``'s, [B, ...] each: larger ones of both signs, or other tokens."""
+        if self.vocabulary:
+            return [self.example(samples, seed) for seed in (2, 3)]
+        return [factor * self.example(samples) for factor in (-10.0, 10.0)]
+
     def __str__(self) -> str:
         size = "x".join(map(str, self.shape)) or "one value"
         return f"{size} tokens of {self.vocabulary}" if self.vocabulary else size

@@ -248,6 +248,50 @@ def test_what_a_file_has_wrong_is_said_in_one_line(source: str, tmp_path: Path) 
     assert "\n" not in str(caught.value)
 
 
+CONDITIONAL = (
+    NET
+    + """
+    def forward(self, x):
+        z = self.a(FEATURES)
+        if CONDITION:
+            z = z.relu()
+        return self.b(z)
+class Client(nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.a = model.a
+    def forward(self, x):
+        return self.a(FEATURES)
+def split(model, cut):
+    return Client(model), model.b
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("features", "condition", "sizes"),
+    [
+        *(("x", f"z.sum() {sign} 0", VECTOR) for sign in "<>"),
+        ("x", "x.max() > 1", VECTOR),
+        ("x.float()", f"x.sum() != {int(TOKENS.example(2).sum())}", ModelShapes((64,), 5, vocabulary=100)),
+    ],
+)
+def test_halves_that_lack_what_forward_does_for_some_values_alone_are_refused(
+    features: str, condition: str, sizes: ModelShapes, tmp_path: Path
+) -> None:
+    """One example is on one side of each condition."""
+    (tmp_path / "m.py").write_text(CONDITIONAL.replace("FEATURES", features).replace("CONDITION", condition))
+    with pytest.raises(UserError, match=r"^cut: .* cut after split is not the model it was: "):
+        Parts(str(tmp_path / "m.py:Net"), "", "", sizes, 1).write(tmp_path / "parts")
+
+
+@pytest.mark.parametrize("features", ["x.log()", "torch.arange(20.0)[x.mul(20).long()]"])
+def test_halves_are_the_model_where_it_has_no_value_for_some_samples(features: str, tmp_path: Path) -> None:
+    """A logarithm of a negative value is NaN, and a row of a large number is an IndexError: data may have neither."""
+    (tmp_path / "m.py").write_text(CONDITIONAL.replace("FEATURES", features).replace("CONDITION", "False"))
+    Parts(str(tmp_path / "m.py:Net"), "", "", VECTOR, 1).write(tmp_path / "parts")
+
+
 @pytest.mark.parametrize(
     ("word", "text"),
     [
