@@ -32,6 +32,16 @@ def cells_of(names: Sequence[str], words: Sequence[str] = (), seed: int = 1) -> 
     return Grid(config_of_words(*how), ("iot-4g",), (BASE,), (seed,)).cells()
 
 
+class Ended:
+    """A process that has ended with this status."""
+
+    def __init__(self, status: int) -> None:
+        self.returncode = status
+
+    def poll(self) -> int:
+        return self.returncode
+
+
 class Runs:
     """What stands for ``run.py``: ``fate`` gives, for the methods of a run, the outcome of each that it records, and
     its status."""
@@ -42,7 +52,10 @@ class Runs:
         self.note: Callable[[dict[str, Any]], None] = lambda _manifest: None
         self.words: tuple[str, ...] = ()
 
-    def __call__(self, command: Sequence[str], log: Path | None) -> int:
+    def __call__(self, command: Sequence[str], log: Path | None, _cores: object) -> Ended:
+        return Ended(self.play(command, log))
+
+    def play(self, command: Sequence[str], log: Path | None) -> int:
         words = dict(word.split("=", 1) for word in command[3:] if "=" in word)
         names, folder = words["--algorithm"].split(","), Path(words["--out"])
         self.played.append(names)
@@ -67,12 +80,12 @@ class Runs:
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
     fake = Runs()
-    monkeypatch.setattr(subcommand, "run_subcommand", fake)
+    monkeypatch.setattr(subcommand, "start_subcommand", fake)
     yield fake
 
 
 def bench(folder: Path, *more: str, algorithms: Sequence[str] = NAMES) -> int:
-    words = ["bench", "--profiles", "iot-4g", "--seeds", "1", "--algorithm", ",".join(algorithms), *more]
+    words = ["bench", "--jobs", "1", "--profiles", "iot-4g", "--seeds", "1", "--algorithm", ",".join(algorithms), *more]
     return run.main([*words, "--out", str(folder)])
 
 

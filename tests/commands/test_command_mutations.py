@@ -92,6 +92,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch, contextlib.chdir(folder):
         patch.setattr(launcher.Launcher, "__enter__", start)
         patch.setattr(subcommand, "run_subcommand", start)
+        patch.setattr(subcommand, "start_subcommand", start)
         yield folder
 
 

@@ -15,7 +15,7 @@ import shlex
 import signal
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,15 +26,19 @@ from algorithms.commands.options.flags import COMMAND, Flags
 from algorithms.commands.options.overrides import completed
 from algorithms.commands.options.run_flags import RunCommand, read
 from algorithms.commands.sweep.grid import BASE, Grid, SweepRun, Variant, unvaried, variants
+from algorithms.commands.sweep.places import Playing, jobs_for, places
 from algorithms.commands.sweep.records import Found, Records, again
 from emulator.errors import UserError
 from emulator.ledger import run_folder
 
 if TYPE_CHECKING:
+    import subprocess
+
     from emulator.tables.sweep import Ablation, Results, SweepResult
     from emulator.tables.table import Table
 
 MOST_SEEDS = 10_000
+POLL_S = 0.1  # how often the ends of runs are looked for
 MOST_NAMED = 10  # of the results that are missing
 OWN = ("--profile", "--seed", "--clock", "--dilation", "--out")
 STOPPED = (130, -signal.SIGINT, -signal.SIGTERM, -signal.SIGHUP)
@@ -58,7 +62,11 @@ def command(argv: list[str]) -> int:
         variants=variants(flags.vary, flags.cross),
         seeds=tuple(range(flags.seed, flags.seed + flags.seeds)),
     )
-    return play_bench(grid, argv=["bench", *argv], out=flags.out, against=flags.against, quiet=True, warnings=warnings)
+    if flags.jobs is not None and not 1 <= flags.jobs <= len(os.sched_getaffinity(0)):
+        cores = len(os.sched_getaffinity(0))
+        raise UserError(f"--jobs {flags.jobs}: each run needs a core of its own; say 1 to {cores}, or leave it out")
+    how: dict[str, Any] = {"out": flags.out, "against": flags.against, "warnings": warnings, "jobs": flags.jobs}
+    return play_bench(grid, argv=["bench", *argv], quiet=True, **how)
 
 
 def _parser() -> Flags:
@@ -82,6 +90,9 @@ def _parser() -> Flags:
         help="play also with each of these values, one key at a time: an option of algorithms (q, l, aux_lr, ...) or"
         " a flag of a run (aux, batch, partition, clients, ...)",
     )
+    flags.add_argument(
+        "--jobs", type=int, metavar="N", help="so many runs side by side, each on cores of its own; default: what fits"
+    )
     flags.add_argument("--cross", action="store_true", help="play every combination of what is varied")
     flags.add_argument(
         "--against",
@@ -104,11 +115,19 @@ def over_seeds(config: RunCommand, argv: list[str]) -> int:
 
 
 def play_bench(
-    grid: Grid, *, argv: list[str], out: str | None, against: str | None, quiet: bool, warnings: Sequence[str] = ()
+    grid: Grid,
+    *,
+    argv: list[str],
+    out: str | None,
+    against: str | None,
+    quiet: bool,
+    warnings: Sequence[str] = (),
+    jobs: int | None = 1,
 ) -> int:
     """Play what has not been played, then print the tables; the exit status.
 
-    ``quiet``: the runs' own output goes into files beside their folders, which remain where a run failed."""
+    ``quiet``: the runs' own output goes into files beside their folders, which remain where a run failed. ``jobs``: so
+    many runs at a time; None: as many as this host has room for."""
     cells = grid.cells()
     names = list(dict.fromkeys(cell.algorithm for cell in cells))
     if against is not None and against not in names:
@@ -116,8 +135,10 @@ def play_bench(
     folder = _folder(out, grid)
     for warning in warnings:
         print(f"warning: {warning}")
+    command = shlex.join(["run.py", *argv])
+    at_once = jobs or jobs_for(max(len(cell.manifest.clients) for cell in cells))
     with _locked(folder):
-        return _play(Bench(grid, cells, folder, command=shlex.join(["run.py", *argv]), against=against), quiet)
+        return _play(Bench(grid, cells, folder, command=command, against=against, jobs=at_once), quiet)
 
 
 def _play(bench: Bench, quiet: bool) -> int:
@@ -142,15 +163,17 @@ class Bench:
     """All cells of a grid, and what of them has been recorded in a folder."""
 
     def __init__(
-        self, grid: Grid, cells: Sequence[SweepRun], folder: Path, *, command: str, against: str | None
+        self, grid: Grid, cells: Sequence[SweepRun], folder: Path, *, command: str, against: str | None, jobs: int
     ) -> None:
         self.grid, self.cells, self.folder = grid, cells, folder
         self.records = Records(folder, {cell.key for cell in cells})
-        self._command, self._against = command, against
+        self._command, self._against, self.jobs = command, against, jobs
         self._alone: set[str] = set()  # results that were played alone, since together none was
 
     def play(self, quiet: bool) -> bool:
         """Play what is missing, a line and new tables a run; whether that was broken off."""
+        from emulator.runtime import subcommand
+
         jobs = deque(self._jobs())
         total, begun, done, index = sum(map(len, jobs)), time.monotonic(), 0, 0
         keys = {cell.key for cell in self.cells}
@@ -160,22 +183,35 @@ class Bench:
         for line in again(self.records, [cell for job in jobs for cell in job]):
             print(line, flush=True)
         self.write()
-        while jobs:
-            job, index = jobs.popleft(), index + 1
-            started = time.monotonic()
-            run, status, why = self._play(job, quiet)
-            after = self._apart(job, status)
-            jobs.extendleft(reversed(after))
-            done += len(job) - sum(map(len, after))
-            now = time.monotonic()
-            to_go = (now - begun) / max(done, 1) * (total - done)
-            left = f"about {_minutes(to_go)} left" if jobs else "the last"
-            names = ", ".join(cell.algorithm for cell in job)
-            print(f"[{index}/{index + len(jobs)}] {run.name}: {names}: {now - started:.0f} s{why}; {left}", flush=True)
-            self.write()
-            if status in STOPPED:
-                return True
-        return False
+        free = places(self.jobs)
+        running: dict[subprocess.Popen[bytes], Playing] = {}
+        stopped: list[bool] = []
+        with subcommand.forwarded(running.keys(), lambda: stopped.append(True)):
+            while running or (jobs and not stopped):
+                while jobs and free and not stopped:
+                    playing = self._start(jobs.popleft(), free.pop(), quiet, running.values())
+                    running[playing.process] = playing
+                ended = next((process for process in running if process.poll() is not None), None)
+                if ended is None:
+                    time.sleep(POLL_S)
+                    continue
+                playing, index = running.pop(ended), index + 1
+                free.append(playing.cores)
+                status = ended.returncode
+                why = self._take(playing, status)
+                after = self._apart(playing.job, status)
+                jobs.extendleft(reversed(after))
+                done += len(playing.job) - sum(map(len, after))
+                now, waiting = time.monotonic(), len(jobs) + len(running)
+                to_go = (now - begun) / max(done, 1) * (total - done)
+                left = f"about {_minutes(to_go)} left" if waiting else "the last"
+                names = ", ".join(cell.algorithm for cell in playing.job)
+                took = f"{now - playing.started:.0f} s{why}"
+                print(f"[{index}/{index + waiting}] {playing.run.name}: {names}: {took}; {left}", flush=True)
+                self.write()
+                if status in STOPPED:
+                    stopped.append(True)
+        return bool(stopped)
 
     def _apart(self, job: Sequence[SweepRun], status: int) -> list[list[SweepRun]]:
         """What of a run that failed is to be played without what ended it: all that it left, or, where it left all,
@@ -200,25 +236,34 @@ class Bench:
                 jobs.setdefault((cell.profile, cell.variant, cell.seed), []).append(cell)
         return list(jobs.values())
 
-    def _play(self, job: Sequence[SweepRun], quiet: bool) -> tuple[Path, int, str]:
-        """One run: its folder, its exit status, and what went wrong, in words."""
+    def _start(
+        self, job: Sequence[SweepRun], cores: frozenset[int], quiet: bool, others: Collection[Playing]
+    ) -> Playing:
+        """One run, on ``cores`` of its own, beside the ``others``."""
         from emulator.runtime import subcommand
 
-        first, run = job[0], self.records.new(job[0])
+        first, run = job[0], self.records.new(job[0], [other.run for other in others])
         run.parent.mkdir(parents=True, exist_ok=True)
         own: dict[str, Any] = {"algorithm": ",".join(registry.word_of(cell.algorithm) for cell in job), "out": str(run)}
         own |= {"no_dashboard": True, "force": True} if quiet else {}
         config = msgspec.structs.replace(self.grid.config(first.profile, first.variant, first.seed), **own)
         log = run.with_name(f"{run.name}.log") if quiet else None
-        status = subcommand.run_subcommand([*COMMAND, *config.words()], log)
+        process = subcommand.start_subcommand([*COMMAND, *config.words()], log, cores)
+        return Playing(process, list(job), run, log, cores, time.monotonic())
+
+    def _take(self, playing: Playing, status: int) -> str:
+        """Take up the record of a run that has ended; what went wrong, in words."""
+        from emulator.runtime import subcommand
+
+        job, run, log = playing.job, playing.run, playing.log
         if (run / "manifest.json").exists():
             self.records.add(run)
         if status == 0:
             if log:
                 log.unlink()
             odd = dict.fromkeys(self.records.why_again(cell) for cell in job if cell.key not in self.records.found)
-            return run, status, "".join(f" (as it was played, {why})" for why in odd)
-        return run, status, f" {subcommand.describe_status(status)}{_last_line(log)}"
+            return "".join(f" (as it was played, {why})" for why in odd)
+        return f" {subcommand.describe_status(status)}{_last_line(log)}"
 
     def write(self, show: bool = False) -> bool:
         """Write the tables of what there is, and print them if asked to; whether nothing is missing."""

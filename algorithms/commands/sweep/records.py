@@ -77,10 +77,10 @@ class Records:
         """Whether a key was played, with a result that can be trusted."""
         return key in self.found and not self.found[key].why
 
-    def new(self, cell: SweepRun) -> Path:
-        """A folder for another run."""
+    def new(self, cell: SweepRun, taken: Collection[Path] = ()) -> Path:
+        """A folder for another run, which is none of those ``taken``."""
         number = 1
-        while (run := self.folder / f"{cell.stem}{f'-{number}' * (number > 1)}").exists():
+        while (run := self.folder / f"{cell.stem}{f'-{number}' * (number > 1)}").exists() or run in taken:
             number += 1
         return run
 
