@@ -261,7 +261,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
 def test_an_interrupted_bench_goes_on_and_says_what_an_uninterrupted_one_says(tmp_path: Path) -> None:
     scenario = write_scenario(tmp_path / "scenario", [(1, Board())])
     flags = ["--algorithm", "cse-fsl", "--rounds", 1, "--batch", 128]
-    bench = ["bench", "--profiles", scenario, *flags]
+    bench = ["bench", "--jobs", 1, "--profiles", scenario, *flags]
     folder = tmp_path / "bench"
     runs = [folder / "runs" / f"{scenario.stem}-seed-{seed}" for seed in (1, 2)]
     with Command(folder, *bench, "--seeds", 2, program="run.py") as command:
