@@ -26,6 +26,8 @@ from emulator.node import ClientNode, Message, ServerNode, StateDict
 class Config(Settings, frozen=True, forbid_unknown_fields=True):
     """``client_lr`` is the rate of the whole model."""
 
+    has_cut: ClassVar[bool] = False
+
 
 class Initial(Message, frozen=True, kw_only=True, tag="initial"):
     """Server to client, once."""

@@ -44,6 +44,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     has_auxiliary: ClassVar[bool] = False  # whether a head at the client stands in for the server's half
+    has_cut: ClassVar[bool] = True  # whether its figures depend on where the model is cut
 
     task: Task = msgspec.field(default_factory=Task)
     rounds: int = DEFAULT_ROUNDS

@@ -9,6 +9,7 @@ import math
 import os
 import signal
 import statistics
+from collections import Counter
 from pathlib import Path
 
 import msgspec
@@ -23,11 +24,13 @@ from toy import make_timeline
 from words import config_of_words
 
 import run
+from algorithms import fedavg
 from algorithms.commands.sweep.bench import ablations
 from algorithms.commands.sweep.grid import BASE, Grid, Variant, unvaried, variants
 from emulator.analysis.statistics import estimate_mean, paired
 from emulator.analysis.summary import read_summary
 from emulator.errors import UserError
+from emulator.runtime.evaluator import hash_of
 from emulator.tables.sweep import (
     Ablation,
     Results,
@@ -39,6 +42,7 @@ from emulator.tables.sweep import (
     figures_of,
 )
 from emulator.tables.table import MARKED, NOTHING
+from emulator.testing.recording import record
 
 values = st.floats(-1e6, 1e6)
 
@@ -132,6 +136,8 @@ def test_one_key_at_a_time_or_every_combination() -> None:
         ("q=5", set()),  # the default
         ("aux=linear", set()),  # the cut's default by its name
         ("aux=pool", {"fsl-sage"}),  # SL has none
+        ("cut=conv2", set()),  # the default
+        ("cut=conv1", {"sl", "fsl-sage"}),
         ("l=2", {"fsl-sage"}),
         ("align=none", {"fsl-sage"}),
         ("batch=8", {"sl", "fsl-sage"}),
@@ -143,6 +149,20 @@ def test_one_key_at_a_time_or_every_combination() -> None:
 def test_a_variant_is_another_run_for_those_whose_figures_may_depend_on_it(text: str, changed: set[str]) -> None:
     base, varied = keys(), keys(variants([text], cross=False)[1])
     assert {name for name in base if base[name] != varied[name]} == changed
+
+
+def test_fedavg_which_has_no_cut_is_played_once_and_trains_alike_at_every_cut() -> None:
+    base = config_of_words("--algorithm", "sl,fedavg", "--clock", "virtual")
+    grid = Grid(base, ("iot-4g",), variants(["cut=conv1,conv3"], cross=False), (1,))
+    cells = grid.cells()
+    assert Counter(cell.algorithm for cell in {cell.key: cell for cell in cells}.values()) == {"sl": 3, "fedavg": 1}
+    (table,) = ablations(grid, "iot-4g", cells)
+    assert [*table.rows] == ["sl"]
+    task = {"clients": 2, "samples_per_client": 8, "batch": 8}
+    one, other = (record(fedavg, {"rounds": 1, "task": task | {"cut": cut}}) for cut in ("conv1", "conv3"))
+    wholes = [[{**each["client"], **each["server"]} for each in recording.snapshots] for recording in (one, other)]
+    for mine, its in zip(*wholes, strict=True):
+        assert hash_of({"whole": mine}) == hash_of({"whole": its})
 
 
 def test_another_seed_profile_or_clock_is_another_run() -> None:

@@ -101,7 +101,8 @@ def parts_of(manifest: Manifest, name: str) -> Parts:
     config = named_config(name, manifest.settings[name])
     settings = msgspec.to_builtins(config)
     task = settings.pop("task")
-    task |= {"aux": task["aux"] if config.has_auxiliary else "", "data_dir": "", "folder": ""}
+    task |= {"data_dir": "", "folder": ""}
+    task |= {key: "" for key, has in (("aux", config.has_auxiliary), ("cut", config.has_cut)) if not has}
     task |= {key: user_objects.short(task[key]) for key in BROUGHT if user_objects.is_named(task[key])}
     if parse_partition(task["partition"]).path:
         task["partition"] = "file"  # whose content is part of the data's digest, as that of initial weights is
