@@ -137,6 +137,8 @@ def metrics_of(text: str, metrics: Sequence[Metric]) -> list[Metric]:
         for value in found.get(metric.name, ()):
             if metric.percent and not 0 <= value <= 1:
                 raise UserError(f"--target {text}: {metric.name} is a share: say 0 to 1, such as 0.9, not {value:g}")
+            if value < metric.least:
+                raise UserError(f"--target {text}: {metric.words} is at least {metric.least:g}, and never {value:g}")
     given = {name: tuple(dict.fromkeys(targets)) for name, targets in found.items()}
     return [msgspec.structs.replace(each, targets=given.get(each.name, ())) if text else each for each in metrics]
 

@@ -84,7 +84,7 @@ class PerPosition:
 
     metrics = (
         Metric("token_accuracy", targets=(0.85, 0.9)),
-        Metric("perplexity", "lower", percent=False),
+        Metric("perplexity", "lower", percent=False, least=1.0),
         Metric("macro_f1"),
     )
 

@@ -16,12 +16,14 @@ LONG = 7  # letters: a longer word is divided above a narrow column
 
 
 class Metric(Struct, frozen=True):
-    """A figure of a judged model. ``percent``: it is a share, 0 to 1; ``targets``: values whose first round is told."""
+    """A figure of a judged model. ``percent``: it is a share, 0 to 1; ``targets``: values whose first round is told;
+    ``least``: what it cannot be below."""
 
     name: str
     better: Literal["higher", "lower"] = "higher"
     percent: bool = True
     targets: tuple[float, ...] = ()
+    least: float = 0.0
 
     @property
     def words(self) -> str:

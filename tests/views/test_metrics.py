@@ -161,6 +161,26 @@ def test_a_target_that_cannot_be_is_refused_in_one_line(text: str, words: str) -
 
 
 @pytest.mark.parametrize(
+    ("kind", "text", "least", "words"),
+    [
+        ("regression", "0.9,-1", "0", "mean squared error is at least 0, and never -1"),
+        (
+            "per-position",
+            "perplexity:0.5",
+            "perplexity:1",
+            "perplexity is at least 1, and never 0.5",
+        ),
+    ],
+)
+def test_a_target_below_what_its_metric_can_be_is_refused(kind: str, text: str, least: str, words: str) -> None:
+    metrics = objective_of(kind).metrics
+    with pytest.raises(UserError) as found:
+        metrics_of(text, metrics)
+    assert str(found.value) == f"--target {text}: {words}"
+    assert metrics_of(least, metrics)
+
+
+@pytest.mark.parametrize(
     ("last", "naive_score", "said"),
     [
         (1.1, 1.0, "its mean squared error is 1.1, no better than the mean (1)"),
