@@ -61,6 +61,7 @@ OTHER: dict[str, Any] = {  # than the default
     "target": "0.5",
     "data_dir": "elsewhere",
     "ignore_index": 255,
+    "lora": "rank=2,target=fc",
 }
 
 OWN = """import numpy
@@ -186,6 +187,17 @@ def test_a_value_that_cannot_be_is_one_line_with_its_flag(said: dict[str, Any], 
     with pytest.raises(UserError) as caught:
         RunCommand.of({"profile": "iot-4g", **said})
     assert str(caught.value).startswith(line)
+
+
+@pytest.mark.parametrize("name", sorted(RunConfig.knobs().keys() - {"options", "rounds"}))
+def test_a_set_of_what_has_a_flag_of_its_own_names_the_flag(name: str) -> None:
+    for key in (name, name.replace("_", "-"), f"fsl-sage:{name}"):
+        with pytest.raises(UserError) as caught:
+            overrides.split_option(f"{key}=8")
+        flag = f"--{name.replace('_', '-')}"
+        assert (
+            str(caught.value) == f"--set {key}=8: {key.split(':')[-1]} is no option of a method: say {flag}, of a run"
+        )
 
 
 def test_what_an_experiment_can_say_is_none_where_it_is_not_said() -> None:

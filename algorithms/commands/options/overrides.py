@@ -72,6 +72,9 @@ def split_option(option: str) -> tuple[str, str, Any]:
         raise UserError(f"--set {option}: say [ALGORITHM:]KEY=VALUE, e.g. fsl-sage:l=10{known}")
     if field == "task":
         raise UserError(f"--set {option}: the task is set by flags of its own, such as --dataset and --batch")
+    knob = RunConfig.knobs().get(field.replace("-", "_"))
+    if knob and not any(knob.name in option_names(name) for name in ([algorithm] if algorithm else ALGORITHMS)):
+        raise UserError(f"--set {option}: {field} is no option of a method: say {knob.flag}, of a run")
     try:
         return algorithm, field, msgspec.json.decode(text)
     except msgspec.DecodeError:
