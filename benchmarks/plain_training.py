@@ -19,8 +19,8 @@ from benchmarks import calibration
 from benchmarks.namespaces import Laboratory, enter, join
 from benchmarks.report import Section, Target, rate_text
 from benchmarks.scenes import scenario_text
-from emulator.analysis.latency import union
 from emulator.errors import UserError
+from emulator.spans import union
 
 CLIENTS = 4
 UP_BPS, DOWN_BPS = 2_000_000, 5_000_000  # those of iot-4g, without its delay

@@ -11,6 +11,7 @@ validation  what is wrong with a value that a user gives, and what would be righ
 piecewise   a quantity that changes in steps, and starts over
 processes   what makes a child process end with the supervisor
 sources     which of our own files a module depends on, by what each does
+spans       spans of time as arrays: joined, and how much of them by when
 
 Rules that keep a run repeatable: integers inside (``_ns``, ``_bytes``, ``_bps``); one named random stream a purpose;
 heap keys are (time, rank, sequence); never iterate a set; aggregate in client order; no module of an algorithm reads

@@ -4,6 +4,7 @@ __main__   ``python -m algorithms.commands``: the command line, as one of our ow
 calibrate  What this machine's torch does in one thread, as a device profile: dense, depthwise, memory, dispatch
 compare    ``run.py compare DIR DIR ...``: runs side by side
 cuts       ``run.py cuts MODEL``: where a model can be cut, and what each cut costs a client
+energy     ``run.py energy DIR``: joules of a record's clients, also by power numbers of other profiles
 export     ``run.py export DIR``: a record's figures as files with a column each, for notebooks and spreadsheets
 fit        What fits a device: for each algorithm the largest batch, and the peak at the usual ones
 main       The command line: a command by its name, or a run

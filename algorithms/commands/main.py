@@ -16,6 +16,7 @@ COMMANDS = {  # besides a run
     "calibrate": "algorithms.commands.calibrate:command",
     "compare": "algorithms.commands.compare:command",
     "cuts": "algorithms.commands.cuts:command",
+    "energy": "algorithms.commands.energy:command",
     "export": "algorithms.commands.export:command",
     "fit": "algorithms.commands.fit:command",
     "profiles": "algorithms.commands.profiles:command",

@@ -6,6 +6,7 @@ clock_agreement  One scenario under both clocks: how far its ends of rounds, byt
 columns          A record as columns with units in their names, for notebooks
 communication    What messages weigh: by way, by kind, and until each round's end
 computations     What was computed, by method, device and function: how often, of how much work, in how much time
+energy           Joules of a run's clients until the last round's end, and which methods they tell apart
 latency          What the time of a client goes into: a pure function of the ledger, in whole nanoseconds
 metrics          The figures that runs are compared by: one number each, of a method's part of a summary
 model_memory     What a client of each method would need of memory with a paper's model: computed and not measured

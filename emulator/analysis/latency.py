@@ -20,15 +20,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from emulator.ledger.events import Computed, Received, Started, Transmitted
 from emulator.ledger.timeline import Timeline
+from emulator.spans import Pairs, joined, pairs_of
 
 CAUSES = ("compute", "serialisation", "propagation", "queueing", "waiting")
-
-Spans = list[tuple[int, int]]
-Pairs = NDArray[np.int64]  # beginnings and ends, [n, 2]
 
 
 def latency_splits(clients: Iterable[str], events: Timeline, *until_ns: int) -> list[dict[str, dict[str, int]]]:
@@ -40,9 +37,9 @@ def latency_splits(clients: Iterable[str], events: Timeline, *until_ns: int) -> 
 
 def _by_priority(spans: Mapping[str, array[int]]) -> list[Pairs]:
     """For each cause but the last the instants that it or one before it holds, as disjoint spans."""
-    found, taken = [], np.empty((0, 2), np.int64)
+    found, taken = [], pairs_of([])
     for cause in CAUSES[:-1]:
-        taken = _joined(np.concatenate([taken, np.frombuffer(spans[cause], np.int64).reshape(-1, 2)]))
+        taken = joined(taken, pairs_of(np.frombuffer(spans[cause], np.int64)))
         found.append(taken)
     return found
 
@@ -84,21 +81,3 @@ def _all_spans(events: Timeline) -> dict[str, dict[str, array[int]]]:
             for source, event in zip(arrivals[where], in_turn, strict=False):
                 spans[source]["queueing"].extend((where[1], event.start_ns))
     return spans
-
-
-def _joined(pairs: Pairs) -> Pairs:
-    """Disjoint spans, in order, that cover the same instants."""
-    pairs = pairs[pairs[:, 1] > pairs[:, 0]]
-    if not len(pairs):
-        return pairs
-    pairs = pairs[np.argsort(pairs[:, 0], kind="stable")]
-    reached = np.maximum.accumulate(pairs[:, 1])
-    apart = np.flatnonzero(pairs[1:, 0] > reached[:-1])  # a gap follows
-    starts, ends = pairs[np.concatenate([[0], apart + 1]), 0], reached[np.concatenate([apart, [len(pairs) - 1]])]
-    return np.column_stack([starts, ends])
-
-
-def union(spans: Sequence[tuple[int, int]], length_ns: int) -> Spans:
-    """Disjoint spans that cover the same instants of 0 … length."""
-    pairs = np.array(spans, np.int64).reshape(-1, 2)
-    return [(start, end) for start, end in _joined(np.clip(pairs, 0, length_ns)).tolist()]

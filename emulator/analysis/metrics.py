@@ -41,6 +41,19 @@ def payload_per_share(algorithm: AlgorithmSummary, way: Way) -> float | None:
     return sent / algorithm.client_rounds
 
 
+def joules_per_share(algorithm: AlgorithmSummary) -> float | None:
+    """Joules of a client and round, mean over rounds and the clients whose power is known."""
+    energy = algorithm.energy
+    return energy.joules / energy.clients / algorithm.rounds if energy and algorithm.rounds else None
+
+
+def joules_to(algorithm: AlgorithmSummary, goal: Goal) -> float | None:
+    """Joules until the end of the first round that reached it, mean over those clients; None where none did."""
+    reached, energy = algorithm.reached(goal), algorithm.energy
+    rows = [row.joules for row in algorithm.history if reached and row.round == reached.round]
+    return rows[0] / energy.clients if energy and rows and rows[0] is not None else None
+
+
 def largest(values: Iterable[float | None]) -> float | None:
     """None where none is there."""
     return max((value for value in values if value is not None), default=None)
@@ -66,6 +79,7 @@ def _last(metric: Metric) -> Callable[[AlgorithmSummary], float | None]:
 
 FIGURES = {  # that every task has
     "s_per_round": Figure("s per\nround", seconds_per_round),
+    "j_per_round": Figure("J per\nround", joules_per_share),
     "up_kb": Figure("up\nkB", lambda algorithm: _scaled(payload_per_share(algorithm, "up"), 1 / KB)),
     "down_kb": Figure("down\nkB", lambda algorithm: _scaled(payload_per_share(algorithm, "down"), 1 / KB)),
     "payload_mb": Figure("payload\nMB", lambda algorithm: algorithm.total_bytes.payload / MB),
@@ -105,7 +119,7 @@ def figures(criteria: Criteria) -> dict[str, Figure]:
     found = {"s_per_round": FIGURES["s_per_round"]}
     for key, goal, head in zip(named.seconds_to, goals, heads, strict=True):
         found[key] = Figure(f"s to\n{head}", _seconds_to(goal), trained=True)
-    found |= {key: FIGURES[key] for key in ("up_kb", "down_kb", "payload_mb")}
+    found |= {key: FIGURES[key] for key in ("j_per_round", "up_kb", "down_kb", "payload_mb")}
     for key, goal, head in zip(named.mb_to, goals, heads, strict=True):
         found[key] = Figure(f"MB to\n{head}", _mb_to(goal), trained=True)
     for metric in criteria.shown:

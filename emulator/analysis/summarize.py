@@ -20,6 +20,7 @@ from emulator.analysis.client_memory import (
 )
 from emulator.analysis.communication import both_ways, by_kind
 from emulator.analysis.computations import computations
+from emulator.analysis.energy import add_energy
 from emulator.analysis.latency import CAUSES, latency_splits
 from emulator.analysis.summary import (
     AlgorithmSummary,
@@ -36,6 +37,7 @@ from emulator.checks.digest import numerics_digest, timeline_digest
 from emulator.checks.findings import Divergence
 from emulator.checks.health import check_health
 from emulator.checks.send_queues import held_peak_bytes
+from emulator.energy.powers import PowerFiles
 from emulator.ledger.events import (
     AnyEvent,
     Computed,
@@ -53,10 +55,13 @@ from emulator.ledger.timeline import Timeline, timelines_of
 SECOND_NS = 10**9
 
 
-def summarize(manifest: Manifest, recorded: Mapping[str, Iterable[AnyEvent]]) -> Summary:
+def summarize(
+    manifest: Manifest, recorded: Mapping[str, Iterable[AnyEvent]], power: PowerFiles | None = None
+) -> Summary:
     """The run, its verdict on itself, and one entry for each algorithm.
 
-    ``recorded`` are the events of each algorithm, as ``emulator.ledger.files.read_timeline`` gives them.
+    ``recorded`` are the events of each algorithm, as ``emulator.ledger.files.read_timeline`` gives them; ``power``
+    stands in for the power numbers of the manifest.
     """
     timelines = timelines_of(recorded)
     algorithms = {name: _algorithm(manifest, events) for name, events in timelines.items()}
@@ -78,6 +83,7 @@ def summarize(manifest: Manifest, recorded: Mapping[str, Iterable[AnyEvent]]) ->
         data=manifest.data,
         not_played=absent,
         algorithms=algorithms,
+        energy=add_energy(manifest, timelines, algorithms, power),
     )
 
 

@@ -76,6 +76,7 @@ class RoundSummary(msgspec.Struct, kw_only=True):
     payload_bytes: int
     payload_up: int
     payload_down: int
+    joules: float | None = None  # of all clients whose power is known, until its end
 
 
 class TargetReached(msgspec.Struct, kw_only=True):
@@ -141,7 +142,8 @@ class ServerSummary(msgspec.Struct, kw_only=True):
 class ClientSummary(msgspec.Struct, kw_only=True):
     """A client over the whole run. ``latency_s``: due seconds by the causes of ``latency``; ``account_mib``: its
     tensors when they were most, by kind; ``beside_mib``: what of the peak those do not explain; ``score``: the last
-    judged model's metric for this client (``ClientSpread``)."""
+    judged model's metric for this client (``ClientSpread``); ``joules``: until the last round's end, by cause;
+    ``battery_days``: how long its battery lasts at one mean round an hour (``analysis.energy``)."""
 
     name: str
     device: str = ""
@@ -162,6 +164,8 @@ class ClientSummary(msgspec.Struct, kw_only=True):
     bytes: ByteSizesBothWays
     by_kind: KindsBothWays = msgspec.field(default_factory=KindsBothWays)
     score: float | None = None
+    joules: dict[str, float] | None = None
+    battery_days: float | None = None
 
 
 class ClientSpread(msgspec.Struct, kw_only=True):
@@ -175,6 +179,38 @@ class ClientSpread(msgspec.Struct, kw_only=True):
     std: float
     worst: float
     worst_client: str
+
+
+class EnergySummary(msgspec.Struct, kw_only=True):
+    """Joules of a method's clients until the last round's end, of the ``clients`` whose power is known: nominal, and
+    the least and the most over the uncertainty of all power numbers; by cause (``energy.consumption.CAUSES``).
+    ``grade``: the worst of a number that went in."""
+
+    clients: int
+    joules: float
+    least_joules: float
+    most_joules: float
+    causes: dict[str, float]
+    grade: str
+    worst_client: str
+    worst_joules: float
+
+
+class MissingPower(msgspec.Struct, kw_only=True):
+    """A device or network of ``clients`` clients whose profile has no power numbers."""
+
+    kind: Literal["device", "network"]
+    name: str
+    clients: int
+
+
+class RunEnergy(msgspec.Struct, kw_only=True):
+    """What of a run's energy is not known; the finished method with the fewest joules a round ("": none or one), and
+    those that power numbers do not tell apart from it: their difference has no one sign over all ends of them."""
+
+    missing: list[MissingPower] = []
+    least: str = ""
+    alike: list[str] = []
 
 
 class AlgorithmSummary(msgspec.Struct, kw_only=True):
@@ -225,6 +261,7 @@ class AlgorithmSummary(msgspec.Struct, kw_only=True):
     alignment: list[AlignmentErrors] = []
     computations: list[ComputationSummary] = []
     server: ServerSummary | None = None
+    energy: EnergySummary | None = None
     clients: list[ClientSummary]
 
     def reached(self, goal: Goal) -> TargetReached | None:
@@ -253,6 +290,7 @@ class Summary(msgspec.Struct, kw_only=True):
     data: Census | None = None
     not_played: list[str] = []
     algorithms: dict[str, AlgorithmSummary]
+    energy: RunEnergy | None = None
     made_by: str = ""
 
     @property

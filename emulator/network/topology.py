@@ -13,6 +13,8 @@ import random
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from emulator.network import tcp
 from emulator.network.fairness import Q20, Resource
 from emulator.piecewise import PointwiseMax, StepFunction
@@ -207,9 +209,7 @@ def _at_its_place(network: Network, stream: str) -> Network:
         longest_ns = max(steps.length_ns for steps in traces)
         ahead_ns = random.Random(stream).randrange(max(longest_ns // MS, 1)) * MS
     up, down = (_from(direction, ahead_ns) for direction in (network.up, network.down))
-    return Network(
-        network.name, up, down, network.duplex, network.transport, network.rate_kind, trace_start_ns=ahead_ns
-    )
+    return replace(network, up=up, down=down, trace_start_ns=ahead_ns)
 
 
 def _from(direction: Direction, ahead_ns: int) -> Direction:

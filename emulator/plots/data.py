@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from statistics import fmean, median
 from typing import NamedTuple
 
-from emulator.analysis.latency import Spans, union
 from emulator.analysis.metrics import largest
 from emulator.analysis.summary import ClientSummary, Summary
 from emulator.ledger.events import Computed, Posted, RoundEnded, Transmitted
 from emulator.ledger.manifest import NodeFacts
 from emulator.ledger.timeline import Timeline
+from emulator.spans import Spans, union
 
 MB = 10**6
 SECOND_NS = 10**9

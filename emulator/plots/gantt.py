@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from emulator.analysis.latency import Spans
 from emulator.analysis.summary import Summary
 from emulator.plots.data import Lane, Strip, slowest
 from emulator.plots.style import DARK, KINDS, FigurePage, page
+from emulator.spans import Spans
 from emulator.tables.table import number
 
 SECOND_NS = 10**9

@@ -34,6 +34,7 @@ UNITS = {  # by the unit of a profile's key: other units, in the integer unit us
     "percent": {"percent": 10**7},
     "mib": {"gib": 2**30, "mib": 2**20, "kib": 2**10, "gb": 10**9, "mb": 10**6, "bytes": 1},
     "gflops": {"tflops": 10**12, "gflops": 10**9, "mflops": 10**6, "flops": 1, "gflop_per_s": 10**9, "flop_per_s": 1},
+    "w": {"w": 10**9, "mw": 10**6},
     "gbps": {"gbps": 10**9, "gbytes_per_s": 10**9, "mbytes_per_s": 10**6},
 }
 SIDED = ("one_way_ms", "jitter_ms", "loss_percent")
@@ -53,7 +54,7 @@ def _columns() -> Iterator[ColumnSpec]:
     for schema in (NetworkFile, DeviceFile):
         for key in schema.__struct_fields__:
             stem, _, unit = key.rpartition("_")
-            if stem and unit in UNITS:
+            if stem and unit in UNITS and "_per_" not in key:
                 yield from (ColumnSpec(f"{stem}_{u}", (key,), n, unit_of(key).inside) for u, n in UNITS[unit].items())
     yield from (ColumnSpec(f"rate_{u}", ("up_mbps", "down_mbps"), n, "bit/s") for u, n in UNITS["mbps"].items())
     yield from (ColumnSpec(u, (FLOPS,), n, "FLOP/s") for u, n in UNITS["gflops"].items())

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from emulator.inputs.text_files import profile_error
 from emulator.piecewise import StepFunction
+from emulator.profiles.power_reading import radio_power
 from emulator.profiles.scenario import Cell, Direction, Network
 from emulator.profiles.schema import CellPart, Document, NetworkFile, TraceFile, to_integer_unit, unit_of
 from emulator.traces import reading
@@ -94,7 +95,13 @@ def network_of(document: Document, files: dict[str, str]) -> Network:
     if start_ns is not None and not any(link.traces):
         raise profile_error(file, "trace_start_s", "this link follows no trace; leave it out, or write trace = NAME")
     return Network(
-        document.path.stem, up, down, typed.duplex, typed.transport, typed.rate_kind, trace_start_ns=start_ns
+        document.path.stem,
+        *(up, down),
+        typed.duplex,
+        typed.transport,
+        typed.rate_kind,
+        start_ns,
+        radio_power(file, typed),
     )
 
 

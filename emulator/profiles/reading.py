@@ -24,6 +24,7 @@ from emulator.profiles import absence_files, client_tables
 from emulator.profiles.availability import Absence
 from emulator.profiles.client_tables import ClientTable
 from emulator.profiles.networks import cell_of, network_of
+from emulator.profiles.power_reading import device_power
 from emulator.profiles.scenario import ClientSpec, Device, Network, Scenario, ServerSpec
 from emulator.profiles.schema import (
     KINDS,
@@ -134,8 +135,14 @@ def _absence(file: str, where: str, part: AbsencePart, base: Path, files: dict[s
 def _device(document: Document) -> Device:
     typed, file = document.typed, document.shown
     assert isinstance(typed, DeviceFile)
-    keys = [key for key in DeviceFile.__struct_fields__ if key not in ("kind", "description", "send_queue_mib")]
-    device = Device(document.path.stem, *(to_integer_unit(file, key, getattr(typed, key)) for key in keys))
+    keys = [field.name for field in structs.fields(DeviceFile) if field.type is Number]
+    memory, system, runtime, dense, depthwise, rate, dispatch = (
+        to_integer_unit(file, key, getattr(typed, key)) for key in keys
+    )
+    device = Device(
+        *(document.path.stem, memory, system, runtime, dense, depthwise, rate, dispatch),
+        power=device_power(file, typed),
+    )
     if typed.send_queue_mib is not None:
         device = structs.replace(device, send_queue_bytes=to_integer_unit(file, "send_queue_mib", typed.send_queue_mib))
     if device.budget_bytes <= 0:

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from emulator.piecewise import StepFunction
 from emulator.profiles.availability import Absence
+from emulator.profiles.power import DevicePower, RadioPower
 
 
 class Direction(Struct, frozen=True):
@@ -32,7 +33,8 @@ class Network(Struct, frozen=True):
 
     ``duplex`` half: both directions share one capacity, the larger of their rates. ``rate_kind`` says what the rates
     are: "goodput" (a speed test's figure: loss is in it already) or "link". ``transport`` "ideal" leaves TCP out.
-    ``trace_start_ns``: where in its trace a link begins; None: a place drawn for each client.
+    ``trace_start_ns``: where in its trace a link begins; None: a place drawn for each client. ``radio``: its power;
+    None: the profile does not say.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Network(Struct, frozen=True):
     transport: Literal["ideal", "tcp"] = "ideal"
     rate_kind: Literal["goodput", "link"] = "goodput"
     trace_start_ns: int | None = None
+    radio: RadioPower | None = None
 
 
 class Cell(Struct, frozen=True):
@@ -59,6 +62,7 @@ class Device(Struct, frozen=True):
     """A board: memory in bytes, rates of one worker in FLOP/s and bytes/s, overhead of an operation in ns.
 
     ``send_queue_bytes``: the limit of a client's messages that have not left yet; None: the profile sets none.
+    ``power``: what it draws; None: the profile does not say.
     """
 
     name: str
@@ -70,6 +74,7 @@ class Device(Struct, frozen=True):
     memory_rate_bytes: int
     dispatch_ns: int
     send_queue_bytes: int | None = None
+    power: DevicePower | None = None
 
     @property
     def budget_bytes(self) -> int:

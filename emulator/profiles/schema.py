@@ -30,6 +30,16 @@ AT_MOST = {  # in its own unit, without up_ and down_; why: nothing real is abov
     "dispatch_us": (10**6, "the overhead of an operation is in µs"),
     "mean_present_s": (10**7, "10^7 s are 116 days"),
     "mean_absent_s": (10**7, "10^7 s are 116 days"),
+    **dict.fromkeys(("idle_w", "busy_w", "suspended_w"), (2000, "a device's power is in W, not in mW")),
+    **dict.fromkeys(
+        ("tx_w", "rx_w", "base_w", "connected_w", "drx_w", "sleep_w", "promotion_w"),
+        (20, "a radio's power is in W, not in mW"),
+    ),
+    **dict.fromkeys(("tx_w_per_mbps", "rx_w_per_mbps"), (1000, "W for each Mbit/s, not mW")),
+    **dict.fromkeys(("tail_s", "drx_s"), (86_400, "a day")),
+    "promotion_ms": (60_000, "a minute"),
+    "supply_efficiency": (1, "a supply gives at most what it takes"),
+    "battery_wh": (10**6, "a battery's energy is in Wh"),
 }
 LARGEST = 10**9  # of any number in its own unit: far above anything real, and 10^9 × 10^9 still fits 63 bits
 
@@ -75,6 +85,18 @@ class NetworkFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     duplex: Literal["full", "half"] = "full"
     transport: Literal["tcp", "ideal"] = "tcp"
     rate_kind: Literal["goodput", "link"] = "goodput"
+    tx_w: Number | None = None
+    rx_w: Number | None = None
+    base_w: Number | None = None
+    tx_w_per_mbps: Number | None = None
+    rx_w_per_mbps: Number | None = None
+    connected_w: Number | None = None
+    tail_s: Number | None = None
+    drx_w: Number | None = None
+    drx_s: Number | None = None
+    sleep_w: Number | None = None
+    promotion_ms: Number | None = None
+    promotion_w: Number | None = None
 
 
 class DeviceFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -88,6 +110,12 @@ class DeviceFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     memory_gbps: Number
     dispatch_us: Number
     send_queue_mib: Number | None = None
+    idle_w: Number | None = None
+    busy_w: Number | None = None
+    supply_efficiency: Number | None = None
+    sleeps_while_waiting: bool = False
+    suspended_w: Number | None = None
+    battery_wh: Number | None = None
 
 
 class ServerPart(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -149,7 +177,7 @@ class Unit(Struct, frozen=True):
     inside: str
 
 
-UNITS = {  # by the last word of a key
+UNITS = {  # by the last word of a key, or by its last three
     "mbps": Unit("Mbit/s", 10**6, "bit/s"),
     "ms": Unit("ms", 10**6, "ns"),
     "s": Unit("s", 10**9, "ns"),
@@ -158,12 +186,17 @@ UNITS = {  # by the last word of a key
     "mib": Unit("MiB", 2**20, "bytes"),
     "gflops": Unit("GFLOP/s", 10**9, "FLOP/s"),
     "gbps": Unit("GB/s (10^9 bytes a second)", 10**9, "bytes/s"),
+    "w": Unit("W", 10**9, "nW"),
+    "w_per_mbps": Unit("W per Mbit/s", 10**12, "aJ/bit"),
+    "wh": Unit("Wh", 3600 * 10**6, "µJ"),
+    "efficiency": Unit("", 10**9, "parts in 10^9"),
     "count": Unit("", 1, "clients"),
     "workers": Unit("", 1, "workers"),
 }
 MAY_BE_ZERO = {
     *("one_way_ms", "rtt_ms", "jitter_ms", "loss_percent", "trace_start_s"),
     *("dispatch_us", "os_reserved_mib", "runtime_mib"),
+    *("tx_w", "rx_w", "connected_w", "drx_w", "sleep_w", "suspended_w", "tail_s"),
 }
 HINTS = {  # what people try, without its unit: the key that is meant, and how it differs
     "rtt": ("rtt_ms", "write rtt_ms, in ms"),
@@ -175,8 +208,8 @@ HINTS = {  # what people try, without its unit: the key that is meant, and how i
 
 
 def unit_of(key: str) -> Unit:
-    """The unit that the last word of ``key`` names."""
-    return UNITS[key.rpartition("_")[2]]
+    """The unit that the last word of ``key`` names, or its last three."""
+    return UNITS["_".join(key.rsplit("_", 3)[-3:])] if "_per_" in key else UNITS[key.rpartition("_")[2]]
 
 
 def shipped_profiles(kind: str) -> tuple[str, ...]:
@@ -346,7 +379,8 @@ def to_integer_unit(file: str, place: str, number: Number, at_most: int | None =
         raise profile_error(file, place, f"must be {bound}, not {value}")
     most, why = AT_MOST.get(bare_key, (LARGEST, ""))
     if value > most:
-        raise profile_error(file, place, f"must be at most {most} {unit.text}, not {_show(value)}; {why}")
+        bound = f"must be at most {most} {unit.text}".rstrip()
+        raise profile_error(file, place, f"{bound}, not {_show(value)}; {why}")
     # The exponent is looked at first: 1e-999999999 as a fraction would not fit in memory.
     exponent = value.as_tuple().exponent
     scaled = Fraction(value) * unit.factor if isinstance(exponent, int) and exponent > -50 else Fraction(1, 2)

@@ -10,8 +10,9 @@ from emulator.analysis import model_memory
 from emulator.analysis.client_memory import budget_share, clients_that_fit
 from emulator.analysis.communication import SIZES, WAYS
 from emulator.analysis.latency import CAUSES
-from emulator.analysis.metrics import FIGURES, payload_per_share, seconds_per_round
+from emulator.analysis.metrics import FIGURES, joules_per_share, payload_per_share, seconds_per_round
 from emulator.analysis.summary import AlgorithmSummary, BothWays, ByteSizesBothWays, Size, Summary
+from emulator.energy.consumption import CAUSES as CAUSES_OF_ENERGY
 from emulator.tables.communication import sent
 from emulator.tables.table import Value, csv_text
 
@@ -42,6 +43,8 @@ def to_csv(summary: Summary) -> str:
     headers += ["round_s", *(f"round_{cause}_s" for cause in CAUSES), "round_up_bytes", "round_down_bytes"]
     headers += ["total_payload_bytes", "budget_share", "clients_that_fit", "clients"]
     headers += ["model_tensors_mib", "model_needed_mib", "model_fit_least", "model_fit_most"]
+    headers += ["joules", "least_joules", "most_joules", *(f"{cause}_joules" for cause in CAUSES_OF_ENERGY)]
+    headers += ["round_joules", "battery_days"]
     model = model_memory.of(summary)
     rows: list[dict[str, Value]] = []
     for name, algorithm in summary.algorithms.items():
@@ -53,6 +56,7 @@ def to_csv(summary: Summary) -> str:
             row |= {f"to_{key}_s": reached.seconds, f"to_{key}_bytes": reached.bytes} if reached else {}
         server = _fields(algorithm.server) if algorithm.server else {}
         row |= {f"server_{key}": value for key, value in server.items()}
+        row |= _energy(algorithm)
         rows.append(row | _printed(algorithm) | _with_model(algorithm, model.methods.get(name) if model else None))
         for kind, found in algorithm.by_kind.items():
             row = {"row": "kind", "algorithm": name, "name": kind, "messages": found.messages}
@@ -60,7 +64,8 @@ def to_csv(summary: Summary) -> str:
             rows.append(row | {"official_bytes": found.official})
         for client in algorithm.clients:
             about = {"row": "client", "algorithm": name}
-            rows.append(_fields(client) | about | _sizes(client.bytes) | _by_cause("latency", client.latency_s))
+            row = _fields(client) | about | _sizes(client.bytes) | _by_cause("latency", client.latency_s)
+            rows.append(row | (_joules(client.joules) if client.joules else {}))
     return csv_text(headers, ([row.get(head) for head in headers] for row in rows))
 
 
@@ -76,6 +81,19 @@ def _sizes(both: ByteSizesBothWays) -> dict[str, Value]:
 
 def _by_cause(what: str, split: Mapping[str, float] | None) -> dict[str, Value]:
     return {f"{what}_{cause}_s": seconds for cause, seconds in (split or {}).items()}
+
+
+def _joules(causes: Mapping[str, float]) -> dict[str, Value]:
+    """All of them, and each cause's."""
+    return {"joules": sum(causes.values()), **{f"{cause}_joules": causes[cause] for cause in CAUSES_OF_ENERGY}}
+
+
+def _energy(algorithm: AlgorithmSummary) -> dict[str, Value]:
+    """Joules of all clients whose power is known, until the last round's end; ``round_joules``: of one and a round."""
+    if (energy := algorithm.energy) is None:
+        return {}
+    ends: dict[str, Value] = {"least_joules": energy.least_joules, "most_joules": energy.most_joules}
+    return _joules(energy.causes) | ends | {"joules": energy.joules, "round_joules": joules_per_share(algorithm)}
 
 
 def _printed(algorithm: AlgorithmSummary) -> dict[str, Value]:

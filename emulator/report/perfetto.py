@@ -25,7 +25,6 @@ from typing import Any
 
 import msgspec
 
-from emulator.analysis.latency import union
 from emulator.analysis.recorded import RunRecord
 from emulator.checks import divergence
 from emulator.checks.clock_limits import limits_of
@@ -42,6 +41,7 @@ from emulator.ledger.events import (
 )
 from emulator.ledger.manifest import Manifest, NodeFacts
 from emulator.ledger.timeline import Timeline
+from emulator.spans import union
 
 Line = dict[str, object]
 

@@ -7,6 +7,7 @@ clients_data     The data of a run, as its manifest holds them: what was read, a
 clock_agreement  Both clocks side by side, as a table
 communication    The tables of communication: what each method sends, in all and by kind of message
 computations     What a computation costs, as a table
+energy           The tables of energy: joules by method, cause and kind of device
 figure_columns   Columns of the figures that methods are compared by, a row a method
 headline         The headline of a run: one sentence that says which method is best by which figure
 memory           What clients needed of their memory, as tables: by device, with a paper's model

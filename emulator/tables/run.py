@@ -18,7 +18,7 @@ from emulator.checks.clock_limits import limits_of
 from emulator.checks.findings import HostBottleneck
 from emulator.errors import UserError
 from emulator.ledger.criteria import Criteria
-from emulator.tables import clients_data, communication, computations
+from emulator.tables import clients_data, communication, computations, energy
 from emulator.tables import memory as memory_sheets
 from emulator.tables.figure_columns import figure_column, finished
 from emulator.tables.headline import incomplete_lines, trained, verdict_label
@@ -175,6 +175,7 @@ TABLES: dict[str, Callable[[Summary], list[Table]]] = {  # by the names of ``--t
     "memory": lambda summary: [memory_sheets.by_device(summary.algorithms)],
     "memory-parts": lambda summary: memory_sheets.by_category(summary.algorithms),
     "model-memory": memory_sheets.with_model,
+    "energy": energy.tables,
     "server": lambda summary: [_server(summary.algorithms)],
     "alignment": lambda summary: [_alignment(summary.algorithms)] * _aligned(summary),
     "computations": lambda summary: [computations.computations_table(summary.algorithms)],

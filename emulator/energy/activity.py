@@ -1,0 +1,138 @@
+"""A client's activity: when it computes, and when messages pass its radio, from the ledger.
+
+A message that the client sends passes its radio from first to last bit; one that it receives does so later by the time
+that the last bit takes to arrive. TCP's set-up counts with the message that it is for. Nothing passes while the client
+is unreachable.
+
+A message's *airtime* is the time that the client's own link would take to carry it at its full rate: where others, a
+cell or TCP slow it down, the radio is connected for the whole span and on the air for a part of it. Acknowledgements
+are bytes on the other way; what had left once already has airtime of its own.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from emulator.ledger.events import Computed, Transmitted, Unreachable
+from emulator.ledger.manifest import Manifest
+from emulator.ledger.timeline import Timeline
+from emulator.spans import Integers, Pairs, joined, pairs_of, without
+
+SECOND_NS = 10**9
+
+Capacity = Callable[[int, int], int]  # bit x 10^9 that a client's own link carries at its full rate between two ns
+
+
+class Passage(NamedTuple):
+    """Messages of one way, in the order of their first bits: ``spans`` [n, 2] and ``airtime_ns`` [n] in ns, ``bits``
+    [n]."""
+
+    spans: Pairs
+    airtime_ns: Integers
+    bits: Integers
+
+    def until(self, moments_ns: Integers) -> tuple[list[int], list[int]]:
+        """Airtime in ns and bits before each moment; of a message under way, in proportion to its span."""
+        starts, ends = self.spans[:, 0], self.spans[:, 1]
+        reached = np.maximum.accumulate(ends)
+        over = np.searchsorted(reached, moments_ns, "right")  # these have passed, and all before them
+        begun = np.searchsorted(starts, moments_ns)
+        found = []
+        for amounts in (self.airtime_ns, self.bits):
+            sums = np.concatenate([[0], np.cumsum(amounts)])[over].tolist()
+            for place, (t_ns, i, j) in enumerate(zip(moments_ns.tolist(), over.tolist(), begun.tolist(), strict=True)):
+                for amount, (start_ns, end_ns) in zip(amounts[i:j].tolist(), self.spans[i:j].tolist(), strict=True):
+                    passed = end_ns <= t_ns
+                    sums[place] += amount if passed else amount * (t_ns - start_ns) // (end_ns - start_ns)
+            found.append(sums)
+        return found[0], found[1]
+
+
+class Activity(NamedTuple):
+    """``computing``, ``sending`` and ``on_air`` (either way) as disjoint spans; the messages of each way."""
+
+    computing: Pairs
+    sending: Pairs
+    on_air: Pairs
+    up: Passage
+    down: Passage
+
+
+def activities(clients: Iterable[str], manifest: Manifest, events: Timeline) -> dict[str, Activity]:
+    """The activity of each client."""
+    names = [*clients]
+    ways: dict[str, dict[str, list[tuple[int, int, int, int]]]] = {name: {"up": [], "down": []} for name in names}
+    set_up: dict[str, dict[str, list[tuple[int, int]]]] = {name: {"up": [], "down": []} for name in names}
+    free_ns: dict[tuple[str, str], int] = defaultdict(int)  # when a connection's last message had left
+    for event in sorted(events.of(Transmitted), key=lambda event: (event.start_ns, event.source, event.counter)):
+        if event.source == event.destination:
+            continue
+        between = event.source, event.destination
+        waits_ns = max(event.posted_ns, free_ns[between]), event.start_ns  # for nothing but TCP's set-up
+        free_ns[between] = event.due_ns
+        for name, way, later_ns in (
+            (event.source, "up", 0),
+            (event.destination, "down", event.arrival_ns - event.due_ns),
+        ):
+            if name in ways:
+                bits = 8 * (event.wire_bytes + event.resent_bytes)
+                ways[name][way].append((event.start_ns + later_ns, event.due_ns + later_ns, bits, 8 * event.ack_bytes))
+                set_up[name][way].append((waits_ns[0] + later_ns, waits_ns[1] + later_ns))
+    gone: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for absence in events.of(Unreachable):
+        gone[absence.client].append((absence.due_ns, absence.until_ns))
+    return {
+        name: _activity(
+            joined(pairs_of([(event.start_ns, event.due_ns) for event in events.of(Computed, name)])),
+            ways[name],
+            set_up[name],
+            joined(pairs_of(gone[name])),
+            {way: own_capacity(manifest, name, way) for way in ("up", "down")},
+        )
+        for name in names
+    }
+
+
+def _activity(
+    computing: Pairs,
+    ways: Mapping[str, list[tuple[int, int, int, int]]],
+    set_up: Mapping[str, list[tuple[int, int]]],
+    gone: Pairs,
+    capacity: Mapping[str, Capacity | None],
+) -> Activity:
+    passages, spans = {}, {}
+    for way, other in (("up", "down"), ("down", "up")):
+        # What passes by this way: its messages, and the acknowledgements of the other's.
+        rows = [(start, end, bits) for start, end, bits, _ in ways[way]]
+        rows += [(start, end, acks) for start, end, _, acks in ways[other] if acks]
+        rows.sort()
+        airtime = [_airtime_ns(row, capacity[way]) for row in rows]
+        table = np.asarray(rows, np.int64).reshape(-1, 3)
+        passages[way] = Passage(table[:, :2], np.asarray(airtime, np.int64), table[:, 2])
+        own = joined(pairs_of([(start, end) for start, end, _, _ in ways[way]]), pairs_of(set_up[way]))
+        spans[way] = without(own, gone)
+    return Activity(computing, spans["up"], joined(*spans.values()), passages["up"], passages["down"])
+
+
+def _airtime_ns(row: tuple[int, int, int], capacity: Capacity | None) -> int:
+    """The part of a span in which the link's full rate carries so many bits; all of it where that is not known."""
+    start_ns, end_ns, bits = row
+    span_ns = end_ns - start_ns
+    carries = capacity(start_ns, end_ns) if capacity else 0
+    return min(span_ns, span_ns * bits * SECOND_NS // carries) if carries else span_ns
+
+
+def own_capacity(manifest: Manifest, name: str, way: str) -> Capacity | None:
+    """The rate of a client's own link over time, without what it shares with others; None in a record without it."""
+    node = manifest.by_name[name]
+    numbers = node.up_channels if way == "up" else node.down_channels
+    own = [number for number in numbers if manifest.channels[number].name.startswith(f"{name} ")]
+    if not own:
+        bps = node.up_bps if way == "up" else node.down_bps
+        return (lambda start_ns, end_ns: (end_ns - start_ns) * bps) if bps else None
+    rates = [manifest.rates_of(number) for number in own]
+    return lambda start_ns, end_ns: min(each.integral(start_ns, end_ns) for each in rates)

@@ -1,0 +1,66 @@
+"""Power numbers of a run's clients: from its manifest, or from profiles named besides; which are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from emulator.ledger.manifest import Manifest
+from emulator.profiles.power import DevicePower, Grade, Graded, RadioPower
+
+# How far a number may lie from the truth, by the grade of its source, in percent of it: least and most. Instruments and
+# boards of one kind differ by some percent (A); a data sheet's typical value is met within 15 % (B), and a single
+# tester's within 30 % (C), which is what published models err by on hardware that they were not fitted to; an
+# assumption is taken to be right within a factor of two.
+UNCERTAINTY: dict[Grade, tuple[int, int]] = {"A": (95, 105), "B": (85, 115), "C": (70, 130), "R": (50, 200)}
+GRADES = "ABCR"  # best first
+Kind = Literal["device", "network"]
+
+
+class Powers(NamedTuple):
+    """Power of a client's device and of its network's radio, with the names of the two; None: not known."""
+
+    device: str
+    board: DevicePower | None
+    network: str
+    radio: RadioPower | None
+
+
+class PowerFiles(NamedTuple):
+    """Power numbers by name of a device or network, which stand in for those of a record."""
+
+    devices: Mapping[str, DevicePower] = {}
+    networks: Mapping[str, RadioPower] = {}
+
+
+def powers_of(manifest: Manifest, files: PowerFiles) -> dict[str, Powers]:
+    """Power of each client, in order; ``files`` go before the record's own. Records of older versions have none."""
+    parts = manifest.parts
+    radios = [msgspec.convert(each.get("radio"), RadioPower | None) for each in parts.networks] if parts else []
+    found = {}
+    for node in manifest.clients:
+        board = radio = None
+        if parts and node.device_number is not None and node.network_number is not None:
+            board, radio = parts.devices[node.device_number].power, radios[node.network_number]
+        device, network = (name.partition("#")[0] for name in (node.device, node.network))  # as their files are called
+        board, radio = files.devices.get(device, board), files.networks.get(network, radio)
+        found[node.name] = Powers(node.device, board, node.network, radio)
+    return found
+
+
+def grade_of(number: Graded) -> Grade:
+    """The grade of a number; of one whose file gives none, that of an assumption."""
+    return number.grade or "R"
+
+
+def ends(number: Graded) -> tuple[int, int]:
+    """The least and the most that a number may be, by its grade."""
+    least, most = UNCERTAINTY[grade_of(number)]
+    return number.value * least // 100, number.value * most // 100
+
+
+def numbers_of(power: DevicePower | RadioPower) -> dict[str, Graded]:
+    """The numbers that it has, by name."""
+    return {name: number for name, number in msgspec.structs.asdict(power).items() if number is not None}
