@@ -13,6 +13,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from emulator.analysis.latency import CAUSES
 from emulator.analysis.summary import Summary
+from emulator.energy.consumption import CAUSES as CAUSES_OF_ENERGY
 from emulator.ledger.criteria import Goal, Metric
 from emulator.plots.data import ClientFinish, Curve, CurvePoint, MemoryRow
 from emulator.plots.style import ALARM, DARK, LOOKS, FigurePage, mark_of, page
@@ -43,7 +44,14 @@ AGAINST = [
     ScoreAxis("seconds", "emulated seconds since the start", "s", lambda point: point.seconds),
     ScoreAxis("MB", "payload posted so far, all messages, MB", "MB", lambda point: point.mb),
     ScoreAxis("rounds", "rounds", "round", lambda point: float(point.round)),
+    ScoreAxis("joules", "joules of all clients whose power is known", "J", lambda point: point.joules or 0.0),
 ]
+
+
+def against(curves: Sequence[Curve]) -> list[ScoreAxis]:
+    """Those of ``AGAINST`` that every point has."""
+    known = all(point.joules is not None for curve in curves for point in curve.points)
+    return [axis for axis in AGAINST if known or axis.name != "joules"]
 
 
 def name_of(summary: Summary) -> str:
@@ -154,19 +162,31 @@ def _winner(ranked: Sequence[Curve], against: ScoreAxis, metric: Metric, goal: G
 # --- where the time goes ------------------------------------------------------------------------------------------
 
 
-def latency_chart(stacks: Mapping[str, Mapping[str, float]], summary: Summary) -> FigurePage:
+class Stack(NamedTuple):
+    """What bars of a mean round are made of, mean over clients."""
+
+    causes: Sequence[str]
+    unit: str
+    title: str
+
+
+LATENCY = Stack(CAUSES, "s", "where the seconds of a round go")
+ENERGY = Stack(CAUSES_OF_ENERGY, "J", "where the joules of a round go")
+
+
+def stack_chart(stacks: Mapping[str, Mapping[str, float]], what: Stack, summary: Summary) -> FigurePage:
     """Bars of a mean round by cause; where one is far longer than the others, to scale and enlarged."""
     totals = {name: sum(stack.values()) for name, stack in stacks.items()}
     far = FAR * median(totals.values())
     near = [total for total in totals.values() if total <= far]
     enlarged = len(near) < len(totals)
-    made = page("where the seconds of a round go", _told(stacks), 1.2 + ROW * len(stacks), summary)
+    made = page(what.title, _told(stacks, what.unit), 1.2 + ROW * len(stacks), summary)
     widths = [1, 2] if enlarged else [1]
     panels = made.body.subplots(1, len(widths), sharey=True, squeeze=False, width_ratios=widths)[0]
-    _bars(panels[0], stacks, max(totals.values()))
+    _bars(panels[0], stacks, max(totals.values()), what)
     if enlarged:
         panels[0].set_title("to scale", color=DARK)
-        _bars(panels[1], stacks, max(near))
+        _bars(panels[1], stacks, max(near), what)
         panels[1].tick_params(labelleft=True)
         panels[1].set_title("enlarged: long bars are cut off", color=DARK)
     handles, labels = panels[0].get_legend_handles_labels()
@@ -174,10 +194,10 @@ def latency_chart(stacks: Mapping[str, Mapping[str, float]], summary: Summary) -
     return made
 
 
-def _bars(axes: Axes, stacks: Mapping[str, Mapping[str, float]], most: float) -> None:
+def _bars(axes: Axes, stacks: Mapping[str, Mapping[str, float]], most: float, what: Stack) -> None:
     names = list(stacks)
     left = [0.0] * len(names)
-    for cause in CAUSES:
+    for cause in what.causes:
         widths = [stacks[name][cause] for name in names]
         colour, hatch = LOOKS[cause]
         axes.barh(
@@ -194,13 +214,13 @@ def _bars(axes: Axes, stacks: Mapping[str, Mapping[str, float]], most: float) ->
         left = [a + b for a, b in zip(left, widths, strict=True)]
     for row, total in enumerate(left):
         if total > most * 1.001:
-            words = f"{number(total)} s ▸"
+            words = f"{number(total)} {what.unit} ▸"
             box = {"facecolor": "white", "edgecolor": DARK, "linewidth": 0.8, "boxstyle": "round,pad=0.2"}
             axes.text(most * 1.33, row, words, va="center", ha="right", fontweight="bold", color=DARK, bbox=box)
         else:
-            axes.text(total + most * 0.015, row, f"{number(total)} s", va="center", color=DARK)
+            axes.text(total + most * 0.015, row, f"{number(total)} {what.unit}", va="center", color=DARK)
     axes.set_xlim(0, most * 1.35)
-    axes.set_xlabel("s per round, mean client")
+    axes.set_xlabel(f"{what.unit} per round, mean client")
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", linewidth=0.6)
     axes.yaxis.set_inverted(True)
@@ -210,11 +230,11 @@ def _clients(row: MemoryRow) -> str:
     return f"{row.clients} client{'s' * (row.clients != 1)}"
 
 
-def _told(stacks: Mapping[str, Mapping[str, float]]) -> str:
+def _told(stacks: Mapping[str, Mapping[str, float]], unit: str) -> str:
     told = []
     for name, stack in stacks.items():
         total, (cause, most) = sum(stack.values()), max(stack.items(), key=lambda item: item[1])
-        told.append(f"{number(total)} s for {name}, {FULL_PERCENT * most / total:.0f} % of it {cause}")
+        told.append(f"{number(total)} {unit} for {name}, {FULL_PERCENT * most / total:.0f} % of it {cause}")
     return f"A mean round: {told[0]}" if len(told) == 1 else f"A mean round: from {told[0]}, to {told[-1]}"
 
 

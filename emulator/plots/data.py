@@ -30,6 +30,7 @@ class CurvePoint(NamedTuple):
     seconds: float
     mb: float
     score: float  # the metric that the run is judged by
+    joules: float | None = None  # of all clients until its end, where their power is known
 
 
 class Curve(NamedTuple):
@@ -102,7 +103,7 @@ def curves(summary: Summary) -> list[Curve]:
     found, metric = [], summary.criteria.metric.name
     for name, algorithm in summary.algorithms.items():
         points = {
-            row.round: CurvePoint(row.round + 1, row.actual_s, row.payload_bytes / MB, row.scores[metric])
+            row.round: CurvePoint(row.round + 1, row.actual_s, row.payload_bytes / MB, row.scores[metric], row.joules)
             for row in algorithm.history
             if metric in row.scores
         }
@@ -115,6 +116,16 @@ def curves(summary: Summary) -> list[Curve]:
 def stacks(summary: Summary) -> dict[str, dict[str, float]]:
     """Seconds of a mean round by cause, mean over clients, of the algorithms that ended a round; shortest first."""
     found = {name: each.round_latency_s for name, each in summary.algorithms.items() if each.round_latency_s}
+    return dict(sorted(found.items(), key=lambda item: sum(item[1].values())))
+
+
+def energy_stacks(summary: Summary) -> dict[str, dict[str, float]]:
+    """Joules of a mean round by cause, mean over the clients whose power is known; fewest first."""
+    found = {
+        name: {cause: joules / energy.clients / each.rounds for cause, joules in energy.causes.items()}
+        for name, each in summary.algorithms.items()
+        if (energy := each.energy)
+    }
     return dict(sorted(found.items(), key=lambda item: sum(item[1].values())))
 
 

@@ -53,7 +53,7 @@ def _draw(folder: Path, manifest: Manifest, summary: Summary, timelines: Mapping
 
     curves, words = data.curves(summary), summary.criteria.metric.words
     if curves:
-        for against in charts.AGAINST:
+        for against in charts.against(curves):
             keep(f"{charts.name_of(summary)}-{against.name.lower()}", charts.scores(curves, against, summary))
     shown = {curve.algorithm for curve in curves}
     if at_once := [name for name, each in summary.algorithms.items() if each.diverged and name not in shown]:
@@ -63,8 +63,11 @@ def _draw(folder: Path, manifest: Manifest, summary: Summary, timelines: Mapping
 
     stacks = data.stacks(summary)
     if stacks:
-        keep("latency", charts.latency_chart(stacks, summary))
+        keep("latency", charts.stack_chart(stacks, charts.LATENCY, summary))
     leave_out("seconds of a round (none has ended)", stacks)
+
+    if joules := data.energy_stacks(summary):
+        keep("energy", charts.stack_chart(joules, charts.ENERGY, summary))
 
     rows = [row for row in data.memory_rows(summary) if row.mib is not None]
     if rows:

@@ -68,6 +68,10 @@ LOOKS = {  # of causes: colour, and hatch that tells it apart in grey
     "propagation": ("#4C9A6A", "////"),
     "queueing": ("#AA3377", "xxxx"),
     "waiting": ("#E4E4E4", ""),
+    "sending": ("#DDAA33", ""),
+    "receiving": ("#BB5566", "////"),
+    "tail": ("#AA3377", "xxxx"),
+    "idle": ("#E4E4E4", ""),
 }
 KINDS = {  # of strips
     "compute": "#004488",

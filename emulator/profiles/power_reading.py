@@ -34,9 +34,7 @@ def device_power(file: str, typed: DeviceFile) -> DevicePower | None:
     if typed.sleeps_while_waiting and typed.suspended_w is None:
         raise profile_error(file, "suspended_w", "missing: sleeps_while_waiting = true; write suspended_w, in W")
     if typed.suspended_w is not None and not typed.sleeps_while_waiting:
-        problem = (
-            "has no effect while sleeps_while_waiting is false; write it as true, or leave this out"
-        )
+        problem = "has no effect while sleeps_while_waiting is false; write it as true, or leave this out"
         raise profile_error(file, "suspended_w", problem)
     _in_order(file, typed)
     return DevicePower(**_numbers(file, typed, DEVICE | DEVICE_MORE))

@@ -33,6 +33,7 @@ def headline(summary: Summary) -> str:
     among = f" of the {len(done)} of {total} methods that finished" if incomplete_lines(summary) else ""
     of, goal = summary.criteria, target_of(summary)
     parts = [*_target(done, of, goal), *_value(done, of.metric), *_volume(done, goal), *_memory(done), *_slowest(done)]
+    parts += _energy(summary)
     if unfit:
         found = [each.does_not_fit for each in summary.algorithms.values() if each.does_not_fit]
         stopped = any(each.outcome == "does-not-fit" for each in found)
@@ -118,6 +119,16 @@ def _with_model(summary: Summary) -> list[str]:
         who = _listed(sure) if len(sure) < 3 else "the others" if parts else "all"
         parts.append(f"{who} would{' fit' * (not parts)}")
     return [f"{what} {', '.join(parts)}"]
+
+
+def _energy(summary: Summary) -> list[str]:
+    """Who draws the fewest joules, where no power number that goes in is an assumption."""
+    known = [each.energy for each in summary.algorithms.values() if each.energy]
+    if summary.energy is None or not summary.energy.least or any(each.grade == "R" for each in known):
+        return []
+    alike = summary.energy.alike
+    beside = f" (not told apart from {_listed(alike)})" if alike else ""
+    return [f"{summary.energy.least} draws the fewest joules a round{beside}"]
 
 
 def _target(done: Algorithms, criteria: Criteria, goal: Goal | None) -> list[str]:

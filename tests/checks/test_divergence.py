@@ -357,7 +357,7 @@ def test_a_plot_draws_it_until_then_and_ranks_it_last() -> None:
     assert curves["fedavg"].diverged and not curves["sl"].diverged
     assert set(curves["fedavg"].reached.values()) == {None}
     goal = summary.criteria.of(ACCURACY)[-1]
-    for against in charts.AGAINST:
+    for against in charts.against([*curves.values()]):
         assert charts._winner(list(curves.values()), against, ACCURACY, goal).startswith("sl is first at 90 %")
         none = [without_targets(curve) for curve in curves.values()]
         assert "; sl ended at" in charts._winner(none, against, ACCURACY, goal)

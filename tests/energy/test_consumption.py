@@ -17,8 +17,9 @@ from emulator.energy.powers import PowerFiles, Powers, ends, numbers_of, powers_
 from emulator.ledger.events import Transmitted
 from emulator.ledger.timeline import Timeline
 from emulator.profiles.power import DevicePower, Graded, RadioPower
-from emulator.profiles.reading import load_network
+from emulator.profiles.reading import load_device, load_network
 from emulator.tables.energy import missing_lines, tables
+from emulator.tables.headline import headline
 from emulator.tables.table import markdown
 
 W, S = 10**9, 10**9
@@ -166,3 +167,29 @@ def test_a_supply_passes_on_a_part_of_what_was_measured_before_it():
     whole, behind = (drawn(until_ms=100, board=board).by_cause()[0] for board in (BOARD, half))
     radio = 0.1 * 0.01
     assert behind["idle"] - radio == pytest.approx((whole["idle"] - radio) / 2, rel=1e-12)
+
+
+def test_the_worked_example_of_the_page():
+    radio, board = load_network("iot-4g").radio, load_device("pi-zero-2w").power
+    sent = message(0, 1000, wire=250_000)  # the toy's link carries 8 Mbit/s: at 2 the message takes the whole span
+    manifest = make_manifest()
+    manifest = msgspec.structs.replace(manifest, nodes=[slow(node) for node in manifest.nodes])
+    done = activities(["client-0"], manifest, Timeline([sent]))["client-0"]
+    found = consumption([Powers("d", board, "n", radio)], [done], np.asarray([4000 * MS])).by_cause()[0]
+    assert found["tail"] == pytest.approx(0.1482 + 1.14, rel=1e-12)
+    assert found["sending"] == pytest.approx(1.9, rel=1e-12)
+    assert sum(found.values()) == pytest.approx(5.5882, rel=1e-12)
+
+
+def slow(node):
+    return msgspec.structs.replace(node, up_bps=2 * 10**6)
+
+
+def test_the_headline_names_who_draws_least_only_where_no_number_is_an_assumption():
+    runs = {"fedavg": make_timeline(), "sl": slower(make_timeline(), 20)}
+    summary = summarize(make_manifest(algorithms=[*runs]), runs, FILES)
+    assert "joules" not in headline(summary)  # the tail is an assumption
+    known = PowerFiles(FILES.devices, {"iot-4g": msgspec.structs.replace(RADIO, tail=Graded(5 * MS, "C"))})
+    assert "fedavg draws the fewest joules a round" in headline(
+        summarize(make_manifest(algorithms=[*runs]), runs, known)
+    )
