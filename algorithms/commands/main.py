@@ -14,10 +14,10 @@ from emulator.processes import PROGRAM, forget_output
 COMMANDS = {  # besides a run
     "bench": "algorithms.commands.sweep.bench:command",
     "calibrate": "algorithms.commands.calibrate:command",
-    "compare": "algorithms.commands.compare:command",
+    "compare": "algorithms.commands.records.compare:command",
     "cuts": "algorithms.commands.cuts:command",
-    "energy": "algorithms.commands.energy:command",
-    "export": "algorithms.commands.export:command",
+    "energy": "algorithms.commands.records.energy:command",
+    "export": "algorithms.commands.records.export:command",
     "fit": "algorithms.commands.fit:command",
     "profiles": "algorithms.commands.profiles:command",
     "replay": "algorithms.commands.watch:replay",

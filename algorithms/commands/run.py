@@ -216,7 +216,7 @@ def command(argv: list[str], alone: bool = False) -> int:
     if saved := saved_models(recorded):
         say(f"Models: {folder / 'models'} ({', '.join(saved)})")
     for tracker in config.track:
-        from algorithms.commands import tracking
+        from algorithms.commands.records import tracking
 
         say(f"Tracked: {tracking.track(tracker, folder, recorded)}")
     for text in overview.where(folder, argv, config.report, recorded.summary):

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from emulator.analysis.summary import AlgorithmSummary, EnergySummary, MissingPower, RunEnergy
-from emulator.energy.activity import activities
+from emulator.energy.activity import activities, powers_of
 from emulator.energy.consumption import Consumption, consumption, difference, range_of
-from emulator.energy.powers import GRADES, Kind, PowerFiles, Powers, grade_of, numbers_of, powers_of
+from emulator.energy.powers import GRADES, Kind, PowerFiles, Powers, grade_of, numbers_of
 from emulator.ledger.events import RoundEnded
 from emulator.ledger.manifest import Manifest
 from emulator.ledger.timeline import Timeline

@@ -13,56 +13,24 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
+from emulator.energy.passage import ClientActivity, Passage
+from emulator.energy.powers import PowerFiles, Powers
 from emulator.ledger.events import Computed, Transmitted, Unreachable
 from emulator.ledger.manifest import Manifest
 from emulator.ledger.timeline import Timeline
-from emulator.spans import Integers, Pairs, joined, pairs_of, without
+from emulator.profiles.power import RadioPower
+from emulator.spans import Pairs, joined, pairs_of, without
 
 SECOND_NS = 10**9
 
 Capacity = Callable[[int, int], int]  # bit x 10^9 that a client's own link carries at its full rate between two ns
 
 
-class Passage(NamedTuple):
-    """Messages of one way, in the order of their first bits: ``spans`` [n, 2] and ``airtime_ns`` [n] in ns, ``bits``
-    [n]."""
-
-    spans: Pairs
-    airtime_ns: Integers
-    bits: Integers
-
-    def until(self, moments_ns: Integers) -> tuple[list[int], list[int]]:
-        """Airtime in ns and bits before each moment; of a message under way, in proportion to its span."""
-        starts, ends = self.spans[:, 0], self.spans[:, 1]
-        reached = np.maximum.accumulate(ends)
-        over = np.searchsorted(reached, moments_ns, "right")  # these have passed, and all before them
-        begun = np.searchsorted(starts, moments_ns)
-        found = []
-        for amounts in (self.airtime_ns, self.bits):
-            sums = np.concatenate([[0], np.cumsum(amounts)])[over].tolist()
-            for place, (t_ns, i, j) in enumerate(zip(moments_ns.tolist(), over.tolist(), begun.tolist(), strict=True)):
-                for amount, (start_ns, end_ns) in zip(amounts[i:j].tolist(), self.spans[i:j].tolist(), strict=True):
-                    passed = end_ns <= t_ns
-                    sums[place] += amount if passed else amount * (t_ns - start_ns) // (end_ns - start_ns)
-            found.append(sums)
-        return found[0], found[1]
-
-
-class Activity(NamedTuple):
-    """``computing``, ``sending`` and ``on_air`` (either way) as disjoint spans; the messages of each way."""
-
-    computing: Pairs
-    sending: Pairs
-    on_air: Pairs
-    up: Passage
-    down: Passage
-
-
-def activities(clients: Iterable[str], manifest: Manifest, events: Timeline) -> dict[str, Activity]:
+def activities(clients: Iterable[str], manifest: Manifest, events: Timeline) -> dict[str, ClientActivity]:
     """The activity of each client."""
     names = [*clients]
     ways: dict[str, dict[str, list[tuple[int, int, int, int]]]] = {name: {"up": [], "down": []} for name in names}
@@ -103,7 +71,7 @@ def _activity(
     set_up: Mapping[str, list[tuple[int, int]]],
     gone: Pairs,
     capacity: Mapping[str, Capacity | None],
-) -> Activity:
+) -> ClientActivity:
     passages, spans = {}, {}
     for way, other in (("up", "down"), ("down", "up")):
         # What passes by this way: its messages, and the acknowledgements of the other's.
@@ -115,7 +83,7 @@ def _activity(
         passages[way] = Passage(table[:, :2], np.asarray(airtime, np.int64), table[:, 2])
         own = joined(pairs_of([(start, end) for start, end, _, _ in ways[way]]), pairs_of(set_up[way]))
         spans[way] = without(own, gone)
-    return Activity(computing, spans["up"], joined(*spans.values()), passages["up"], passages["down"])
+    return ClientActivity(computing, spans["up"], joined(*spans.values()), passages["up"], passages["down"])
 
 
 def _airtime_ns(row: tuple[int, int, int], capacity: Capacity | None) -> int:
@@ -136,3 +104,18 @@ def own_capacity(manifest: Manifest, name: str, way: str) -> Capacity | None:
         return (lambda start_ns, end_ns: (end_ns - start_ns) * bps) if bps else None
     rates = [manifest.rates_of(number) for number in own]
     return lambda start_ns, end_ns: min(each.integral(start_ns, end_ns) for each in rates)
+
+
+def powers_of(manifest: Manifest, files: PowerFiles) -> dict[str, Powers]:
+    """Power of each client, in order; ``files`` go before the record's own. Records of older versions have none."""
+    parts = manifest.parts
+    radios = [msgspec.convert(each.get("radio"), RadioPower | None) for each in parts.networks] if parts else []
+    found = {}
+    for node in manifest.clients:
+        board = radio = None
+        if parts and node.device_number is not None and node.network_number is not None:
+            board, radio = parts.devices[node.device_number].power, radios[node.network_number]
+        device, network = (name.partition("#")[0] for name in (node.device, node.network))  # as their files are called
+        board, radio = files.devices.get(device, board), files.networks.get(network, radio)
+        found[node.name] = Powers(node.device, board, node.network, radio)
+    return found

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import NamedTuple
 
-from emulator.energy.activity import Activity
+from emulator.energy.passage import ClientActivity
 from emulator.energy.powers import Powers, ends, numbers_of
 from emulator.energy.radio import RadioStates, radio_states
 from emulator.profiles.power import DevicePower, Graded, RadioPower
@@ -63,7 +63,7 @@ class Consumption(NamedTuple):
 
 
 def consumption(
-    powers: Sequence[Powers], activities: Sequence[Activity], moments_ns: Integers, *, with_ends: bool = True
+    powers: Sequence[Powers], activities: Sequence[ClientActivity], moments_ns: Integers, *, with_ends: bool = True
 ) -> Consumption:
     """Of clients whose powers are all known; ``with_ends``: with shapes at their ends too, for ``range_of``."""
     found: dict[Owner, list[tuple[int, Uses]]] = {}
@@ -101,7 +101,7 @@ def _ends_of_shape(name: str, number: Graded) -> tuple[int, int]:
     return (least, min(most, WHOLE)) if name == "supply_efficiency" else (least, most)
 
 
-def _of_board(power: DevicePower, activity: Activity, moments_ns: Integers) -> Uses:
+def _of_board(power: DevicePower, activity: ClientActivity, moments_ns: Integers) -> Uses:
     """A board is busy while it computes; else it idles, or sleeps while nothing passes its radio either."""
     busy_ns = covered_ns(activity.computing, moments_ns)
     if power.suspended is None:
@@ -114,7 +114,7 @@ def _of_board(power: DevicePower, activity: Activity, moments_ns: Integers) -> U
     }
 
 
-def _of_radio(power: RadioPower, activity: Activity, shape: Shape, moments_ns: Integers) -> Uses:
+def _of_radio(power: RadioPower, activity: ClientActivity, shape: Shape, moments_ns: Integers) -> Uses:
     """By state: ``tx`` and ``rx`` are drawn for airtime, in place of ``connected``, which the rest of the span draws.
     Linear (Huang et al., MobiSys 2012): ``base`` for the span, and so much a bit."""
     states = radio_states(activity.on_air, activity.sending, shape["tail"], shape.get("drx_tail", 0), moments_ns)

@@ -1,4 +1,4 @@
-"""Power numbers of a run's clients: from its manifest, or from profiles named besides; which are missing."""
+"""Power numbers of clients, how far each may lie from the truth, and profiles that stand in for a record's."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from emulator.ledger.manifest import Manifest
 from emulator.profiles.power import DevicePower, Grade, Graded, RadioPower
 
 # How far a number may lie from the truth, by the grade of its source, in percent of it: least and most. Instruments and
@@ -33,21 +32,6 @@ class PowerFiles(NamedTuple):
 
     devices: Mapping[str, DevicePower] = {}
     networks: Mapping[str, RadioPower] = {}
-
-
-def powers_of(manifest: Manifest, files: PowerFiles) -> dict[str, Powers]:
-    """Power of each client, in order; ``files`` go before the record's own. Records of older versions have none."""
-    parts = manifest.parts
-    radios = [msgspec.convert(each.get("radio"), RadioPower | None) for each in parts.networks] if parts else []
-    found = {}
-    for node in manifest.clients:
-        board = radio = None
-        if parts and node.device_number is not None and node.network_number is not None:
-            board, radio = parts.devices[node.device_number].power, radios[node.network_number]
-        device, network = (name.partition("#")[0] for name in (node.device, node.network))  # as their files are called
-        board, radio = files.devices.get(device, board), files.networks.get(network, radio)
-        found[node.name] = Powers(node.device, board, node.network, radio)
-    return found
 
 
 def grade_of(number: Graded) -> Grade:

@@ -6,7 +6,7 @@ import pytest
 from runs import write_run
 from toy import make_timeline
 
-from algorithms.commands.energy import command
+from algorithms.commands.records.energy import command
 from emulator.errors import UserError
 
 

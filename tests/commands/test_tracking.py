@@ -13,8 +13,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from toy import make_timeline
 
 import run
-from algorithms.commands import tracking
 from algorithms.commands.options.run_flags import TRACKERS
+from algorithms.commands.records import tracking
 from emulator.analysis.recorded import RunRecord, recorded
 from emulator.errors import UserError
 

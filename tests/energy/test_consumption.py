@@ -11,9 +11,9 @@ from runs import slower
 from toy import MS, make_manifest, make_timeline
 
 from emulator.analysis.summarize import summarize
-from emulator.energy.activity import activities
+from emulator.energy.activity import activities, powers_of
 from emulator.energy.consumption import CAUSES, consumption, difference, range_of
-from emulator.energy.powers import PowerFiles, Powers, ends, numbers_of, powers_of
+from emulator.energy.powers import PowerFiles, Powers, ends, numbers_of
 from emulator.ledger.events import Transmitted
 from emulator.ledger.timeline import Timeline
 from emulator.profiles.power import DevicePower, Graded, RadioPower

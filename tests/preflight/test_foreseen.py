@@ -14,7 +14,7 @@ from sweeps import result
 from toy import MIB, edit, make_manifest, make_timeline, renumber
 
 from algorithms import ALGORITHMS
-from algorithms.commands import compare as compare_command
+from algorithms.commands.records import compare as compare_command
 from emulator.analysis import recorded
 from emulator.analysis.metrics import FIGURES
 from emulator.analysis.summarize import summarize

@@ -15,8 +15,8 @@ import pytest
 from runs import as_json, make_two, write_run
 from toy import MS, edit, make_timeline
 
-from algorithms.commands import compare as compare_command
 from algorithms.commands import report as report_command
+from algorithms.commands.records import compare as compare_command
 from emulator.analysis import recorded
 from emulator.checks.health import CUT_OFF
 from emulator.errors import UserError

@@ -34,6 +34,7 @@ EPILOG = """other commands, as in 'run.py profiles' (each has --help):
   watch DIR       the dashboard of a run that goes on
   replay DIR      the dashboard of a run, once more
   report DIR      one page of a run: tables, plots, timeline, sources (--only: one of them)
+  energy DIR      joules of its clients, by the power numbers of profiles
   export DIR      a run's figures as columns: CSV or Parquet
   compare DIR...  runs side by side, and what differs between them"""
 

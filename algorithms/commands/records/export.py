@@ -27,7 +27,7 @@ def command(argv: list[str]) -> int:
     chosen = flags.parse_args(argv)
     run = recorded(chosen.folder)
     if chosen.to in TRACKERS:
-        from algorithms.commands import tracking
+        from algorithms.commands.records import tracking
 
         print(f"Tracked: {tracking.track(chosen.to, chosen.folder, run)}")
         return 0
