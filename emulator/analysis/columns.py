@@ -44,6 +44,7 @@ def rounds(run: RunRecord) -> Columns:
             "payload_up_bytes": each.payload_up,
             "payload_down_bytes": each.payload_down,
             "official_bytes": each.official_bytes,
+            **({"joules": each.joules} if each.joules is not None else {}),
         }
         for name, algorithm in run.summary.algorithms.items()
         for each in algorithm.history
@@ -52,8 +53,8 @@ def rounds(run: RunRecord) -> Columns:
 
 
 def client_columns(run: RunRecord) -> Columns:
-    """Each client over a whole run: where its time went in seconds, bytes both ways, memory in MiB, how it ended, and
-    the last model's metric for it (``ClientSpread``)."""
+    """Each client over a whole run: where its time went in seconds, bytes both ways, memory in MiB, how it ended, the
+    last model's metric for it (``ClientSpread``), and joules by cause where its power is known."""
     rows = []
     for name, algorithm in run.summary.algorithms.items():
         for client in algorithm.clients:
@@ -63,6 +64,10 @@ def client_columns(run: RunRecord) -> Columns:
             row |= {f"{cause}_s": seconds for cause, seconds in (client.latency_s or {}).items()}
             for size, both in asdict(client.bytes).items():
                 row |= {f"{size}_{way}_bytes": count for way, count in asdict(both).items()}
+            if client.joules:
+                row |= {"joules": sum(client.joules.values())}
+                row |= {f"{cause}_joules": joules for cause, joules in client.joules.items()}
+                row |= {"battery_days": client.battery_days}
             rows.append(row)
     return _columns(rows)
 

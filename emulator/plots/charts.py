@@ -16,7 +16,7 @@ from emulator.analysis.summary import Summary
 from emulator.energy.consumption import CAUSES as CAUSES_OF_ENERGY
 from emulator.ledger.criteria import Goal, Metric
 from emulator.plots.data import ClientFinish, Curve, CurvePoint, MemoryRow
-from emulator.plots.style import ALARM, DARK, LOOKS, FigurePage, mark_of, page
+from emulator.plots.style import ALARM, DARK, ENERGY_LOOKS, LOOKS, FigurePage, mark_of, page
 from emulator.tables.table import NOTHING, number
 
 WIDE = 8  # times the least: from there on an axis is logarithmic
@@ -166,12 +166,13 @@ class Stack(NamedTuple):
     """What bars of a mean round are made of, mean over clients."""
 
     causes: Sequence[str]
+    looks: Mapping[str, tuple[str, str]]
     unit: str
     title: str
 
 
-LATENCY = Stack(CAUSES, "s", "where the seconds of a round go")
-ENERGY = Stack(CAUSES_OF_ENERGY, "J", "where the joules of a round go")
+LATENCY = Stack(CAUSES, LOOKS, "s", "where the seconds of a round go")
+ENERGY = Stack(CAUSES_OF_ENERGY, ENERGY_LOOKS, "J", "where the joules of a round go")
 
 
 def stack_chart(stacks: Mapping[str, Mapping[str, float]], what: Stack, summary: Summary) -> FigurePage:
@@ -199,7 +200,7 @@ def _bars(axes: Axes, stacks: Mapping[str, Mapping[str, float]], most: float, wh
     left = [0.0] * len(names)
     for cause in what.causes:
         widths = [stacks[name][cause] for name in names]
-        colour, hatch = LOOKS[cause]
+        colour, hatch = what.looks[cause]
         axes.barh(
             names,
             widths,

@@ -68,6 +68,9 @@ LOOKS = {  # of causes: colour, and hatch that tells it apart in grey
     "propagation": ("#4C9A6A", "////"),
     "queueing": ("#AA3377", "xxxx"),
     "waiting": ("#E4E4E4", ""),
+}
+ENERGY_LOOKS = {  # the same of what joules go into
+    "compute": ("#004488", ""),
     "sending": ("#DDAA33", ""),
     "receiving": ("#BB5566", "////"),
     "tail": ("#AA3377", "xxxx"),

@@ -42,7 +42,8 @@ class ForkServer:
         """``sockets``: the folder of its own; multiprocessing's would stay when we are killed, and be too long."""
         config = multiprocessing.current_process()._config  # type: ignore[attr-defined]
         self._tempdir, config["tempdir"] = config.get("tempdir"), str(sockets)
-        resource_tracker.ensure_running()  # which the fork server wants first; it unblocks Ctrl-C
+        with _tracker_silent():
+            resource_tracker.ensure_running()  # which the fork server wants first; it unblocks Ctrl-C
         # What is blocked stays so in a new program: Ctrl-C reaches all processes of a terminal, we alone act on it.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         with environment(self._methods):
@@ -63,6 +64,17 @@ class ForkServer:
         with _main_left_out():
             process.start()
         return process
+
+
+@contextlib.contextmanager
+def _tracker_silent() -> Iterator[None]:
+    """The resource tracker that starts now takes away what killed processes leave, and says nothing of it: libraries
+    make semaphores as they are imported (tqdm, which torch imports where it is installed)."""
+    sys.warnoptions.append(ours := "ignore:resource_tracker:UserWarning")
+    try:
+        yield
+    finally:
+        sys.warnoptions.remove(ours)
 
 
 @contextlib.contextmanager

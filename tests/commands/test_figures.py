@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from runs import slower, write_run
 from toy import edit, make_manifest, make_timeline
@@ -16,6 +17,8 @@ from emulator.analysis import model_memory
 from emulator.analysis.metrics import FIGURES
 from emulator.ledger.events import Evaluated, MemoryEstimated
 from emulator.ledger.timeline import Timeline
+from emulator.profiles.power import DevicePower, Graded
+from emulator.profiles.reading import load_device, load_network
 from emulator.report import record
 
 LABELS = {"row", "algorithm", "name"}
@@ -36,10 +39,27 @@ ACCOUNTS = [
 ]
 
 
+def with_power() -> dict[str, Any]:
+    """Nodes and scenario of a manifest whose devices and networks have power numbers."""
+    nodes = [msgspec.to_builtins(node) for node in make_manifest(2).nodes]
+    names, links = ([*dict.fromkeys(node[key] for node in nodes)] for key in ("device", "network"))
+    power = DevicePower(idle=Graded(10**9), busy=Graded(2 * 10**9), battery=Graded(10**12))
+    parts = {
+        "description": "",
+        "devices": [msgspec.to_builtins(msgspec.structs.replace(load_device(name), power=power)) for name in names],
+        "networks": [msgspec.to_builtins(load_network(name)) for name in links],
+        "cells": [],
+        "host": None,
+    }
+    for node in nodes:
+        node |= {"device_number": names.index(node["device"]), "network_number": links.index(node["network"])}
+    return {"nodes": nodes, "scenario": parts}
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     toy = Timeline([*edit(make_timeline(), lambda e: isinstance(e, Evaluated), lambda _: {"balanced": 0.5}), *ACCOUNTS])
-    made = write_run(tmp_path / "mine", {"fedavg": toy, "sl": slower(toy, 20)}, clock="virtual")
+    made = write_run(tmp_path / "mine", {"fedavg": toy, "sl": slower(toy, 20)}, clock="virtual", **with_power())
     record.rebuild(made)
     return made
 
@@ -109,6 +129,10 @@ def of_method(run: Any, method: str) -> dict[str, Any]:
     shares = algorithm.client_rounds
     found["round_up_bytes"] = (last["payload_up_bytes"] - algorithm.initial_bytes.payload.up) / shares
     found["round_down_bytes"] = (last["payload_down_bytes"] - algorithm.initial_bytes.payload.down) / shares
+    energy = algorithm.energy
+    found |= {"joules": last["joules"], "round_joules": last["joules"] / energy.clients / algorithm.rounds}
+    found |= {f"{cause}_joules": joules for cause, joules in energy.causes.items()}
+    found |= {"least_joules": energy.least_joules, "most_joules": energy.most_joules}
     fit = model_memory.fitting(need, algorithm.clients)
     found |= {"model_tensors_mib": need.tensors_mib, "model_needed_mib": need.needed_mib}
     return found | {"model_fit_least": fit.least, "model_fit_most": fit.most}

@@ -178,6 +178,7 @@ print(json.dumps(found))
 # Loaded by what a test asks for, or described above: no part of playing.
 BESIDE = {"emulator", "algorithms", "algorithms.data.identity", "emulator.inputs", "emulator.traces"}
 BESIDE |= {f"emulator.profiles.{name}" for name in ("reading", "schema", "networks", "client_tables", "absence_files")}
+BESIDE |= {"emulator.profiles.power_reading"}
 BESIDE |= {f"emulator.inputs.{name}" for name in ("shipped", "text_files", "text_tables", "toml_files")}
 BESIDE |= {f"emulator.traces.{name}" for name in ("format", "reading", "rows", "mahimahi", "periods")}
 

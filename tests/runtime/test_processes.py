@@ -159,7 +159,7 @@ def test_all_processes_of_a_timeline_are_recorded_and_each_is_a_process_of_its_o
 
 
 def test_a_run_leaves_manifest_ledger_summary_and_tables(three_clients: Played) -> None:
-    names = {path.name for path in three_clients.folder.iterdir()}
+    names = {path.name for path in three_clients.folder.iterdir()} - {"abandoned"}  # attempts of a host that was late
     assert names == {"manifest.json", "ledger", *record.WRITTEN, "clients-data.csv"}
     lines = [json.loads(line) for line in (three_clients.folder / "ledger.jsonl").read_text().splitlines()]
     for algorithm in ALGORITHMS:

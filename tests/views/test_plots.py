@@ -20,7 +20,7 @@ from emulator.ledger.files import Ledger
 from emulator.ledger.manifest import write_manifest
 from emulator.ledger.timeline import Timeline
 from emulator.plots import charts, data, files, gantt
-from emulator.plots.style import FURTHER, KINDS, LOOKS, mark_of, page, save, style
+from emulator.plots.style import ENERGY_LOOKS, FURTHER, KINDS, LOOKS, mark_of, page, save, style
 
 NAMES = ["fedavg", "sl"]
 
@@ -233,10 +233,11 @@ def test_areas_that_touch_differ_in_grey_or_have_a_hatch():
 
     kinds = sorted(map(grey, KINDS.values()))
     assert min(b - a for a, b in pairwise(kinds)) > 0.15
-    plain = sorted(grey(colour) for colour, hatch in LOOKS.values() if not hatch)
-    assert min(b - a for a, b in pairwise(plain)) > 0.15
-    hatches = [hatch for _, hatch in LOOKS.values() if hatch]
-    assert len(set(hatches)) == len(hatches)
+    for looks in (LOOKS, ENERGY_LOOKS):
+        plain = sorted(grey(colour) for colour, hatch in looks.values() if not hatch)
+        assert min(b - a for a, b in pairwise(plain)) > 0.15
+        hatches = [hatch for _, hatch in looks.values() if hatch]
+        assert len(set(hatches)) == len(hatches)
 
 
 def test_a_dry_run_has_no_accuracy_and_says_so(words):
