@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter
 
 import msgspec
 import numpy as np
@@ -36,7 +37,7 @@ def activities(clients: Iterable[str], manifest: Manifest, events: Timeline) -> 
     ways: dict[str, dict[str, list[tuple[int, int, int, int]]]] = {name: {"up": [], "down": []} for name in names}
     set_up: dict[str, dict[str, list[tuple[int, int]]]] = {name: {"up": [], "down": []} for name in names}
     free_ns: dict[tuple[str, str], int] = defaultdict(int)  # when a connection's last message had left
-    for event in sorted(events.of(Transmitted), key=lambda event: (event.start_ns, event.source, event.counter)):
+    for event in sorted(events.of(Transmitted), key=attrgetter("start_ns")):
         if event.source == event.destination:
             continue
         between = event.source, event.destination
@@ -98,11 +99,11 @@ def own_capacity(manifest: Manifest, name: str, way: str) -> Capacity | None:
     """The rate of a client's own link over time, without what it shares with others; None in a record without it."""
     node = manifest.by_name[name]
     numbers = node.up_channels if way == "up" else node.down_channels
-    own = [number for number in numbers if manifest.channels[number].name.startswith(f"{name} ")]
-    if not own:
-        bps = node.up_bps if way == "up" else node.down_bps
+    own = [channel for number in numbers if (channel := manifest.channels[number]).name.startswith(f"{name} ")]
+    if all(channel.trace is None and channel.larger_of is None for channel in own):
+        bps = min((channel.bps for channel in own), default=node.up_bps if way == "up" else node.down_bps)
         return (lambda start_ns, end_ns: (end_ns - start_ns) * bps) if bps else None
-    rates = [manifest.rates_of(number) for number in own]
+    rates = [manifest.rates_of(manifest.channels.index(channel)) for channel in own]
     return lambda start_ns, end_ns: min(each.integral(start_ns, end_ns) for each in rates)
 
 
